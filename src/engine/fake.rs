@@ -1,0 +1,258 @@
+//! An engine without processes, for tests: it plays a small script instead of running a command.
+//!
+//! A command is a list of steps separated by `;`, each written so that a shell would do the same:
+//! `echo TEXT` prints a line, `exit N` ends, `kill -9 $$` ends by a signal, `sleep N` goes on until somebody stops or
+//! [`FakeEngine::finish`]es it. What a shell can't say is said to the engine: [`FakeEngine::refuse_launches`],
+//! [`FakeEngine::set_available`], [`FakeEngine::vanish`].
+//!
+//! Nothing happens by itself: an attempt is seen starting, then running, then ended, one step each time it is observed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{Engine, EngineError, Handle, LaunchSpec, Output, Pokes};
+use crate::model::{AttemptId, EndCause, Ended, Instance, Observation, Started, TaskSpec, Usage};
+
+/// Resources above which [`Engine::check`] refuses, as a cluster without a larger machine would.
+const LARGEST_MEMORY_MB: i64 = 1 << 20;
+
+#[derive(Clone)]
+pub struct FakeEngine {
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pokes: Pokes,
+    world: Arc<Mutex<World>>,
+}
+
+#[derive(Default)]
+struct World {
+    attempts: BTreeMap<AttemptId, Attempt>,
+    /// How often each attempt's command was really started: more than once is what must never happen.
+    starts: BTreeMap<AttemptId, u32>,
+    /// What every call answers while the engine is away.
+    outage: Option<String>,
+    refusal: Option<Refusal>,
+}
+
+#[derive(Clone)]
+enum Refusal {
+    Rejected(String),
+    Unavailable(String),
+}
+
+struct Attempt {
+    /// How many of starting, running, ended have been shown.
+    shown: u8,
+    started_at: Timestamp,
+    end: Option<(Timestamp, i64, EndCause)>,
+    output: watch::Sender<(Vec<u8>, bool)>,
+}
+
+impl FakeEngine {
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static, pokes: Pokes) -> Self {
+        Self { now: Arc::new(now), pokes, world: Arc::default() }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reachable(&self) -> Result<MutexGuard<'_, World>, EngineError> {
+        let world = self.world();
+        match &world.outage {
+            Some(reason) => Err(EngineError::Unavailable(reason.clone())),
+            None => Ok(world),
+        }
+    }
+
+    /// Makes every call fail with [`EngineError::Unavailable`], or lets them work again.
+    pub fn set_available(&self, outage: Option<&str>) {
+        self.world().outage = outage.map(str::to_owned);
+    }
+
+    /// Every launch from now on is refused for good (`retry` false) or for now.
+    pub fn refuse_launches(&self, refusal: Option<(&str, bool)>) {
+        self.world().refusal = refusal.map(|(reason, is_retried)| match is_retried {
+            true => Refusal::Unavailable(reason.to_owned()),
+            false => Refusal::Rejected(reason.to_owned()),
+        });
+    }
+
+    /// Ends an attempt that sleeps.
+    pub fn finish(&self, attempt_id: AttemptId, exit_code: i64) {
+        self.end(attempt_id, exit_code, EndCause::Exited);
+    }
+
+    /// Forgets an attempt, as a container removed behind our back is forgotten.
+    pub fn vanish(&self, attempt_id: AttemptId) {
+        self.world().attempts.remove(&attempt_id);
+        self.pokes.poke(attempt_id);
+    }
+
+    /// Adds to an attempt's output.
+    pub fn print(&self, attempt_id: AttemptId, text: &str) {
+        if let Some(attempt) = self.world().attempts.get(&attempt_id) {
+            attempt.output.send_modify(|(bytes, _)| bytes.extend_from_slice(text.as_bytes()));
+        }
+    }
+
+    #[must_use]
+    pub fn times_started(&self, attempt_id: AttemptId) -> u32 {
+        self.world().starts.get(&attempt_id).copied().unwrap_or(0)
+    }
+
+    fn end(&self, attempt_id: AttemptId, exit_code: i64, cause: EndCause) {
+        let now = (self.now)();
+        if let Some(attempt) = self.world().attempts.get_mut(&attempt_id)
+            && attempt.end.is_none()
+        {
+            attempt.end = Some((now, exit_code, cause));
+            attempt.output.send_modify(|(_, is_complete)| *is_complete = true);
+        }
+        self.pokes.poke(attempt_id);
+    }
+}
+
+/// What a script prints, and how it ends; `None` goes on until it is told to end.
+fn play(command: &str) -> (Vec<u8>, Option<(i64, EndCause)>) {
+    let mut output = Vec::new();
+    for step in command.split([';', '\n']).map(str::trim) {
+        if let Some(text) = step.strip_prefix("echo ") {
+            output.extend_from_slice(text.trim_matches(['\'', '"']).as_bytes());
+            output.push(b'\n');
+        } else if let Some(code) = step.strip_prefix("exit ") {
+            return (output, Some((code.parse().unwrap_or(2), EndCause::Exited)));
+        } else if step == "kill -9 $$" {
+            return (output, Some((137, EndCause::Signal { name: "SIGKILL".to_owned() })));
+        } else if step.starts_with("sleep ") {
+            return (output, None);
+        }
+    }
+    (output, Some((0, EndCause::Exited)))
+}
+
+fn gone(attempt_id: AttemptId) -> EngineError {
+    EngineError::Gone(format!("no attempt {attempt_id} is known here"))
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    fn kind(&self) -> &'static str {
+        "fake"
+    }
+
+    async fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {
+        drop(self.reachable()?);
+        match task.memory_mb {
+            Some(memory) if memory > LARGEST_MEMORY_MB => Err(EngineError::Rejected(format!(
+                "the cluster cannot support running the job: no node has {memory} MB of memory, the largest has {LARGEST_MEMORY_MB} MB"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Handle, EngineError> {
+        let now = (self.now)();
+        let attempt_id = spec.attempt_id;
+        let handle = Handle { attempt_id, text: attempt_id.to_string() };
+        let mut world = self.reachable()?;
+        match world.refusal.clone() {
+            Some(Refusal::Rejected(reason)) => return Err(EngineError::Rejected(reason)),
+            Some(Refusal::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
+            None => {}
+        }
+        if !world.attempts.contains_key(&attempt_id) {
+            let (output, end) = play(&spec.task.command);
+            let is_complete = end.is_some();
+            *world.starts.entry(attempt_id).or_default() += 1;
+            world.attempts.insert(
+                attempt_id,
+                Attempt {
+                    shown: 0,
+                    started_at: now,
+                    end: end.map(|(exit_code, cause)| (now, exit_code, cause)),
+                    output: watch::Sender::new((output, is_complete)),
+                },
+            );
+        }
+        drop(world);
+        self.pokes.poke(attempt_id);
+        Ok(handle)
+    }
+
+    async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
+        let mut world = self.reachable()?;
+        let observe = |handle: &Handle| {
+            let Some(attempt) = world.attempts.get_mut(&handle.attempt_id) else {
+                return Observation::Gone { reason: gone(handle.attempt_id).to_string() };
+            };
+            attempt.shown = (attempt.shown + 1).min(3);
+            let started = Started {
+                at: attempt.started_at,
+                instance: Instance {
+                    instance_id: format!("fake-{}", handle.attempt_id.attempt),
+                    dns_name: "localhost".into(),
+                },
+                usage: Usage::default(),
+                notes: vec![],
+            };
+            match (attempt.shown, &attempt.end) {
+                (1, _) => Observation::Starting,
+                (3, Some((finished_at, exit_code, cause))) => Observation::Ended(Ended {
+                    started,
+                    finished_at: *finished_at,
+                    exit_code: *exit_code,
+                    cause: cause.clone(),
+                    usage: Usage { max_memory_bytes: Some(1 << 20), cpu_time_ms: Some(1), ..Usage::default() },
+                    is_log_complete: false,
+                }),
+                _ => {
+                    attempt.shown = 2;
+                    Observation::Running(started)
+                }
+            }
+        };
+        Ok(handles.iter().map(observe).collect())
+    }
+
+    async fn stop(&self, handle: &Handle, _grace: Duration) -> Result<(), EngineError> {
+        if !self.reachable()?.attempts.contains_key(&handle.attempt_id) {
+            return Err(gone(handle.attempt_id));
+        }
+        self.end(handle.attempt_id, 143, EndCause::Stopped);
+        Ok(())
+    }
+
+    async fn output(&self, handle: &Handle, from: u64) -> Result<Output, EngineError> {
+        let world = self.reachable()?;
+        let attempt = world.attempts.get(&handle.attempt_id).ok_or_else(|| gone(handle.attempt_id))?;
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let state = (attempt.output.subscribe(), from);
+        let chunks = stream::unfold(state, |(mut output, from)| async move {
+            // An error says that the attempt was removed: there is nothing more to come.
+            let (chunk, next) = {
+                let seen = output.wait_for(|(bytes, is_complete)| *is_complete || bytes.len() > from).await.ok()?;
+                (Bytes::copy_from_slice(seen.0.get(from..)?), seen.0.len())
+            };
+            (!chunk.is_empty()).then(|| (Ok(chunk), (output, next)))
+        });
+        Ok(Output::Stream(chunks.boxed()))
+    }
+
+    async fn list_ours(&self) -> Result<Vec<Handle>, EngineError> {
+        let world = self.reachable()?;
+        Ok(world.attempts.keys().map(|&attempt_id| Handle { attempt_id, text: attempt_id.to_string() }).collect())
+    }
+
+    async fn remove(&self, handle: &Handle) -> Result<(), EngineError> {
+        self.reachable()?.attempts.remove(&handle.attempt_id);
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! Engines: the kinds of place where runs are executed, behind one small trait.
+//!
+//! An engine never sees the store. It is handed a [`LaunchSpec`], makes an object named by run and attempt, and tells
+//! what it sees of it. Everything it is asked for can be asked again: a second launch finds the first object, a second
+//! stop changes nothing, a second removal succeeds.
+
+pub mod fake;
+pub mod local;
+mod pokes;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use crate::model::{AttemptId, Execution, Observation, TaskSpec};
+
+pub use pokes::Pokes;
+
+/// What an engine needs to know to execute one attempt.
+#[derive(Debug, Clone)]
+pub struct LaunchSpec {
+    pub attempt_id: AttemptId,
+    pub task: TaskSpec,
+    pub execution: Execution,
+    /// Where the attempt's log belongs, for an engine that writes it itself.
+    pub log_path: PathBuf,
+    /// How many bytes of output are kept.
+    pub log_cap_bytes: u64,
+    /// How long a process may take to end after SIGTERM where the engine itself ends it.
+    pub grace: Duration,
+}
+
+/// Which object of the engine's is meant. The text is the engine's own; it is stored, and comes back after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Handle {
+    pub attempt_id: AttemptId,
+    pub text: String,
+}
+
+/// What went wrong, by what the caller does about it.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// It can never work; the text is for the run's owner.
+    #[error("{0}")]
+    Rejected(String),
+    /// The engine or its machine can't do it now; nothing is concluded, later is another time.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The object is not there.
+    #[error("{0}")]
+    Gone(String),
+}
+
+/// How an attempt's output reaches its log.
+pub enum Output {
+    /// The engine writes [`LaunchSpec::log_path`] itself, also while the server is away.
+    InPlace,
+    /// The output from the asked place on, until it is complete.
+    Stream(BoxStream<'static, Result<Bytes, EngineError>>),
+}
+
+/// A kind of place where runs are executed.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// The engine's name on the wire: `local`, `docker`, `kubernetes`.
+    fn kind(&self) -> &'static str;
+
+    /// Whether this could ever run here; [`EngineError::Rejected`] says why not, in words for the client.
+    async fn check(&self, task: &TaskSpec) -> Result<(), EngineError>;
+
+    /// Starts the attempt, or finds it where it was started before. Returns as soon as the engine has it.
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Handle, EngineError>;
+
+    /// What is to be seen of each, in the order asked. An attempt whose handle was never stored is asked for by its id
+    /// with an empty text: [`Observation::Gone`] then means that it was never launched.
+    /// An error says that nothing could be seen, and concludes nothing.
+    async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError>;
+
+    /// Asks the attempt to end: SIGTERM, and SIGKILL after `grace`, to every process it started. Returns at once.
+    /// [`EngineError::Gone`] where there is nothing to stop.
+    async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), EngineError>;
+
+    /// The attempt's output from a byte offset on.
+    async fn output(&self, handle: &Handle, from: u64) -> Result<Output, EngineError>;
+
+    /// Every object of ours that the engine still has, of whatever run.
+    async fn list_ours(&self) -> Result<Vec<Handle>, EngineError>;
+
+    /// Removes what is left of an attempt, and ends what of it still runs. Its log stays.
+    async fn remove(&self, handle: &Handle) -> Result<(), EngineError>;
+}

@@ -1,0 +1,5 @@
+//! Flotilla: a self-service for running containerized tasks. ARCHITECTURE.md shows how the folders depend on each other.
+
+pub mod engine;
+pub mod logs;
+pub mod model;

@@ -1,0 +1,92 @@
+//! The writing end of one attempt's log: appends, up to a cap, and says in the log itself what was cut.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// An append-only log file of at most `cap_bytes` of output, plus two lines that tell of the cut.
+/// What comes after the cap is counted and dropped, so that the writer never blocks on a full log.
+pub struct CappedLog {
+    file: File,
+    cap_bytes: u64,
+    written_bytes: u64,
+    cut_bytes: u64,
+}
+
+impl CappedLog {
+    /// Opens the file at its end, making it and its folder where they are missing.
+    pub fn append(path: &Path, cap_bytes: u64) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let written_bytes = file.metadata()?.len();
+        Ok(Self { file, cap_bytes, written_bytes, cut_bytes: 0 })
+    }
+
+    /// Says how much was cut, if anything was, and flushes everything to the disk.
+    pub fn finish(mut self) -> io::Result<()> {
+        if self.cut_bytes > 0 {
+            writeln!(self.file, "[flotilla: {} bytes of output were not kept]", self.cut_bytes)?;
+        }
+        self.file.sync_data()
+    }
+}
+
+impl Write for CappedLog {
+    /// Takes all of `bytes`, kept or cut.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.cap_bytes.saturating_sub(self.written_bytes);
+        let kept = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        self.file.write_all(&bytes[..kept])?;
+        self.written_bytes += kept as u64;
+        let cut = (bytes.len() - kept) as u64;
+        if cut > 0 && self.cut_bytes == 0 {
+            let line = format!(
+                "\n[flotilla: the log reached its cap of {} bytes; what follows is not kept]\n",
+                self.cap_bytes
+            );
+            self.file.write_all(line.as_bytes())?;
+        }
+        self.cut_bytes += cut;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_beyond_the_cap_is_cut_and_the_log_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/log");
+        let mut log = CappedLog::append(&path, 10).unwrap();
+        for _ in 0..3 {
+            log.write_all(b"12345678").unwrap();
+        }
+        log.finish().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "1234567812\n[flotilla: the log reached its cap of 10 bytes; what follows is not kept]\n\
+             [flotilla: 14 bytes of output were not kept]\n"
+        );
+    }
+
+    #[test]
+    fn a_reopened_log_goes_on_where_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        for part in ["one ", "two"] {
+            let mut log = CappedLog::append(&path, 100).unwrap();
+            log.write_all(part.as_bytes()).unwrap();
+            log.finish().unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one two");
+    }
+}

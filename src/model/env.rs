@@ -1,0 +1,97 @@
+//! Environment variables: an ordered list of names and values, merged by name.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Faults, limits};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVar {
+    pub name: String,
+    pub value: String,
+}
+
+impl EnvVar {
+    #[must_use]
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+}
+
+/// Later layers override earlier ones by name; a name keeps the place where it first appeared, and the last of
+/// several equal names in one layer counts.
+#[must_use]
+pub fn merge_env<'a>(layers: impl IntoIterator<Item = &'a [EnvVar]>) -> Vec<EnvVar> {
+    let mut merged: Vec<EnvVar> = Vec::new();
+    let mut place_of = std::collections::HashMap::new();
+    for var in layers.into_iter().flatten() {
+        match place_of.get(var.name.as_str()) {
+            Some(&place) => {
+                let known: &mut EnvVar = &mut merged[place];
+                known.value.clone_from(&var.value);
+            }
+            None => {
+                place_of.insert(var.name.as_str(), merged.len());
+                merged.push(var.clone());
+            }
+        }
+    }
+    merged
+}
+
+pub(super) fn check_env(faults: &mut Faults, env: &[EnvVar]) {
+    let mut total = 0;
+    for (i, EnvVar { name, value }) in env.iter().enumerate() {
+        total += name.len() + value.len() + 2;
+        if name.is_empty() {
+            faults.add(format!("env[{i}].name"), "must not be empty");
+        } else if name.contains(['=', '\0']) {
+            faults.add(format!("env[{i}].name"), format!("must not hold `=` or NUL: {name:?}"));
+        }
+        faults.check_length(&format!("env[{i}].name"), name, limits::NAME_BYTES);
+        faults.check_text(&format!("env[{i}].value"), value, limits::ARGUMENT_BYTES - limits::NAME_BYTES - 1);
+    }
+    if total > limits::ENV_BYTES {
+        faults.add("env", format!("is {total} bytes in all, at most {} are allowed", limits::ENV_BYTES));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn layer() -> impl Strategy<Value = Vec<EnvVar>> {
+        prop::collection::vec(("[A-E]", "[a-z]{0,3}").prop_map(|(name, value)| EnvVar::new(name, value)), 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn a_merge_holds_each_name_once_with_its_last_value(a in layer(), b in layer()) {
+            let merged = merge_env([a.as_slice(), b.as_slice()]);
+            for name in ["A", "B", "C", "D", "E"] {
+                let last = a.iter().chain(&b).rev().find(|var| var.name == name).map(|var| &var.value);
+                let found: Vec<_> = merged.iter().filter(|var| var.name == name).map(|var| &var.value).collect();
+                prop_assert_eq!(found, last.into_iter().collect::<Vec<_>>());
+            }
+        }
+
+        #[test]
+        fn merging_twice_changes_nothing(a in layer(), b in layer()) {
+            let once = merge_env([a.as_slice(), b.as_slice()]);
+            prop_assert_eq!(merge_env([once.as_slice()]), once.clone());
+            prop_assert_eq!(merge_env([once.as_slice(), b.as_slice()]), once);
+        }
+    }
+
+    #[test]
+    fn names_that_no_process_can_have_are_refused() {
+        let mut faults = Faults::default();
+        check_env(&mut faults, &[EnvVar::new("", "x"), EnvVar::new("A=B", "x"), EnvVar::new("C", "a\0b")]);
+        assert_eq!(
+            faults.to_string(),
+            "`env[0].name` must not be empty; `env[1].name` must not hold `=` or NUL: \"A=B\"; \
+             `env[2].value` must not hold a NUL character"
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! Events: the lines of a run's story, in the shape Kubernetes made familiar.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::run::UnknownWord;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventType {
+    Normal,
+    Warning,
+}
+
+/// Something that happened to a run. `reason` is one word for programs, `message` a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub timestamp: Timestamp,
+    pub event_type: EventType,
+    pub reason: String,
+    /// What told it: `flotilla`, or the engine's own source.
+    pub source_object: String,
+    pub message: String,
+}
+
+impl Event {
+    /// An event told by the server itself.
+    #[must_use]
+    pub fn normal(timestamp: Timestamp, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            timestamp,
+            event_type: EventType::Normal,
+            reason: reason.to_owned(),
+            source_object: "flotilla".to_owned(),
+            message: message.into(),
+        }
+    }
+
+    #[must_use]
+    pub fn warning(timestamp: Timestamp, reason: &str, message: impl Into<String>) -> Self {
+        Self { event_type: EventType::Warning, ..Self::normal(timestamp, reason, message) }
+    }
+
+    #[must_use]
+    pub fn from_source(self, source_object: impl Into<String>) -> Self {
+        Self { source_object: source_object.into(), ..self }
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        })
+    }
+}
+
+impl FromStr for EventType {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "Normal" => Ok(Self::Normal),
+            "Warning" => Ok(Self::Warning),
+            _ => Err(UnknownWord::new(text, &["Normal", "Warning"])),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What is wrong with a request. All faults of one request are gathered and answered together.
+
+use std::fmt;
+
+use super::limits;
+
+/// One thing wrong, named by the field as the client spells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub field: String,
+    pub message: String,
+}
+
+/// The faults found so far in a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Fault { field: field.into(), message: message.into() });
+    }
+
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `Ok` with the value where nothing was wrong.
+    pub fn into_result<T>(self, value: T) -> Result<T, Self> {
+        if self.is_empty() { Ok(value) } else { Err(self) }
+    }
+
+    #[must_use]
+    pub fn one(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut faults = Self::default();
+        faults.add(field, message);
+        faults
+    }
+
+    /// A number that has to lie between 0 and `most`.
+    pub(super) fn check_amount(&mut self, field: &str, value: Option<i64>, most: i64) {
+        if let Some(value) = value
+            && !(0..=most).contains(&value)
+        {
+            self.add(field, format!("must be between 0 and {most}, not {value}"));
+        }
+    }
+
+    /// A name that lists and indexes hold: not empty, no control characters, not too long.
+    pub(super) fn check_name(&mut self, field: &str, value: &str) {
+        if value.trim().is_empty() {
+            self.add(field, "must not be empty");
+        } else if value.trim() != value {
+            self.add(field, format!("must not begin or end with white space: {value:?}"));
+        } else {
+            self.check_line(field, value, limits::NAME_BYTES);
+        }
+    }
+
+    /// One line of text without control characters, of at most `most` bytes.
+    pub(super) fn check_line(&mut self, field: &str, value: &str, most: usize) {
+        if value.chars().any(char::is_control) {
+            self.add(field, format!("must not hold control characters: {}", excerpt(value)));
+        }
+        self.check_length(field, value, most);
+    }
+
+    pub(super) fn check_length(&mut self, field: &str, value: &str, most: usize) {
+        if value.len() > most {
+            self.add(field, format!("is {} bytes long, at most {most} are allowed", value.len()));
+        }
+    }
+
+    /// Text that may span lines but that every engine and database can carry: no NUL.
+    pub(super) fn check_text(&mut self, field: &str, value: &str, most: usize) {
+        if value.contains('\0') {
+            self.add(field, "must not hold a NUL character");
+        }
+        self.check_length(field, value, most);
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, Fault { field, message }) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "; " };
+            write!(f, "{separator}`{field}` {message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// The start of a value, quoted, short enough for an error text.
+fn excerpt(value: &str) -> String {
+    const SHOWN_CHARS: usize = 60;
+    let mut shown: String = value.chars().take(SHOWN_CHARS).collect();
+    if shown.len() < value.len() {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_faults_are_told_in_one_line() {
+        let mut faults = Faults::default();
+        faults.check_amount("memory", Some(-1), limits::MEGABYTES);
+        faults.check_name("alias", " ");
+        assert_eq!(faults.to_string(), "`memory` must be between 0 and 1073741824, not -1; `alias` must not be empty");
+    }
+
+    #[test]
+    fn control_characters_are_shown_escaped() {
+        let mut faults = Faults::default();
+        faults.check_name("alias", "a\u{7}b");
+        assert_eq!(faults.to_string(), "`alias` must not hold control characters: \"a\\u{7}b\"");
+    }
+}

@@ -1,0 +1,62 @@
+//! The nouns of Flotilla and the decisions about them: pure values, no I/O, no async, no clock.
+//!
+//! Glossary, the same words in code, JSON, SQL, pages and docs:
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | **definition** | what a person wrote down once: image, command, env, resources, tags, an alias. Also called a *task*. |
+//! | **task spec** | the part of a definition that a run keeps a copy of: what is to be run |
+//! | **launch** | the request to run a definition once, with overrides |
+//! | **run** | one launch and what became of it |
+//! | **attempt** | one try of a cluster to execute a run; a run has one, more only where the machine failed it |
+//! | **cluster** | a named place where runs are executed, by one engine |
+//! | **engine** | the kind of place: `local` processes, `docker`, `kubernetes` |
+//! | **event** | one line of a run's story |
+//! | **fault** | one thing wrong with a request, naming the field |
+//! | **group**, **tag**, **alias** | how definitions are found: the owning group, free labels, one unique name |
+
+mod definition;
+mod env;
+mod event;
+mod fault;
+mod id;
+mod launch;
+mod page;
+mod run;
+mod transition;
+
+pub use definition::{Definition, DefinitionUpdate, NewDefinition, TaskSpec};
+pub use env::{EnvVar, merge_env};
+pub use event::{Event, EventType};
+pub use fault::{Fault, Faults};
+pub use id::{AttemptId, DefinitionId, RunId};
+pub use launch::{Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, plan_launch};
+pub use page::{Order, Page, PageRequest};
+pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage};
+pub use transition::{
+    Change, EndCause, Ended, Observation, Started, decide, is_allowed, refuse, retry, set_by_hand, stop_before_start,
+};
+
+/// The limits of what a request may ask for, in one place. Each answers the question "how much is surely a mistake?".
+pub mod limits {
+    /// Linux refuses a longer single argument or variable (`MAX_ARG_STRLEN`, 32 pages), so a longer command could never start.
+    pub const ARGUMENT_BYTES: usize = 128 * 1024 - 1;
+    /// All variables together: Linux allows a quarter of the stack limit (2 MiB by default) for arguments and environment.
+    pub const ENV_BYTES: usize = 1024 * 1024;
+    /// Names that are indexed and shown in lists: alias, group, tag, owner, key.
+    pub const NAME_BYTES: usize = 255;
+    /// An image reference: registry, repository (255), tag (128) and digest fit well below.
+    pub const IMAGE_BYTES: usize = 1024;
+    /// Free text a person writes: description, reasons.
+    pub const TEXT_BYTES: usize = 16 * 1024;
+    /// Tags, ports and labels of one task.
+    pub const LIST_ITEMS: usize = 256;
+    /// Memory and storage in MB: one PiB.
+    pub const MEGABYTES: i64 = 1 << 30;
+    /// CPU in thousandths of a core: ten thousand cores.
+    pub const CPU_MILLIS: i64 = 10_000_000;
+    /// Whole GPUs.
+    pub const GPUS: i64 = 10_000;
+    /// A deadline in seconds: ten years.
+    pub const DEADLINE_SECS: i64 = 10 * 366 * 24 * 3600;
+}

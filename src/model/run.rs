@@ -1,0 +1,234 @@
+//! A run: one launch and what became of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{AttemptId, DefinitionId, Execution, RunId, TaskSpec};
+
+/// The five statuses of the wire. [`super::is_allowed`] holds the table of their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Accepted and stored; waits for a place on its cluster.
+    Queued,
+    /// Claimed by the dispatcher; handed to the engine, not yet seen running.
+    Pending,
+    Running,
+    /// This attempt never ran for a reason of the machine's; it is queued again when due.
+    NeedsRetry,
+    /// The end, whatever the [`Outcome`].
+    Stopped,
+}
+
+impl Status {
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Pending, Self::Running, Self::NeedsRetry, Self::Stopped];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "QUEUED",
+            Self::Pending => "PENDING",
+            Self::Running => "RUNNING",
+            Self::NeedsRetry => "NEEDS_RETRY",
+            Self::Stopped => "STOPPED",
+        }
+    }
+
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Stopped)
+    }
+}
+
+/// How a stopped run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Exit code 0.
+    Succeeded,
+    /// Another exit code, a signal, out of memory.
+    Failed,
+    /// Somebody asked for it.
+    Stopped,
+    /// It passed its deadline.
+    TimedOut,
+    /// The engine no longer has it and its end was not seen.
+    Lost,
+    /// It could never have run: the engine refused it.
+    Rejected,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 6] =
+        [Self::Succeeded, Self::Failed, Self::Stopped, Self::TimedOut, Self::Lost, Self::Rejected];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::TimedOut => "timed_out",
+            Self::Lost => "lost",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Why a run was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StopCause {
+    /// A client asked.
+    Request,
+    /// Its parent was asked to stop.
+    Parent,
+    /// Its `active_deadline_seconds` have passed.
+    Deadline,
+}
+
+impl StopCause {
+    pub const ALL: [Self; 3] = [Self::Request, Self::Parent, Self::Deadline];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Parent => "parent",
+            Self::Deadline => "deadline",
+        }
+    }
+
+    #[must_use]
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Request | Self::Parent => Outcome::Stopped,
+            Self::Deadline => Outcome::TimedOut,
+        }
+    }
+}
+
+/// A word that is none of those known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is none of {}", known.join(", "))]
+pub struct UnknownWord {
+    pub found: String,
+    pub known: Vec<&'static str>,
+}
+
+impl UnknownWord {
+    pub fn new(found: &str, known: &[&'static str]) -> Self {
+        Self { found: found.to_owned(), known: known.to_vec() }
+    }
+}
+
+/// Reading and writing an enum by its `as_str`.
+macro_rules! as_word {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                let found = Self::ALL.into_iter().find(|word| word.as_str() == text);
+                found.ok_or_else(|| UnknownWord::new(text, &Self::ALL.map(Self::as_str)))
+            }
+        }
+    )*};
+}
+
+as_word!(Status, Outcome, StopCause);
+
+/// A stop that was asked for and stored; it is repeated until the run is seen to have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopRequest {
+    pub at: Timestamp,
+    pub cause: StopCause,
+}
+
+/// Where an attempt runs, as far as the engine tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub instance_id: String,
+    pub dns_name: String,
+}
+
+/// What an attempt used, and the limits that were in force. `None` is "not measured" or "no limit".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// The peak, in bytes.
+    pub max_memory_bytes: Option<i64>,
+    /// The peak, in thousandths of a core.
+    pub max_cpu_millis: Option<i64>,
+    /// In all, in milliseconds.
+    pub cpu_time_ms: Option<i64>,
+    /// Bytes.
+    pub memory_limit_bytes: Option<i64>,
+    /// Thousandths of a core.
+    pub cpu_limit_millis: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    pub run_id: RunId,
+    pub definition_id: DefinitionId,
+    pub alias: Option<String>,
+    pub group_name: String,
+    /// What it was launched with, the server's own variables included.
+    pub task: TaskSpec,
+    pub execution: Execution,
+
+    pub status: Status,
+    pub outcome: Option<Outcome>,
+    pub exit_code: Option<i64>,
+    pub exit_reason: Option<String>,
+    pub queued_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// When a run that needs a retry is queued again.
+    pub due_at: Option<Timestamp>,
+    pub stop: Option<StopRequest>,
+    /// How often it was handed to the engine; the number of the newest attempt.
+    pub attempt_count: u32,
+    pub instance: Instance,
+    pub usage: Usage,
+    pub run_exceptions: Option<serde_json::Value>,
+    /// Whether the last byte of its log is stored.
+    pub is_log_complete: bool,
+}
+
+impl Run {
+    #[must_use]
+    pub fn attempt_id(&self) -> AttemptId {
+        AttemptId { run_id: self.run_id, attempt: self.attempt_count }
+    }
+
+    /// When it must have ended, once it has started.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let seconds = self.execution.active_deadline_secs?;
+        self.started_at?.checked_add(jiff::SignedDuration::from_secs(seconds)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_read_back_and_case_matters() {
+        for status in Status::ALL {
+            assert_eq!(status.to_string().parse(), Ok(status));
+        }
+        for outcome in Outcome::ALL {
+            assert_eq!(outcome.to_string().parse(), Ok(outcome));
+        }
+        let error = "running".parse::<Status>().unwrap_err();
+        assert_eq!(error.to_string(), "\"running\" is none of QUEUED, PENDING, RUNNING, NEEDS_RETRY, STOPPED");
+    }
+}
