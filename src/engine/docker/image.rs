@@ -36,7 +36,7 @@ pub(super) fn digest_of(image: &str, repo_digests: &[String]) -> Option<String> 
         known == repository
             || ["docker.io/library/", "docker.io/"].iter().any(|hub| repository.strip_prefix(hub) == Some(known))
     };
-    repo_digests.iter().find(is_same).or_else(|| repo_digests.first()).cloned()
+    repo_digests.iter().find(is_same).cloned()
 }
 
 #[cfg(test)]
@@ -75,7 +75,7 @@ mod tests {
         for (image, expected) in [
             ("localhost:5000/busybox:1", Some("localhost:5000/busybox@sha256:2")),
             ("docker.io/library/busybox", Some("busybox@sha256:1")),
-            ("other", Some("busybox@sha256:1")),
+            ("other", None),
         ] {
             assert_eq!(digest_of(image, &digests).as_deref(), expected);
         }

@@ -3,12 +3,16 @@
 //! The daemon closes the stream when the container ends, when the daemon itself ends, and in some versions a little too
 //! early. So the end of the stream is believed only after the container is seen to have ended and the daemon's last
 //! message is one that came; otherwise the rest is read, or the reader is told to ask again.
+//!
+//! The daemon cuts a line of more than 16 KB into messages, and its `local` driver forgets the newline behind the last
+//! of them. It is put back here. (The other driver, `json-file`, can't be repaired: it replaces every byte that is not
+//! UTF-8, and every character that such a cut goes through.)
 
 use std::sync::Arc;
 
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptions;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 
@@ -33,8 +37,8 @@ pub(super) async fn read(
     let marker = marker.map_err(|error| EngineError::Unavailable(error.to_string()))?;
     // Without a marker the bytes are counted from the beginning.
     let skip_bytes = if marker.is_some() { 0 } else { from.bytes };
-    let counter = Counter::from(marker.unwrap_or_default());
-    let mut reader = Reader { link, name, counter, skip_bytes, phase: Phase::Done };
+    let unpacker = Unpacker::new(marker.unwrap_or_default(), skip_bytes);
+    let mut reader = Reader { link, name, unpacker, phase: Phase::Done };
     reader.phase = match reader.stage().await? {
         Some(Stage::Running) => Phase::Following(reader.open(true).await?),
         Some(Stage::Ended) => Phase::Finishing(reader.open(false).await?),
@@ -55,9 +59,15 @@ pub(super) async fn read(
 struct Reader {
     link: Arc<Link>,
     name: String,
-    counter: Counter,
-    skip_bytes: u64,
+    unpacker: Unpacker,
     phase: Phase,
+}
+
+/// Turns the daemon's messages into what was printed, and knows the place in it.
+struct Unpacker {
+    counter: Counter,
+    cut_lines: CutLines,
+    skip_bytes: u64,
 }
 
 enum Phase {
@@ -75,7 +85,7 @@ impl Reader {
                 Phase::Following(messages) | Phase::Finishing(messages) => messages,
                 Phase::Done => return Ok(None),
             };
-            if let Some(chunk) = next_chunk(messages, &mut self.counter, &mut self.skip_bytes, &self.link).await? {
+            if let Some(chunk) = next_chunk(messages, &mut self.unpacker, &self.link).await? {
                 return Ok(Some(chunk));
             }
             let was_following = matches!(self.phase, Phase::Following(_));
@@ -109,7 +119,7 @@ impl Reader {
         let options = LogsOptions { tail: "1".to_owned(), ..options(Marker::default(), false) };
         let docker = self.link.docker().await?;
         let mut messages = docker.logs(&self.name, Some(options));
-        let newest = self.counter.marker().newest;
+        let newest = self.unpacker.counter.marker().newest;
         while let Some(message) = messages.next().await {
             let message = message.map_err(|error| self.link.missed(error.into()))?;
             if Stamp::split(message.as_ref()).is_some_and(|(stamp, _)| Some(stamp) > newest) {
@@ -121,8 +131,8 @@ impl Reader {
 
     /// Asks for the output behind the place where it is, and counts anew from there.
     async fn open(&mut self, follow: bool) -> Result<Messages, EngineError> {
-        let marker = self.counter.marker();
-        self.counter = Counter::from(marker);
+        let marker = self.unpacker.counter.marker();
+        self.unpacker = Unpacker::new(marker, self.unpacker.skip_bytes);
         let docker = self.link.docker().await?;
         Ok(docker.logs(&self.name, Some(options(marker, follow))).boxed())
     }
@@ -143,8 +153,7 @@ fn options(marker: Marker, follow: bool) -> LogsOptions {
 /// New messages, as many as are there; waits only for the first. `None` at the end of the stream.
 async fn next_chunk(
     messages: &mut Messages,
-    counter: &mut Counter,
-    skip_bytes: &mut u64,
+    unpacker: &mut Unpacker,
     link: &Link,
 ) -> Result<Option<Chunk>, EngineError> {
     let mut bytes = BytesMut::new();
@@ -157,41 +166,66 @@ async fn next_chunk(
         match next {
             None if bytes.is_empty() => return Ok(None),
             None => break,
-            Some(Ok(output)) => take(&output, counter, skip_bytes, &mut bytes)?,
-            // What came is handed on; the stream says the error again, or ends, and the end is not believed blindly.
+            Some(Ok(output)) => unpacker.add(&output, &mut bytes)?,
+            // What came is handed on. The stream ends behind an error, and its end is not believed blindly.
             Some(Err(_)) if !bytes.is_empty() => break,
             Some(Err(error)) => return Err(EngineError::from(link.missed(ApiError::from(error)))),
         }
     }
-    Ok(Some(Chunk { bytes: bytes.freeze(), marker: Some(counter.marker().to_string()) }))
+    Ok(Some(Chunk { bytes: bytes.freeze(), marker: Some(unpacker.counter.marker().to_string()) }))
 }
 
-fn take(
-    output: &LogOutput,
-    counter: &mut Counter,
-    skip_bytes: &mut u64,
-    bytes: &mut BytesMut,
-) -> Result<(), EngineError> {
-    let line: &Bytes = match output {
-        LogOutput::StdOut { message } | LogOutput::StdErr { message } | LogOutput::StdIn { message } => message,
-        // Our containers have no terminal: what comes outside of the frames is an error of the daemon's own.
-        LogOutput::Console { message } => {
-            let text = String::from_utf8_lossy(message);
-            return Err(EngineError::Unavailable(format!("the daemon can't read the output: {}", text.trim())));
-        }
-    };
-    let Some((stamp, message)) = Stamp::split(line) else {
-        return Err(EngineError::Unavailable("the daemon sent output without a time".to_owned()));
-    };
-    match counter.take(stamp) {
-        Take::Stored => return Ok(()),
-        Take::NewAfterGap => bytes.extend_from_slice(GAP.as_bytes()),
-        Take::New => {}
+impl Unpacker {
+    fn new(marker: Marker, skip_bytes: u64) -> Self {
+        Self { counter: Counter::from(marker), cut_lines: CutLines::default(), skip_bytes }
     }
-    let skipped = usize::try_from(*skip_bytes).unwrap_or(usize::MAX).min(message.len());
-    *skip_bytes -= skipped as u64;
-    bytes.extend_from_slice(&message[skipped..]);
-    Ok(())
+
+    fn add(&mut self, output: &LogOutput, bytes: &mut BytesMut) -> Result<(), EngineError> {
+        let (stream, line) = match output {
+            LogOutput::StdOut { message } | LogOutput::StdIn { message } => (0, message),
+            LogOutput::StdErr { message } => (1, message),
+            // Our containers have no terminal: what comes outside of the frames is an error of the daemon's own.
+            LogOutput::Console { message } => {
+                let text = String::from_utf8_lossy(message);
+                return Err(EngineError::Unavailable(format!("the daemon can't read the output: {}", text.trim())));
+            }
+        };
+        let Some((stamp, message)) = Stamp::split(line) else {
+            return Err(EngineError::Unavailable("the daemon sent output without a time".to_owned()));
+        };
+        // Also of what is stored already: a place may lie between the parts of a line.
+        let newline: &[u8] = if self.cut_lines.lost_newline(stream, stamp, message) { b"\n" } else { b"" };
+        match self.counter.take(stamp) {
+            Take::Stored => return Ok(()),
+            Take::NewAfterGap => bytes.extend_from_slice(GAP.as_bytes()),
+            Take::New => {}
+        }
+        for part in [message, newline] {
+            let skipped = usize::try_from(self.skip_bytes).unwrap_or(usize::MAX).min(part.len());
+            self.skip_bytes -= skipped as u64;
+            bytes.extend_from_slice(&part[skipped..]);
+        }
+        Ok(())
+    }
+}
+
+/// Lines that the daemon cut, of standard output and standard error.
+#[derive(Default)]
+struct CutLines([Option<Stamp>; 2]);
+
+impl CutLines {
+    /// The daemon cuts a line into parts of this size.
+    const PART_BYTES: usize = 16 * 1024;
+
+    /// Whether a message is the last part of a line and came without its newline. All parts carry the time of the first.
+    /// An unterminated line at the very end of the output that was cut as well looks the same, and gets one newline
+    /// too many: one that ends a line is by far the more common.
+    fn lost_newline(&mut self, stream: usize, stamp: Stamp, message: &[u8]) -> bool {
+        let is_terminated = message.last() == Some(&b'\n');
+        let goes_on = !is_terminated && message.len() >= Self::PART_BYTES;
+        let was_cut = std::mem::replace(&mut self.0[stream], goes_on.then_some(stamp)) == Some(stamp);
+        was_cut && !goes_on && !is_terminated
+    }
 }
 
 /// What stands in the log where the daemon turned its file over twice before we read it.
@@ -199,28 +233,59 @@ const GAP: &str = "\n[flotilla: some output may be missing here: the Docker daem
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
-    fn out(text: &str) -> LogOutput {
-        LogOutput::StdOut { message: Bytes::from(format!("2026-11-22T14:38:52.000000000Z {text}")) }
+    const STAMPS: [&str; 2] = ["2026-11-22T14:38:52.000000000Z", "2026-11-22T14:38:53.000000000Z"];
+
+    fn message(stamp: &str, text: &str) -> Bytes {
+        Bytes::from(format!("{stamp} {text}"))
+    }
+
+    fn unpack(unpacker: &mut Unpacker, outputs: &[LogOutput]) -> String {
+        let mut bytes = BytesMut::new();
+        for output in outputs {
+            unpacker.add(output, &mut bytes).unwrap();
+        }
+        String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     #[test]
     fn bytes_that_are_stored_are_skipped_where_there_is_no_marker() {
-        let (mut counter, mut skip, mut bytes) = (Counter::from(Marker::default()), 6, BytesMut::new());
-        for text in ["one\n", "two\n", "", "three\n"] {
-            take(&out(text), &mut counter, &mut skip, &mut bytes).unwrap();
+        let texts = ["one\n", "two\n", "", "three\n"];
+        let outputs = texts.map(|text| LogOutput::StdOut { message: message(STAMPS[0], text) });
+        let mut unpacker = Unpacker::new(Marker::default(), 6);
+        assert_eq!(unpack(&mut unpacker, &outputs), "o\nthree\n");
+    }
+
+    #[test]
+    fn the_newline_of_a_line_that_was_cut_is_put_back() {
+        let part = "x".repeat(CutLines::PART_BYTES);
+        let out = |stamp: usize, text: &str| LogOutput::StdOut { message: message(STAMPS[stamp], text) };
+        let err = |stamp: usize, text: &str| LogOutput::StdErr { message: message(STAMPS[stamp], text) };
+        let table = [
+            (vec![out(0, &part), err(0, "e\n"), out(0, "end"), out(1, "b\n")], format!("{part}e\nend\nb\n")),
+            (vec![out(0, &part), out(0, &part), out(0, "")], format!("{part}{part}\n")),
+            // A daemon that remembers it.
+            (vec![out(0, &part), out(0, "end\n")], format!("{part}end\n")),
+            // The end of the output, without a newline.
+            (vec![out(0, "a\n"), out(1, "end")], "a\nend".to_owned()),
+            (vec![out(0, &part), out(1, "end")], format!("{part}end")),
+        ];
+        for (outputs, expected) in table {
+            let text = unpack(&mut Unpacker::new(Marker::default(), 0), &outputs);
+            assert!(text == expected, "{} bytes instead of {}", text.len(), expected.len());
         }
-        assert_eq!(bytes, "o\nthree\n");
     }
 
     #[test]
     fn what_is_not_output_is_an_error() {
-        let (mut counter, mut skip, mut bytes) = (Counter::from(Marker::default()), 0, BytesMut::new());
+        let mut unpacker = Unpacker::new(Marker::default(), 0);
         let console = LogOutput::Console { message: Bytes::from_static(b"Error grabbing logs: EOF") };
         let stampless = LogOutput::StdErr { message: Bytes::from_static(b"hello") };
         for output in [console, stampless] {
-            assert!(take(&output, &mut counter, &mut skip, &mut bytes).is_err());
+            assert!(unpacker.add(&output, &mut BytesMut::new()).is_err());
         }
     }
 }
