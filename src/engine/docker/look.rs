@@ -22,6 +22,8 @@ use crate::model::{AttemptId, Observation};
 const INSPECTIONS_AT_ONCE: usize = 8;
 /// A container that was made and not started for so long will not be: who made it is gone.
 const START_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
+/// How late the daemon may tell of a signal that it sent.
+const LATENESS: SignedDuration = SignedDuration::from_millis(250);
 /// How long the daemon may take to say what it remembers of a container.
 const HISTORY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -132,8 +134,12 @@ impl Inner {
     }
 
     async fn facts(&self, container: &ContainerInspectResponse) -> Facts {
+        let machine = match self.link.machine() {
+            Some(machine) => Some(machine),
+            None => self.link.refresh_machine().await.ok(),
+        };
         Facts {
-            machine_name: self.link.machine().map(|machine| machine.name).unwrap_or_default(),
+            machine_name: machine.map(|machine| machine.name).unwrap_or_default(),
             image_digest: self.image_digest(container).await,
             outage: self.link.outage(),
             ..Facts::default()
@@ -160,6 +166,10 @@ impl Inner {
         let (Some(id), Some(from), Some(until)) = (&container.id, started_at(container), finished_at(container)) else {
             return Vec::new();
         };
+        // The daemon tells of a signal right after sending it, which may be after the end. Where the exit code says that
+        // the signal itself was the end, it is waited for.
+        let is_signal_code = [130, 131, 137, 143].contains(&exit_code(container));
+        let until = if is_signal_code { until + LATENESS } else { until };
         let stamp = |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
         let filters = [("container", id.as_str()), ("event", "kill")];
         let filters = filters.map(|(key, value)| (key.to_owned(), vec![value.to_owned()]));
