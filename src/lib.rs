@@ -3,3 +3,4 @@
 pub mod engine;
 pub mod logs;
 pub mod model;
+pub mod store;
