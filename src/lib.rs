@@ -4,3 +4,4 @@ pub mod engine;
 pub mod logs;
 pub mod model;
 pub mod store;
+pub mod wire;
