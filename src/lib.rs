@@ -4,4 +4,5 @@ pub mod engine;
 pub mod logs;
 pub mod model;
 pub mod store;
+pub mod wake;
 pub mod wire;
