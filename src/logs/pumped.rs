@@ -15,16 +15,19 @@ pub struct PumpedLog {
 }
 
 impl PumpedLog {
-    /// Opens the log where it was left, and tells from where to ask the engine for more.
-    pub fn resume(path: &Path, cap_bytes: u64) -> io::Result<(Self, LogPosition)> {
-        let position_path = position_path(path);
-        let position: LogPosition = match std::fs::read(&position_path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => LogPosition::default(),
-            Err(error) => return Err(error),
-        };
+    /// Up to where the output is stored: from there the engine is to be asked for more.
+    pub fn position(path: &Path) -> io::Result<LogPosition> {
+        match std::fs::read(position_path(path)) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LogPosition::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the log as it was at this position.
+    pub fn resume(path: &Path, cap_bytes: u64, position: &LogPosition) -> io::Result<Self> {
         let log = CappedLog::resume(path, cap_bytes, position.bytes)?;
-        Ok((Self { log, position_path }, position))
+        Ok(Self { log, position_path: position_path(path) })
     }
 
     /// Appends output, and remembers the engine's word for the place behind it.
@@ -66,15 +69,17 @@ mod tests {
     fn a_resumed_log_has_no_gap_and_no_repeat() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.log");
-        let (mut log, start) = PumpedLog::resume(&path, 1000).unwrap();
+        let start = PumpedLog::position(&path).unwrap();
         assert_eq!(start, LogPosition::default());
+        let mut log = PumpedLog::resume(&path, 1000, &start).unwrap();
         log.append(b"first ", Some("m1".into())).unwrap();
         // The crash comes between the append and the place.
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"second").unwrap();
         drop(log);
 
-        let (mut log, place) = PumpedLog::resume(&path, 1000).unwrap();
+        let place = PumpedLog::position(&path).unwrap();
         assert_eq!(place, LogPosition { bytes: 6, marker: Some("m1".into()) });
+        let mut log = PumpedLog::resume(&path, 1000, &place).unwrap();
         log.append(b"second", Some("m2".into())).unwrap();
         log.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "first second");
@@ -84,11 +89,12 @@ mod tests {
     fn a_log_that_was_cut_stays_cut_when_it_is_resumed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.log");
-        let (mut log, _) = PumpedLog::resume(&path, 4).unwrap();
+        let mut log = PumpedLog::resume(&path, 4, &LogPosition::default()).unwrap();
         log.append(b"123456", None).unwrap();
         drop(log);
-        let (mut log, place) = PumpedLog::resume(&path, 4).unwrap();
+        let place = PumpedLog::position(&path).unwrap();
         assert_eq!(place.bytes, 6);
+        let mut log = PumpedLog::resume(&path, 4, &place).unwrap();
         log.append(b"789", None).unwrap();
         log.finish().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();

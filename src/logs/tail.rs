@@ -73,7 +73,8 @@ impl Tail {
         let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
         let opened = Inotify::init(flags)
             .map_err(std::io::Error::from)
-            .and_then(|inotify| AsyncFd::register(Watches(inotify)).map_err(std::io::Error::from));
+            // SAFETY: the descriptor is the instance's own, and stays open and the same until both are dropped together.
+            .and_then(|inotify| unsafe { AsyncFd::register(Watches(inotify)) }.map_err(std::io::Error::from));
         match opened {
             Ok(inotify) => {
                 let inotify = Arc::new(inotify);
