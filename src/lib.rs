@@ -1,5 +1,9 @@
 //! Flotilla: a self-service for running containerized tasks. ARCHITECTURE.md shows how the folders depend on each other.
 
+pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod logs;
 pub mod model;
+pub mod shutdown;
+pub mod telemetry;
