@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod engine;
+pub mod http;
 pub mod logs;
 pub mod model;
 pub mod service;
