@@ -11,6 +11,7 @@
 //! still has the status the change was decided from.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{Event, Instance, Outcome, Run, Status, StopCause, Usage};
 
@@ -45,7 +46,7 @@ pub enum Observation {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     pub at: Timestamp,
     pub instance: Instance,
@@ -55,7 +56,7 @@ pub struct Started {
     pub notes: Vec<Event>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     pub started: Started,
     pub finished_at: Timestamp,
@@ -68,7 +69,7 @@ pub struct Ended {
 }
 
 /// Why a process ended, as far as the engine knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndCause {
     Exited,
     /// Its name, such as `SIGSEGV`.
