@@ -11,6 +11,7 @@
 //! still has the status the change was decided from.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{Event, Instance, Outcome, Run, Status, StopCause, Usage};
 
@@ -48,7 +49,7 @@ pub enum Observation {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     pub at: Timestamp,
     pub instance: Instance,
@@ -60,7 +61,7 @@ pub struct Started {
     pub notes: Vec<Event>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     pub started: Started,
     pub finished_at: Timestamp,
@@ -73,7 +74,7 @@ pub struct Ended {
 }
 
 /// Why a process ended, as far as the engine knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndCause {
     Exited,
     /// Its name, such as `SIGSEGV`.
