@@ -1,5 +1,6 @@
 //! Flotilla: a self-service for running containerized tasks. ARCHITECTURE.md shows how the folders depend on each other.
 
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -43,6 +43,10 @@ pub enum Observation {
         reason: String,
         retry: bool,
     },
+    /// This one could not be seen; nothing is concluded about it.
+    Unknown {
+        reason: String,
+    },
     /// The engine does not have it, though it was handed over.
     Gone {
         reason: String,
@@ -158,7 +162,7 @@ impl Change {
 pub fn decide(run: &Run, observation: Observation, now: Timestamp) -> Option<Change> {
     match (run.status, observation) {
         (Status::Queued | Status::NeedsRetry | Status::Stopped, _)
-        | (Status::Pending | Status::Running, Observation::Starting)
+        | (Status::Pending | Status::Running, Observation::Starting | Observation::Unknown { .. })
         | (Status::Running, Observation::Running(_)) => None,
         (Status::Pending, Observation::Running(started)) => {
             let Started { at, instance, usage, image_digest, mut notes } = started;
@@ -415,6 +419,7 @@ mod tests {
     fn observations() -> Vec<Observation> {
         vec![
             Observation::Starting,
+            Observation::Unknown { reason: "the disk does not answer".into() },
             Observation::Running(started()),
             ended(0, EndCause::Exited),
             ended(3, EndCause::Exited),

@@ -45,7 +45,7 @@ use self::record::Spec;
 use self::user::Choice;
 use self::watch::Watches;
 use super::{Engine, EngineError, Handle, LaunchSpec, Output, Pokes};
-use crate::model::{AttemptId, Observation, TaskSpec};
+use crate::model::{AttemptId, LogPosition, Observation, TaskSpec};
 
 pub use supervise::supervise;
 
@@ -277,6 +277,10 @@ impl Engine for LocalEngine {
         "local"
     }
 
+    fn is_tied_to_server(&self) -> bool {
+        true
+    }
+
     async fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {
         let task = task.clone();
         self.blocking(move |inner| inner.check(&task)).await
@@ -289,7 +293,11 @@ impl Engine for LocalEngine {
 
     async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
         let handles = handles.to_vec();
-        self.blocking(move |inner| handles.iter().map(|handle| inner.observe(handle)).collect()).await
+        // One folder that can't be read says nothing about the others.
+        let observe = |inner: &Inner, handle: &Handle| {
+            inner.observe(handle).unwrap_or_else(|error| Observation::Unknown { reason: error.to_string() })
+        };
+        self.blocking(move |inner| Ok(handles.iter().map(|handle| observe(inner, handle)).collect())).await
     }
 
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), EngineError> {
@@ -297,7 +305,7 @@ impl Engine for LocalEngine {
         self.blocking(move |inner| inner.stop(&handle, grace)).await
     }
 
-    async fn output(&self, handle: &Handle, _from: u64) -> Result<Output, EngineError> {
+    async fn output(&self, handle: &Handle, _from: &LogPosition) -> Result<Output, EngineError> {
         let handle = handle.clone();
         self.blocking(move |inner| inner.folder_of(&handle).map(|_| Output::InPlace)).await
     }

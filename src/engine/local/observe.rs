@@ -78,6 +78,7 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             instance: Instance::default(),
             usage: Usage::default(),
+            image_digest: None,
             notes: vec![],
         };
         Start { supervisor_pid: 7, pid: 8, start_ticks: 9, started }

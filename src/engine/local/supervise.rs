@@ -143,6 +143,7 @@ fn begin<'a, L: Write>(
             at,
             instance: Instance { instance_id: format!("pid-{}", task.pid), dns_name: host_name() },
             usage: limits_in_force(limits),
+            image_digest: None,
             notes: notes(&spec.task, &unmet, ignored_user, at),
         },
     };
