@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla::engine::{Engine, Handle, LaunchSpec, Output, Pokes};
-use flotilla::model::{AttemptId, Ended, Execution, Observation, RunId, Started, TaskSpec};
+use flotilla::model::{AttemptId, Ended, Execution, LogPosition, Observation, RunId, Started, TaskSpec};
 use futures_util::StreamExt;
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
@@ -90,11 +90,11 @@ impl World {
     }
 
     pub async fn output(&self, spec: &LaunchSpec, handle: &Handle, from: u64) -> Vec<u8> {
-        match self.engine.output(handle, from).await.unwrap() {
+        match self.engine.output(handle, &LogPosition { bytes: from, marker: None }).await.unwrap() {
             Output::InPlace => std::fs::read(&spec.log_path).unwrap()[usize::try_from(from).unwrap()..].to_vec(),
             Output::Stream(chunks) => {
                 let chunks: Vec<_> = timeout(LONGEST, chunks.collect()).await.unwrap();
-                chunks.into_iter().flat_map(|chunk| chunk.unwrap().to_vec()).collect()
+                chunks.into_iter().flat_map(|chunk| chunk.unwrap().bytes.to_vec()).collect()
             }
         }
     }
