@@ -153,7 +153,7 @@ async fn output_beyond_the_cap_is_cut_and_the_log_says_so() {
 
 #[tokio::test]
 async fn an_old_log_is_removed_and_its_run_stays() {
-    let retention = Some(std::time::Duration::from_secs(3600));
+    let retention = Some(std::time::Duration::from_hours(1));
     let world = World::on_sqlite_with(Options { log_retention: retention, ..Options::default() }).await;
     let old = world.run("echo old").await;
     world.finish(&old).await;
