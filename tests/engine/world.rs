@@ -45,6 +45,12 @@ impl World {
         (spec, handle)
     }
 
+    /// Runs a changed spec to its end.
+    pub async fn run_spec(&self, spec: &LaunchSpec) -> (Ended, String) {
+        let handle = self.engine.launch(spec).await.unwrap();
+        self.finish(spec, &handle).await
+    }
+
     pub async fn observe(&self, handle: &Handle) -> Observation {
         self.engine.observe(std::slice::from_ref(handle)).await.unwrap().remove(0)
     }

@@ -24,6 +24,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::lock;
 use super::record::{End, Spec, Start};
@@ -79,9 +80,8 @@ impl Folder {
         if self.exists()? {
             return Ok(None);
         }
-        let unfinished = Self(self.sibling(UNFINISHED));
-        // What a server that was killed in this moment left behind.
-        remove_tree(&unfinished.0)?;
+        // Of two that do this at once each has its own.
+        let unfinished = Self(self.sibling(UNFINISHED).with_extension(Uuid::new_v4().simple().to_string()));
         make_folder(&unfinished.0)?;
         make_folder(&unfinished.work())?;
         for name in ["control", "status"] {
@@ -127,6 +127,10 @@ impl Folder {
 
     /// Sends a line to the supervisor; `false` where there is none.
     pub fn send(&self, line: &str) -> io::Result<bool> {
+        // The kernel may close the FIFO of one that ended a moment after it released the lock.
+        if !self.is_supervised()? {
+            return Ok(false);
+        }
         match OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(self.0.join("control")) {
             Ok(mut control) => control.write_all(line.as_bytes()).map(|()| true),
             Err(error) if is_nobody_there(&error) => Ok(false),

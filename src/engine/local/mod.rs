@@ -155,15 +155,11 @@ impl Inner {
         let folder = self.folder(attempt_id);
         let failed = |error: io::Error| unavailable("launch", attempt_id, &error);
         let spec = self.spec(launch).map_err(failed)?;
-        let channels = match folder.create(&spec).map_err(failed)? {
-            Some(channels) => Some(channels),
+        let mut channels = folder.create(&spec).map_err(failed)?;
+        if channels.is_none() {
             // A server was killed before it started the supervisor; or there is nothing to do, or somebody does it.
-            None => {
-                let channels = folder.open().map_err(failed)?;
-                let is_untouched = folder.has_spec().map_err(failed)? && folder.end().map_err(failed)?.is_none();
-                channels.filter(|_| is_untouched)
-            }
-        };
+            channels = folder.open().map_err(failed)?.filter(|_| folder.has_spec().unwrap_or(false));
+        }
         if let Some(channels) = channels {
             self.start_supervisor(attempt_id, &folder, channels)?;
         }
@@ -212,18 +208,14 @@ impl Inner {
         let attempt_id = handle.attempt_id;
         let folder = self.folder_of(handle)?;
         let failed = |error: io::Error| unavailable("observe", attempt_id, &error);
-        match observe::observe(&folder, &self.boot_id).map_err(failed)? {
-            Some(observation) => {
-                if matches!(observation, Observation::Starting | Observation::Running(_)) {
-                    self.watch(attempt_id, &folder);
-                }
-                Ok(observation)
-            }
-            None => {
-                self.be_sure_of_the_disk()?;
-                Ok(Observation::Gone { reason: gone(attempt_id) })
-            }
+        let Some(observation) = observe::observe(&folder, &self.boot_id).map_err(failed)? else {
+            self.be_sure_of_the_disk()?;
+            return Ok(Observation::Gone { reason: gone(attempt_id) });
+        };
+        if matches!(observation, Observation::Starting | Observation::Running(_)) {
+            self.watch(attempt_id, &folder);
         }
+        Ok(observation)
     }
 
     /// That a folder is not there says something only while the disk it was on is there.

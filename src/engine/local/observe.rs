@@ -81,7 +81,7 @@ mod tests {
             image_digest: None,
             notes: vec![],
         };
-        Start { supervisor_pid: 7, pid: 8, start_ticks: 9, started }
+        Start { supervisor_pid: 7, pid: 8, since_ticks: 9, started }
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub(super) fn boot_id() -> String {
     fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default().trim().to_owned()
 }
 
-/// See proc_pid_stat(5). The second field is the program's name in parentheses, and may hold anything.
+/// See `proc_pid_stat(5)`. The second field is the program's name in parentheses, and may hold anything.
 fn parse_stat(text: &str) -> Option<Process> {
     let (pid, rest) = text.split_once(" (")?;
     let (_, rest) = rest.rsplit_once(") ")?;

@@ -34,7 +34,7 @@ pub(super) struct Start {
     /// The process that runs the shell; it leads a session of its own.
     pub pid: i32,
     /// Its start time as `/proc` tells it, in clock ticks since the boot: a pid alone may come back.
-    pub start_ticks: u64,
+    pub since_ticks: u64,
     pub started: Started,
 }
 

@@ -47,7 +47,7 @@ fn rest(groups: &Groups, start: Option<&Start>, home: &[u8]) -> Vec<Pid> {
     let all = processes::all();
     let mut rest = groups.pids();
     if let Some(start) = start {
-        rest.extend(processes::session_members(&all, Pid::from_raw(start.pid), start.start_ticks));
+        rest.extend(processes::session_members(&all, Pid::from_raw(start.pid), start.since_ticks));
     }
     rest.extend(processes::with_variable(&all, home));
     rest.sort_unstable();

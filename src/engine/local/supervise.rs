@@ -64,7 +64,10 @@ pub fn supervise<L: Write>(
             }
             // Nobody reads it while the server is away.
             let _ = write(io::stdout().as_fd(), b"s");
-            supervisor.run(now)?;
+            if let Err(error) = supervisor.run(now) {
+                eprintln!("the supervisor can't go on: {error}");
+                supervisor.abandon(now);
+            }
             End::Ended(Box::new(supervisor.finish(start.started, finish_log)))
         }
     };
@@ -138,7 +141,7 @@ fn begin<'a, L: Write>(
     let start = Start {
         supervisor_pid: Pid::this().as_raw(),
         pid: task.pid.as_raw(),
-        start_ticks: processes::find(task.pid).map_or(0, |process| process.start_ticks),
+        since_ticks: processes::find(task.pid).map_or(0, |process| process.start_ticks),
         started: Started {
             at,
             instance: Instance { instance_id: format!("pid-{}", task.pid), dns_name: host_name() },

@@ -159,6 +159,14 @@ impl<'a, L: Write> Supervisor<'a, L> {
         Ok(())
     }
 
+    /// Kills the task where it can't be supervised any more.
+    pub fn abandon(&mut self, now: fn() -> Timestamp) {
+        while self.reap(now).unwrap_or(false) {
+            self.kill(Instant::now(), FIRST_PAUSE);
+            std::thread::sleep(FIRST_PAUSE);
+        }
+    }
+
     /// What became of the task. All the output is in the log when this returns.
     pub fn finish(self, started: Started, finish_log: impl FnOnce(L) -> io::Result<()>) -> Ended {
         let usage = self.meter.finish(Instant::now(), self.groups);
@@ -280,7 +288,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
     /// Asks all processes to end. When it is repeated, only the time of the kill can come nearer.
     fn end(&mut self, cause: EndCause, grace: Duration, now: Instant) {
         // A grace beyond what the clock knows is the same as ten years.
-        let kill_at = now.checked_add(grace).unwrap_or(now + Duration::from_secs(315_360_000));
+        let kill_at = now.checked_add(grace).unwrap_or(now + Duration::from_hours(10 * 366 * 24));
         match self.phase {
             Phase::Running => {
                 self.phase = Phase::Ending { kill_at };

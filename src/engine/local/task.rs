@@ -98,7 +98,9 @@ fn become_task(supervisor: Pid, entrances: &[File], identity: Option<&Identity>)
     }
     setsid()?;
     umask(Mode::from_bits_truncate(0o022));
-    // Some may be ignored by whoever started the server, as `nohup` does it. The mask std empties itself.
+    // The supervisor blocks its signals, and a child inherits that (std leaves it so).
+    SigSet::empty().thread_set_mask()?;
+    // Some may be ignored by whoever started the server, as `nohup` does it.
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: the default action runs none of our code.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use place::{Controller, PREFIX, Place, Version};
+use place::{Controller, Obstacle, PREFIX, Place, Version};
 
 pub(super) use place::Places;
 
@@ -55,18 +55,15 @@ impl Groups {
             match make_folder(&group.folder) {
                 Ok(()) => groups.groups.push(group),
                 Err(error) => {
-                    obstacles.push(format!("can't make the control group {}: {error}", group.folder.display()))
+                    let reason = format!("can't make the control group {}: {error}", group.folder.display());
+                    obstacles.push(Obstacle { controllers: group.controllers, reason });
                 }
             }
         }
-        let why_not = || match obstacles.as_slice() {
-            [] => "the machine has no control groups for it".to_owned(),
-            obstacles => obstacles.join("; "),
-        };
         let set = |controller, set: &dyn Fn(&Group) -> io::Result<()>| match groups.with(controller).map(set) {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(error.to_string()),
-            None => Err(why_not()),
+            None => Err(why_not(&obstacles, controller)),
         };
         let mut enforced = Limits::default();
         let mut unmet = Vec::new();
@@ -102,7 +99,7 @@ impl Groups {
         // All groups hold the same processes, unless one left some of them: so all are asked.
         let mut pids = Vec::new();
         for group in &self.groups {
-            group.collect_pids(&group.folder, &mut pids);
+            collect_pids(&group.folder, &mut pids);
         }
         pids.sort_unstable();
         pids.dedup();
@@ -193,16 +190,22 @@ impl Group {
             Version::V2 => write(&self.folder.join("cpu.max"), &format!("{quota} {CPU_PERIOD_MICROS}")),
         }
     }
+}
 
-    /// The processes of a group and of those that the task may have made in it.
-    fn collect_pids(&self, folder: &Path, pids: &mut Vec<Pid>) {
-        if let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) {
-            pids.extend(text.lines().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
-        }
-        for child in child_folders(folder) {
-            self.collect_pids(&child, pids);
-        }
+/// The processes of a group and of those that the task may have made in it.
+fn collect_pids(folder: &Path, pids: &mut Vec<Pid>) {
+    if let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) {
+        pids.extend(text.lines().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
     }
+    for child in child_folders(folder) {
+        collect_pids(&child, pids);
+    }
+}
+
+fn why_not(obstacles: &[Obstacle], controller: Controller) -> String {
+    let is_of_it = |o: &&Obstacle| o.controllers.is_empty() || o.controllers.contains(&controller);
+    let reasons: Vec<&str> = obstacles.iter().filter(is_of_it).map(|obstacle| obstacle.reason.as_str()).collect();
+    if reasons.is_empty() { "the machine has no control groups for it".to_owned() } else { reasons.join("; ") }
 }
 
 fn cpu_quota_micros(millis: i64) -> i64 {
@@ -267,8 +270,49 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_is_missing_for_its_own_reasons() {
+        let obstacle = |controllers: &[Controller], reason: &str| Obstacle {
+            controllers: controllers.to_vec(),
+            reason: reason.to_owned(),
+        };
+        let obstacles = [obstacle(&[Controller::Cpu], "a"), obstacle(&[Controller::Memory], "b"), obstacle(&[], "c")];
+        assert_eq!(why_not(&obstacles, Controller::Memory), "b; c");
+        assert_eq!(why_not(&obstacles[..1], Controller::Memory), "the machine has no control groups for it");
+    }
+
+    #[test]
     fn a_quota_is_a_share_of_the_period() {
         assert_eq!([1, 10, 500, 1500].map(cpu_quota_micros), [1000, 1000, 50_000, 150_000]);
+    }
+
+    /// On a machine with both versions its tree of version 2 has no controllers, but holds processes like any other.
+    #[test]
+    fn a_group_of_version_2_holds_counts_and_kills_its_processes() {
+        let Some(place) = place::tests::find_v2() else {
+            eprintln!("not tested: there is no tree of version 2 to make groups in");
+            return;
+        };
+        let places = Places { places: vec![place], obstacles: vec![] };
+        let name = format!("test-{}", std::process::id());
+        let (groups, _, unmet) = Groups::make(&places, &name, Limits::default());
+        assert_eq!((groups.groups.len(), unmet.len()), (1, 0));
+        let mut command = std::process::Command::new("sleep");
+        let entrances = groups.entrances().unwrap();
+        // SAFETY: writing to a file is allowed between fork and exec.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(command.arg("1000"), move || {
+                entrances.iter().try_for_each(|mut file| io::Write::write_all(&mut file, b"0"))
+            });
+        }
+        let mut child = command.spawn().unwrap();
+        assert_eq!(groups.pids(), [Pid::from_raw(i32::try_from(child.id()).unwrap())]);
+        assert!(groups.cpu_time().is_some());
+        assert!(groups.remove().is_err(), "it is not empty");
+        groups.kill();
+        assert!(!child.wait().unwrap().success());
+        assert_eq!(groups.pids(), []);
+        groups.remove().unwrap();
+        assert!(Groups::find(&places, &name).groups.is_empty());
     }
 
     #[test]

@@ -43,7 +43,14 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct Places {
     pub(super) places: Vec<Place>,
-    pub(super) obstacles: Vec<String>,
+    pub(super) obstacles: Vec<Obstacle>,
+}
+
+/// Why there are no groups with these controllers; with none named, the place could have been one for any.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Obstacle {
+    pub controllers: Vec<Controller>,
+    pub reason: String,
 }
 
 impl Places {
@@ -57,16 +64,19 @@ impl Places {
             if group.version == Version::V2 && found.has(Controller::Memory) {
                 continue;
             }
-            let folder = group.folder.display().to_string();
+            let (folder, controllers) = (group.folder.display().to_string(), group.controllers.clone());
             match open(group) {
                 Ok(place) => found.places.push(place),
-                Err(error) => found.obstacles.push(format!("can't make a control group in {folder}: {error}")),
+                Err(error) => {
+                    let reason = format!("can't make a control group in {folder}: {error}");
+                    found.obstacles.push(Obstacle { controllers, reason });
+                }
             }
         }
         found
     }
 
-    pub(super) fn has(&self, controller: Controller) -> bool {
+    fn has(&self, controller: Controller) -> bool {
         self.places.iter().any(|place| place.controllers.contains(&controller))
     }
 }
@@ -206,7 +216,7 @@ fn try_out(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const V2_ONLY: &str = "25 30 0:23 / /proc rw - proc proc rw\n\
@@ -218,6 +228,17 @@ mod tests {
 
     fn place(version: Version, controllers: &[Controller], folder: &str) -> Place {
         Place { version, controllers: controllers.to_vec(), folder: folder.into() }
+    }
+
+    /// A place in this machine's tree of version 2, whether or not the other version is there too.
+    pub fn find_v2() -> Option<Place> {
+        let read = |path: &str| fs::read_to_string(path).unwrap();
+        let own = own_groups(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+        let own = own.into_iter().find(|group| group.version == Version::V2)?;
+        // Only what needs no change of the machine's groups.
+        let has_controllers = fs::read_to_string(own.folder.join("cgroup.subtree_control")).ok()?.trim() != "";
+        (!has_controllers && try_out(&own.folder).is_ok())
+            .then(|| Place { controllers: vec![Controller::CpuTime], ..own })
     }
 
     #[test]
