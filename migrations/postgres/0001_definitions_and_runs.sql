@@ -57,6 +57,7 @@ CREATE TABLE runs (
     memory_limit_bytes BIGINT,
     cpu_limit_millis BIGINT,
     run_exceptions TEXT COLLATE "C",
+    image_digest TEXT COLLATE "C",
     is_log_complete BIGINT NOT NULL CHECK (is_log_complete IN (0, 1)),
     CHECK ((status = 'STOPPED') = (outcome IS NOT NULL)),
     CHECK ((status = 'STOPPED') = (finished_at IS NOT NULL)),

@@ -57,6 +57,7 @@ CREATE TABLE runs (
     memory_limit_bytes INTEGER,
     cpu_limit_millis INTEGER,
     run_exceptions TEXT,
+    image_digest TEXT,
     is_log_complete INTEGER NOT NULL CHECK (is_log_complete IN (0, 1)),
     CHECK ((status = 'STOPPED') = (outcome IS NOT NULL)),
     CHECK ((status = 'STOPPED') = (finished_at IS NOT NULL)),

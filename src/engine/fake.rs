@@ -18,8 +18,8 @@ use futures_util::stream;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Engine, EngineError, Handle, LaunchSpec, Output, Pokes};
-use crate::model::{AttemptId, EndCause, Ended, Instance, Observation, Started, TaskSpec, Usage};
+use super::{Chunk, Engine, EngineError, Handle, LaunchSpec, Output, Pokes};
+use crate::model::{AttemptId, EndCause, Ended, Instance, LogPosition, Observation, Started, TaskSpec, Usage};
 
 /// Resources above which [`Engine::check`] refuses, as a cluster without a larger machine would.
 const LARGEST_MEMORY_MB: i64 = 1 << 20;
@@ -44,7 +44,7 @@ struct World {
 #[derive(Clone)]
 enum Refusal {
     Rejected(String),
-    Unavailable(String),
+    NotStarted(String),
 }
 
 struct Attempt {
@@ -80,7 +80,7 @@ impl FakeEngine {
     /// Every launch from now on is refused for good (`retry` false) or for now.
     pub fn refuse_launches(&self, refusal: Option<(&str, bool)>) {
         self.world().refusal = refusal.map(|(reason, is_retried)| match is_retried {
-            true => Refusal::Unavailable(reason.to_owned()),
+            true => Refusal::NotStarted(reason.to_owned()),
             false => Refusal::Rejected(reason.to_owned()),
         });
     }
@@ -165,7 +165,7 @@ impl Engine for FakeEngine {
         let mut world = self.reachable()?;
         match world.refusal.clone() {
             Some(Refusal::Rejected(reason)) => return Err(EngineError::Rejected(reason)),
-            Some(Refusal::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
+            Some(Refusal::NotStarted(reason)) => return Err(EngineError::NotStarted(reason)),
             None => {}
         }
         if !world.attempts.contains_key(&attempt_id) {
@@ -201,6 +201,7 @@ impl Engine for FakeEngine {
                     dns_name: "localhost".into(),
                 },
                 usage: Usage::default(),
+                image_digest: None,
                 notes: vec![],
             };
             match (attempt.shown, &attempt.end) {
@@ -230,10 +231,10 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
-    async fn output(&self, handle: &Handle, from: u64) -> Result<Output, EngineError> {
+    async fn output(&self, handle: &Handle, from: &LogPosition) -> Result<Output, EngineError> {
         let world = self.reachable()?;
         let attempt = world.attempts.get(&handle.attempt_id).ok_or_else(|| gone(handle.attempt_id))?;
-        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let from = usize::try_from(from.bytes).unwrap_or(usize::MAX);
         let state = (attempt.output.subscribe(), from);
         let chunks = stream::unfold(state, |(mut output, from)| async move {
             // An error says that the attempt was removed: there is nothing more to come.
@@ -241,7 +242,7 @@ impl Engine for FakeEngine {
                 let seen = output.wait_for(|(bytes, is_complete)| *is_complete || bytes.len() > from).await.ok()?;
                 (Bytes::copy_from_slice(seen.0.get(from..)?), seen.0.len())
             };
-            (!chunk.is_empty()).then(|| (Ok(chunk), (output, next)))
+            (!chunk.is_empty()).then(|| (Ok(Chunk { bytes: chunk, marker: None }), (output, next)))
         });
         Ok(Output::Stream(chunks.boxed()))
     }

@@ -14,8 +14,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use jiff::Timestamp;
 
-use crate::model::{AttemptId, Execution, Observation, TaskSpec};
+use crate::model::{AttemptId, Execution, LogPosition, Observation, TaskSpec};
 
 pub use pokes::Pokes;
 
@@ -46,9 +47,13 @@ pub enum EngineError {
     /// It can never work; the text is for the run's owner.
     #[error("{0}")]
     Rejected(String),
-    /// The engine or its machine can't do it now; nothing is concluded, later is another time.
+    /// The engine or its machine can't say or do it now; it may have happened all the same. Nothing is concluded, and the
+    /// same is asked again later.
     #[error("{0}")]
     Unavailable(String),
+    /// It was certainly not started, for a reason of the machine's: another attempt may be made later.
+    #[error("{0}")]
+    NotStarted(String),
     /// The object is not there.
     #[error("{0}")]
     Gone(String),
@@ -58,8 +63,33 @@ pub enum EngineError {
 pub enum Output {
     /// The engine writes [`LaunchSpec::log_path`] itself, also while the server is away.
     InPlace,
-    /// The output from the asked place on, until it is complete.
-    Stream(BoxStream<'static, Result<Bytes, EngineError>>),
+    /// The output from the asked place on, until it is complete. An error ends it; asking again from the last place
+    /// goes on without a gap or a repeat.
+    Stream(BoxStream<'static, Result<Chunk, EngineError>>),
+}
+
+/// Some output, and how to go on after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    pub bytes: Bytes,
+    /// The engine's own word for the place behind these bytes, for [`LogPosition::marker`]; `None` where the number of
+    /// bytes says it.
+    pub marker: Option<String>,
+}
+
+/// What an engine's machine has for runs, all together. `None` is "no limit known".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capacity {
+    pub memory_mb: Option<i64>,
+    pub cpu_millis: Option<i64>,
+    pub gpus: Option<i64>,
+}
+
+/// Whether an engine answers, as far as it was last heard of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineState {
+    Reachable,
+    Unreachable { reason: String, since: Timestamp },
 }
 
 /// A kind of place where runs are executed.
@@ -71,7 +101,23 @@ pub trait Engine: Send + Sync {
     /// Whether this could ever run here; [`EngineError::Rejected`] says why not, in words for the client.
     async fn check(&self, task: &TaskSpec) -> Result<(), EngineError>;
 
-    /// Starts the attempt, or finds it where it was started before. Returns as soon as the engine has it.
+    /// What there is for all runs together, where the engine knows it. A call costs nothing.
+    fn capacity(&self) -> Capacity {
+        Capacity::default()
+    }
+
+    /// Whether its runs belong to the machine of the server that started them, and no other server can see them.
+    fn is_tied_to_server(&self) -> bool {
+        false
+    }
+
+    /// Whether the engine answers. A call costs nothing.
+    fn state(&self) -> EngineState {
+        EngineState::Reachable
+    }
+
+    /// Starts the attempt, or finds it where it was started before. Returns as soon as the engine has it: what takes
+    /// long, such as pulling an image, goes on behind, is told by [`Pokes::note`] and seen as [`Observation::Starting`].
     async fn launch(&self, spec: &LaunchSpec) -> Result<Handle, EngineError>;
 
     /// What is to be seen of each, in the order asked. An attempt whose handle was never stored is asked for by its id
@@ -83,8 +129,8 @@ pub trait Engine: Send + Sync {
     /// [`EngineError::Gone`] where there is nothing to stop.
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), EngineError>;
 
-    /// The attempt's output from a byte offset on.
-    async fn output(&self, handle: &Handle, from: u64) -> Result<Output, EngineError>;
+    /// The attempt's output from a place on that an earlier [`Chunk`] told, or from the beginning.
+    async fn output(&self, handle: &Handle, from: &LogPosition) -> Result<Output, EngineError>;
 
     /// Every object of ours that the engine still has, of whatever run.
     async fn list_ours(&self) -> Result<Vec<Handle>, EngineError>;

@@ -21,6 +21,7 @@ mod event;
 mod fault;
 mod id;
 mod launch;
+mod log;
 mod page;
 mod run;
 mod transition;
@@ -30,7 +31,8 @@ pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType};
 pub use fault::{Fault, Faults};
 pub use id::{AttemptId, DefinitionId, RunId};
-pub use launch::{Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, plan_launch};
+pub use launch::{Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, PARENT_VARIABLE, plan_launch};
+pub use log::LogPosition;
 pub use page::{Order, Page, PageRequest};
 pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage};
 pub use transition::{

@@ -27,6 +27,9 @@ pub const fn is_allowed(from: Status, to: Status) -> bool {
     )
 }
 
+/// Said of a run that was seen running, and of which the engine has no trace.
+const LOST_REASON: &str = "it was running, and the engine has no trace of it any more";
+
 /// What an engine saw of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
@@ -51,6 +54,8 @@ pub struct Started {
     pub instance: Instance,
     /// Limits in force, as far as the engine has set them.
     pub usage: Usage,
+    /// Which image it really runs, as `sha256:…`, where the engine has images.
+    pub image_digest: Option<String>,
     /// What a person should know about how it runs, told once.
     pub notes: Vec<Event>,
 }
@@ -79,6 +84,10 @@ pub enum EndCause {
     OutOfMemory,
     /// The engine ended it because the server asked.
     Stopped,
+    /// Somebody or something else ended it; the words follow "stopped from outside of flotilla: ".
+    Outside {
+        by: String,
+    },
     /// The engine's own guard of the deadline ended it.
     Deadline,
 }
@@ -95,6 +104,7 @@ pub struct Change {
     pub finished_at: Option<Timestamp>,
     pub due_at: Option<Timestamp>,
     pub instance: Option<Instance>,
+    pub image_digest: Option<String>,
     pub usage: Usage,
     pub is_log_complete: bool,
     pub run_exceptions: Option<serde_json::Value>,
@@ -114,6 +124,7 @@ impl Change {
             finished_at: None,
             due_at: None,
             instance: None,
+            image_digest: None,
             usage: Usage::default(),
             is_log_complete: false,
             run_exceptions: None,
@@ -149,11 +160,12 @@ pub fn decide(run: &Run, observation: Observation, now: Timestamp) -> Option<Cha
         | (Status::Pending | Status::Running, Observation::Starting)
         | (Status::Running, Observation::Running(_)) => None,
         (Status::Pending, Observation::Running(started)) => {
-            let Started { at, instance, usage, mut notes } = started;
+            let Started { at, instance, usage, image_digest, mut notes } = started;
             notes.insert(0, started_event(at, &instance));
             Some(Change {
                 started_at: Some(at),
                 instance: Some(instance),
+                image_digest,
                 usage,
                 events: notes,
                 ..Change::new(Status::Pending, Status::Running)
@@ -161,8 +173,14 @@ pub fn decide(run: &Run, observation: Observation, now: Timestamp) -> Option<Cha
         }
         (Status::Pending | Status::Running, Observation::Ended(ended)) => Some(end(run, ended)),
         (Status::Pending | Status::Running, Observation::NeverRan { reason, retry: is_retried }) => {
-            if run.stop.is_none() && is_retried && run.status == Status::Pending {
-                return Some(retry(run, &reason, now));
+            if run.stop.is_none() && is_retried {
+                // What was seen running did run, whatever is left of it: starting it again would repeat its work.
+                let was_seen_running = run.status == Status::Running;
+                return Some(if was_seen_running {
+                    Change::end_unseen(run, Outcome::Lost, LOST_REASON.to_owned(), now)
+                } else {
+                    retry(run, &reason, now)
+                });
             }
             let outcome = run.stop.as_ref().map_or(Outcome::Rejected, |stop| stop.cause.outcome());
             Some(Change { is_log_complete: true, ..Change::end_unseen(run, outcome, reason, now) })
@@ -196,6 +214,7 @@ fn end(run: &Run, ended: Ended) -> Change {
         }
         (None, EndCause::OutOfMemory) => (Outcome::Failed, Some(out_of_memory_reason(usage))),
         (None, EndCause::Stopped) => (Outcome::Failed, Some("stopped from outside of flotilla".to_owned())),
+        (None, EndCause::Outside { by }) => (Outcome::Failed, Some(format!("stopped from outside of flotilla: {by}"))),
     };
     let mut events = Vec::new();
     if run.status == Status::Pending {
@@ -210,6 +229,7 @@ fn end(run: &Run, ended: Ended) -> Change {
         started_at: Some(started.at),
         finished_at: Some(finished_at),
         instance: Some(started.instance),
+        image_digest: started.image_digest,
         usage,
         is_log_complete,
         events,
@@ -376,7 +396,7 @@ mod tests {
     }
 
     fn started() -> Started {
-        Started { at: at(5), instance: Instance::default(), usage: Usage::default(), notes: vec![] }
+        Started { at: at(5), instance: Instance::default(), usage: Usage::default(), image_digest: None, notes: vec![] }
     }
 
     fn ended(exit_code: i64, cause: EndCause) -> Observation {
@@ -460,6 +480,11 @@ mod tests {
                 Some("out of memory: killed by the kernel at its limit of 64 MB (peak 64 MB)"),
             ),
             (ended(143, EndCause::Stopped), Outcome::Failed, Some("stopped from outside of flotilla")),
+            (
+                ended(137, EndCause::Outside { by: "the machine was shut down".into() }),
+                Outcome::Failed,
+                Some("stopped from outside of flotilla: the machine was shut down"),
+            ),
             (ended(143, EndCause::Deadline), Outcome::TimedOut, Some("stopped because it passed its deadline of 60 s")),
             (
                 Observation::NeverRan { reason: "no such image".into(), retry: false },
@@ -472,6 +497,15 @@ mod tests {
             let change = decide(&run(Status::Pending), observation.clone(), at(10)).unwrap();
             assert_eq!((change.outcome, change.exit_reason.as_deref()), (Some(outcome), reason), "{observation:?}");
         }
+    }
+
+    #[test]
+    fn a_run_that_was_seen_running_is_lost_and_never_tried_again() {
+        let never_ran = Observation::NeverRan { reason: "no container".into(), retry: true };
+        let outcome =
+            |status| decide(&run(status), never_ran.clone(), at(10)).map(|change| (change.to, change.outcome));
+        assert_eq!(outcome(Status::Pending), Some((Status::NeedsRetry, None)));
+        assert_eq!(outcome(Status::Running), Some((Status::Stopped, Some(Outcome::Lost))));
     }
 
     #[test]

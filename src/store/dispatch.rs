@@ -20,6 +20,20 @@ impl FromRow for QueuedRun {
     }
 }
 
+/// What runs have asked for, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reserved {
+    pub runs: u64,
+    pub memory_mb: i64,
+    pub cpu_millis: i64,
+}
+
+impl FromRow for Reserved {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self { runs: row.count()?, memory_mb: row.int()?, cpu_millis: row.int()? })
+    }
+}
+
 /// An attempt of which something may be left on the engine, with its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveAttempt {
@@ -42,17 +56,24 @@ impl FromRow for ActiveAttempt {
 }
 
 impl Store {
-    /// How many runs of a cluster are with its engine: PENDING or RUNNING.
-    pub async fn count_with_engine(&self, cluster: &str) -> Result<u64, StoreError> {
-        let select = "SELECT COUNT(*) FROM runs WHERE cluster = $1 AND status IN ('PENDING', 'RUNNING')";
-        Ok(self.db.read_one(Statement::new(select, [cluster.into()])).await?.unwrap_or(0))
+    /// What of a cluster is taken by the runs that are with its engine: PENDING or RUNNING.
+    pub async fn reserved(&self, cluster: &str) -> Result<Reserved, StoreError> {
+        let select = Statement::new(
+            "SELECT COUNT(*), CAST(COALESCE(SUM(memory_mb), 0) AS BIGINT), CAST(COALESCE(SUM(cpu_millis), 0) AS BIGINT)
+             FROM runs WHERE cluster = $1 AND status IN ('PENDING', 'RUNNING')",
+            [cluster.into()],
+        );
+        Ok(self.db.read_one(select).await?.unwrap_or_default())
     }
 
-    /// The first runs that wait for a cluster, in the order they were launched.
+    /// The first runs that wait for a cluster, in the order they were launched. A further attempt waits until nothing is
+    /// left of the one before it.
     pub async fn next_queued(&self, cluster: &str, limit: u32) -> Result<Vec<QueuedRun>, StoreError> {
         let select = Statement::new(
             "SELECT run_id, memory_mb, cpu_millis FROM runs
              WHERE cluster = $1 AND status = 'QUEUED' AND stop_at IS NULL
+               AND (attempt_count = 0 OR NOT EXISTS (
+                   SELECT 1 FROM attempts WHERE attempts.run_id = runs.run_id AND attempts.cleaned_at IS NULL))
              ORDER BY queued_at, run_id
              LIMIT $2",
             [cluster.into(), limit.into()],
@@ -149,6 +170,21 @@ impl Store {
         ));
         select.bind(attempt_id.run_id.to_string()).push(" AND attempts.attempt = ").bind(attempt_id.attempt);
         self.db.read_one(select.build()).await
+    }
+
+    /// Whether the attempt is one of ours of which nothing was to be left on its engine. `None` where it is unknown.
+    pub async fn is_cleaned(&self, attempt_id: AttemptId) -> Result<Option<bool>, StoreError> {
+        struct Cleaned(bool);
+        impl FromRow for Cleaned {
+            fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+                Ok(Self(row.maybe_time()?.is_some()))
+            }
+        }
+        let select = Statement::new(
+            "SELECT cleaned_at FROM attempts WHERE run_id = $1 AND attempt = $2",
+            [attempt_id.run_id.to_string().into(), attempt_id.attempt.into()],
+        );
+        Ok(self.db.read_one::<Cleaned>(select).await?.map(|cleaned| cleaned.0))
     }
 
     /// Nothing of the attempt is left on its engine.

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use db::{Db, Statement};
 pub use definitions::{DefinitionFilter, DefinitionSort, NameList};
-pub use dispatch::{ActiveAttempt, QueuedRun};
+pub use dispatch::{ActiveAttempt, QueuedRun, Reserved};
 pub use error::StoreError;
 pub use runs::{Launched, RunFilter, RunSort};
 

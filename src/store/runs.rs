@@ -16,7 +16,7 @@ const KEY_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 pub(super) const COLUMNS: &str = "run_id, definition_id, alias, group_name, task, execution, status, outcome, exit_code, exit_reason,
     queued_at, started_at, finished_at, due_at, stop_at, stop_cause, attempt_count, instance_id, instance_dns_name,
-    max_memory_bytes, max_cpu_millis, cpu_time_ms, memory_limit_bytes, cpu_limit_millis, run_exceptions, is_log_complete";
+    max_memory_bytes, max_cpu_millis, cpu_time_ms, memory_limit_bytes, cpu_limit_millis, image_digest, run_exceptions, is_log_complete";
 
 impl FromRow for Run {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
@@ -48,6 +48,7 @@ impl FromRow for Run {
                 memory_limit_bytes: row.maybe_int()?,
                 cpu_limit_millis: row.maybe_int()?,
             },
+            image_digest: row.maybe_text()?,
             run_exceptions: row.maybe_parsed()?,
             is_log_complete: row.truth()?,
         })
@@ -332,7 +333,7 @@ fn step(run_id: RunId, attempt: u32, change: &Change) -> Statement {
              max_memory_bytes = COALESCE($13, max_memory_bytes), max_cpu_millis = COALESCE($14, max_cpu_millis),
              cpu_time_ms = COALESCE($15, cpu_time_ms), memory_limit_bytes = COALESCE($16, memory_limit_bytes),
              cpu_limit_millis = COALESCE($17, cpu_limit_millis), run_exceptions = COALESCE($18, run_exceptions),
-             is_log_complete = $19
+             image_digest = COALESCE($19, image_digest), is_log_complete = $20
          WHERE run_id = $1 AND status = $2 AND attempt_count = $3",
         [
             run_id.to_string().into(),
@@ -353,6 +354,7 @@ fn step(run_id: RunId, attempt: u32, change: &Change) -> Statement {
             change.usage.memory_limit_bytes.into(),
             change.usage.cpu_limit_millis.into(),
             change.run_exceptions.as_ref().map_or(Value::Text(None), json),
+            change.image_digest.clone().into(),
             change.is_log_complete.into(),
         ],
     )

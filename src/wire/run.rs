@@ -18,6 +18,8 @@ pub struct Run {
     pub alias: Option<String>,
     pub group_name: String,
     pub image: String,
+    /// The image that really ran, as `sha256:…`, where the engine has images.
+    pub image_digest: Option<String>,
     pub cluster: String,
     pub command: String,
     pub env: Vec<EnvVarBody>,
@@ -113,6 +115,7 @@ impl From<model::Run> for Run {
             alias: run.alias,
             group_name: run.group_name,
             image: task.image,
+            image_digest: run.image_digest,
             cluster: execution.cluster,
             command: task.command,
             environment: env.clone(),
