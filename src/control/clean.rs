@@ -31,6 +31,10 @@ impl Control {
                     return;
                 }
             }
+            Some(Observation::Unknown { reason }) => {
+                tracing::warn!(attempt_id = %attempt.attempt_id, reason, "an attempt could not be looked at");
+                return;
+            }
             Some(Observation::NeverRan { .. } | Observation::Gone { .. }) | None => {}
         }
         match self.finish(attempt).await {

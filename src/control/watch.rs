@@ -111,6 +111,9 @@ impl Control {
                     self.apply(run, change).await;
                 }
             }
+            Observation::Unknown { reason } => {
+                tracing::warn!(attempt_id = %attempt.attempt_id, reason, "an attempt could not be looked at");
+            }
             observation => {
                 let is_going_on = matches!(observation, Observation::Starting | Observation::Running(_));
                 let has_output = matches!(observation, Observation::Running(_) | Observation::Ended(_));
