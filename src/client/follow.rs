@@ -18,13 +18,13 @@ use sse_stream::{Sse, SseByteStream};
 use tokio::time::{Instant, sleep};
 
 use super::{Client, ClientError};
-use crate::wire::LogChunk;
+use crate::wire::{ErrorBody, LogChunk};
 
 /// The first wait after a break, and the longest.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How long a server may be away before we stop waiting for it.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What happens while a log is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +106,7 @@ impl Follower {
             .map_err(|error| ClientError::broken(server, &error.to_string()))?;
         match (event.event.as_deref(), event.data) {
             (Some("end"), _) => Ok(Step::End),
+            (Some("error"), data) => Err(ClientError::broken(server, &reason(&data.unwrap_or_default()))),
             (_, Some(data)) if !data.is_empty() => serde_json::from_str(&data)
                 .map(Step::Chunk)
                 .map_err(|error| ClientError::unexpected(server, None, &error)),
@@ -130,6 +131,11 @@ impl Follower {
             Some(_) => Ok(None),
         }
     }
+}
+
+/// What the server says in an `error` event.
+fn reason(data: &str) -> String {
+    serde_json::from_str(data).map_or_else(|_| "it could not go on".to_owned(), |ErrorBody { error }| error)
 }
 
 enum Step {

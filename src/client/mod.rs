@@ -26,7 +26,7 @@ pub use follow::LogEvent;
 /// How long a machine that is there takes to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long any plain request may take, a launch whose image is looked up included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a stream may be silent before the connection counts as broken; the server sends a sign of life more often.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(90);
 
