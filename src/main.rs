@@ -1,23 +1,21 @@
-//! The program. For now only what the local engine needs of it.
+//! The binary: the command line, and the small process beside each local run.
 
+use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 
-use flotilla::engine::local::supervise;
-use flotilla::logs::CappedLog;
-use jiff::Timestamp;
-
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let [command, folder] = arguments.as_slice() else { return ExitCode::from(2) };
-    if command != "supervise" {
-        return ExitCode::from(2);
+    // Started once a run, and not by people: it comes before everything that takes time.
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "supervise") {
+        let folder = arguments.next().unwrap_or_default();
+        return match flotilla::app::supervise(Path::new(&folder)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
     }
-    match supervise(Path::new(folder), Timestamp::now, CappedLog::append, CappedLog::finish) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    flotilla::cli::main()
 }
