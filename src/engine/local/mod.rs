@@ -59,7 +59,7 @@ pub struct LocalConfig {
     pub runs_dir: PathBuf,
     /// The program that runs a command, and its arguments before the command.
     pub shell: Vec<String>,
-    /// The program that is started as `PROGRAM supervise FOLDER` and calls [`supervise`].
+    /// The program that is started as `PROGRAM supervise FOLDER` and calls [`supervise()`].
     pub supervisor: PathBuf,
 }
 
