@@ -9,7 +9,7 @@
 //!    │ ←──────────────── end of FIFO ── │ writes how it ended
 //! ```
 //!
-//! The folder (see [`folder`]) is all that they share, so the server may go away at any moment and come back, as the
+//! The folder (see `folder.rs`) is all that they share, so the server may go away at any moment and come back, as the
 //! same or as another process: nothing is lost, and nothing runs twice, for the spec can be taken only once.
 
 mod cgroup;
