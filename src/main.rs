@@ -1,1 +1,5 @@
-fn main() {}
+//! The binary: the command line.
+
+fn main() -> std::process::ExitCode {
+    flotilla::cli::main()
+}

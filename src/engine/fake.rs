@@ -44,7 +44,7 @@ struct World {
 #[derive(Clone)]
 enum Refusal {
     Rejected(String),
-    Unavailable(String),
+    NotStarted(String),
 }
 
 struct Attempt {
@@ -80,7 +80,7 @@ impl FakeEngine {
     /// Every launch from now on is refused for good (`retry` false) or for now.
     pub fn refuse_launches(&self, refusal: Option<(&str, bool)>) {
         self.world().refusal = refusal.map(|(reason, is_retried)| match is_retried {
-            true => Refusal::Unavailable(reason.to_owned()),
+            true => Refusal::NotStarted(reason.to_owned()),
             false => Refusal::Rejected(reason.to_owned()),
         });
     }
@@ -165,7 +165,7 @@ impl Engine for FakeEngine {
         let mut world = self.reachable()?;
         match world.refusal.clone() {
             Some(Refusal::Rejected(reason)) => return Err(EngineError::Rejected(reason)),
-            Some(Refusal::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
+            Some(Refusal::NotStarted(reason)) => return Err(EngineError::NotStarted(reason)),
             None => {}
         }
         if !world.attempts.contains_key(&attempt_id) {

@@ -48,9 +48,13 @@ pub enum EngineError {
     /// It can never work; the text is for the run's owner.
     #[error("{0}")]
     Rejected(String),
-    /// The engine or its machine can't do it now; nothing is concluded, later is another time.
+    /// The engine or its machine can't say or do it now; it may have happened all the same. Nothing is concluded, and the
+    /// same is asked again later.
     #[error("{0}")]
     Unavailable(String),
+    /// It was certainly not started, for a reason of the machine's: another attempt may be made later.
+    #[error("{0}")]
+    NotStarted(String),
     /// The object is not there.
     #[error("{0}")]
     Gone(String),
@@ -101,6 +105,11 @@ pub trait Engine: Send + Sync {
     /// What there is for all runs together, where the engine knows it. A call costs nothing.
     fn capacity(&self) -> Capacity {
         Capacity::default()
+    }
+
+    /// Whether its runs belong to the machine of the server that started them, and no other server can see them.
+    fn is_tied_to_server(&self) -> bool {
+        false
     }
 
     /// Whether the engine answers. A call costs nothing.

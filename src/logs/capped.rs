@@ -16,12 +16,24 @@ pub struct CappedLog {
 impl CappedLog {
     /// Opens the file at its end, making it and its folder where they are missing.
     pub fn append(path: &Path, cap_bytes: u64) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = open(path)?;
         let written_bytes = file.metadata()?.len();
         Ok(Self { file, cap_bytes, written_bytes, cut_bytes: 0 })
+    }
+
+    /// Opens the file as it was after `output_bytes` of output; what it holds beyond is cut off.
+    pub(super) fn resume(path: &Path, cap_bytes: u64, output_bytes: u64) -> io::Result<Self> {
+        let file = open(path)?;
+        let kept = output_bytes.min(cap_bytes).min(file.metadata()?.len());
+        file.set_len(kept)?;
+        let mut log = Self { file, cap_bytes, written_bytes: kept, cut_bytes: 0 };
+        log.cut(output_bytes.saturating_sub(cap_bytes))?;
+        Ok(log)
+    }
+
+    /// Output seen so far, kept and cut.
+    pub(super) const fn output_bytes(&self) -> u64 {
+        self.written_bytes + self.cut_bytes
     }
 
     /// Says how much was cut, if anything was, and flushes everything to the disk.
@@ -31,6 +43,23 @@ impl CappedLog {
         }
         self.file.sync_data()
     }
+
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes > 0 && self.cut_bytes == 0 {
+            let cap = self.cap_bytes;
+            let line = format!("\n[flotilla: the log reached its cap of {cap} bytes; what follows is not kept]\n");
+            self.file.write_all(line.as_bytes())?;
+        }
+        self.cut_bytes += bytes;
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 impl Write for CappedLog {
@@ -40,15 +69,7 @@ impl Write for CappedLog {
         let kept = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
         self.file.write_all(&bytes[..kept])?;
         self.written_bytes += kept as u64;
-        let cut = (bytes.len() - kept) as u64;
-        if cut > 0 && self.cut_bytes == 0 {
-            let line = format!(
-                "\n[flotilla: the log reached its cap of {} bytes; what follows is not kept]\n",
-                self.cap_bytes
-            );
-            self.file.write_all(line.as_bytes())?;
-        }
-        self.cut_bytes += cut;
+        self.cut((bytes.len() - kept) as u64)?;
         Ok(bytes.len())
     }
 

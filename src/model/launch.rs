@@ -217,6 +217,7 @@ pub fn plan_launch(
         attempt_count: 0,
         instance: Instance::default(),
         usage: Usage::default(),
+        image_digest: None,
         run_exceptions: None,
         is_log_complete: false,
     })

@@ -197,6 +197,8 @@ pub struct Run {
     pub attempt_count: u32,
     pub instance: Instance,
     pub usage: Usage,
+    /// The image that really ran, as `sha256:…`, where the engine has images.
+    pub image_digest: Option<String>,
     pub run_exceptions: Option<serde_json::Value>,
     /// Whether the last byte of its log is stored.
     pub is_log_complete: bool,

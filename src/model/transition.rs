@@ -11,6 +11,7 @@
 //! still has the status the change was decided from.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{Event, Instance, Outcome, Run, Status, StopCause, Usage};
 
@@ -42,13 +43,17 @@ pub enum Observation {
         reason: String,
         retry: bool,
     },
+    /// This one could not be seen; nothing is concluded about it.
+    Unknown {
+        reason: String,
+    },
     /// The engine does not have it, though it was handed over.
     Gone {
         reason: String,
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     pub at: Timestamp,
     pub instance: Instance,
@@ -60,7 +65,7 @@ pub struct Started {
     pub notes: Vec<Event>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     pub started: Started,
     pub finished_at: Timestamp,
@@ -73,7 +78,7 @@ pub struct Ended {
 }
 
 /// Why a process ended, as far as the engine knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndCause {
     Exited,
     /// Its name, such as `SIGSEGV`.
@@ -157,7 +162,7 @@ impl Change {
 pub fn decide(run: &Run, observation: Observation, now: Timestamp) -> Option<Change> {
     match (run.status, observation) {
         (Status::Queued | Status::NeedsRetry | Status::Stopped, _)
-        | (Status::Pending | Status::Running, Observation::Starting)
+        | (Status::Pending | Status::Running, Observation::Starting | Observation::Unknown { .. })
         | (Status::Running, Observation::Running(_)) => None,
         (Status::Pending, Observation::Running(started)) => {
             let Started { at, instance, usage, image_digest, mut notes } = started;
@@ -414,6 +419,7 @@ mod tests {
     fn observations() -> Vec<Observation> {
         vec![
             Observation::Starting,
+            Observation::Unknown { reason: "the disk does not answer".into() },
             Observation::Running(started()),
             ended(0, EndCause::Exited),
             ended(3, EndCause::Exited),

@@ -1,0 +1,112 @@
+CREATE TABLE definitions (
+    definition_id TEXT COLLATE "C" PRIMARY KEY,
+    alias TEXT COLLATE "C",
+    group_name TEXT COLLATE "C" NOT NULL,
+    image TEXT COLLATE "C" NOT NULL,
+    memory_mb BIGINT,
+    cpu_millis BIGINT,
+    task TEXT COLLATE "C" NOT NULL,
+    task_type TEXT COLLATE "C" NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    deregistered_at BIGINT
+);
+CREATE UNIQUE INDEX definitions_by_alias ON definitions (alias) WHERE deregistered_at IS NULL;
+CREATE INDEX definitions_by_group ON definitions (group_name, definition_id) WHERE deregistered_at IS NULL;
+CREATE INDEX definitions_by_image ON definitions (image, definition_id) WHERE deregistered_at IS NULL;
+
+-- The tags of live definitions only.
+CREATE TABLE definition_tags (
+    tag TEXT COLLATE "C" NOT NULL,
+    definition_id TEXT COLLATE "C" NOT NULL REFERENCES definitions (definition_id),
+    PRIMARY KEY (tag, definition_id)
+);
+CREATE INDEX definition_tags_by_definition ON definition_tags (definition_id);
+
+CREATE TABLE runs (
+    run_id TEXT COLLATE "C" PRIMARY KEY,
+    definition_id TEXT COLLATE "C" NOT NULL REFERENCES definitions (definition_id),
+    alias TEXT COLLATE "C",
+    group_name TEXT COLLATE "C" NOT NULL,
+    image TEXT COLLATE "C" NOT NULL,
+    cluster TEXT COLLATE "C" NOT NULL,
+    engine TEXT COLLATE "C" NOT NULL,
+    owner TEXT COLLATE "C" NOT NULL,
+    memory_mb BIGINT,
+    cpu_millis BIGINT,
+    parent_run_id TEXT COLLATE "C",
+    task TEXT COLLATE "C" NOT NULL,
+    execution TEXT COLLATE "C" NOT NULL,
+    status TEXT COLLATE "C" NOT NULL CHECK (status IN ('QUEUED', 'PENDING', 'RUNNING', 'NEEDS_RETRY', 'STOPPED')),
+    outcome TEXT COLLATE "C" CHECK (outcome IN ('succeeded', 'failed', 'stopped', 'timed_out', 'lost', 'rejected')),
+    exit_code BIGINT,
+    exit_reason TEXT COLLATE "C",
+    queued_at BIGINT NOT NULL,
+    started_at BIGINT,
+    finished_at BIGINT,
+    due_at BIGINT,
+    stop_at BIGINT,
+    stop_cause TEXT COLLATE "C" CHECK (stop_cause IN ('request', 'parent', 'deadline')),
+    attempt_count BIGINT NOT NULL CHECK (attempt_count >= 0),
+    claim TEXT COLLATE "C",
+    instance_id TEXT COLLATE "C" NOT NULL,
+    instance_dns_name TEXT COLLATE "C" NOT NULL,
+    max_memory_bytes BIGINT,
+    max_cpu_millis BIGINT,
+    cpu_time_ms BIGINT,
+    memory_limit_bytes BIGINT,
+    cpu_limit_millis BIGINT,
+    run_exceptions TEXT COLLATE "C",
+    image_digest TEXT COLLATE "C",
+    is_log_complete BIGINT NOT NULL CHECK (is_log_complete IN (0, 1)),
+    CHECK ((status = 'STOPPED') = (outcome IS NOT NULL)),
+    CHECK ((status = 'STOPPED') = (finished_at IS NOT NULL)),
+    CHECK ((status = 'NEEDS_RETRY') = (due_at IS NOT NULL)),
+    CHECK (status <> 'RUNNING' OR started_at IS NOT NULL),
+    CHECK (exit_code IS NULL OR status = 'STOPPED'),
+    CHECK ((stop_at IS NULL) = (stop_cause IS NULL))
+);
+CREATE INDEX runs_by_queued_at ON runs (queued_at, run_id);
+CREATE INDEX runs_by_started_at ON runs (COALESCE(started_at, 9223372036854775807), run_id);
+CREATE INDEX runs_by_finished_at ON runs (COALESCE(finished_at, 9223372036854775807), run_id);
+CREATE INDEX runs_by_definition ON runs (definition_id, queued_at, run_id);
+CREATE INDEX runs_by_status ON runs (status, queued_at, run_id);
+CREATE INDEX runs_by_cluster ON runs (cluster, status, queued_at, run_id);
+CREATE INDEX runs_by_alias ON runs (alias, queued_at, run_id);
+CREATE INDEX runs_by_group ON runs (group_name, queued_at, run_id);
+CREATE INDEX runs_by_image ON runs (image, queued_at, run_id);
+CREATE INDEX runs_by_owner ON runs (owner, queued_at, run_id);
+CREATE INDEX runs_by_parent ON runs (parent_run_id, queued_at, run_id) WHERE parent_run_id IS NOT NULL;
+CREATE INDEX runs_by_claim ON runs (claim) WHERE status IN ('QUEUED', 'PENDING');
+CREATE INDEX runs_due ON runs (due_at) WHERE status = 'NEEDS_RETRY';
+CREATE INDEX runs_stopping ON runs (run_id) WHERE stop_at IS NOT NULL AND status <> 'STOPPED';
+
+-- One row each time a run was handed to an engine; cleaned_at says that nothing of it is left there.
+CREATE TABLE attempts (
+    run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (run_id),
+    attempt BIGINT NOT NULL,
+    cluster TEXT COLLATE "C" NOT NULL,
+    node TEXT COLLATE "C" NOT NULL,
+    handle TEXT COLLATE "C",
+    created_at BIGINT NOT NULL,
+    cleaned_at BIGINT,
+    PRIMARY KEY (run_id, attempt)
+);
+CREATE INDEX attempts_active ON attempts (cluster, run_id, attempt) WHERE cleaned_at IS NULL;
+
+CREATE TABLE events (
+    event_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (run_id),
+    timestamp BIGINT NOT NULL,
+    event_type TEXT COLLATE "C" NOT NULL CHECK (event_type IN ('Normal', 'Warning')),
+    reason TEXT COLLATE "C" NOT NULL,
+    source_object TEXT COLLATE "C" NOT NULL,
+    message TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX events_by_run ON events (run_id, event_id);
+
+CREATE TABLE idempotence_keys (
+    idempotence_key TEXT COLLATE "C" PRIMARY KEY,
+    run_id TEXT COLLATE "C" NOT NULL,
+    created_at BIGINT NOT NULL
+);

@@ -1,0 +1,172 @@
+//! `flotilla define`: a task from a file, created or brought up to date.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow, bail};
+use serde_json::{Map, Value, json};
+
+use super::Context;
+use super::output::Defined;
+use crate::client::Client;
+use crate::wire::{DefinitionBody, TaskDefinition};
+
+/// What a definition may be at most: a generous command and its variables.
+const MAX_BYTES: u64 = 4 << 20;
+/// What the server tells of a definition beyond what it is given, so that what it told can be sent back.
+const ANSWER_ONLY: [&str; 3] = ["definition_id", "created_at", "updated_at"];
+
+const HELP: &str = "\
+Examples:
+  flotilla define -f hello.toml
+  flotilla show hello --json | jq .definition | flotilla define -f -
+
+A file, in TOML (JSON has the same names):
+  alias = \"hello\"                # what it is run by; unique
+  group_name = \"examples\"        # who it belongs to; can't change later
+  image = \"debian:stable-slim\"
+  command = \"echo hello, $NAME\"
+  memory = 512                   # megabytes
+  cpu = 500                      # thousandths of a core
+  tags = [\"example\"]
+  [env]
+  NAME = \"world\"
+
+A task of the same alias is updated: what the file leaves out stays as it is.";
+
+/// Define a task from a file, or update it
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub struct Define {
+    /// The definition, TOML or JSON; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+}
+
+impl Define {
+    pub async fn execute(self, Context { client, output }: &mut Context) -> anyhow::Result<ExitCode> {
+        let body = read(&self.file)?;
+        let (definition, what) = define(client, &body).await?;
+        output.defined(&definition, what)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Creates the definition, or updates the one of the same alias.
+pub async fn define(client: &Client, body: &DefinitionBody) -> anyhow::Result<(TaskDefinition, Defined)> {
+    if let Some(alias) = body.alias.as_deref().filter(|alias| !alias.is_empty()) {
+        match client.task_by_alias(alias).await {
+            Ok(known) => return Ok((client.update(&known.definition_id, body).await?, Defined::Updated)),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((client.define(body).await?, Defined::Created))
+}
+
+fn read(file: &Path) -> anyhow::Result<DefinitionBody> {
+    let (name, text) = if file == Path::new("-") {
+        ("standard input".to_owned(), read_text(std::io::stdin().lock()))
+    } else {
+        let text = std::fs::File::open(file).map_err(anyhow::Error::from).and_then(read_text);
+        (file.display().to_string(), text)
+    };
+    let text = text.with_context(|| format!("cannot read {name}"))?;
+    parse(&text).with_context(|| format!("{name} is not a definition"))
+}
+
+fn read_text(source: impl Read) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        bail!("it holds more than {} MB", MAX_BYTES >> 20);
+    }
+    String::from_utf8(bytes).map_err(|_| anyhow!("it is not UTF-8 text"))
+}
+
+/// A definition in TOML or JSON. `env` may also be a table of names and values, which reads better in TOML.
+pub fn parse(text: &str) -> anyhow::Result<DefinitionBody> {
+    // No TOML document begins with a brace, and every JSON object does.
+    let mut fields: Map<String, Value> = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text)?
+    } else {
+        toml::from_str(text).map_err(|error| anyhow!("{}", one_line(text, &error)))?
+    };
+    fields.retain(|name, _| !ANSWER_ONLY.contains(&name.as_str()));
+    check_names(&fields)?;
+    for name in ["env", "environment"] {
+        if let Some(Value::Object(variables)) = fields.get(name) {
+            let list = variables.iter().map(|(name, value)| Ok(json!({ "name": name, "value": word(name, value)? })));
+            let list = list.collect::<anyhow::Result<Value>>()?;
+            fields.insert(name.to_owned(), list);
+        }
+    }
+    let bytes = serde_json::to_vec(&fields)?;
+    Ok(crate::wire::parse_body(&bytes)?)
+}
+
+/// The server ignores what it doesn't know, which would let a slip of the pen pass in silence.
+fn check_names(fields: &Map<String, Value>) -> anyhow::Result<()> {
+    let Value::Object(known) = serde_json::to_value(DefinitionBody::default())? else { return Ok(()) };
+    let Some(unknown) = fields.keys().find(|name| !known.contains_key(*name)) else { return Ok(()) };
+    let known: Vec<&str> = known.keys().map(String::as_str).filter(|name| *name != "environment").collect();
+    bail!("`{unknown}` is no field of it; known are {}", known.join(", "))
+}
+
+/// A variable's value as text.
+fn word(name: &str, value: &Value) -> anyhow::Result<String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(word) => Ok(word.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => bail!("`env.{name}` must be a text"),
+    }
+}
+
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let place = before.map_or_else(String::new, |before| format!("line {}: ", before.matches('\n').count() + 1));
+    format!("{place}{}", error.message().replace('\n', "; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn toml_and_json_say_the_same() {
+        let toml = parse("alias = 'a'\nmemory = 5\ntags = ['t']\n[env]\nA = 'b'\nN = 1\n").unwrap();
+        let list = r#"{"alias": "a", "memory": 5, "tags": ["t"], "env": [{"name": "A", "value": "b"}, {"name": "N", "value": "1"}]}"#;
+        assert_eq!(toml, parse(list).unwrap());
+        assert_eq!(toml, parse(r#" {"alias": "a", "memory": 5, "tags": ["t"], "env": {"A": "b", "N": 1}}"#).unwrap());
+    }
+
+    #[test]
+    fn what_the_server_told_can_be_sent_back() {
+        let body = parse(r#"{"definition_id": "g-1", "created_at": "x", "updated_at": "x", "alias": "a"}"#).unwrap();
+        assert_eq!(body.alias.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn the_example_is_a_definition() {
+        let body = parse(include_str!("../../examples/hello.toml")).unwrap();
+        assert_eq!(body.alias.as_deref(), Some("hello"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (text, message) in [
+            ("alias = ", "line 1: "),
+            ("alias = 'a'\nmemory = [", "line 2: "),
+            ("memroy = 5", "`memroy` is no field of it; known are adaptive_resource_allocation, alias, command"),
+            ("memory = 'much'", "`memory`: invalid type: string \"much\", expected an integer"),
+            ("[env]\nA = []", "`env.A` must be a text"),
+            ("{\"alias\": 5}", "`alias`: invalid type: integer `5`, expected a string"),
+            ("{", "EOF while parsing"),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.starts_with(message) && !error.contains('\n'), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `flotilla logs`: what a run has written.
+
+use std::process::ExitCode;
+
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::{Context, follow};
+use crate::client::LogEvent;
+
+const HELP: &str = "\
+Examples:
+  flotilla logs RUN > run.log      all of it so far, byte for byte
+  flotilla logs -f RUN             and what comes, until the run ends
+
+Ctrl-C leaves a followed run running.";
+
+/// Print a run's log
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub struct Logs {
+    /// The run's id
+    #[arg(value_name = "RUN")]
+    run_id: String,
+    /// Go on as the log grows, until the run has ended
+    #[arg(short, long)]
+    follow: bool,
+}
+
+impl Logs {
+    pub async fn execute(self, context: &mut Context) -> anyhow::Result<ExitCode> {
+        match self.follow {
+            true => self.follow(context).await?,
+            false => self.print(context).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn print(&self, Context { client, output }: &mut Context) -> anyhow::Result<()> {
+        if let Some(out) = output.raw() {
+            let mut bytes = client.raw_log(&self.run_id).await?;
+            while let Some(bytes) = bytes.try_next().await? {
+                out.write_all(&bytes)?;
+            }
+            out.flush()?;
+            return Ok(());
+        }
+        let mut last_seen = None;
+        loop {
+            let chunk = client.log(&self.run_id, last_seen.as_deref()).await?;
+            if chunk.log.is_empty() {
+                return Ok(());
+            }
+            output.log(&chunk)?;
+            last_seen = Some(chunk.last_seen);
+        }
+    }
+
+    async fn follow(&self, Context { client, output }: &mut Context) -> anyhow::Result<()> {
+        // A run that doesn't exist and a server that isn't there are told at once.
+        client.run(&self.run_id).await?;
+        let mut log = client.follow_log(&self.run_id);
+        while let Some(event) = log.next().await {
+            match event? {
+                LogEvent::Chunk(chunk) => output.log(&chunk)?,
+                LogEvent::Waiting(error) => output.note(&format!("{error}; trying again"))?,
+            }
+        }
+        let run = follow::ended(client, &self.run_id).await?;
+        output.ended(&run)?;
+        Ok(())
+    }
+}

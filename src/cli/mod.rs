@@ -1,0 +1,195 @@
+//! The command line. Each command is a file: its arguments, its help, what it does. They speak to a server through
+//! [`crate::client`] and show what they find through [`output`]; `serve` and `quickstart` start one themselves.
+
+mod define;
+mod follow;
+mod logs;
+mod output;
+mod ps;
+mod quickstart;
+mod run;
+mod serve;
+mod show;
+mod stop;
+mod tasks;
+mod words;
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use reqwest::Url;
+
+use crate::client::{Client, ClientError};
+use output::{Format, Output};
+
+const HELP: &str = "\
+Examples:
+  flotilla quickstart                        see all of this happen, with nothing set up
+  flotilla serve                             start a server, with its data in ./flotilla-data
+  flotilla define -f examples/hello.toml     define a task, or update it
+  flotilla run hello -e NAME=you --follow    run it, and see its log as it comes
+  flotilla ps -a                             what runs, and what ran
+
+Exit codes: 0 success, 1 failure, 2 wrong usage; `run --follow` exits with the task's own.";
+
+/// Run containerized tasks: server and command line in one.
+#[derive(Debug, Parser)]
+#[command(name = "flotilla", version, after_help = HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// The server to speak to
+    #[arg(
+        long,
+        global = true,
+        env = "FLOTILLA_SERVER",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:3000",
+        value_parser = parse_server,
+    )]
+    server: Url,
+    /// Print JSON: one document, or one object a line where things come one after another
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print only ids and logs
+    #[arg(short, long, global = true, conflicts_with = "json")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Quickstart(quickstart::Quickstart),
+    Define(define::Define),
+    Tasks(tasks::Tasks),
+    Run(run::RunTask),
+    Ps(ps::Ps),
+    Show(show::Show),
+    Logs(logs::Logs),
+    Stop(stop::Stop),
+    /// Print a script that completes commands in a shell
+    #[command(after_help = "Example:\n  source <(flotilla completions bash)")]
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What every command that speaks to a server has at hand.
+struct Context {
+    client: Client,
+    output: Box<dyn Output>,
+}
+
+/// Does what the arguments say; the process is to exit with what comes back.
+pub fn main() -> ExitCode {
+    // Started once a run, and not by people: it comes before everything that takes time.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "supervise") {
+        return supervise(&arguments.next().unwrap_or_default());
+    }
+    let Cli { global, command } = Cli::parse();
+    let done = match command {
+        Command::Serve(command) => command.execute(global.format()),
+        Command::Quickstart(command) => command.execute(global.format()),
+        Command::Completions { shell } => print_completions(shell),
+        Command::Define(command) => with_client(global, async |context| command.execute(context).await),
+        Command::Tasks(command) => with_client(global, async |context| command.execute(context).await),
+        Command::Run(command) => with_client(global, async |context| command.execute(context).await),
+        Command::Ps(command) => with_client(global, async |context| command.execute(context).await),
+        Command::Show(command) => with_client(global, async |context| command.execute(context).await),
+        Command::Logs(command) => with_client(global, async |context| command.execute(context).await),
+        Command::Stop(command) => with_client(global, async |context| command.execute(context).await),
+    };
+    done.unwrap_or_else(|error| report(&error))
+}
+
+/// The small process beside each local run.
+fn supervise(folder: &OsStr) -> ExitCode {
+    match crate::app::supervise(Path::new(folder)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error.into()),
+    }
+}
+
+fn with_client(
+    global: Global,
+    command: impl AsyncFnOnce(&mut Context) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let output = global.format().open();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        let mut context = Context { client: Client::new(global.server)?, output };
+        command(&mut context).await
+    });
+    // A look-up of a name that hangs is nothing to wait for.
+    runtime.shutdown_background();
+    done
+}
+
+impl Global {
+    fn format(&self) -> Format {
+        match (self.json, self.quiet) {
+            (true, _) => Format::Json,
+            (false, true) => Format::Quiet,
+            (false, false) => Format::Text,
+        }
+    }
+}
+
+/// A server's address; `http://` may be left out.
+fn parse_server(text: &str) -> Result<Url, String> {
+    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url: Url = text.parse().map_err(|error| format!("{error}; write it like http://127.0.0.1:3000"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        scheme => Err(format!("`{scheme}` is neither http nor https")),
+    }
+}
+
+fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "flotilla", &mut script);
+    let mut out = io::stdout().lock();
+    out.write_all(&script)?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells what went wrong and what can be done about it. A reader of our output who has seen enough is no failure.
+fn report(error: &anyhow::Error) -> ExitCode {
+    // Only our own writes come as a bare I/O error; one between us and a server is inside a `ClientError`.
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    let mut stderr = io::stderr().lock();
+    // Where even this can't be written, the exit code still says it.
+    let _ = writeln!(stderr, "error: {error:#}");
+    if let Some(hint) = hint(error) {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+    ExitCode::FAILURE
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    match error.downcast_ref()? {
+        ClientError::Unreachable { .. } => Some(
+            "start a server with `flotilla serve`, or say where it is with --server URL or FLOTILLA_SERVER".to_owned(),
+        ),
+        ClientError::Unexpected { .. } => {
+            Some("is there a flotilla server at this address? --server URL or FLOTILLA_SERVER says where".to_owned())
+        }
+        ClientError::NoAnswer { .. } | ClientError::Refused { .. } | ClientError::BadName(_) => None,
+    }
+}

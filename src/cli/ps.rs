@@ -1,0 +1,61 @@
+//! `flotilla ps`: what runs, and what ran.
+
+use std::process::ExitCode;
+
+use super::Context;
+use crate::client::RunFilter;
+use crate::clock::Clock;
+use crate::model::Status;
+
+const HELP: &str = "\
+Examples:
+  flotilla ps                       what waits or runs
+  flotilla ps -a -n 100             the latest hundred, also those that have ended
+  flotilla ps --status stopped --alias hello
+  flotilla stop $(flotilla ps -q)   stop everything";
+
+/// List runs, newest first: those that wait or run, unless asked otherwise
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub struct Ps {
+    /// Also runs that have ended
+    #[arg(short, long, conflicts_with = "status")]
+    all: bool,
+    /// Only runs of this status; can be given several times
+    #[arg(long, value_parser = parse_status)]
+    status: Vec<Status>,
+    /// Only runs of the task with this alias
+    #[arg(long)]
+    alias: Option<String>,
+    /// Only runs on this cluster
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// How many at most
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 50)]
+    limit: u32,
+}
+
+impl Ps {
+    pub async fn execute(self, context: &mut Context) -> anyhow::Result<ExitCode> {
+        let statuses = match (self.all, self.status.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => Status::ALL.into_iter().filter(|status| !status.is_terminal()).collect(),
+            (false, false) => self.status,
+        };
+        let filter = RunFilter {
+            statuses: statuses.iter().map(ToString::to_string).collect(),
+            alias: self.alias,
+            cluster: self.cluster,
+            limit: Some(self.limit),
+        };
+        let list = context.client.runs(&filter).await?;
+        context.output.runs(&list, Clock::system().now())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn parse_status(text: &str) -> Result<Status, String> {
+    text.to_uppercase()
+        .parse()
+        .map_err(|error: crate::model::UnknownWord| format!("known are {}", error.known.join(", ")))
+}

@@ -1,0 +1,78 @@
+//! The time of day, handed to everything that needs it, so that a test can set it. The only reader of the wall clock.
+//!
+//! Times are kept in whole microseconds, as both databases store them, so that what comes back equals what went in.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Where the time comes from; copies share it.
+#[derive(Debug, Clone)]
+pub struct Clock(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    System,
+    Manual(Arc<Mutex<Timestamp>>),
+}
+
+impl Clock {
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still at `start` until the other half moves it.
+    #[must_use]
+    pub fn manual(start: Timestamp) -> (Self, ManualClock) {
+        let time = Arc::new(Mutex::new(start));
+        (Self(Source::Manual(Arc::clone(&time))), ManualClock(time))
+    }
+
+    /// The present time in whole microseconds. It follows the machine's clock, also where that is set back.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let now = match &self.0 {
+            Source::System => Timestamp::now(),
+            Source::Manual(time) => *time.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        Timestamp::from_microsecond(now.as_microsecond()).expect("a timestamp without its nanoseconds is in range")
+    }
+}
+
+/// Moves the time of a [`Clock::manual`].
+#[derive(Debug, Clone)]
+pub struct ManualClock(Arc<Mutex<Timestamp>>);
+
+impl ManualClock {
+    pub fn advance(&self, by: SignedDuration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+
+    pub fn set(&self, to: Timestamp) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_by_hand_and_for_all_its_copies() {
+        let (clock, hand) = Clock::manual(Timestamp::UNIX_EPOCH);
+        let copy = clock.clone();
+        assert_eq!(clock.now(), Timestamp::UNIX_EPOCH);
+        hand.advance(SignedDuration::from_secs(90));
+        assert_eq!(copy.now(), "1970-01-01T00:01:30Z".parse().unwrap());
+        hand.set(Timestamp::UNIX_EPOCH);
+        assert_eq!(clock.now(), copy.now());
+    }
+
+    #[test]
+    fn a_time_holds_no_nanoseconds() {
+        let (clock, _hand) = Clock::manual("2026-01-01T00:00:00.123456789Z".parse().unwrap());
+        assert_eq!(clock.now(), "2026-01-01T00:00:00.123456Z".parse().unwrap());
+        assert_eq!(Clock::system().now().subsec_nanosecond() % 1000, 0);
+    }
+}

@@ -1,0 +1,314 @@
+//! The typed configuration of the server: a file, overridden by `FLOTILLA_…` variables, overridden by flags.
+//!
+//! Everything has a default, so no file is needed. Everything is checked here, once, and all that is wrong is told
+//! together; later code can't meet an impossible value. docs/configuration.md describes each key for people.
+
+mod database;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::model::LaunchPolicy;
+use crate::telemetry::{LogFilter, LogFormat};
+
+pub use database::{Database, PostgresUrl};
+use reader::{Reader, Section};
+
+/// Read where it exists and no other file is named.
+pub const DEFAULT_FILE: &str = "flotilla.toml";
+/// Where a launch goes that names no cluster; there always is one of this name.
+pub const DEFAULT_CLUSTER: &str = "default";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub server: Server,
+    pub lists: Lists,
+    pub launch: LaunchPolicy,
+    pub runs: Runs,
+    pub logs: Logs,
+    pub telemetry: Telemetry,
+    /// By name; [`DEFAULT_CLUSTER`] is always among them.
+    pub clusters: BTreeMap<String, Cluster>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// Where logs, local runs and an embedded database live; relative to the working directory, as given.
+    pub data_dir: PathBuf,
+    pub database: Database,
+    /// The largest request body that is read.
+    pub max_body_bytes: usize,
+}
+
+/// How many rows a list gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lists {
+    /// To a request that doesn't say; at most `max_limit`.
+    pub default_limit: u32,
+    /// To any request.
+    pub max_limit: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runs {
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Duration,
+}
+
+/// The runs' logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logs {
+    /// How much of an attempt's output is kept.
+    pub max_bytes: u64,
+    /// How much of a log one answer carries.
+    pub chunk_bytes: usize,
+    /// How long a finished run's log is kept; `None` is for ever.
+    pub retention: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telemetry {
+    pub format: LogFormat,
+    pub filter: LogFilter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    pub engine: Engine,
+    /// How many runs may be pending or running there at a time; `None` is no limit.
+    pub max_running: Option<NonZeroU32>,
+}
+
+/// What executes a cluster's runs, with what only that engine needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Engine {
+    Local {
+        /// What a run's command is handed to, as one last argument.
+        shell: Vec<String>,
+    },
+}
+
+/// What takes precedence over the file. No `Debug`: the database's address may hold a password.
+#[derive(Clone, Default)]
+pub struct Overrides {
+    /// The file to read, which must exist. Without it, [`DEFAULT_FILE`] is read where there is one.
+    pub file: Option<PathBuf>,
+    pub listen: Option<String>,
+    pub data_dir: Option<String>,
+    pub database_url: Option<String>,
+    /// The environment variables whose names begin with `FLOTILLA_`; those that aren't settings are not looked at.
+    pub variables: BTreeMap<String, String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    /// All that is wrong, a line each, in words for the operator. Never holds a secret.
+    #[error("{}", .0.join("\n"))]
+    Invalid(Vec<String>),
+}
+
+impl Config {
+    /// Reads the file, if there is one, and puts `overrides` over it.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let path = overrides.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&path.display().to_string(), &text, overrides),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && overrides.file.is_none() => {
+                Self::parse(DEFAULT_FILE, "", overrides)
+            }
+            Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+        }
+    }
+
+    /// The configuration that a file's text and `overrides` make; `file_name` is for the error texts.
+    pub fn parse(file_name: &str, text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let mut reader = Reader::parse(file_name, text, overrides)?;
+        let config = Self::read(&mut reader);
+        reader.finish().map_err(ConfigError::Invalid)?;
+        Ok(config)
+    }
+
+    /// Every key with its section, default and check. A faulty value is replaced by its default, and told by `finish`.
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut section = reader.section("server");
+        let data_dir = section.text("data_dir", PathBuf::from("flotilla-data"), path);
+        let embedded = Database::Sqlite { path: data_dir.join("flotilla.db") };
+        let server = Server {
+            listen: section.text("listen", SocketAddr::from(([127, 0, 0, 1], 3000)), address),
+            database: section.text("database_url", embedded, Database::parse),
+            max_body_bytes: section.read("max_body_bytes", 1 << 20, within(1024..=1 << 30)),
+            data_dir,
+        };
+        let server_mode = section.text("mode", LaunchPolicy::default().server_mode, word);
+
+        let mut section = reader.section("launch");
+        let LaunchPolicy { is_owner_required, owner_variable, .. } = LaunchPolicy::default();
+        let launch = LaunchPolicy {
+            is_owner_required: section.read("require_owner", is_owner_required, Ok),
+            owner_variable: section.text("owner_env_name", owner_variable, owner_variable_name),
+            server_mode,
+        };
+
+        let mut section = reader.section("lists");
+        let max_limit = section.read("max_limit", 10_000, within(1..=1_000_000));
+        let default_limit = section.read("default_limit", max_limit.min(1024), |limit| {
+            within(1..=max_limit.into())(limit).map_err(|message| format!("{message} (`max_limit` is {max_limit})"))
+        });
+        let lists = Lists { default_limit, max_limit };
+
+        let mut section = reader.section("runs");
+        let runs = Runs { grace: Duration::from_secs(section.read("grace_secs", 10, within(0..=24 * 3600))) };
+
+        let mut section = reader.section("logs");
+        let retention_days = section.read("retention_days", 30, within(0..=100 * 366));
+        let logs = Logs {
+            max_bytes: section.read("max_bytes", 2 << 30, within(1024..=1 << 50)),
+            chunk_bytes: section.read("chunk_bytes", 1 << 20, within(1024..=64 << 20)),
+            retention: (retention_days > 0).then(|| Duration::from_secs(retention_days * 24 * 3600)),
+        };
+
+        let mut section = reader.section("telemetry");
+        let telemetry = Telemetry {
+            format: section.text("log_format", LogFormat::default(), str::parse),
+            filter: section.text("log_filter", LogFilter::default(), str::parse),
+        };
+
+        Self { server, lists, launch, runs, logs, telemetry, clusters: Cluster::read_all(reader) }
+    }
+}
+
+impl Default for Config {
+    /// The configuration of a server that is told nothing.
+    fn default() -> Self {
+        Self::parse(DEFAULT_FILE, "", &Overrides::default()).expect("the defaults are valid")
+    }
+}
+
+impl Cluster {
+    /// The clusters of the file. The built-in `default` stays beside them unless the file says otherwise.
+    fn read_all(reader: &mut Reader<'_>) -> BTreeMap<String, Self> {
+        let mut names = reader.sections_below("clusters", cluster_name);
+        if !names.iter().any(|name| name == DEFAULT_CLUSTER) {
+            names.push(DEFAULT_CLUSTER.to_owned());
+        }
+        names
+            .into_iter()
+            .map(|name| (name.clone(), Self::read(&mut reader.section_below("clusters", &name), &name)))
+            .collect()
+    }
+
+    fn read(section: &mut Section<'_>, name: &str) -> Self {
+        // A forgotten `engine` must not quietly execute on the server's machine what was meant for another place.
+        if name != DEFAULT_CLUSTER {
+            section.require("engine");
+        }
+        let kind = section.text("engine", Kind::Local, str::parse);
+        let engine = match kind {
+            Kind::Local => {
+                let sh = vec!["sh".to_owned(), "-ec".to_owned()];
+                Engine::Local { shell: section.read("shell", sh, program) }
+            }
+        };
+        let at_most = kind.default_max_running();
+        let max_running = section.read("max_running", at_most, within(0..=1_000_000));
+        Self { engine, max_running: NonZeroU32::new(max_running) }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Local,
+}
+
+impl Kind {
+    /// How many runs at a time do not yet overwhelm the place: local runs share the server's machine, and most of them
+    /// compute; a few waiting on the network must not block the others on a small machine.
+    fn default_max_running(self) -> u32 {
+        match self {
+            Self::Local => {
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(4).max(16)
+            }
+        }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "local" => Ok(Self::Local),
+            _ => Err(format!("must be `local`, not {text:?}")),
+        }
+    }
+}
+
+/// A whole number between two others, both allowed.
+fn within<T: TryFrom<i128>>(range: RangeInclusive<i128>) -> impl Fn(i128) -> Result<T, String> {
+    move |number| {
+        let fitting = Some(number).filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
+        fitting.ok_or_else(|| format!("must be between {} and {}, not {number}", range.start(), range.end()))
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let needed = "must be an IP address and a port such as 127.0.0.1:3000, 0.0.0.0:80 or [::1]:3000";
+    text.parse().map_err(|_| format!("{needed}, not {text:?}"))
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(format!("must be a path, not {text:?}"));
+    }
+    Ok(text.into())
+}
+
+fn word(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!("must be one word, not {text:?}"));
+    }
+    Ok(text.to_owned())
+}
+
+fn owner_variable_name(text: &str) -> Result<String, String> {
+    let is_name =
+        text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !text.starts_with(|c: char| c.is_ascii_digit());
+    if text.is_empty() || !is_name {
+        return Err(format!("must be a variable's name (letters, digits and `_`), not {text:?}"));
+    }
+    if ["FLOTILLA_RUN_ID", "FLOTILLA_SERVER_MODE"].contains(&text) {
+        return Err(format!("must not be {text}, which carries something else"));
+    }
+    Ok(text.to_owned())
+}
+
+fn program(words: Vec<String>) -> Result<Vec<String>, String> {
+    match words.first() {
+        Some(first) if !first.is_empty() && !words.iter().any(|word| word.contains('\0')) => Ok(words),
+        _ => Err(format!("must be a program and its arguments, not {words:?}")),
+    }
+}
+
+/// Names stand in addresses, labels and file names, so they are kept to what is safe in all of them.
+fn cluster_name(name: &str) -> Result<(), String> {
+    const LONGEST: usize = 255;
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.chars().all(is_safe) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= LONGEST {
+        return Ok(());
+    }
+    Err(format!(
+        "must be 1 to {LONGEST} letters, digits, `-`, `_` and `.`, beginning with a letter or digit, not {name:?}"
+    ))
+}

@@ -1,0 +1,312 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(DEFAULT_FILE, text, &Overrides::default())
+}
+
+fn faults(text: &str) -> String {
+    parse(text).expect_err(text).to_string()
+}
+
+fn variables<const N: usize>(variables: [(&str, &str); N]) -> Overrides {
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Overrides { variables: variables.into(), ..Overrides::default() }
+}
+
+#[test]
+fn without_a_file_there_is_a_server_with_one_local_cluster() {
+    let config = Config::default();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:3000");
+    assert_eq!(config.server.data_dir, Path::new("flotilla-data"));
+    assert_eq!(config.server.database.to_string(), "sqlite:flotilla-data/flotilla.db");
+    assert_eq!(config.launch, LaunchPolicy::default());
+    assert_eq!(config.clusters.keys().collect::<Vec<_>>(), [DEFAULT_CLUSTER]);
+    let cluster = &config.clusters[DEFAULT_CLUSTER];
+    assert_eq!(cluster.engine, Engine::Local { shell: vec!["sh".into(), "-ec".into()] });
+    assert!(cluster.max_running.is_some_and(|most| most.get() >= 16));
+}
+
+#[test]
+fn every_key_of_the_file_is_read() {
+    let config = parse(
+        r#"
+        [server]
+        listen = "[::]:80"
+        data_dir = "/var/lib/flotilla"
+        database_url = "postgres://h/d"
+        max_body_bytes = 2048
+        mode = "staging"
+        [lists]
+        default_limit = 5
+        max_limit = 50
+        [launch]
+        require_owner = true
+        owner_env_name = "OWNER"
+        [runs]
+        grace_secs = 0
+        [logs]
+        max_bytes = 0x1_0000
+        chunk_bytes = 65_536
+        retention_days = 0
+        [telemetry]
+        log_format = "json"
+        log_filter = "debug"
+        [clusters.default]
+        max_running = 0
+        [clusters."big.one"]
+        engine = "local"
+        shell = ["bash", "-c"]
+        max_running = 3
+        "#,
+    );
+    let local = |shell: [&str; 2], most| Cluster {
+        engine: Engine::Local { shell: shell.map(str::to_owned).into() },
+        max_running: NonZeroU32::new(most),
+    };
+    let expected = Config {
+        server: Server {
+            listen: "[::]:80".parse().unwrap(),
+            data_dir: "/var/lib/flotilla".into(),
+            database: Database::parse("postgres://h/d").unwrap(),
+            max_body_bytes: 2048,
+        },
+        lists: Lists { default_limit: 5, max_limit: 50 },
+        launch: LaunchPolicy { is_owner_required: true, owner_variable: "OWNER".into(), server_mode: "staging".into() },
+        runs: Runs { grace: Duration::ZERO },
+        logs: Logs { max_bytes: 65_536, chunk_bytes: 65_536, retention: None },
+        telemetry: Telemetry { format: LogFormat::Json, filter: "debug".parse().unwrap() },
+        clusters: [("default", local(["sh", "-ec"], 0)), ("big.one", local(["bash", "-c"], 3))]
+            .map(|(name, cluster)| (name.to_owned(), cluster))
+            .into(),
+    };
+    assert_eq!(config.unwrap(), expected);
+}
+
+#[test]
+fn other_clusters_stand_beside_the_built_in_default() {
+    let config = parse("[clusters.other]\nengine = \"local\"").unwrap();
+    assert_eq!(config.clusters.keys().collect::<Vec<_>>(), ["default", "other"]);
+    assert_eq!(config.clusters["default"], Config::default().clusters["default"]);
+}
+
+#[test]
+fn a_flag_overrides_a_variable_and_a_variable_the_file() {
+    let file = "[server]\nlisten = \"127.0.0.1:1\"\nmode = \"file\"\n[runs]\ngrace_secs = 1";
+    let mut overrides = variables([
+        ("FLOTILLA_LISTEN", "127.0.0.1:2"),
+        ("FLOTILLA_SERVER_MODE", "variable"),
+        ("FLOTILLA_RUNS_GRACE_SECS", "2"),
+        ("FLOTILLA_LAUNCH_REQUIRE_OWNER", "true"),
+        ("FLOTILLA_LOG", "warn"),
+        ("FLOTILLA_RUN_ID", "no setting at all"),
+    ]);
+    let by_variable = Config::parse("f", file, &overrides).unwrap();
+    assert_eq!(by_variable.server.listen.port(), 2);
+    assert_eq!(by_variable.launch.server_mode, "variable");
+    assert!(by_variable.launch.is_owner_required);
+    assert_eq!(by_variable.runs.grace, Duration::from_secs(2));
+    assert_eq!(by_variable.telemetry.filter.to_string(), "warn");
+
+    overrides.listen = Some("127.0.0.1:3".into());
+    overrides.data_dir = Some("/d".into());
+    let by_flag = Config::parse("f", file, &overrides).unwrap();
+    assert_eq!(by_flag.server.listen.port(), 3);
+    assert_eq!(by_flag.server.database.to_string(), "sqlite:/d/flotilla.db");
+    overrides.database_url = Some("postgres://h/d".into());
+    assert_eq!(Config::parse("f", file, &overrides).unwrap().server.database.to_string(), "postgres://h/d");
+}
+
+#[test]
+fn an_unknown_name_is_told_with_the_one_that_was_probably_meant() {
+    for (text, expected) in [
+        ("\n[server]\nlisen = 1", "flotilla.toml line 3: unknown key `lisen` in [server]; did you mean `listen`?"),
+        ("[sever]", "flotilla.toml line 1: unknown section [sever]; did you mean [server]?"),
+        (
+            "[mail]",
+            "flotilla.toml line 1: unknown section [mail]; \
+             the sections are clusters, launch, lists, logs, runs, server, telemetry",
+        ),
+        ("listen = 1", "flotilla.toml line 1: unknown key `listen` outside a section; it belongs in [server]"),
+        (
+            "nonsense = 1",
+            "flotilla.toml line 1: unknown key `nonsense` outside a section; \
+             every key belongs in a section such as [server]",
+        ),
+        (
+            "[runs]\nretention_days = 1",
+            "flotilla.toml line 2: unknown key `retention_days` in [runs]; it belongs in [logs]",
+        ),
+        ("[runs]\nmood = 1", "flotilla.toml line 2: unknown key `mood` in [runs]; the keys are grace_secs"),
+        ("[runs.deep]", "flotilla.toml line 1: unknown key `deep` in [runs]; the keys are grace_secs"),
+        (
+            "[clusters.default]\nmax_runing = 1",
+            "flotilla.toml line 2: unknown key `max_runing` in [clusters.default]; did you mean `max_running`?",
+        ),
+        (
+            "[clusters.a]\nengine = 'local'\nimage = 1\n[clusters.'a.b']\nengine = 'local'",
+            "flotilla.toml line 3: unknown key `image` in [clusters.a]; the keys are engine, shell, max_running",
+        ),
+    ] {
+        assert_eq!(faults(text), expected);
+    }
+}
+
+#[test]
+fn a_wrong_value_is_told_with_its_key() {
+    let cores = "[clusters.default]\nmax_running = 1.5";
+    for (text, expected) in [
+        ("[server]\nlisten = 3000", "line 2: `listen` in [server] must be text in quotes, not 3000"),
+        (
+            "[server]\nlisten = 'localhost:3000'",
+            "line 2: `listen` in [server] must be an IP address and a port such as 127.0.0.1:3000, 0.0.0.0:80 or \
+             [::1]:3000, not \"localhost:3000\"",
+        ),
+        ("[server]\ndata_dir = ''", "line 2: `data_dir` in [server] must be a path, not \"\""),
+        ("[server]\nmode = 'a b'", "line 2: `mode` in [server] must be one word, not \"a b\""),
+        ("server = 1", "line 1: `server` must be a section, written [server]"),
+        ("[[clusters]]", "line 1: `clusters` must be a section, written [clusters]"),
+        ("[clusters]\na = 1", "line 2: `clusters.a` must be a section, written [clusters.a]"),
+        ("[clusters.a]", "line 1: [clusters.a] needs the key `engine`"),
+        ("[clusters.a]\nengine = 'x'", "line 2: `engine` in [clusters.a] must be `local`, not \"x\""),
+        (
+            "[clusters.'a/b']\nengine = 'local'",
+            "line 1: a name in [clusters] must be 1 to 255 letters, digits, `-`, `_` and `.`, beginning with a letter \
+             or digit, not \"a/b\"",
+        ),
+        (cores, "line 2: `max_running` in [clusters.default] must be a whole number, not 1.5"),
+        (
+            "[clusters.default]\nshell = []",
+            "line 2: `shell` in [clusters.default] must be a program and its arguments, not []",
+        ),
+        (
+            "[clusters.default]\nshell = 'sh'",
+            "line 2: `shell` in [clusters.default] must be a list of texts in quotes, not 'sh'",
+        ),
+        ("[lists]\nmax_limit = 0", "line 2: `max_limit` in [lists] must be between 1 and 1000000, not 0"),
+        ("[lists]\nmax_limit = -1", "line 2: `max_limit` in [lists] must be between 1 and 1000000, not -1"),
+        (
+            "[lists]\nmax_limit = 9\ndefault_limit = 10",
+            "line 3: `default_limit` in [lists] must be between 1 and 9, not 10 (`max_limit` is 9)",
+        ),
+        ("[launch]\nrequire_owner = 'yes'", "line 2: `require_owner` in [launch] must be true or false, not 'yes'"),
+        (
+            "[launch]\nowner_env_name = 'A-B'",
+            "line 2: `owner_env_name` in [launch] must be a variable's name (letters, digits and `_`), not \"A-B\"",
+        ),
+        (
+            "[launch]\nowner_env_name = 'FLOTILLA_RUN_ID'",
+            "line 2: `owner_env_name` in [launch] must not be FLOTILLA_RUN_ID, which carries something else",
+        ),
+        (
+            "[logs]\nchunk_bytes = 99999999999999999999999999999999999999999999",
+            "line 2: `chunk_bytes` in [logs] must be a whole number, not 99999999999999999999999999999999999999999999",
+        ),
+        (
+            "[telemetry]\nlog_format = 'xml'",
+            "line 2: `log_format` in [telemetry] must be `text` or `json`, not \"xml\"",
+        ),
+    ] {
+        assert_eq!(faults(text), format!("flotilla.toml {expected}"));
+    }
+}
+
+#[test]
+fn a_lower_maximum_lowers_the_default_page() {
+    assert_eq!(parse("[lists]\nmax_limit = 9").unwrap().lists, Lists { default_limit: 9, max_limit: 9 });
+}
+
+#[test]
+fn a_wrong_override_is_told_by_its_own_name() {
+    let overrides = Overrides { listen: Some("x".into()), ..variables([("FLOTILLA_LOGS_MAX_BYTES", "1GB")]) };
+    let told = Config::parse("f", "", &overrides).unwrap_err().to_string();
+    let (listen, max_bytes) = told.split_once('\n').unwrap();
+    assert!(listen.starts_with("`--listen` must be an IP address"), "{listen}");
+    assert_eq!(max_bytes, "`FLOTILLA_LOGS_MAX_BYTES` must be a whole number, not \"1GB\"");
+}
+
+#[test]
+fn all_that_is_wrong_is_told_together_in_the_order_of_the_file() {
+    let told = faults("[runs]\ngrace_secs = -1\n[server]\nlisen = 1\nlisten = 2\n[clusters.x]\n[clusters.'/']");
+    let lines: Vec<&str> = told.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(lines, [2, 4, 5, 6, 7].map(|line| format!("flotilla.toml line {line}")));
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_line_but_not_its_text() {
+    let told = faults("[server]\ndatabase_url = \"postgres://u:s3cret@h");
+    assert!(told.starts_with("flotilla.toml line 2: ") && !told.contains("s3cret"), "{told}");
+    assert!(faults("[runs]\ngrace_secs = 1\ngrace_secs = 2").starts_with("flotilla.toml line 3: duplicate key"));
+}
+
+#[test]
+fn no_error_and_no_debug_text_holds_a_password() {
+    for text in [
+        "[server]\ndatabase_url = 'mysql://u:s3cret@h/d'",
+        "[server]\ndatabase_url = ['postgres://u:s3cret@h/d']",
+        "[server]\ndatabase_url = 'u:s3cret@h/d'",
+    ] {
+        assert!(!faults(text).contains("s3cret"), "{}", faults(text));
+    }
+    for overrides in [
+        variables([("FLOTILLA_DATABASE_URL", "mysql://u:s3cret@h/d")]),
+        Overrides { database_url: Some("s3cret".into()), ..Overrides::default() },
+    ] {
+        assert!(!Config::parse("f", "", &overrides).unwrap_err().to_string().contains("s3cret"));
+    }
+    let config = parse("[server]\ndatabase_url = 'postgres://u:s3cret@h/d'").unwrap();
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("my.toml");
+    let overrides = Overrides { file: Some(file.clone()), ..Overrides::default() };
+    let told = Config::load(&overrides).unwrap_err().to_string();
+    assert_eq!(told, format!("cannot read the configuration file {}", file.display()));
+
+    std::fs::write(&file, "[server]\nlisen = 1").unwrap();
+    let told = Config::load(&overrides).unwrap_err().to_string();
+    assert!(told.starts_with(&format!("{} line 2: unknown key", file.display())), "{told}");
+
+    std::fs::write(&file, "[lists]\nmax_limit = 7").unwrap();
+    assert_eq!(Config::load(&overrides).unwrap().lists.max_limit, 7);
+}
+
+#[test]
+fn the_example_file_shows_every_key_with_its_default() {
+    let example = include_str!("../../examples/flotilla.toml");
+    assert_eq!(parse(example).unwrap(), Config::default());
+    for (section, keys) in known() {
+        assert!(example.contains(&format!("[{section}]")), "{section}");
+        for key in keys {
+            assert!(
+                example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} ="))),
+                "{key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_manual_describes_every_key_and_its_variable() {
+    let manual = include_str!("../../docs/configuration.md");
+    for (section, keys) in known() {
+        let heading = section.replace(".default", ".NAME");
+        assert!(manual.contains(&format!("## `[{heading}]`")), "{heading}");
+        for key in keys {
+            assert!(manual.contains(&format!("| `{key}` |")), "{section} {key}");
+            let variable = reader::variable(&section, key);
+            assert!(section.contains('.') || manual.contains(&format!("`{variable}`")), "{variable}");
+        }
+    }
+}
+
+fn known() -> BTreeMap<String, Vec<&'static str>> {
+    let overrides = Overrides::default();
+    let mut reader = Reader::parse("f", "", &overrides).unwrap();
+    Config::read(&mut reader);
+    let mut known = reader.known().clone();
+    known.remove("clusters");
+    known
+}

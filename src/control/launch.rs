@@ -1,0 +1,85 @@
+//! Handing one attempt to the engine: after its claim, and again when a crash or an outage came between.
+//!
+//! The attempt is PENDING in the database before the engine hears of it. A launch whose answer was lost may have
+//! happened, so it is asked for again by the same name until the engine says: the same object is found, never a second
+//! one made. Only what certainly never started is given up for another attempt.
+
+use super::Control;
+use crate::engine::{EngineError, Handle, LaunchSpec};
+use crate::model::{Change, Event, Run, refuse, retry};
+
+impl Control {
+    /// Makes the engine have the run's newest attempt. What goes wrong becomes part of the run's story.
+    pub(super) async fn launch(&self, run: &Run) {
+        let attempt_id = run.attempt_id();
+        let Some(_launching) = self.begin_launch(attempt_id) else { return };
+        let spec = LaunchSpec {
+            attempt_id,
+            task: run.task.clone(),
+            execution: run.execution.clone(),
+            log_path: self.logs.path(attempt_id),
+            log_cap_bytes: self.settings.log_cap_bytes,
+            grace: self.settings.grace,
+        };
+        match self.engine.launch(&spec).await {
+            Ok(handle) => {
+                self.note_engine(None);
+                self.forget_delay(attempt_id);
+                self.store_handle(&handle).await;
+            }
+            Err(EngineError::Rejected(reason)) => self.apply(run, refuse(run, &reason, self.clock.now())).await,
+            Err(EngineError::NotStarted(reason)) => self.apply(run, retry(run, &reason, self.clock.now())).await,
+            Err(EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
+                self.tell_delay(run, &reason).await;
+                self.note_engine(Some(reason));
+            }
+        }
+    }
+
+    async fn store_handle(&self, handle: &Handle) {
+        let attempt_id = handle.attempt_id;
+        match self.store.set_handle(attempt_id, &handle.text).await {
+            // What the engine has to tell about it may have come while it was being launched.
+            Ok(()) => self.pokes.poke(attempt_id),
+            // The attempt is found by its name when the loops look again.
+            Err(error) => {
+                tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "the handle was not stored")
+            }
+        }
+    }
+
+    /// Says why the run does not start yet, once for each reason. It stays PENDING.
+    async fn tell_delay(&self, run: &Run, reason: &str) {
+        if !self.is_new_delay(run.attempt_id(), reason) {
+            return;
+        }
+        let message = format!("the cluster can't start it now and is asked again: {reason}");
+        let event = Event::warning(self.clock.now(), "LaunchDelayed", message);
+        if let Err(error) = self.store.append_event(run.run_id, &event).await {
+            tracing::warn!(run_id = %run.run_id, error = &error as &dyn std::error::Error, "an event was not stored");
+        }
+    }
+
+    /// Takes a step in a run's life and tells everyone who waits for it. Where the run is no longer as the step was
+    /// decided from, nothing happens: whoever was quicker had seen something newer.
+    pub(super) async fn apply(&self, run: &Run, change: Change) {
+        let (run_id, to) = (run.run_id, change.to);
+        match self.store.apply(run_id, run.attempt_count, &change).await {
+            Ok(true) => {
+                let outcome = change.outcome.map(|outcome| outcome.as_str());
+                let (exit_code, cluster) = (change.exit_code, self.cluster.as_str());
+                tracing::info!(%run_id, cluster, status = %to, outcome, exit_code, "status changed");
+                self.wake.changed(run_id);
+                if to.is_terminal() || to == crate::model::Status::NeedsRetry {
+                    self.wake.queue();
+                    // What the attempt left on the engine is to be removed.
+                    self.pokes.poke(run.attempt_id());
+                }
+            }
+            Ok(false) => tracing::debug!(%run_id, status = %to, "the run had changed before"),
+            Err(error) => {
+                tracing::warn!(%run_id, error = &error as &dyn std::error::Error, "a status change was not stored and is seen again");
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The loops that make stored runs happen: dispatch, watch (with recovery), sweep, prune.
+//!
+//! Every loop re-reads the database and asks the engine; what woke it carries no facts and only makes it look sooner.
+//! A step is safe to repeat and holds no transaction across an engine call. Decisions are functions of values
+//! (`model::decide`, [`dispatch::choose`]); the loops carry them out. A run is finished only by what was observed:
+//! where the engine can't be asked, nothing is concluded.
+
+mod clean;
+pub mod dispatch;
+mod launch;
+mod prune;
+mod pump;
+mod run_loops;
+mod sweep;
+mod watch;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use run_loops::run_loops;
+
+use crate::clock::Clock;
+use crate::engine::{Engine, Pokes};
+use crate::logs::Logs;
+use crate::model::AttemptId;
+use crate::store::Store;
+use crate::wake::Wake;
+use pump::PumpState;
+
+/// How many engine calls and database changes of one step go on at once.
+const CONCURRENCY: usize = 16;
+
+/// What the operator decided about running.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a process may take to end after SIGTERM before it is killed.
+    pub grace: Duration,
+    /// How much of a run's output is kept.
+    pub log_cap_bytes: u64,
+    /// How long the log of an ended run is kept; `None` is for ever.
+    pub log_retention: Option<Duration>,
+}
+
+/// One cluster and its part of the control loops.
+pub struct Control {
+    pub store: Arc<Store>,
+    pub logs: Arc<Logs>,
+    pub wake: Wake,
+    pub clock: Clock,
+    pub settings: Settings,
+    /// This server's identity: that of its data directory.
+    pub node: String,
+    pub cluster: String,
+    pub engine: Arc<dyn Engine>,
+    pub pokes: Pokes,
+    /// How many runs the cluster may have at once; `None` is as many as there are.
+    pub max_running: Option<u32>,
+    pub state: State,
+}
+
+/// What this process is doing about attempts just now; nothing here has to survive it.
+#[derive(Default)]
+pub struct State {
+    launching: Mutex<HashSet<AttemptId>>,
+    pumps: Arc<Mutex<HashMap<AttemptId, PumpState>>>,
+    /// Why launches are delayed, so that each reason is told once.
+    delays: Mutex<HashMap<AttemptId, String>>,
+    /// The last run whose log was pruned, with its end.
+    pruned_to: Mutex<Option<(jiff::Timestamp, crate::model::RunId)>>,
+    /// The last complaint about the engine, so that each is logged once.
+    complaint: Mutex<Option<String>>,
+}
+
+impl Control {
+    /// Marks that this process hands an attempt to the engine; `None` where it already does. Dropping it ends the mark.
+    fn begin_launch(&self, attempt_id: AttemptId) -> Option<Launching<'_>> {
+        let is_new = self.launching().insert(attempt_id);
+        is_new.then_some(Launching { control: self, attempt_id })
+    }
+
+    fn is_launching(&self, attempt_id: AttemptId) -> bool {
+        self.launching().contains(&attempt_id)
+    }
+
+    fn launching(&self) -> std::sync::MutexGuard<'_, HashSet<AttemptId>> {
+        self.state.launching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_new_delay(&self, attempt_id: AttemptId, reason: &str) -> bool {
+        let mut delays = self.state.delays.lock().unwrap_or_else(PoisonError::into_inner);
+        delays.insert(attempt_id, reason.to_owned()).is_none_or(|known| known != reason)
+    }
+
+    fn forget_delay(&self, attempt_id: AttemptId) {
+        self.state.delays.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt_id);
+    }
+
+    /// Logs that the engine can't be asked, or can again: once each.
+    fn note_engine(&self, complaint: Option<String>) {
+        let mut last = self.state.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&complaint, &*last) {
+            (Some(reason), last) if last.as_ref() != Some(reason) => {
+                tracing::warn!(
+                    cluster = self.cluster,
+                    reason,
+                    "the cluster can't be reached; nothing is concluded about its runs"
+                );
+            }
+            (None, Some(_)) => tracing::info!(cluster = self.cluster, "the cluster answers again"),
+            _ => {}
+        }
+        *last = complaint;
+    }
+}
+
+struct Launching<'a> {
+    control: &'a Control,
+    attempt_id: AttemptId,
+}
+
+impl Drop for Launching<'_> {
+    fn drop(&mut self) {
+        self.control.launching().remove(&self.attempt_id);
+    }
+}

@@ -1,0 +1,118 @@
+//! What makes the steps happen again and again: wake-ups, pokes and timers.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::Control;
+use crate::store::StoreError;
+
+/// How often a loop looks although nothing woke it.
+const DISPATCH_PERIOD: Duration = Duration::from_secs(10);
+const WATCH_PERIOD: Duration = Duration::from_secs(5);
+const SWEEP_PERIOD: Duration = Duration::from_secs(30);
+const PRUNE_PERIOD: Duration = Duration::from_secs(3600);
+/// How soon a step is tried again that the database did not let through.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// Runs the loops of one cluster until `stop`. A step that has begun is finished.
+pub fn run_loops(control: &Arc<Control>, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+    tasks.spawn(dispatch(Arc::clone(control), stop.clone()));
+    tasks.spawn(watch(Arc::clone(control), stop.clone()));
+    tasks.spawn(every(SWEEP_PERIOD, "sweep", stop.clone(), Arc::clone(control), |control| async move {
+        control.sweep().await
+    }));
+    tasks.spawn(every(PRUNE_PERIOD, "prune", stop.clone(), Arc::clone(control), |control| async move {
+        control.prune_logs().await.map(|_| ())
+    }));
+}
+
+async fn dispatch(control: Arc<Control>, stop: CancellationToken) {
+    let mut queue = control.wake.on_queue();
+    loop {
+        queue.mark_unchanged();
+        let pause = match control.dispatch().await {
+            Ok(()) => next_due(&control).await.min(DISPATCH_PERIOD),
+            Err(error) => pause_after(&control, "dispatch", &error),
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Ok(()) = queue.changed() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// How long until the next retry is due.
+async fn next_due(control: &Control) -> Duration {
+    match control.store.next_due().await {
+        Ok(Some(due)) => until(control, due),
+        Ok(None) => Duration::MAX,
+        Err(error) => pause_after(control, "dispatch", &error),
+    }
+}
+
+fn until(control: &Control, time: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(control.clock.now())).unwrap_or(Duration::ZERO)
+}
+
+async fn watch(control: Arc<Control>, stop: CancellationToken) {
+    let mut stops = control.wake.on_stops();
+    let mut look_at_all = Instant::now();
+    let mut deadline = None;
+    loop {
+        let result = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = sleep_until(look_at_all) => {
+                look_at_all = Instant::now() + WATCH_PERIOD;
+                deadline = None;
+                control.watch_all().await
+            }
+            Ok(()) = stops.changed() => control.watch_stops().await.map(|()| deadline),
+            poked = control.pokes.take() => control.watch_some(poked).await,
+        };
+        match result {
+            Ok(next) => {
+                deadline = deadline.into_iter().chain(next).min();
+                if let Some(deadline) = deadline {
+                    look_at_all = look_at_all.min(Instant::now() + until(&control, deadline));
+                }
+            }
+            Err(error) => look_at_all = Instant::now() + pause_after(&control, "watch", &error),
+        }
+    }
+}
+
+async fn every<F: Future<Output = Result<(), StoreError>> + Send>(
+    period: Duration,
+    name: &'static str,
+    stop: CancellationToken,
+    control: Arc<Control>,
+    step: impl Fn(Arc<Control>) -> F + Send,
+) {
+    loop {
+        if let Err(error) = step(Arc::clone(&control)).await {
+            pause_after(&control, name, &error);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(period) => {}
+        }
+    }
+}
+
+fn pause_after(control: &Control, step: &str, error: &StoreError) -> Duration {
+    tracing::warn!(
+        cluster = control.cluster,
+        step,
+        error = error as &dyn std::error::Error,
+        "a step failed and is repeated"
+    );
+    PAUSE_AFTER_ERROR
+}

@@ -1,0 +1,274 @@
+//! Where control groups can be made: next to or below the server's own group, so that the limits which the machine's
+//! operator set around the server hold for its tasks too.
+//!
+//! Version 1 has a tree for each controller (or for a few together), version 2 one tree for all, and both may be
+//! there at once. In version 2 a group that hands controllers down can't hold processes itself (cgroups(7), "no
+//! internal processes"), so the server's own group serves only after the server moved out of it into a leaf.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+/// The groups of tasks begin with this.
+pub(super) const PREFIX: &str = "flotilla-";
+/// The leaf that the server itself moves to where it must.
+const LEAF: &str = "flotilla-server";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Controller {
+    Memory,
+    Cpu,
+    /// A controller of its own in version 1; version 2 always counts.
+    CpuTime,
+}
+
+/// A folder in which groups with these controllers can be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub version: Version,
+    pub controllers: Vec<Controller>,
+    pub folder: PathBuf,
+}
+
+/// All there is on this machine, and why there is not more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) struct Places {
+    pub(super) places: Vec<Place>,
+    pub(super) obstacles: Vec<Obstacle>,
+}
+
+/// Why there are no groups with these controllers; with none named, the place could have been one for any.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Obstacle {
+    pub controllers: Vec<Controller>,
+    pub reason: String,
+}
+
+impl Places {
+    /// Looks once, when the server starts. It may move the server into a leaf of its own group.
+    pub fn find() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let own = own_groups(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+        let mut found = Self::default();
+        for group in own {
+            // Beside version 1's memory controller the other tree adds nothing.
+            if group.version == Version::V2 && found.has(Controller::Memory) {
+                continue;
+            }
+            let (folder, controllers) = (group.folder.display().to_string(), group.controllers.clone());
+            match open(group) {
+                Ok(place) => found.places.push(place),
+                Err(error) => {
+                    let reason = format!("can't make a control group in {folder}: {error}");
+                    found.obstacles.push(Obstacle { controllers, reason });
+                }
+            }
+        }
+        found
+    }
+
+    fn has(&self, controller: Controller) -> bool {
+        self.places.iter().any(|place| place.controllers.contains(&controller))
+    }
+}
+
+/// The groups this process is in, as far as their controllers are of use and their folders can be seen; version 1 first.
+fn own_groups(cgroup: &str, mountinfo: &str) -> Vec<Place> {
+    let mut groups: Vec<Place> = Vec::new();
+    for mount in mountinfo.lines().filter_map(parse_mount) {
+        let (version, controllers) = match mount.fs_type {
+            "cgroup2" => (Version::V2, vec![]),
+            "cgroup" => (Version::V1, controllers(mount.options.split(','))),
+            _ => continue,
+        };
+        if version == Version::V1 && controllers.is_empty() {
+            continue;
+        }
+        let is_of_mount = |names: &str| match version {
+            Version::V2 => names.is_empty(),
+            Version::V1 => {
+                !names.is_empty() && names.split(',').all(|name| mount.options.split(',').any(|o| o == name))
+            }
+        };
+        let path = cgroup.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (names, path) = rest.split_once(':')?;
+            is_of_mount(names).then_some(path)
+        });
+        let Some(folder) = path.and_then(|path| place_in_mount(&mount, path)) else { continue };
+        let group = Place { version, controllers, folder };
+        // One tree may be mounted in several places.
+        if !groups.iter().any(|known| known.version == version && known.controllers == group.controllers) {
+            groups.push(group);
+        }
+    }
+    groups.sort_by_key(|group| group.version == Version::V2);
+    groups
+}
+
+struct Mount<'a> {
+    root: &'a str,
+    point: String,
+    fs_type: &'a str,
+    options: &'a str,
+}
+
+/// A line of `/proc/self/mountinfo`, see proc(5).
+fn parse_mount(line: &str) -> Option<Mount<'_>> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut before = before.split(' ').skip(3);
+    let mut after = after.split(' ');
+    let (root, point) = (before.next()?, before.next()?);
+    let (fs_type, _source, options) = (after.next()?, after.next()?, after.next()?);
+    Some(Mount { root, point: point.replace("\\040", " "), fs_type, options })
+}
+
+/// The folder of a group in a mount, which may show only a part of the tree.
+fn place_in_mount(mount: &Mount, path: &str) -> Option<PathBuf> {
+    let below = Path::new(path).strip_prefix(mount.root).ok()?;
+    // A group outside of this process's namespace is shown as `/../…`.
+    let is_outside = below.components().any(|part| part == std::path::Component::ParentDir);
+    (!is_outside).then(|| Path::new(&mount.point).join(below))
+}
+
+fn controllers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Controller> {
+    let known = |name| match name {
+        "memory" => Some(Controller::Memory),
+        "cpu" => Some(Controller::Cpu),
+        "cpuacct" => Some(Controller::CpuTime),
+        _ => None,
+    };
+    names.filter_map(known).collect()
+}
+
+/// Makes the server's own group, or the one above it, a place for groups.
+fn open(own: Place) -> io::Result<Place> {
+    let (folder, mut controllers) = match own.version {
+        Version::V1 => (own.folder, own.controllers),
+        Version::V2 => open_v2(own.folder)?,
+    };
+    try_out(&folder)?;
+    if own.version == Version::V2 {
+        controllers.push(Controller::CpuTime);
+    }
+    Ok(Place { version: own.version, controllers, folder })
+}
+
+/// The group above comes first: it holds no processes where a service manager made a group for the server, and nothing
+/// has to be moved. The top of a mount has no group above.
+fn open_v2(own: PathBuf) -> io::Result<(PathBuf, Vec<Controller>)> {
+    if let Some(above) = own.parent().filter(|above| above.join("cgroup.procs").exists())
+        && let Ok(controllers) = hand_down(above).and_then(|found| try_out(above).map(|()| found))
+        && !controllers.is_empty()
+    {
+        return Ok((above.to_owned(), controllers));
+    }
+    match hand_down(&own) {
+        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+            move_to_leaf(&own)?;
+            hand_down(&own).map(|controllers| (own, controllers))
+        }
+        result => result.map(|controllers| (own, controllers)),
+    }
+}
+
+/// Has a version 2 group hand its controllers down to the groups in it; returns those that it does.
+fn hand_down(folder: &Path) -> io::Result<Vec<Controller>> {
+    let read = |name: &str| fs::read_to_string(folder.join(name));
+    let (available, enabled) = (read("cgroup.controllers")?, read("cgroup.subtree_control")?);
+    let enabled: Vec<&str> = enabled.split_whitespace().collect();
+    let missing =
+        available.split_whitespace().filter(|name| ["memory", "cpu"].contains(name) && !enabled.contains(name));
+    for name in missing {
+        fs::write(folder.join("cgroup.subtree_control"), format!("+{name}"))?;
+    }
+    Ok(controllers(read("cgroup.subtree_control")?.split_whitespace()))
+}
+
+/// Moves this process out of its group, if it is alone there: others are not ours to move.
+fn move_to_leaf(folder: &Path) -> io::Result<()> {
+    let own = std::process::id().to_string();
+    if fs::read_to_string(folder.join("cgroup.procs"))?.lines().any(|pid| pid != own) {
+        return Err(io::Error::other("other processes are in it"));
+    }
+    let leaf = folder.join(LEAF);
+    match fs::create_dir(&leaf) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    fs::write(leaf.join("cgroup.procs"), "0")
+}
+
+/// Makes a group and removes it.
+fn try_out(folder: &Path) -> io::Result<()> {
+    let group = folder.join(format!("{PREFIX}probe-{}", std::process::id()));
+    fs::create_dir(&group)?;
+    fs::remove_dir(&group)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    const V2_ONLY: &str = "25 30 0:23 / /proc rw - proc proc rw\n\
+        35 24 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n";
+    const HYBRID: &str = "30 24 0:26 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw\n\
+        31 24 0:27 / /sys/fs/cgroup/memory rw shared:10 - cgroup cgroup rw,memory\n\
+        32 24 0:28 / /sys/fs/cgroup/cpu,cpuacct rw shared:11 - cgroup cgroup rw,cpu,cpuacct\n\
+        33 24 0:29 / /sys/fs/cgroup/systemd rw shared:12 - cgroup cgroup rw,xattr,name=systemd\n";
+
+    fn place(version: Version, controllers: &[Controller], folder: &str) -> Place {
+        Place { version, controllers: controllers.to_vec(), folder: folder.into() }
+    }
+
+    /// A place in this machine's tree of version 2, whether or not the other version is there too.
+    pub fn find_v2() -> Option<Place> {
+        let read = |path: &str| fs::read_to_string(path).unwrap();
+        let own = own_groups(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+        let own = own.into_iter().find(|group| group.version == Version::V2)?;
+        // Only what needs no change of the machine's groups.
+        let has_controllers = fs::read_to_string(own.folder.join("cgroup.subtree_control")).ok()?.trim() != "";
+        (!has_controllers && try_out(&own.folder).is_ok())
+            .then(|| Place { controllers: vec![Controller::CpuTime], ..own })
+    }
+
+    #[test]
+    fn the_own_group_is_found_in_version_2() {
+        let found = own_groups("0::/system.slice/flotilla.service\n", V2_ONLY);
+        assert_eq!(found, [place(Version::V2, &[], "/sys/fs/cgroup/system.slice/flotilla.service")]);
+    }
+
+    #[test]
+    fn each_tree_of_version_1_has_its_own_path() {
+        let cgroup = "12:cpu,cpuacct:/a\n9:memory:/b/c\n1:name=systemd:/d\n0::/e\n";
+        let expected = [
+            place(Version::V1, &[Controller::Memory], "/sys/fs/cgroup/memory/b/c"),
+            place(Version::V1, &[Controller::Cpu, Controller::CpuTime], "/sys/fs/cgroup/cpu,cpuacct/a"),
+            place(Version::V2, &[], "/sys/fs/cgroup/unified/e"),
+        ];
+        assert_eq!(own_groups(cgroup, HYBRID), expected);
+    }
+
+    #[test]
+    fn a_container_sees_only_its_part_of_the_tree() {
+        let mountinfo = "31 24 0:27 /docker/abc /sys/fs/cgroup/memory ro shared:10 - cgroup cgroup rw,memory\n";
+        let found = own_groups("9:memory:/docker/abc/below\n", mountinfo);
+        assert_eq!(found, [place(Version::V1, &[Controller::Memory], "/sys/fs/cgroup/memory/below")]);
+    }
+
+    #[test]
+    fn a_group_out_of_sight_is_no_place() {
+        assert_eq!(own_groups("0::/../other\n", V2_ONLY), []);
+        assert_eq!(own_groups("9:memory:/elsewhere\n", "31 24 0:27 /docker /m rw - cgroup cgroup rw,memory\n"), []);
+        assert_eq!(own_groups("", ""), []);
+    }
+}

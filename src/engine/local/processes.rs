@@ -1,0 +1,147 @@
+//! Processes as `/proc` shows them: who descends from whom, and how they are ended.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// What `/proc/PID/stat` says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Process {
+    pub pid: Pid,
+    pub parent: Pid,
+    pub session: Pid,
+    /// It has ended, and only waits to be reaped.
+    pub is_zombie: bool,
+    /// Clock ticks from the boot to its start.
+    pub start_ticks: u64,
+}
+
+/// Every process of the machine that we can see.
+pub(super) fn all() -> Vec<Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| find(Pid::from_raw(pid))).collect()
+}
+
+pub(super) fn find(pid: Pid) -> Option<Process> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The children of `ancestor`, their children, and so on.
+pub(super) fn descendants(all: &[Process], ancestor: Pid) -> Vec<Pid> {
+    let mut found = BTreeSet::from([ancestor]);
+    loop {
+        let known = found.len();
+        found.extend(all.iter().filter(|process| found.contains(&process.parent)).map(|p| p.pid).collect::<Vec<_>>());
+        if found.len() == known {
+            found.remove(&ancestor);
+            return found.into_iter().collect();
+        }
+    }
+}
+
+/// The members of the session that `leader` began at `start_ticks`. The kernel gives a session's number to nobody else
+/// while it has a member; so where a later process has it, the session has ended.
+pub(super) fn session_members(all: &[Process], leader: Pid, start_ticks: u64) -> Vec<Pid> {
+    let is_another = |process: &Process| process.pid == leader && process.start_ticks != start_ticks;
+    if all.iter().any(is_another) {
+        return Vec::new();
+    }
+    all.iter().filter(|process| process.session == leader).map(|process| process.pid).collect()
+}
+
+/// The processes whose environment had this variable when their program started.
+pub(super) fn with_variable(all: &[Process], variable: &[u8]) -> Vec<Pid> {
+    let has_it = |process: &&Process| {
+        let environ = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|known| known == variable)
+    };
+    all.iter().filter(has_it).map(|process| process.pid).collect()
+}
+
+/// Asks each to end. A stopped process gets on, or it would never notice.
+pub(super) fn terminate(pids: &[Pid]) {
+    for &pid in pids {
+        // One that ended in the meantime needs no signal.
+        let _ = kill(pid, Signal::SIGTERM);
+        let _ = kill(pid, Signal::SIGCONT);
+    }
+}
+
+pub(super) fn kill_all(pids: &[Pid]) {
+    for &pid in pids {
+        let _ = kill(pid, Signal::SIGKILL);
+    }
+}
+
+/// The id of the time since the machine's last start, by which a folder of before is known.
+pub(super) fn boot_id() -> String {
+    fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default().trim().to_owned()
+}
+
+/// See `proc_pid_stat(5)`. The second field is the program's name in parentheses, and may hold anything.
+fn parse_stat(text: &str) -> Option<Process> {
+    let (pid, rest) = text.split_once(" (")?;
+    let (_, rest) = rest.rsplit_once(") ")?;
+    // From the third field on: state, parent, group, session; the 22nd is the start.
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |i: usize| fields.get(i)?.parse().ok().map(Pid::from_raw);
+    Some(Process {
+        pid: Pid::from_raw(pid.parse().ok()?),
+        parent: number(1)?,
+        session: number(3)?,
+        is_zombie: matches!(fields.first(), Some(&("Z" | "X"))),
+        start_ticks: fields.get(19)?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32, parent: i32, session: i32, start_ticks: u64) -> Process {
+        Process {
+            pid: Pid::from_raw(pid),
+            parent: Pid::from_raw(parent),
+            session: Pid::from_raw(session),
+            is_zombie: false,
+            start_ticks,
+        }
+    }
+
+    fn pids<const N: usize>(pids: [i32; N]) -> Vec<Pid> {
+        pids.map(Pid::from_raw).to_vec()
+    }
+
+    #[test]
+    fn a_program_may_be_called_anything() {
+        let line = "12 (a) R (b) c) S 3 12 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1000 200";
+        assert_eq!(parse_stat(line), Some(process(12, 3, 7, 9876)));
+        assert_eq!(parse_stat("12 (sh"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn descendants_are_found_in_any_order() {
+        let all = [process(5, 4, 5, 0), process(4, 2, 2, 0), process(2, 1, 2, 0), process(3, 1, 3, 0)];
+        assert_eq!(descendants(&all, Pid::from_raw(2)), pids([4, 5]));
+        assert_eq!(descendants(&all, Pid::from_raw(5)), pids([]));
+    }
+
+    #[test]
+    fn a_session_whose_number_came_back_has_no_members() {
+        let all = [process(7, 1, 7, 100), process(8, 7, 7, 101), process(9, 1, 9, 50)];
+        assert_eq!(session_members(&all, Pid::from_raw(7), 100), pids([7, 8]));
+        assert_eq!(session_members(&all, Pid::from_raw(7), 99), pids([]));
+        assert_eq!(session_members(&all[1..], Pid::from_raw(7), 99), pids([8]));
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let own = Pid::this();
+        assert!(all().iter().any(|process| process.pid == own && process.parent == Pid::parent()));
+    }
+}

@@ -1,0 +1,186 @@
+//! The supervisor: a small process beside each task, which goes on while the server is away.
+//!
+//! It is the same program, started as `flotilla supervise FOLDER` with the folder's open ends as stdin, stdout and
+//! stderr (see `folder.rs`). Here is how it begins and ends; `supervisor.rs` is what it does in between.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::prctl::{set_child_subreaper, set_name};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{fstat, stat};
+use nix::unistd::{Pid, gethostname, write};
+
+use super::cgroup::{Groups, Limits};
+use super::folder::Folder;
+use super::notes::notes;
+use super::processes;
+use super::record::{End, Spec, Start};
+use super::supervisor::{Sink, Supervisor};
+use super::task::{self, NotStarted};
+use super::usage::limits_in_force;
+use super::user::{self, Choice};
+use crate::model::{Instance, Started, TaskSpec};
+
+/// How often the end is tried to be written where the disk refuses it, and the pause between: for an hour.
+const END_TRIES: u32 = 3600;
+const END_PAUSE: Duration = Duration::from_secs(1);
+/// How long the kernel may take to see that a group is empty.
+const GROUP_TRIES: u32 = 100;
+const GROUP_PAUSE: Duration = Duration::from_millis(10);
+
+/// Runs the attempt whose folder this is, and returns when none of its processes is left and its end is written.
+///
+/// `open_log` gets the log's path and the number of bytes to keep; `finish_log` puts the whole log on the disk.
+/// Closes every other open file of the process, so this must be the first thing that the process does.
+///
+/// # Errors
+/// The folder is not one that a server prepared for this process, or it can't be read or written. The message belongs
+/// on stderr: there the server finds it.
+pub fn supervise<L: Write>(
+    folder: &Path,
+    now: fn() -> Timestamp,
+    open_log: impl FnOnce(&Path, u64) -> io::Result<L>,
+    finish_log: impl FnOnce(L) -> io::Result<()>,
+) -> io::Result<()> {
+    let folder = Folder::at(folder);
+    let signals = become_supervisor(&folder)?;
+    let spec = folder.take_spec()?;
+    let asked = limits_of(&spec.task);
+    let (groups, limits, unmet) = Groups::make(&spec.places, &spec.attempt_id.to_string(), asked);
+    let end = match begin(&folder, &spec, &groups, (limits, unmet), signals, now, open_log) {
+        Err(NotStarted { reason, retry }) => End::NeverRan { reason, retry },
+        Ok((mut supervisor, start)) => {
+            // The command runs, so this goes on whatever happens to the folder.
+            if let Err(error) = folder.write_start(&start) {
+                eprintln!("can't tell that the command started: {error}");
+            }
+            // Nobody reads it while the server is away.
+            let _ = write(io::stdout().as_fd(), b"s");
+            if let Err(error) = supervisor.run(now) {
+                eprintln!("the supervisor can't go on: {error}");
+                supervisor.abandon(now);
+            }
+            End::Ended(Box::new(supervisor.finish(start.started, finish_log)))
+        }
+    };
+    remove_groups(&groups);
+    write_end(&folder, &end)
+}
+
+/// Makes this process independent of who started it.
+fn become_supervisor(folder: &Folder) -> io::Result<SignalFd> {
+    let (own, expected) = (fstat(io::stderr().as_fd())?, stat(&folder.log_path())?);
+    if (own.st_dev, own.st_ino) != (expected.st_dev, expected.st_ino) {
+        return Err(io::Error::other(
+            "only a server starts a supervisor: the folder's lock is not passed on to this process",
+        ));
+    }
+    close_other_files();
+    std::env::set_current_dir("/")?;
+    set_name(c"flotilla")?;
+    set_child_subreaper(true)?;
+    // Ignored, as it may have been inherited, it would hide how children end.
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action runs none of our code.
+    unsafe { sigaction(Signal::SIGCHLD, &default) }?;
+    // No signal but SIGKILL ends it: what it doesn't read stays pending.
+    SigSet::all().thread_block()?;
+    let signals = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM]);
+    Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// What whoever started the server left open must be held open neither here nor in the task.
+fn close_other_files() {
+    // SAFETY: the process has just begun, and nothing in it owns a file beyond the first three.
+    let result = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    if result != 0 {
+        // Before Linux 5.9.
+        let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+        let numbers: Vec<i32> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        for number in numbers.into_iter().filter(|number| *number > 2) {
+            // SAFETY: as above.
+            unsafe { libc::close(number) };
+        }
+    }
+}
+
+/// Starts the command, and what watches it.
+fn begin<'a, L: Write>(
+    folder: &Folder,
+    spec: &'a Spec,
+    groups: &'a Groups,
+    (limits, unmet): (Limits, Vec<String>),
+    signals: SignalFd,
+    now: fn() -> Timestamp,
+    open_log: impl FnOnce(&Path, u64) -> io::Result<L>,
+) -> Result<(Supervisor<'a, L>, Start), NotStarted> {
+    let (identity, ignored_user) = match user::choose(spec.task.user.as_deref()) {
+        Err(reason) => return Err(NotStarted { reason, retry: false }),
+        Ok(Choice::Own) => (None, None),
+        Ok(Choice::Other(identity)) => (Some(identity), None),
+        Ok(Choice::Ignored(reason)) => (None, Some(reason)),
+    };
+    let log = open_log(&spec.log_path, spec.log_cap_bytes).map_err(|error| NotStarted {
+        reason: format!("can't open the log {}: {error}", spec.log_path.display()),
+        retry: true,
+    })?;
+    let at = now();
+    let mut task = task::start(spec, folder, groups, identity.as_ref())?;
+    let (limits, unmet) = match task.left_out.take() {
+        None => (limits, unmet),
+        Some(reason) => (Limits::default(), vec![format!("the command is not in its control groups: {reason}")]),
+    };
+    let start = Start {
+        supervisor_pid: Pid::this().as_raw(),
+        pid: task.pid.as_raw(),
+        since_ticks: processes::find(task.pid).map_or(0, |process| process.start_ticks),
+        started: Started {
+            at,
+            instance: Instance { instance_id: format!("pid-{}", task.pid), dns_name: host_name() },
+            usage: limits_in_force(limits),
+            image_digest: None,
+            notes: notes(&spec.task, &unmet, ignored_user, at),
+        },
+    };
+    let supervisor = Supervisor::new(spec, groups, limits, task, Sink::new(log), signals, Instant::now());
+    Ok((supervisor, start))
+}
+
+fn limits_of(task: &TaskSpec) -> Limits {
+    const MB: i64 = 1024 * 1024;
+    Limits { memory_bytes: task.memory_mb.map(|mb| mb.saturating_mul(MB)), cpu_millis: task.cpu_millis }
+}
+
+fn host_name() -> String {
+    gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}
+
+fn remove_groups(groups: &Groups) {
+    for _ in 0..GROUP_TRIES {
+        match groups.remove() {
+            Ok(()) => return,
+            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => std::thread::sleep(GROUP_PAUSE),
+            Err(_) => break,
+        }
+    }
+    eprintln!("can't remove the task's control groups");
+}
+
+fn write_end(folder: &Folder, end: &End) -> io::Result<()> {
+    for _ in 1..END_TRIES {
+        match folder.write_end(end) {
+            // Somebody removed the folder: nobody wants to know.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(END_PAUSE),
+            result => return result,
+        }
+    }
+    folder.write_end(end)
+}

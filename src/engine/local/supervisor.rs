@@ -1,0 +1,352 @@
+//! What a supervisor does while its task runs: one thread, one loop, asleep in poll(2).
+//!
+//! Output goes to the log, requests to stop come in, children are reaped. All descendants of the task are its own, for
+//! it is their "child subreaper" (prctl(2)); so when it has no child left, nothing of the task is left.
+//!
+//! ```text
+//!            stop, deadline             the grace is over
+//!   running ───────────────→ ending ────────────────────────→ killing ──→ no process left
+//!      └────────────── the shell ended ──────────────────────────↗
+//! ```
+//!
+//! A shell that ends while its task is being stopped does not cut the grace of the others short.
+
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::{Pid, read};
+
+use super::cgroup::{Groups, Limits};
+use super::processes;
+use super::record::Spec;
+use super::task::Task;
+use super::usage::Meter;
+use crate::model::{EndCause, Ended, Started};
+
+/// What is read of the output at once: as much as a pipe holds.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// How soon those are looked for that were born while the others were killed; it doubles up to the second number,
+/// for a process that hangs in the kernel.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How much of an unfinished request is kept. A whole one is `stop` and a number.
+const REQUEST_BYTES: usize = 64;
+
+/// Asks a supervisor to end its task.
+pub(super) fn stop_request(grace: Duration) -> String {
+    format!("stop {}\n", grace.as_millis())
+}
+
+fn parse_request(line: &[u8]) -> Option<Duration> {
+    let millis = std::str::from_utf8(line).ok()?.strip_prefix("stop ")?.parse().ok()?;
+    Some(Duration::from_millis(millis))
+}
+
+/// The log, and what could not be written to it.
+pub(super) struct Sink<L> {
+    log: L,
+    lost: Option<(usize, io::Error)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Running,
+    /// The processes were asked to end, and are killed at this time.
+    Ending {
+        kill_at: Instant,
+    },
+    Killing {
+        again_at: Instant,
+        pause: Duration,
+    },
+}
+
+pub(super) struct Supervisor<'a, L> {
+    groups: &'a Groups,
+    grace: Duration,
+    shell: Pid,
+    output: Option<PipeReader>,
+    sink: Sink<L>,
+    signals: SignalFd,
+    meter: Meter,
+    deadline: Option<Instant>,
+    phase: Phase,
+    /// Why we began to end it, if we did.
+    cause: Option<EndCause>,
+    /// How the shell ended, and when.
+    exit: Option<(ExitStatus, Timestamp)>,
+    request: Vec<u8>,
+}
+
+impl<L: Write> Sink<L> {
+    pub fn new(log: L) -> Self {
+        Self { log, lost: None }
+    }
+
+    /// Never fails, for a task must not be stopped by a full disk: what is lost is counted.
+    fn write(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.log.write_all(bytes) {
+            self.lost.get_or_insert((0, error)).0 += bytes.len();
+        }
+    }
+
+    fn finish(mut self, finish: impl FnOnce(L) -> io::Result<()>) {
+        if let Some((bytes, error)) = &self.lost {
+            let line = format!("\n[flotilla: up to {bytes} bytes of output could not be written: {error}]\n");
+            let _ = self.log.write_all(line.as_bytes());
+            eprint!("{line}");
+        }
+        if let Err(error) = finish(self.log) {
+            eprintln!("can't finish the log: {error}");
+        }
+    }
+}
+
+impl<'a, L: Write> Supervisor<'a, L> {
+    pub fn new(
+        spec: &'a Spec,
+        groups: &'a Groups,
+        limits: Limits,
+        task: Task,
+        sink: Sink<L>,
+        signals: SignalFd,
+        now: Instant,
+    ) -> Self {
+        let deadline = spec.deadline_secs.and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs);
+        Self {
+            groups,
+            grace: Duration::from_millis(spec.grace_ms),
+            shell: task.pid,
+            output: Some(task.output),
+            sink,
+            signals,
+            meter: Meter::new(now, limits, groups),
+            deadline: deadline.and_then(|deadline| now.checked_add(deadline)),
+            phase: Phase::Running,
+            cause: None,
+            exit: None,
+            request: Vec::new(),
+        }
+    }
+
+    /// Returns when no process of the task is left and all its output is read.
+    pub fn run(&mut self, now: fn() -> Timestamp) -> io::Result<()> {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while self.reap(now)? {
+            self.advance(Instant::now());
+            let (has_output, has_request, has_signal) = self.wait()?;
+            if has_output {
+                self.read_output(&mut chunk)?;
+            }
+            if has_request {
+                self.read_requests()?;
+            }
+            if has_signal {
+                self.read_signals()?;
+            }
+        }
+        // What else holds the pipe open got it from a process of the task's and is none: nobody waits for that.
+        while self.read_output(&mut chunk)? {}
+        Ok(())
+    }
+
+    /// Kills the task where it can't be supervised any more.
+    pub fn abandon(&mut self, now: fn() -> Timestamp) {
+        while self.reap(now).unwrap_or(false) {
+            self.kill(Instant::now(), FIRST_PAUSE);
+            std::thread::sleep(FIRST_PAUSE);
+        }
+    }
+
+    /// What became of the task. All the output is in the log when this returns.
+    pub fn finish(self, started: Started, finish_log: impl FnOnce(L) -> io::Result<()>) -> Ended {
+        let usage = self.meter.finish(Instant::now(), self.groups);
+        self.sink.finish(finish_log);
+        let (status, finished_at) = self.exit.unwrap_or((ExitStatus::default(), started.at));
+        let exit_code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        let cause = match (self.cause, status.signal()) {
+            (Some(cause), _) => cause,
+            (None, _) if exit_code != 0 && self.groups.oom_kills() > 0 => EndCause::OutOfMemory,
+            (None, Some(signal)) => EndCause::Signal { name: signal_name(signal) },
+            (None, None) => EndCause::Exited,
+        };
+        Ended { started, finished_at, exit_code: i64::from(exit_code), cause, usage, is_log_complete: true }
+    }
+
+    /// Reaps whoever ended; `false` when there is no child any more, and so no descendant.
+    fn reap(&mut self, now: fn() -> Timestamp) -> io::Result<bool> {
+        loop {
+            let mut status = 0;
+            // nix's own loses the status of a child that ended by a real-time signal.
+            // SAFETY: the pointer is valid for the call, which keeps nothing of it.
+            match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
+                Ok(0) => return Ok(true),
+                Ok(pid) if pid == self.shell.as_raw() => self.exit = Some((ExitStatus::from_raw(status), now())),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::ECHILD) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Does what is due.
+    fn advance(&mut self, now: Instant) {
+        self.meter.sample(now, self.groups);
+        match self.phase {
+            Phase::Running if self.exit.is_some() => self.kill(now, FIRST_PAUSE),
+            Phase::Running if self.deadline.is_some_and(|deadline| deadline <= now) => {
+                self.end(EndCause::Deadline, self.grace, now);
+            }
+            Phase::Ending { kill_at } if kill_at <= now => self.kill(now, FIRST_PAUSE),
+            Phase::Killing { again_at, pause } if again_at <= now => self.kill(now, (pause * 2).min(LONGEST_PAUSE)),
+            Phase::Running | Phase::Ending { .. } | Phase::Killing { .. } => {}
+        }
+    }
+
+    /// Sleeps until something is to be done; says whether there is output, a request, a signal.
+    fn wait(&self) -> io::Result<(bool, bool, bool)> {
+        let stdin = io::stdin();
+        let mut sources =
+            vec![PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        sources.extend(self.output.as_ref().map(|output| PollFd::new(output.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut sources, self.timeout()) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_ready = |i: usize| sources.get(i).is_some_and(|source| source.any().unwrap_or(true));
+        Ok((is_ready(2), is_ready(0), is_ready(1)))
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let due = match self.phase {
+            Phase::Running => self.deadline,
+            Phase::Ending { kill_at } => Some(kill_at),
+            Phase::Killing { again_at, .. } => Some(again_at),
+        };
+        let due = [due, self.meter.due()].into_iter().flatten().min();
+        let Some(due) = due else { return PollTimeout::NONE };
+        // Rounded up, or it would wake just before and spin.
+        let wait = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
+    }
+
+    /// Reads a chunk of output; `false` where there is none now.
+    fn read_output(&mut self, chunk: &mut [u8]) -> io::Result<bool> {
+        let Some(output) = &mut self.output else { return Ok(false) };
+        match output.read(chunk) {
+            Ok(0) => {
+                self.output = None;
+                Ok(false)
+            }
+            Ok(length) => {
+                self.sink.write(&chunk[..length]);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_requests(&mut self) -> io::Result<()> {
+        let mut bytes = [0; 4096];
+        let length = match read(io::stdin().as_fd(), &mut bytes) {
+            Ok(length) => length,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for &byte in &bytes[..length] {
+            if byte != b'\n' {
+                self.request.truncate(REQUEST_BYTES);
+                self.request.push(byte);
+            } else if let Some(grace) = parse_request(&std::mem::take(&mut self.request)) {
+                self.end(EndCause::Stopped, grace, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    fn read_signals(&mut self) -> io::Result<()> {
+        while let Some(signal) = self.signals.read_signal()? {
+            // The others are children, which are reaped anyway.
+            if signal.ssi_signo == Signal::SIGTERM as u32 {
+                self.end(EndCause::Stopped, self.grace, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks all processes to end. When it is repeated, only the time of the kill can come nearer.
+    fn end(&mut self, cause: EndCause, grace: Duration, now: Instant) {
+        // A grace beyond what the clock knows is the same as ten years.
+        let kill_at = now.checked_add(grace).unwrap_or(now + Duration::from_hours(10 * 366 * 24));
+        match self.phase {
+            Phase::Running => {
+                self.phase = Phase::Ending { kill_at };
+                if self.exit.is_none() {
+                    self.cause = Some(cause);
+                }
+                let asked = self.members();
+                processes::terminate(&asked);
+                // Those that were born and orphaned meanwhile. A child of a process that was asked is that one's own
+                // business: it may be what it needs to clean up.
+                let orphans = processes::all().into_iter().filter(|process| process.parent == Pid::this());
+                let missed: Vec<Pid> = orphans.map(|process| process.pid).filter(|pid| !asked.contains(pid)).collect();
+                processes::terminate(&missed);
+            }
+            Phase::Ending { kill_at: before } => self.phase = Phase::Ending { kill_at: before.min(kill_at) },
+            Phase::Killing { .. } => {}
+        }
+    }
+
+    fn kill(&mut self, now: Instant, pause: Duration) {
+        self.groups.kill();
+        processes::kill_all(&self.members());
+        self.phase = Phase::Killing { again_at: now + pause, pause };
+    }
+
+    /// Every process of the task: what descends from it, and what is in its groups.
+    fn members(&self) -> Vec<Pid> {
+        let mut members = processes::descendants(&processes::all(), Pid::this());
+        members.extend(self.groups.pids());
+        members.sort_unstable();
+        members.dedup();
+        members
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    match Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("SIGRTMIN+{}", number - libc::SIGRTMIN()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_reads_back_and_anything_else_is_none() {
+        let request = stop_request(Duration::from_millis(1500));
+        assert_eq!(parse_request(request.trim_end().as_bytes()), Some(Duration::from_millis(1500)));
+        for line in ["", "stop", "stop x", "stop -1", "start 1", "stop 99999999999999999999"] {
+            assert_eq!(parse_request(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn signals_have_names() {
+        assert_eq!(signal_name(9), "SIGKILL");
+        assert_eq!(signal_name(libc::SIGRTMIN() + 3), "SIGRTMIN+3");
+    }
+}

@@ -1,0 +1,90 @@
+//! Whom a command runs as.
+
+use std::ffi::CString;
+
+use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
+
+/// A user of this machine with all groups, ready to become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub uid: Uid,
+    pub gid: Gid,
+    groups: Vec<Gid>,
+}
+
+/// What a task's `user` means here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The server's own user.
+    Own,
+    Other(Identity),
+    /// Only root can become somebody else; the text says so.
+    Ignored(String),
+}
+
+/// Finds `name`, `uid`, `name:group` or `uid:gid`, as a container's user is written. `Err` says that there is none.
+pub(super) fn choose(user: Option<&str>) -> Result<Choice, String> {
+    let Some(text) = user else { return Ok(Choice::Own) };
+    if !geteuid().is_root() {
+        let own = User::from_uid(geteuid()).ok().flatten();
+        let is_own = text == geteuid().to_string() || own.is_some_and(|own| own.name == text);
+        return Ok(if is_own {
+            Choice::Own
+        } else {
+            Choice::Ignored(format!("the server does not run as root, so the command does not run as user `{text}`"))
+        });
+    }
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let missing = |what: &str, name: &str| format!("the server's machine has no {what} `{name}`");
+    let user = find_user(user).ok_or_else(|| missing("user", user))?;
+    let gid = match group {
+        None => user.gid,
+        Some(group) => find_group(group).ok_or_else(|| missing("group", group))?,
+    };
+    let name = CString::new(user.name).map_err(|error| error.to_string())?;
+    let groups =
+        getgrouplist(&name, gid).map_err(|error| format!("can't find the groups of user `{text}`: {error}"))?;
+    Ok(Choice::Other(Identity { uid: user.uid, gid, groups }))
+}
+
+impl Identity {
+    /// Becomes this user, for good.
+    pub fn assume(&self) -> nix::Result<()> {
+        setgroups(&self.groups)?;
+        setgid(self.gid)?;
+        setuid(self.uid)
+    }
+}
+
+fn find_user(text: &str) -> Option<User> {
+    let by_id = || User::from_uid(Uid::from_raw(text.parse().ok()?)).ok().flatten();
+    User::from_name(text).ok().flatten().or_else(by_id)
+}
+
+fn find_group(text: &str) -> Option<Gid> {
+    let by_id = || Group::from_gid(Gid::from_raw(text.parse().ok()?)).ok().flatten();
+    Group::from_name(text).ok().flatten().or_else(by_id).map(|group| group.gid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_asked_for_is_the_server_itself() {
+        assert_eq!(choose(None), Ok(Choice::Own));
+    }
+
+    #[test]
+    fn only_root_can_become_another_and_only_one_that_exists() {
+        let choice = choose(Some("no-such-user-here"));
+        if geteuid().is_root() {
+            assert_eq!(choice.unwrap_err(), "the server's machine has no user `no-such-user-here`");
+            assert!(matches!(choose(Some("0:0")), Ok(Choice::Other(Identity { uid, .. })) if uid.is_root()));
+            assert!(choose(Some("root:no-such-group-here")).is_err());
+        } else {
+            assert!(matches!(choice, Ok(Choice::Ignored(_))));
+            assert_eq!(choose(Some(&geteuid().to_string())), Ok(Choice::Own));
+        }
+    }
+}

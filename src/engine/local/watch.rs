@@ -1,0 +1,108 @@
+//! Notices what supervisors do, without asking them: each has a FIFO of its own, to which it writes a byte when its
+//! command started, and whose end is its own end, however that comes.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+use tokio::process::Child;
+
+use super::folder::Folder;
+use crate::engine::Pokes;
+use crate::model::AttemptId;
+
+/// How long the kernel may take from closing a process's FIFO to releasing its lock: it closes the files of a process
+/// that ends in no stated order.
+const LONGEST_END: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+pub(super) struct Watches {
+    pokes: Pokes,
+    watched: Arc<Mutex<HashSet<AttemptId>>>,
+}
+
+impl Watches {
+    pub fn new(pokes: Pokes) -> Self {
+        Self { pokes, watched: Arc::default() }
+    }
+
+    /// Watches a supervisor that was started here, and reaps it.
+    pub fn watch_own(&self, attempt_id: AttemptId, folder: &Folder, status: Receiver, supervisor: Child) {
+        self.lock().insert(attempt_id);
+        self.spawn(attempt_id, folder, status, Some(supervisor));
+    }
+
+    /// Watches a supervisor of another server's, such as this one's before a restart. Does nothing where it is
+    /// watched already or there is none.
+    pub fn watch(&self, attempt_id: AttemptId, folder: &Folder) -> io::Result<()> {
+        if !self.lock().insert(attempt_id) {
+            return Ok(());
+        }
+        let opened = folder.open_status().and_then(Receiver::from_file);
+        // After the FIFO is open: the end of a supervisor seen alive now will be seen there.
+        match opened.and_then(|status| folder.is_supervised().map(|is_supervised| (status, is_supervised))) {
+            Ok((status, true)) => {
+                self.spawn(attempt_id, folder, status, None);
+                Ok(())
+            }
+            Ok((_, false)) => {
+                self.lock().remove(&attempt_id);
+                // Who asks has seen it alive, and wants to know.
+                self.pokes.poke(attempt_id);
+                Ok(())
+            }
+            Err(error) => {
+                self.lock().remove(&attempt_id);
+                Err(error)
+            }
+        }
+    }
+
+    fn spawn(&self, attempt_id: AttemptId, folder: &Folder, mut status: Receiver, supervisor: Option<Child>) {
+        let watches = self.clone();
+        let folder = folder.clone();
+        tokio::spawn(async move {
+            let mut bytes = [0; 16];
+            while status.read(&mut bytes).await.is_ok_and(|length| length > 0) {
+                watches.pokes.poke(attempt_id);
+            }
+            match supervisor {
+                Some(mut supervisor) => drop(supervisor.wait().await),
+                None => wait_for_lock(&folder).await,
+            }
+            watches.lock().remove(&attempt_id);
+            watches.pokes.poke(attempt_id);
+        });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<AttemptId>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until the folder has no supervisor, at most for `longest`; `false` where it still has one.
+pub(super) async fn wait_for_end(folder: &Folder, longest: Duration) -> io::Result<bool> {
+    let mut status = Receiver::from_file(folder.open_status()?)?;
+    // As above: only the end of one that was seen alive after the FIFO was opened will be seen there.
+    if folder.is_supervised()? {
+        let end = async {
+            let mut bytes = [0; 16];
+            while status.read(&mut bytes).await.is_ok_and(|length| length > 0) {}
+        };
+        if tokio::time::timeout(longest, end).await.is_ok() {
+            wait_for_lock(folder).await;
+        }
+    }
+    folder.is_supervised().map(|is_supervised| !is_supervised)
+}
+
+async fn wait_for_lock(folder: &Folder) {
+    let mut pause = Duration::from_micros(200);
+    while pause < LONGEST_END && folder.is_supervised().unwrap_or(false) {
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}

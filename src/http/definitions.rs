@@ -1,0 +1,137 @@
+//! Task definitions: listed, created, found, updated, deregistered.
+
+use axum::extract::State;
+use axum::response::Response;
+
+use super::App;
+use super::error::ApiError;
+use super::params::Params;
+use super::request::{InPath, RawBody};
+use super::respond::ok;
+use crate::model::{DefinitionFilter, DefinitionSort};
+use crate::model::{DefinitionId, Order};
+use crate::wire::{DefinitionBody, DefinitionList, Deregistered, ErrorBody, TaskDefinition, parse_body};
+
+/// List task definitions
+///
+/// A filter may be given several times and then means any of the values.
+#[utoipa::path(
+    get, path = "/v1/task", tag = "tasks", operation_id = "list_tasks",
+    params(
+        ("limit" = Option<u32>, Query, description = "At most this many; 1024 where it is left out"),
+        ("offset" = Option<u32>, Query, description = "Leave out this many from the beginning"),
+        ("sort_by" = Option<String>, Query, description = "A field's name; `group_name` where it is left out"),
+        ("order" = Option<String>, Query, description = "`asc` or `desc`"),
+        ("image" = Option<String>, Query, description = "Exactly this image"),
+        ("group_name" = Option<String>, Query, description = "Exactly this group"),
+        ("alias" = Option<String>, Query, description = "An alias that holds this"),
+        ("tag" = Option<String>, Query, description = "Tagged with exactly this; `tags` is the same"),
+        ("env" = Option<String>, Query, description = "A variable, as NAME|VALUE"),
+    ),
+    responses(
+        (status = 200, body = DefinitionList),
+        (status = 400, description = "A parameter can't be read", body = ErrorBody),
+    )
+)]
+pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
+    let known = DefinitionSort::ALL.map(DefinitionSort::as_str);
+    let page = params.page((DefinitionSort::GroupName, Order::Asc), &known);
+    let mut filter = DefinitionFilter {
+        image: params.all("image"),
+        group_name: params.all("group_name"),
+        alias: params.all("alias"),
+        tag: params.all("tag"),
+        env: params.env(),
+    };
+    filter.tag.extend(params.all("tags"));
+    let filters = params.filters();
+    params.finish()?;
+    let found = app.service.definitions(&filter, page).await?;
+    Ok(ok(&DefinitionList {
+        definitions: found.rows.into_iter().map(TaskDefinition::from).collect(),
+        total: found.total,
+        limit: page.limit,
+        offset: page.offset,
+        sort_by: page.sort_by.as_str().to_owned(),
+        order: page.order.to_string(),
+        filters,
+    }))
+}
+
+/// Create a task definition
+///
+/// Run it with the execute routes.
+#[utoipa::path(
+    post, path = "/v1/task", tag = "tasks", operation_id = "create_task", request_body = DefinitionBody,
+    responses(
+        (status = 200, body = TaskDefinition),
+        (status = 400, description = "A field is missing or can't be read", body = ErrorBody),
+        (status = 409, description = "Another definition has the alias", body = ErrorBody),
+        (status = 413, description = "The body is too large", body = ErrorBody),
+    )
+)]
+pub(super) async fn create(State(app): State<App>, RawBody(body): RawBody) -> Result<Response, ApiError> {
+    let body: DefinitionBody = parse_body(&body)?;
+    let definition = app.service.define(body.into_new()).await?;
+    Ok(ok(&TaskDefinition::from(definition)))
+}
+
+/// Get a task definition by its id
+#[utoipa::path(
+    get, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "get_task",
+    params(("definition_id" = String, Path)),
+    responses((status = 200, body = TaskDefinition), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn get(State(app): State<App>, InPath(id): InPath<String>) -> Result<Response, ApiError> {
+    let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
+    Ok(ok(&TaskDefinition::from(definition)))
+}
+
+/// Get a task definition by its alias
+#[utoipa::path(
+    get, path = "/v1/task/alias/{alias}", tag = "tasks", operation_id = "get_task_by_alias",
+    params(("alias" = String, Path)),
+    responses((status = 200, body = TaskDefinition), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn get_by_alias(State(app): State<App>, InPath(alias): InPath<String>) -> Result<Response, ApiError> {
+    let definition = app.service.definition_by_alias(&alias).await?;
+    Ok(ok(&TaskDefinition::from(definition)))
+}
+
+/// Update a task definition
+///
+/// A field left out keeps its value, and `[]` empties a list. The group can't change.
+#[utoipa::path(
+    put, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "update_task",
+    params(("definition_id" = String, Path)), request_body = DefinitionBody,
+    responses(
+        (status = 200, body = TaskDefinition),
+        (status = 400, description = "A field can't be read, or the group would change", body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, description = "Another definition has the alias", body = ErrorBody),
+    )
+)]
+pub(super) async fn update(
+    State(app): State<App>,
+    InPath(id): InPath<String>,
+    RawBody(body): RawBody,
+) -> Result<Response, ApiError> {
+    let body: DefinitionBody = parse_body(&body)?;
+    let change = |current: &_| body.clone().into_update(current);
+    let definition = app.service.update(&DefinitionId::from_text(id), &change).await?;
+    Ok(ok(&TaskDefinition::from(definition)))
+}
+
+/// Deregister a task definition
+///
+/// It leaves lists, look-ups and launches, and its alias becomes free. Its running runs go on, its history stays.
+#[utoipa::path(
+    delete, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "delete_task",
+    params(("definition_id" = String, Path)),
+    responses((status = 200, body = Deregistered), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn deregister(State(app): State<App>, InPath(id): InPath<String>) -> Result<Response, ApiError> {
+    let id = DefinitionId::from_text(id);
+    app.service.deregister(&id).await?;
+    Ok(ok(&Deregistered { definition_id: id.to_string(), deleted: true }))
+}

@@ -1,0 +1,90 @@
+//! How a refused request is answered. A client's fault gets a text written for that client; of ours it gets the
+//! request's id, and the chain of causes is logged once, in [`super::layers`].
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::respond::json;
+use crate::model::Faults;
+use crate::service::ServiceError;
+use crate::wire::{BodyError, ErrorBody};
+
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    message: String,
+    /// What is to be logged, where it is our fault.
+    cause: Option<Cause>,
+}
+
+/// Travels with the answer to where it is logged.
+#[derive(Debug, Clone)]
+pub(super) struct Cause(pub(super) Arc<dyn std::error::Error + Send + Sync>);
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), cause: None }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(super) fn no_route(request: &Request) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("there is nothing at {}; see /api/docs/", request.uri().path()))
+    }
+
+    pub(super) fn no_method(request: &Request) -> Self {
+        let message = format!("{} can't be done to {}", request.method(), request.uri().path());
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
+    }
+}
+
+impl From<ServiceError> for ApiError {
+    fn from(error: ServiceError) -> Self {
+        let (status, message) = match &error {
+            ServiceError::Invalid(message) => (StatusCode::BAD_REQUEST, message.clone()),
+            ServiceError::NotFound(message) => (StatusCode::NOT_FOUND, message.clone()),
+            ServiceError::Conflict(message) => (StatusCode::CONFLICT, message.clone()),
+            ServiceError::NoSpace(_) => {
+                (StatusCode::INSUFFICIENT_STORAGE, "the server's disk is full; nothing was stored".to_owned())
+            }
+            ServiceError::Unavailable(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the server's database is unavailable; try again".to_owned())
+            }
+            ServiceError::Store(_) | ServiceError::Log(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "the server failed to carry out the request".to_owned())
+            }
+        };
+        let cause = status.is_server_error().then(|| Cause(Arc::new(error)));
+        Self { status, message, cause }
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<Faults> for ApiError {
+    fn from(faults: Faults) -> Self {
+        Self::invalid(faults.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = json(self.status, &ErrorBody { error: self.message });
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
+        }
+        if let Some(cause) = self.cause {
+            response.extensions_mut().insert(cause);
+        }
+        response
+    }
+}

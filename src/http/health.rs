@@ -1,0 +1,43 @@
+//! Whether the server lives, and whether it is of use.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::App;
+use super::respond::{json, ok};
+use crate::wire::Health;
+
+/// The server answers
+///
+/// Liveness: says nothing about its database.
+#[utoipa::path(
+    get, path = "/v6/health", tag = "health", operation_id = "live",
+    responses((status = 200, body = Health))
+)]
+pub(super) async fn live() -> Response {
+    ok(&Health { status: "healthy".to_owned(), message: "the server answers".to_owned() })
+}
+
+/// The server can do its work
+///
+/// Readiness: its database answers, and it is not stopping.
+#[utoipa::path(
+    get, path = "/health/ready", tag = "health", operation_id = "ready",
+    responses((status = 200, body = Health), (status = 503, body = Health))
+)]
+pub(super) async fn ready(State(app): State<App>) -> Response {
+    let unready = |message: &str| {
+        json(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "unhealthy".to_owned(), message: message.to_owned() })
+    };
+    if app.stop.is_cancelled() {
+        return unready("the server is stopping");
+    }
+    match app.service.ready().await {
+        Ok(()) => ok(&Health { status: "healthy".to_owned(), message: "the database answers".to_owned() }),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
+            unready("the database does not answer")
+        }
+    }
+}

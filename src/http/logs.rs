@@ -1,0 +1,134 @@
+//! Logs: read from a token on, downloaded, followed.
+
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+
+use super::App;
+use super::error::ApiError;
+use super::params::Params;
+use super::request::InPath;
+use super::respond::ok;
+use crate::service::{LogFollower, LogRead, ServiceError};
+use crate::wire::{ErrorBody, LogChunk};
+
+/// Get what a run has written
+///
+/// One answer carries at most a configured number of bytes; ask again with `last_seen` for what comes after. Where
+/// there is nothing new, `log` is empty and the same token comes back. stdout and stderr are both in it, in the order
+/// they were read.
+#[utoipa::path(
+    get, path = "/v1/{run_id}/logs", tag = "logs", operation_id = "get_logs",
+    params(
+        ("run_id" = String, Path),
+        ("last_seen" = Option<String>, Query, description = "The token of an earlier answer"),
+        ("raw_text" = Option<bool>, Query, description = "The whole log as text/plain"),
+    ),
+    responses(
+        (status = 200, description = "A piece of the log; with `raw_text`, all of it as text/plain", body = LogChunk),
+        (status = 400, description = "The token is not ours", body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    )
+)]
+pub(super) async fn read(
+    State(app): State<App>,
+    InPath(run_id): InPath<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let last_seen = params.last("last_seen");
+    let is_raw = params.truth("raw_text");
+    // Existing clients name the role of a many-container run; ours have one log.
+    params.last("role");
+    params.finish()?;
+    let from = app.service.log_token(last_seen.as_deref())?;
+    if is_raw {
+        let log = app.service.follow(&run_id, from, app.limits.log_bytes).await?;
+        return Ok(raw(log));
+    }
+    let LogRead { text, next } = app.service.log(&run_id, from, app.limits.log_bytes).await?;
+    Ok(ok(&LogChunk { log: text, last_seen: next.to_string() }))
+}
+
+/// The bytes as they are, up to the present end.
+fn raw(log: LogFollower) -> Response {
+    let pieces = stream::unfold(Some(log), |log| async move {
+        let mut log = log?;
+        match log.next_stored().await {
+            Ok(Some(piece)) => Some((Ok(Bytes::from(piece.bytes)), Some(log))),
+            Ok(None) => None,
+            // The answer breaks off, which is how a client learns that it is not whole.
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    let mut response = Body::from_stream(pieces).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Follow a log
+///
+/// Server-sent events: each carries a piece as JSON, with its token as the event's id, so that a client that lost the
+/// connection goes on where it was (`Last-Event-ID`, or `last_seen`). An event `end` says that the run has stopped and
+/// all is sent; one `error` that the server could not go on.
+#[utoipa::path(
+    get, path = "/v1/{run_id}/logs/stream", tag = "logs", operation_id = "stream_logs",
+    params(
+        ("run_id" = String, Path),
+        ("last_seen" = Option<String>, Query, description = "The token of an earlier answer"),
+    ),
+    responses(
+        (status = 200, description = "text/event-stream", body = LogChunk, content_type = "text/event-stream"),
+        (status = 400, description = "The token is not ours", body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    )
+)]
+pub(super) async fn stream(
+    State(app): State<App>,
+    InPath(run_id): InPath<String>,
+    headers: HeaderMap,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let last_event = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let last_seen = params.last("last_seen");
+    params.finish()?;
+    // A browser that reconnects by itself repeats the address it began with, and tells where it was.
+    let from = app.service.log_token(last_event.or(last_seen).as_deref())?;
+    let log = app.service.follow(&run_id, from, app.limits.log_bytes).await?;
+    let events = stream::unfold(Some((log, app.stop)), |state| async move {
+        let (mut log, stop) = state?;
+        tokio::select! {
+            biased;
+            piece = log.next() => Some(match piece {
+                Ok(Some(piece)) => (Ok::<_, Infallible>(event(LogRead::from(piece))), Some((log, stop))),
+                Ok(None) => (Ok(Event::default().event("end").data("{}")), None),
+                Err(error) => (Ok(failure(&error)), None),
+            }),
+            // The client reconnects, to this server or another, with the token it has.
+            () = stop.cancelled() => None,
+        }
+    });
+    let events = futures_util::StreamExt::boxed(events);
+    let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
+    // Proxies that hold answers back would hold back the log.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn event(read: LogRead) -> Event {
+    let token = read.next.to_string();
+    let chunk = LogChunk { log: read.text, last_seen: token.clone() };
+    let data = serde_json::to_string(&chunk).expect("the bodies of `wire` serialize");
+    Event::default().id(token).data(data)
+}
+
+fn failure(error: &ServiceError) -> Event {
+    tracing::error!(error = error as &dyn std::error::Error, "a log could not be followed");
+    let body = ErrorBody { error: "the server could not go on with the log; try again".to_owned() };
+    Event::default().event("error").data(serde_json::to_string(&body).expect("the bodies of `wire` serialize"))
+}

@@ -1,0 +1,115 @@
+//! The API over HTTP: routes, what they take from a request, and how they answer.
+//!
+//! Every route is served under `/api` and at the root, since the API's two documents differ there. Each handler
+//! translates: a request into a call of `service`, its result into a body of `wire`. Whatever goes wrong is answered
+//! with a status and `{"error": …}`, also by what is not a route.
+
+mod definitions;
+mod docs;
+mod error;
+mod health;
+mod launches;
+mod layers;
+mod logs;
+mod names;
+mod params;
+mod request;
+mod respond;
+mod runs;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_axum::routes;
+
+pub use docs::openapi;
+use error::ApiError;
+
+use crate::service::Service;
+
+/// What the operator decided about requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub body_bytes: usize,
+    pub list_default: u32,
+    pub list_most: u32,
+    /// How much of a log one answer carries.
+    pub log_bytes: usize,
+}
+
+/// What handlers are given.
+#[derive(Clone)]
+pub struct App {
+    pub service: Arc<Service>,
+    pub limits: Limits,
+    /// Ends answers that would go on for ever, when the server stops.
+    pub stop: CancellationToken,
+}
+
+/// All that the server answers.
+pub fn router(app: App) -> Router {
+    let (at_root, _) = api().split_for_parts();
+    let (under_api, openapi) = docs::with_api(api());
+    let routes = Router::new()
+        .merge(at_root)
+        .merge(under_api)
+        .route("/", get(|| async { Redirect::temporary("/api/docs/") }))
+        .merge(docs::routes(openapi))
+        .fallback(|request: axum::extract::Request| async move { ApiError::no_route(&request) })
+        .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })
+        .with_state(app);
+    layers::around(routes)
+}
+
+/// The routes, as they stand below `/api`, and their description.
+fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(also_at(&["/v6/task"], routes!(definitions::list, definitions::create)))
+        .routes(also_at(
+            &["/v6/task/{definition_id}"],
+            routes!(definitions::get, definitions::update, definitions::deregister),
+        ))
+        .routes(also_at(&["/v6/task/alias/{alias}"], routes!(definitions::get_by_alias)))
+        .routes(routes!(launches::execute_v1))
+        .routes(routes!(launches::execute_v2))
+        .routes(also_at(&["/v6/task/{definition_id}/execute"], routes!(launches::execute_v4)))
+        .routes(also_at(&["/v6/task/alias/{alias}/execute"], routes!(launches::execute_alias)))
+        .routes(also_at(&["/v6/history"], routes!(runs::list)))
+        .routes(also_at(
+            &["/v1/task/history/{run_id}", "/v6/history/{run_id}", "/v6/task/history/{run_id}"],
+            routes!(runs::get),
+        ))
+        .routes(also_at(&["/v6/task/{definition_id}/history"], routes!(runs::list_of_definition)))
+        .routes(also_at(&["/v6/task/{definition_id}/history/{run_id}"], routes!(runs::get_of_definition, runs::stop)))
+        .routes(also_at(&["/v1/{run_id}/status"], routes!(runs::status, runs::set_status)))
+        .routes(also_at(&["/v6/{run_id}/events"], routes!(runs::events)))
+        .routes(also_at(&["/v6/{run_id}/logs"], routes!(logs::read)))
+        .routes(also_at(&["/v6/{run_id}/logs/stream"], routes!(logs::stream)))
+        .routes(also_at(&["/groups", "/v6/groups"], routes!(names::groups)))
+        .routes(also_at(&["/tags", "/v6/tags"], routes!(names::tags)))
+        .routes(also_at(&["/clusters"], routes!(names::clusters)))
+        .routes(also_at(&["/health/live"], routes!(health::live)))
+        .routes(routes!(health::ready))
+}
+
+/// The same handlers at further paths, described there as well.
+fn also_at(others: &[&str], (schemas, mut paths, methods): UtoipaMethodRouter<App>) -> UtoipaMethodRouter<App> {
+    let described: Vec<_> = paths.paths.values().cloned().collect();
+    for path in others {
+        for item in &described {
+            let mut item = item.clone();
+            for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten() {
+                // An operation's id is unique in the whole document.
+                if let Some(id) = &mut operation.operation_id {
+                    *id = format!("{id}{}", path.replace(['/', '{', '}'], "_"));
+                }
+            }
+            paths.paths.insert((*path).to_owned(), item);
+        }
+    }
+    (schemas, paths, methods)
+}

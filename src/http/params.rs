@@ -1,0 +1,157 @@
+//! Query parameters: read one by one, so that each error names the parameter and its value, and what nobody asked for
+//! is told instead of ignored: a misspelt filter would otherwise list everything.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+use super::error::ApiError;
+use super::{App, Limits};
+use crate::model::{EnvVar, Faults, Order, PageRequest};
+use crate::wire::OneOrMany;
+
+pub(super) struct Params {
+    /// In the order they came. An empty value is no value: existing clients send their forms' empty fields.
+    pairs: Vec<(String, String)>,
+    limits: Limits,
+    known: Vec<&'static str>,
+    faults: Faults,
+}
+
+impl FromRequestParts<App> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes())
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        let mut faults = Faults::default();
+        for (name, _) in pairs.iter().filter(|(name, value)| name.contains('\0') || value.contains('\0')) {
+            faults.add(name.replace('\0', "\\0"), "must not hold a NUL character");
+        }
+        Ok(Self { pairs, limits: app.limits, known: Vec::new(), faults })
+    }
+}
+
+impl Params {
+    /// Every value of a parameter that may be given several times.
+    pub(super) fn all(&mut self, name: &'static str) -> Vec<String> {
+        self.known.push(name);
+        self.pairs.iter().filter(|(given, _)| given == name).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// The last value of a parameter.
+    pub(super) fn last(&mut self, name: &'static str) -> Option<String> {
+        self.all(name).pop()
+    }
+
+    /// Every value of a parameter, read; a fault names those that can't be.
+    pub(super) fn all_parsed<T: FromStr<Err: ToString>>(&mut self, name: &'static str) -> Vec<T> {
+        let mut parsed = Vec::new();
+        for value in self.all(name) {
+            match value.parse() {
+                Ok(value) => parsed.push(value),
+                Err(error) => self.faults.add(name, T::Err::to_string(&error)),
+            }
+        }
+        parsed
+    }
+
+    pub(super) fn truth(&mut self, name: &'static str) -> bool {
+        match self.last(name).as_deref() {
+            None | Some("false" | "0") => false,
+            Some("true" | "1") => true,
+            Some(other) => {
+                self.faults.add(name, format!("must be true or false, not {other:?}"));
+                false
+            }
+        }
+    }
+
+    /// `env=NAME|VALUE`, any number of times.
+    pub(super) fn env(&mut self) -> Vec<EnvVar> {
+        let mut env = Vec::new();
+        for text in self.all("env") {
+            match text.split_once('|') {
+                Some((name, value)) if !name.is_empty() => env.push(EnvVar::new(name, value)),
+                _ => self.faults.add("env", format!("must be NAME|VALUE, not {text:?}")),
+            }
+        }
+        env
+    }
+
+    /// `limit`, cut to what the operator allows.
+    pub(super) fn limit(&mut self) -> u32 {
+        let Limits { list_default, list_most, .. } = self.limits;
+        match self.last("limit").map(|text| (text.parse::<u64>(), text)) {
+            None => list_default,
+            Some((Ok(limit), _)) => u32::try_from(limit).unwrap_or(u32::MAX).min(list_most),
+            Some((Err(_), text)) => {
+                self.faults.add("limit", format!("must be a whole number that is not negative, not {text:?}"));
+                0
+            }
+        }
+    }
+
+    pub(super) fn offset(&mut self) -> u32 {
+        match self.last("offset").map(|text| (text.parse::<u32>(), text)) {
+            None => 0,
+            Some((Ok(offset), _)) => offset,
+            Some((Err(_), text)) => {
+                self.faults.add("offset", format!("must be a whole number between 0 and {}, not {text:?}", u32::MAX));
+                0
+            }
+        }
+    }
+
+    /// Which page, in which order; `known` are the fields that `sort_by` may name.
+    pub(super) fn page<Sort: FromStr>(&mut self, default: (Sort, Order), known: &[&str]) -> PageRequest<Sort> {
+        let (limit, offset) = (self.limit(), self.offset());
+        let sort_by = match self.last("sort_by") {
+            None => default.0,
+            Some(text) => text.parse().unwrap_or_else(|_| {
+                self.faults.add("sort_by", format!("{text:?} is none of {}", known.join(", ")));
+                default.0
+            }),
+        };
+        let order = match self.last("order") {
+            None => default.1,
+            Some(text) => text.parse().unwrap_or_else(|()| {
+                self.faults.add("order", format!("must be asc or desc, not {text:?}"));
+                default.1
+            }),
+        };
+        PageRequest { limit, offset, sort_by, order }
+    }
+
+    /// The filters as the answer repeats them: everything given that is none of the page's own parameters.
+    pub(super) fn filters(&self) -> BTreeMap<String, OneOrMany> {
+        const OF_THE_PAGE: [&str; 5] = ["limit", "offset", "sort_by", "order", "env"];
+        let mut filters: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in self.pairs.iter().filter(|(name, _)| !OF_THE_PAGE.contains(&name.as_str())) {
+            filters.entry(name.clone()).or_default().push(value.clone());
+        }
+        let repeated = |mut values: Vec<String>| match values.len() {
+            1 => OneOrMany::One(values.remove(0)),
+            _ => OneOrMany::Many(values),
+        };
+        filters.into_iter().map(|(name, values)| (name, repeated(values))).collect()
+    }
+
+    /// All that was wrong, the parameters that nothing asked for among it.
+    pub(super) fn finish(mut self) -> Result<(), ApiError> {
+        for (name, _) in &self.pairs {
+            if !self.known.contains(&name.as_str()) {
+                self.faults.add(
+                    name.replace('\0', "\\0"),
+                    format!("is no parameter here; there is {}", self.known.join(", ")),
+                );
+            }
+        }
+        Ok(self.faults.into_result(())?)
+    }
+}

@@ -1,0 +1,244 @@
+//! Runs: listed, found, stopped, told about themselves.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::App;
+use super::error::ApiError;
+use super::params::Params;
+use super::request::{InPath, RawBody};
+use super::respond::ok;
+use crate::model::{self, DefinitionId, Order, Page, PageRequest, UnknownWord};
+use crate::model::{RunFilter, RunSort};
+use crate::wire::{
+    EnvVarBody, ErrorBody, EventList, PodEvent, Run, RunList, RunStatus, SpawnedRun, StatusUpdate, StoppedRun,
+    parse_body,
+};
+
+/// List all runs
+///
+/// A filter may be given several times and then means any of the values.
+#[utoipa::path(
+    get, path = "/v1/history", tag = "runs", operation_id = "list_runs",
+    params(
+        ("limit" = Option<u32>, Query, description = "At most this many; 1024 where it is left out"),
+        ("offset" = Option<u32>, Query, description = "Leave out this many from the beginning"),
+        ("sort_by" = Option<String>, Query, description = "A field's name; `queued_at` where it is left out"),
+        ("order" = Option<String>, Query, description = "`asc` or `desc`"),
+        ("status" = Option<String>, Query, description = "QUEUED, PENDING, RUNNING, NEEDS_RETRY or STOPPED; case-sensitive"),
+        ("cluster_name" = Option<String>, Query, description = "Exactly this cluster"),
+        ("definition_id" = Option<String>, Query, description = "Exactly this definition"),
+        ("alias" = Option<String>, Query, description = "Exactly this alias"),
+        ("group_name" = Option<String>, Query, description = "Exactly this group"),
+        ("image" = Option<String>, Query, description = "Exactly this image"),
+        ("user" = Option<String>, Query, description = "Exactly this owner"),
+        ("env" = Option<String>, Query, description = "A variable, as NAME|VALUE"),
+    ),
+    responses(
+        (status = 200, body = RunList),
+        (status = 400, description = "A parameter can't be read", body = ErrorBody),
+    )
+)]
+pub(super) async fn list(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
+    let request = ListRequest::read(params)?;
+    let found = app.service.runs(&request.filter, request.page).await?;
+    Ok(ok(&request.answer(found)))
+}
+
+/// List the runs of a task definition
+///
+/// Also of one that is deregistered.
+#[utoipa::path(
+    get, path = "/v1/task/{definition_id}/history", tag = "runs", operation_id = "list_task_runs",
+    params(
+        ("definition_id" = String, Path),
+        ("limit" = Option<u32>, Query, description = "At most this many; 1024 where it is left out"),
+        ("offset" = Option<u32>, Query, description = "Leave out this many from the beginning"),
+        ("status" = Option<String>, Query, description = "QUEUED, PENDING, RUNNING, NEEDS_RETRY or STOPPED; case-sensitive"),
+        ("cluster_name" = Option<String>, Query, description = "Exactly this cluster"),
+    ),
+    responses((status = 200, body = RunList), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn list_of_definition(
+    State(app): State<App>,
+    InPath(id): InPath<String>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let mut request = ListRequest::read(params)?;
+    let id = DefinitionId::from_text(id);
+    let found = app.service.runs_of(&id, request.filter.clone(), request.page).await?;
+    request.filters.insert("definition_id".to_owned(), crate::wire::OneOrMany::One(id.to_string()));
+    Ok(ok(&request.answer(found)))
+}
+
+struct ListRequest {
+    filter: RunFilter,
+    page: PageRequest<RunSort>,
+    filters: std::collections::BTreeMap<String, crate::wire::OneOrMany>,
+}
+
+impl ListRequest {
+    fn read(mut params: Params) -> Result<Self, ApiError> {
+        let page = params.page((RunSort::QueuedAt, Order::Desc), &RunSort::ALL.map(RunSort::as_str));
+        let mut filter = RunFilter {
+            status: params.all_parsed("status"),
+            cluster_name: params.all("cluster_name"),
+            definition_id: params.all("definition_id"),
+            alias: params.all("alias"),
+            group_name: params.all("group_name"),
+            image: params.all("image"),
+            user: params.all("user"),
+            env: params.env(),
+        };
+        filter.cluster_name.extend(params.all("cluster"));
+        let filters = params.filters();
+        params.finish()?;
+        Ok(Self { filter, page, filters })
+    }
+
+    fn answer(self, found: Page<model::Run>) -> RunList {
+        let env: Vec<_> = self.filter.env.iter().map(EnvVarBody::from).collect();
+        RunList {
+            history: found.rows.into_iter().map(Run::from).collect(),
+            total: found.total,
+            limit: self.page.limit,
+            offset: self.page.offset,
+            sort_by: self.page.sort_by.as_str().to_owned(),
+            order: self.page.order.to_string(),
+            env_filters: Some(env).filter(|env| !env.is_empty()),
+            filters: self.filters,
+        }
+    }
+}
+
+/// Get a run
+#[utoipa::path(
+    get, path = "/v1/history/{run_id}", tag = "runs", operation_id = "get_run",
+    params(("run_id" = String, Path)),
+    responses((status = 200, body = Run), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn get(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+    let run = app.service.run(&run_id).await?;
+    with_details(&app, run).await
+}
+
+/// Get a run of a task definition
+#[utoipa::path(
+    get, path = "/v1/task/{definition_id}/history/{run_id}", tag = "runs", operation_id = "get_task_run",
+    params(("definition_id" = String, Path), ("run_id" = String, Path)),
+    responses((status = 200, body = Run), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn get_of_definition(
+    State(app): State<App>,
+    InPath((definition_id, run_id)): InPath<(String, String)>,
+) -> Result<Response, ApiError> {
+    let run = app.service.run_of(&DefinitionId::from_text(definition_id), &run_id).await?;
+    with_details(&app, run).await
+}
+
+async fn with_details(app: &App, run: model::Run) -> Result<Response, ApiError> {
+    let details = app.service.details(run).await?;
+    Ok(ok(&Run {
+        spawned_runs: Some(details.children.into_iter().map(|run_id| SpawnedRun { run_id }).collect()),
+        pod_events: Some(details.events.into_iter().map(PodEvent::from).collect()),
+        ..Run::from(details.run)
+    }))
+}
+
+/// Stop a run and its children
+///
+/// The request is stored when the answer comes, and carried out until the run is seen to have ended. Nothing happens
+/// to a run that has stopped.
+#[utoipa::path(
+    delete, path = "/v1/task/{definition_id}/history/{run_id}", tag = "runs", operation_id = "stop_run",
+    params(("definition_id" = String, Path), ("run_id" = String, Path)),
+    responses((status = 200, body = StoppedRun), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn stop(
+    State(app): State<App>,
+    InPath((definition_id, run_id)): InPath<(String, String)>,
+) -> Result<Response, ApiError> {
+    let run = app.service.run_of(&DefinitionId::from_text(definition_id), &run_id).await?;
+    let run = app.service.stop(&run).await?;
+    Ok(ok(&StoppedRun { run: Run::from(run), stopped: true, terminated: true }))
+}
+
+/// Get what changes while a run goes on
+///
+/// With an `ETag`: a client that sends it back in `If-None-Match` gets 304 where nothing has changed.
+#[utoipa::path(
+    get, path = "/v6/{run_id}/status", tag = "runs", operation_id = "get_status",
+    params(("run_id" = String, Path), ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = RunStatus), (status = 304, description = "Nothing has changed"), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn status(
+    State(app): State<App>,
+    InPath(run_id): InPath<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let status = RunStatus::from(app.service.run(&run_id).await?);
+    let tag = entity_tag(&status);
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let is_known = known
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag);
+    let mut response = if is_known { StatusCode::NOT_MODIFIED.into_response() } else { ok(&status) };
+    let value = HeaderValue::from_str(&tag).expect("a quoted hexadecimal number is made of visible characters");
+    response.headers_mut().insert(header::ETAG, value);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+/// The same for the same fields, on every server of one version.
+fn entity_tag(status: &RunStatus) -> String {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(status).expect("the bodies of `wire` serialize").hash(&mut hasher);
+    format!("\"{:016x}\"", hasher.finish())
+}
+
+/// Report a status
+///
+/// For jobs that know about themselves. The lifecycle's order holds.
+#[utoipa::path(
+    put, path = "/v6/{run_id}/status", tag = "runs", operation_id = "set_status",
+    params(("run_id" = String, Path)), request_body = StatusUpdate,
+    responses(
+        (status = 200, body = Run),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, description = "The run can't take this status", body = ErrorBody),
+    )
+)]
+pub(super) async fn set_status(
+    State(app): State<App>,
+    InPath(run_id): InPath<String>,
+    RawBody(body): RawBody,
+) -> Result<Response, ApiError> {
+    let body: StatusUpdate = parse_body(&body)?;
+    let status = body.status.as_deref().ok_or_else(|| ApiError::invalid("`status` is needed and missing"))?;
+    let status = status.parse().map_err(|error: UnknownWord| ApiError::invalid(format!("`status` {error}")))?;
+    let reason = body.exit_reason.as_deref();
+    if reason.is_some_and(|reason| reason.len() > model::limits::TEXT_BYTES || reason.contains('\0')) {
+        let most = model::limits::TEXT_BYTES;
+        return Err(ApiError::invalid(format!(
+            "`exit_reason` must not hold a NUL character nor more than {most} bytes"
+        )));
+    }
+    let run = app.service.set_status(&run_id, status, body.exit_code, reason, body.run_exceptions.as_ref()).await?;
+    Ok(ok(&Run::from(run)))
+}
+
+/// Get the story of a run
+#[utoipa::path(
+    get, path = "/v1/{run_id}/events", tag = "runs", operation_id = "get_events",
+    params(("run_id" = String, Path)),
+    responses((status = 200, body = EventList), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn events(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+    let events = app.service.events(&run_id).await?;
+    Ok(ok(&EventList { total: events.len(), pod_events: events.into_iter().map(PodEvent::from).collect() }))
+}

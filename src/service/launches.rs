@@ -1,0 +1,66 @@
+//! Launches: from a definition to a stored run that waits for its cluster.
+
+use super::{Cluster, DEFAULT_CLUSTER, Service, ServiceError};
+use crate::model::{Definition, DefinitionId, Faults, LaunchRequest, Run, RunId, plan_launch};
+use crate::store::Launched;
+
+impl Service {
+    pub async fn launch(&self, id: &DefinitionId, request: LaunchRequest) -> Result<Run, ServiceError> {
+        let definition = self.definition(id).await?;
+        self.launch_definition(&definition, request).await
+    }
+
+    pub async fn launch_alias(&self, alias: &str, request: LaunchRequest) -> Result<Run, ServiceError> {
+        let definition = self.definition_by_alias(alias).await?;
+        self.launch_definition(&definition, request).await
+    }
+
+    /// Stores a QUEUED run, or finds the one that holds the same idempotence key. Everything that is wrong with the
+    /// request comes back together, before anything is stored.
+    async fn launch_definition(&self, definition: &Definition, request: LaunchRequest) -> Result<Run, ServiceError> {
+        let name = request.cluster.clone().unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
+        let cluster = self.clusters.iter().find(|cluster| cluster.name == name);
+        let engine = cluster.map_or("", |cluster| cluster.engine);
+        let now = self.clock.now();
+        let planned = plan_launch(definition, request, &self.policy, (&name, engine), RunId::generate(), now);
+        let run = match (planned, cluster) {
+            (Ok(run), Some(cluster)) => {
+                (cluster.check)(run.task.clone()).await.map_err(ServiceError::Invalid)?;
+                run
+            }
+            (planned, cluster) => {
+                let mut faults = planned.err().unwrap_or_default();
+                if cluster.is_none() {
+                    faults.add("cluster", self.unknown_cluster(&name));
+                }
+                return Err(faults.into());
+            }
+        };
+        self.refuse_child_of_stopping_parent(&run).await?;
+        match self.store.insert_run(&run).await? {
+            Launched::Existing(first) => Ok(*first),
+            Launched::New => {
+                tracing::info!(run_id = %run.run_id, definition_id = %run.definition_id, cluster = name, "launched");
+                self.wake.queue();
+                Ok(run)
+            }
+        }
+    }
+
+    /// A run that is being stopped may go on launching children until it ends; they would have to be stopped at once.
+    async fn refuse_child_of_stopping_parent(&self, run: &Run) -> Result<(), ServiceError> {
+        let Some(parent_id) = run.execution.parent_run_id else { return Ok(()) };
+        match self.store.run(parent_id).await? {
+            Some(parent) if parent.stop.is_some() => {
+                let message = format!("names the run {parent_id} as parent, which was asked to stop");
+                Err(Faults::one(format!("env {}", crate::model::PARENT_VARIABLE), message).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unknown_cluster(&self, name: &str) -> String {
+        let known: Vec<_> = self.clusters.iter().map(|Cluster { name, .. }| name.as_str()).collect();
+        format!("{name:?} is not known; there is {}", known.join(", "))
+    }
+}

@@ -1,0 +1,137 @@
+//! Runs: found, stopped, told about themselves.
+
+use std::collections::VecDeque;
+
+use super::{Service, ServiceError};
+use crate::model::{
+    DefinitionId, Event, Page, PageRequest, Run, RunId, Status, StopCause, set_by_hand, stop_before_start,
+};
+use crate::model::{RunFilter, RunSort};
+
+/// How often a guarded change is tried again after the run changed in between.
+const TRIES: u32 = 10;
+
+/// A run with its children and its story.
+#[derive(Debug, Clone)]
+pub struct RunDetails {
+    pub run: Run,
+    pub children: Vec<String>,
+    pub events: Vec<Event>,
+}
+
+impl Service {
+    /// A run by the text of its id.
+    pub async fn run(&self, run_id: &str) -> Result<Run, ServiceError> {
+        let not_found = || ServiceError::no_run(format_args!("{run_id:?}"));
+        let id: RunId = run_id.parse().map_err(|_| not_found())?;
+        self.store.run(id).await?.ok_or_else(not_found)
+    }
+
+    /// The same, where it must be a run of this definition.
+    pub async fn run_of(&self, definition_id: &DefinitionId, run_id: &str) -> Result<Run, ServiceError> {
+        let run = self.run(run_id).await?;
+        if run.definition_id == *definition_id {
+            Ok(run)
+        } else {
+            Err(ServiceError::NotFound(format!("there is no run {run_id} of the task definition {definition_id}")))
+        }
+    }
+
+    pub async fn details(&self, run: Run) -> Result<RunDetails, ServiceError> {
+        let (children, events) = tokio::try_join!(self.store.children(run.run_id), self.store.list_events(run.run_id))?;
+        Ok(RunDetails { run, children, events })
+    }
+
+    pub async fn events(&self, run_id: &str) -> Result<Vec<Event>, ServiceError> {
+        let run = self.run(run_id).await?;
+        Ok(self.store.list_events(run.run_id).await?)
+    }
+
+    pub async fn runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, ServiceError> {
+        Ok(self.store.list_runs(filter, page).await?)
+    }
+
+    /// The runs of a definition, also of one that is deregistered.
+    pub async fn runs_of(
+        &self,
+        definition_id: &DefinitionId,
+        mut filter: RunFilter,
+        page: PageRequest<RunSort>,
+    ) -> Result<Page<Run>, ServiceError> {
+        if !self.store.definition_ever_existed(definition_id).await? {
+            return Err(ServiceError::no_definition(definition_id));
+        }
+        filter.definition_id = vec![definition_id.to_string()];
+        self.runs(&filter, page).await
+    }
+
+    /// Asks a run and its children to stop. The request is stored when this returns; what no engine has yet is stopped
+    /// by then, the rest as soon as its engine can. Changes nothing about a run that has stopped.
+    pub async fn stop(&self, run: &Run) -> Result<Run, ServiceError> {
+        let stopped = self.stop_one(run.run_id, StopCause::Request).await?;
+        // A parent is found by its children's variable, which a client may set to anything: the family may be a circle.
+        let mut seen = std::collections::HashSet::from([run.run_id]);
+        let mut parents = VecDeque::from([run.run_id]);
+        while let Some(parent) = parents.pop_front() {
+            for child in self.store.children(parent).await? {
+                if let Ok(child) = child.parse::<RunId>()
+                    && seen.insert(child)
+                {
+                    self.stop_one(child, StopCause::Parent).await?;
+                    parents.push_back(child);
+                }
+            }
+        }
+        self.wake.stops();
+        Ok(stopped)
+    }
+
+    async fn stop_one(&self, run_id: RunId, cause: StopCause) -> Result<Run, ServiceError> {
+        for _ in 0..TRIES {
+            let run = self.run(&run_id.to_string()).await?;
+            let now = self.clock.now();
+            if let Some(change) = stop_before_start(&run, cause, now) {
+                if self.store.apply(run_id, run.attempt_count, &change).await? {
+                    tracing::info!(%run_id, "stopped before it started");
+                    self.wake.changed(run_id);
+                    self.wake.queue();
+                    return self.run(&run_id.to_string()).await;
+                }
+                continue;
+            }
+            if !run.status.is_terminal() && self.store.request_stop(run_id, cause, now).await? {
+                tracing::info!(%run_id, %cause, "stop requested");
+            }
+            return self.run(&run_id.to_string()).await;
+        }
+        Err(changing_all_the_time(run_id))
+    }
+
+    /// A status that a job reports about itself. The lifecycle's order holds.
+    pub async fn set_status(
+        &self,
+        run_id: &str,
+        status: Status,
+        exit_code: Option<i64>,
+        exit_reason: Option<&str>,
+        run_exceptions: Option<&serde_json::Value>,
+    ) -> Result<Run, ServiceError> {
+        for _ in 0..TRIES {
+            let run = self.run(run_id).await?;
+            let (reason, exceptions) = (exit_reason.map(str::to_owned), run_exceptions.cloned());
+            let change = set_by_hand(&run, status, exit_code, reason, exceptions, self.clock.now());
+            let Some(change) = change.map_err(ServiceError::Conflict)? else { return Ok(run) };
+            if self.store.apply(run.run_id, run.attempt_count, &change).await? {
+                tracing::info!(run_id, %status, "status reported");
+                self.wake.changed(run.run_id);
+                self.wake.stops();
+                return self.run(run_id).await;
+            }
+        }
+        Err(changing_all_the_time(run_id))
+    }
+}
+
+fn changing_all_the_time(run_id: impl std::fmt::Display) -> ServiceError {
+    ServiceError::Conflict(format!("the run {run_id} is changing all the time; try again"))
+}

@@ -1,0 +1,306 @@
+//! The seam between the statements, written once, and the two databases.
+//!
+//! A statement's text is in the dialect both share: `$1` parameters, `RETURNING`, `ON CONFLICT`, row comparison. Every
+//! column is a text or a 64-bit integer: times are microseconds since 1970, truth is 0 or 1, structures are JSON.
+//! A write is a short list of statements that take effect together or not at all; it can't look at the rows of one
+//! statement to decide the next, so each says itself, in its `WHERE`, when it applies.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::StoreError;
+use super::postgres::Postgres;
+use super::sqlite::Sqlite;
+
+/// A value bound to a parameter, or read from a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Int(Option<i64>),
+    Text(Option<String>),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(Some(value))
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Self::Int(Some(value.into()))
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Int(Some(value.into()))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<Timestamp> for Value {
+    fn from(value: Timestamp) -> Self {
+        Self::Int(Some(value.as_microsecond()))
+    }
+}
+
+impl From<Option<Timestamp>> for Value {
+    fn from(value: Option<Timestamp>) -> Self {
+        Self::Int(value.map(Timestamp::as_microsecond))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.to_owned()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// A structure as JSON text.
+pub(super) fn json(value: &impl Serialize) -> Value {
+    Value::Text(Some(serde_json::to_string(value).expect("our own structures have string keys and serialize")))
+}
+
+/// A statement with its values.
+#[derive(Debug, Clone)]
+pub(super) struct Statement {
+    pub(super) sql: Cow<'static, str>,
+    pub(super) args: Vec<Value>,
+    /// The whole write is undone where this statement touches no row.
+    pub(super) is_required: bool,
+}
+
+impl Statement {
+    pub(super) fn new<const N: usize>(sql: &'static str, args: [Value; N]) -> Self {
+        Self { sql: Cow::Borrowed(sql), args: args.into(), is_required: false }
+    }
+
+    /// Undoes the whole write where no row is touched.
+    pub(super) fn required(self) -> Self {
+        Self { is_required: true, ..self }
+    }
+
+    /// Whether it gives rows back, and is not to be asked how many it touched.
+    pub(super) fn returns_rows(&self) -> bool {
+        self.sql.starts_with("SELECT") || self.sql.contains("RETURNING")
+    }
+}
+
+/// A statement put together from parts, for the lists with free filters. Each bound value gets the next `$n`.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    sql: String,
+    args: Vec<Value>,
+}
+
+impl Builder {
+    pub(super) fn new(sql: &str) -> Self {
+        Self { sql: sql.to_owned(), args: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, sql: &str) -> &mut Self {
+        self.sql.push_str(sql);
+        self
+    }
+
+    pub(super) fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
+        self.args.push(value.into());
+        write!(self.sql, "${}", self.args.len()).expect("writing to a string works");
+        self
+    }
+
+    /// `$1, $2, …` for the items of an `IN (…)`.
+    pub(super) fn bind_all<V: Into<Value>>(&mut self, values: impl IntoIterator<Item = V>) -> &mut Self {
+        for (i, value) in values.into_iter().enumerate() {
+            if i > 0 {
+                self.push(", ");
+            }
+            self.bind(value);
+        }
+        self
+    }
+
+    pub(super) fn build(self) -> Statement {
+        Statement { sql: Cow::Owned(self.sql), args: self.args, is_required: false }
+    }
+}
+
+/// A row, read from left to right.
+#[derive(Debug)]
+pub(super) struct Row {
+    columns: std::vec::IntoIter<Value>,
+    read: usize,
+}
+
+impl Row {
+    pub(super) fn new(columns: Vec<Value>) -> Self {
+        Self { columns: columns.into_iter(), read: 0 }
+    }
+
+    fn next(&mut self) -> Result<Value, StoreError> {
+        self.read += 1;
+        self.columns.next().ok_or_else(|| self.error("there is no such column"))
+    }
+
+    fn error(&self, problem: impl Into<String>) -> StoreError {
+        StoreError::Decode { column: self.read, problem: problem.into() }
+    }
+
+    pub(super) fn maybe_int(&mut self) -> Result<Option<i64>, StoreError> {
+        match self.next()? {
+            Value::Int(value) => Ok(value),
+            Value::Text(None) => Ok(None),
+            Value::Text(Some(_)) => Err(self.error("is a text, not a number")),
+        }
+    }
+
+    pub(super) fn maybe_text(&mut self) -> Result<Option<String>, StoreError> {
+        match self.next()? {
+            Value::Text(value) => Ok(value),
+            Value::Int(None) => Ok(None),
+            Value::Int(Some(_)) => Err(self.error("is a number, not a text")),
+        }
+    }
+
+    pub(super) fn int(&mut self) -> Result<i64, StoreError> {
+        self.maybe_int()?.ok_or_else(|| self.error("is null"))
+    }
+
+    pub(super) fn count(&mut self) -> Result<u64, StoreError> {
+        let value = self.int()?;
+        u64::try_from(value).map_err(|_| self.error(format!("{value} is no count")))
+    }
+
+    pub(super) fn small(&mut self) -> Result<u32, StoreError> {
+        let value = self.int()?;
+        u32::try_from(value).map_err(|_| self.error(format!("{value} is no small count")))
+    }
+
+    pub(super) fn truth(&mut self) -> Result<bool, StoreError> {
+        Ok(self.int()? != 0)
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, StoreError> {
+        self.maybe_text()?.ok_or_else(|| self.error("is null"))
+    }
+
+    pub(super) fn maybe_time(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        let micros = self.maybe_int()?;
+        micros.map(Timestamp::from_microsecond).transpose().map_err(|error| self.error(error.to_string()))
+    }
+
+    pub(super) fn time(&mut self) -> Result<Timestamp, StoreError> {
+        self.maybe_time()?.ok_or_else(|| self.error("is null"))
+    }
+
+    /// A word or an id that reads itself from text.
+    pub(super) fn parsed<T: FromStr<Err: ToString>>(&mut self) -> Result<T, StoreError> {
+        self.maybe_parsed()?.ok_or_else(|| self.error("is null"))
+    }
+
+    pub(super) fn maybe_parsed<T: FromStr<Err: ToString>>(&mut self) -> Result<Option<T>, StoreError> {
+        let text = self.maybe_text()?;
+        text.map(|text| text.parse()).transpose().map_err(|error: T::Err| self.error(error.to_string()))
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<T, StoreError> {
+        let text = self.text()?;
+        serde_json::from_str(&text).map_err(|error| self.error(error.to_string()))
+    }
+}
+
+/// A structure that one row holds.
+pub(super) trait FromRow: Sized {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError>;
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// It is durable; these are the rows that each statement gave back.
+    Done(Vec<Vec<Row>>),
+    /// A required statement touched nothing, so nothing was changed.
+    Refused,
+}
+
+impl Written {
+    pub(super) const fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+}
+
+pub(super) enum Db {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Db {
+    /// Carries out the statements in one transaction, and returns when it is durable.
+    pub(super) async fn write(&self, statements: Vec<Statement>) -> Result<Written, StoreError> {
+        match self {
+            Self::Sqlite(db) => db.write(statements).await,
+            Self::Postgres(db) => db.write(statements).await,
+        }
+    }
+
+    pub(super) async fn read<T: FromRow + Send + 'static>(&self, statement: Statement) -> Result<Vec<T>, StoreError> {
+        match self {
+            Self::Sqlite(db) => db.read(statement).await,
+            Self::Postgres(db) => db.read(statement).await,
+        }
+    }
+
+    /// At most one row, found by a key: quick enough to be read on the spot.
+    pub(super) async fn read_one<T: FromRow>(&self, statement: Statement) -> Result<Option<T>, StoreError> {
+        match self {
+            Self::Sqlite(db) => db.read_one(&statement).await,
+            Self::Postgres(db) => db.read_one(&statement).await,
+        }
+    }
+
+    /// Where one text is found in another, counted from 1, as a function of both databases.
+    pub(super) const fn position_function(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "instr",
+            Self::Postgres(_) => "strpos",
+        }
+    }
+
+    pub(super) const fn is_postgres(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+}
+
+impl FromRow for u64 {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        row.count()
+    }
+}
+
+impl FromRow for String {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        row.text()
+    }
+}

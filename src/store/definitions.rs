@@ -1,0 +1,221 @@
+//! Definitions, and the groups and tags that live ones use.
+
+use jiff::Timestamp;
+
+use super::db::{Builder, Db, FromRow, Row, Statement, json};
+use super::{Store, StoreError};
+use crate::model::{
+    Definition, DefinitionFilter, DefinitionId, DefinitionSort, EnvVar, NameList, Order, Page, PageRequest,
+};
+
+const COLUMNS: &str = "definition_id, alias, group_name, task, task_type, created_at, updated_at";
+
+impl FromRow for Definition {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            definition_id: DefinitionId::from_text(row.text()?),
+            alias: row.maybe_text()?,
+            group_name: row.text()?,
+            task: row.json()?,
+            task_type: row.text()?,
+            created_at: row.time()?,
+            updated_at: row.time()?,
+        })
+    }
+}
+
+impl Store {
+    /// Stores a new definition; [`StoreError::Duplicate`] where a live one has its alias.
+    pub async fn insert_definition(&self, definition: &Definition) -> Result<(), StoreError> {
+        let mut statements = vec![Statement::new(
+            "INSERT INTO definitions
+               (definition_id, alias, group_name, image, memory_mb, cpu_millis, task, task_type, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            [
+                definition.definition_id.as_str().into(),
+                definition.alias.clone().into(),
+                definition.group_name.as_str().into(),
+                definition.task.image.as_str().into(),
+                definition.task.memory_mb.into(),
+                definition.task.cpu_millis.into(),
+                json(&definition.task),
+                definition.task_type.as_str().into(),
+                definition.created_at.into(),
+                definition.updated_at.into(),
+            ],
+        )];
+        statements.extend(tag_statements(definition));
+        self.db.write(statements).await.map(|_| ())
+    }
+
+    /// Replaces a live definition that is still as `seen`, that is, was last changed then. `false` where it is not:
+    /// the caller reads it again. [`StoreError::Duplicate`] where another live one has its alias.
+    pub async fn replace_definition(&self, definition: &Definition, seen: Timestamp) -> Result<bool, StoreError> {
+        let update = Statement::new(
+            "UPDATE definitions
+             SET alias = $2, image = $3, memory_mb = $4, cpu_millis = $5, task = $6, task_type = $7, updated_at = $8
+             WHERE definition_id = $1 AND updated_at = $9 AND deregistered_at IS NULL",
+            [
+                definition.definition_id.as_str().into(),
+                definition.alias.clone().into(),
+                definition.task.image.as_str().into(),
+                definition.task.memory_mb.into(),
+                definition.task.cpu_millis.into(),
+                json(&definition.task),
+                definition.task_type.as_str().into(),
+                definition.updated_at.into(),
+                seen.into(),
+            ],
+        );
+        let mut statements = vec![update.required(), delete_tags(&definition.definition_id)];
+        statements.extend(tag_statements(definition));
+        Ok(self.db.write(statements).await?.is_done())
+    }
+
+    /// Takes a live definition out of lists, look-ups and launches, and frees its alias. `false` where there is none.
+    pub async fn deregister_definition(&self, id: &DefinitionId, now: Timestamp) -> Result<bool, StoreError> {
+        let update = Statement::new(
+            "UPDATE definitions SET deregistered_at = $2 WHERE definition_id = $1 AND deregistered_at IS NULL",
+            [id.as_str().into(), now.into()],
+        );
+        Ok(self.db.write(vec![update.required(), delete_tags(id)]).await?.is_done())
+    }
+
+    pub async fn live_definition(&self, id: &DefinitionId) -> Result<Option<Definition>, StoreError> {
+        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM definitions WHERE definition_id = "));
+        select.bind(id.as_str()).push(" AND deregistered_at IS NULL");
+        self.db.read_one(select.build()).await
+    }
+
+    pub async fn live_definition_by_alias(&self, alias: &str) -> Result<Option<Definition>, StoreError> {
+        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM definitions WHERE alias = "));
+        select.bind(alias).push(" AND deregistered_at IS NULL");
+        self.db.read_one(select.build()).await
+    }
+
+    /// Whether there is or was such a definition: the history of a deregistered one stays readable.
+    pub async fn definition_ever_existed(&self, id: &DefinitionId) -> Result<bool, StoreError> {
+        let select =
+            Statement::new("SELECT definition_id FROM definitions WHERE definition_id = $1", [id.as_str().into()]);
+        Ok(self.db.read_one::<String>(select).await?.is_some())
+    }
+
+    pub async fn list_definitions(
+        &self,
+        filter: &DefinitionFilter,
+        page: PageRequest<DefinitionSort>,
+    ) -> Result<Page<Definition>, StoreError> {
+        let mut count = Builder::new("SELECT COUNT(*) FROM definitions WHERE deregistered_at IS NULL");
+        push_filter(&mut count, &self.db, filter);
+        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM definitions WHERE deregistered_at IS NULL"));
+        push_filter(&mut select, &self.db, filter);
+        push_page(&mut select, sort_expression(page.sort_by), "definition_id", page.order, page.limit, page.offset);
+        let rows = self.db.read(select.build()).await?;
+        Ok(Page { rows, total: count_of(&self.db, count).await? })
+    }
+
+    /// The groups or tags that live definitions use and that hold `part`, whatever its case, in order of name.
+    pub async fn list_names(
+        &self,
+        list: NameList,
+        part: &str,
+        limit: u32,
+        offset: u32,
+    ) -> Result<Page<String>, StoreError> {
+        let (column, table) = match list {
+            NameList::Groups => ("group_name", "definitions WHERE deregistered_at IS NULL"),
+            NameList::Tags => ("tag", "definition_tags WHERE 1 = 1"),
+        };
+        let matching = |start: &str| {
+            let mut sql = Builder::new(start);
+            if !part.is_empty() {
+                sql.push(&format!(" AND LOWER({column}) LIKE ")).bind(substring_pattern(part)).push(" ESCAPE '\\'");
+            }
+            sql
+        };
+        let mut select = matching(&format!("SELECT DISTINCT {column} FROM {table}"));
+        select.push(&format!(" ORDER BY {column} LIMIT ")).bind(limit).push(" OFFSET ").bind(offset);
+        let count = matching(&format!("SELECT COUNT(DISTINCT {column}) FROM {table}"));
+        let rows = self.db.read(select.build()).await?;
+        Ok(Page { rows, total: count_of(&self.db, count).await? })
+    }
+}
+
+fn tag_statements(definition: &Definition) -> impl Iterator<Item = Statement> {
+    definition.task.tags.iter().map(|tag| {
+        Statement::new(
+            "INSERT INTO definition_tags (tag, definition_id) VALUES ($1, $2)",
+            [tag.as_str().into(), definition.definition_id.as_str().into()],
+        )
+    })
+}
+
+fn delete_tags(id: &DefinitionId) -> Statement {
+    Statement::new("DELETE FROM definition_tags WHERE definition_id = $1", [id.as_str().into()])
+}
+
+const fn sort_expression(field: DefinitionSort) -> &'static str {
+    match field {
+        DefinitionSort::Alias => "COALESCE(alias, '')",
+        DefinitionSort::Memory => "COALESCE(memory_mb, 0)",
+        DefinitionSort::Cpu => "COALESCE(cpu_millis, 0)",
+        DefinitionSort::GroupName
+        | DefinitionSort::Image
+        | DefinitionSort::TaskType
+        | DefinitionSort::DefinitionId
+        | DefinitionSort::CreatedAt
+        | DefinitionSort::UpdatedAt => field.as_str(),
+    }
+}
+
+fn push_filter(sql: &mut Builder, db: &Db, filter: &DefinitionFilter) {
+    push_any(sql, "image", &filter.image);
+    push_any(sql, "group_name", &filter.group_name);
+    if !filter.tag.is_empty() {
+        sql.push(" AND definition_id IN (SELECT definition_id FROM definition_tags WHERE tag IN (");
+        sql.bind_all(filter.tag.iter().map(String::as_str)).push("))");
+    }
+    if !filter.alias.is_empty() {
+        sql.push(" AND (");
+        for (i, part) in filter.alias.iter().enumerate() {
+            sql.push(if i > 0 { " OR LOWER(alias) LIKE " } else { "LOWER(alias) LIKE " });
+            sql.bind(substring_pattern(part)).push(" ESCAPE '\\'");
+        }
+        sql.push(")");
+    }
+    push_env(sql, db, "task", &filter.env);
+}
+
+/// The field is any of these values; nothing where none is given.
+pub(super) fn push_any(sql: &mut Builder, column: &str, values: &[String]) {
+    if !values.is_empty() {
+        sql.push(&format!(" AND {column} IN ("));
+        sql.bind_all(values.iter().map(String::as_str)).push(")");
+    }
+}
+
+/// The task has each of these variables with this value. Its JSON text is searched for the variable as serde writes
+/// it: within a JSON string a quote is always escaped, so the text can't be found anywhere else. No index serves this;
+/// beside another filter it looks at what that one leaves.
+pub(super) fn push_env(sql: &mut Builder, db: &Db, column: &str, env: &[EnvVar]) {
+    for var in env {
+        sql.push(&format!(" AND {}({column}, ", db.position_function())).bind(json(var)).push(") > 0");
+    }
+}
+
+/// `id_column` makes the order total, so that pages neither repeat nor miss a row.
+pub(super) fn push_page(sql: &mut Builder, sort: &str, id_column: &str, order: Order, limit: u32, offset: u32) {
+    sql.push(&format!(" ORDER BY {sort} {order}, {id_column} {order} LIMIT "));
+    sql.bind(limit).push(" OFFSET ").bind(offset);
+}
+
+pub(super) async fn count_of(db: &Db, count: Builder) -> Result<u64, StoreError> {
+    let counted: Vec<u64> = db.read(count.build()).await?;
+    Ok(counted.first().copied().unwrap_or(0))
+}
+
+/// A `LIKE` pattern for a part of a lower-cased text, its own wildcards taken literally.
+fn substring_pattern(part: &str) -> String {
+    let escaped = part.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    format!("%{escaped}%")
+}

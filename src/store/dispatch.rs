@@ -1,0 +1,266 @@
+//! The runs table as a queue: what waits, what is claimed, what an engine still has.
+
+use jiff::Timestamp;
+
+use super::db::{Builder, FromRow, Row, Statement, Written};
+use super::{Store, StoreError, runs};
+use crate::model::{AttemptId, Event, Run, RunId};
+
+/// A run that waits, as far as the choice of what to start needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedRun {
+    pub run_id: RunId,
+    pub memory_mb: Option<i64>,
+    pub cpu_millis: Option<i64>,
+}
+
+impl FromRow for QueuedRun {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self { run_id: row.parsed()?, memory_mb: row.maybe_int()?, cpu_millis: row.maybe_int()? })
+    }
+}
+
+/// What runs have asked for, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reserved {
+    pub runs: u64,
+    pub memory_mb: i64,
+    pub cpu_millis: i64,
+}
+
+impl FromRow for Reserved {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self { runs: row.count()?, memory_mb: row.int()?, cpu_millis: row.int()? })
+    }
+}
+
+/// An attempt of which something may be left on the engine, with its run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveAttempt {
+    pub attempt_id: AttemptId,
+    /// The server that claimed it.
+    pub node: String,
+    /// What the engine calls it, once it has said so.
+    pub handle: Option<String>,
+    pub run: Run,
+}
+
+impl FromRow for ActiveAttempt {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        let attempt = row.small()?;
+        let node = row.text()?;
+        let handle = row.maybe_text()?;
+        let run = Run::from_row(row)?;
+        Ok(Self { attempt_id: AttemptId { run_id: run.run_id, attempt }, node, handle, run })
+    }
+}
+
+impl Store {
+    /// What of a cluster is taken by the runs that are with its engine: PENDING or RUNNING.
+    pub async fn reserved(&self, cluster: &str) -> Result<Reserved, StoreError> {
+        let select = Statement::new(
+            "SELECT COUNT(*), CAST(COALESCE(SUM(memory_mb), 0) AS BIGINT), CAST(COALESCE(SUM(cpu_millis), 0) AS BIGINT)
+             FROM runs WHERE cluster = $1 AND status IN ('PENDING', 'RUNNING')",
+            [cluster.into()],
+        );
+        Ok(self.db.read_one(select).await?.unwrap_or_default())
+    }
+
+    /// The first runs that wait for a cluster, in the order they were launched. A further attempt waits until nothing is
+    /// left of the one before it.
+    pub async fn next_queued(&self, cluster: &str, limit: u32) -> Result<Vec<QueuedRun>, StoreError> {
+        let select = Statement::new(
+            "SELECT run_id, memory_mb, cpu_millis FROM runs
+             WHERE cluster = $1 AND status = 'QUEUED' AND stop_at IS NULL
+               AND (attempt_count = 0 OR NOT EXISTS (
+                   SELECT 1 FROM attempts WHERE attempts.run_id = runs.run_id AND attempts.cleaned_at IS NULL))
+             ORDER BY queued_at, run_id
+             LIMIT $2",
+            [cluster.into(), limit.into()],
+        );
+        self.db.read(select).await
+    }
+
+    /// Claims those of these runs that still wait: QUEUED becomes PENDING, on a new attempt, committed before the
+    /// engine hears of it. Nothing is claimed where the cluster would then have more than `max_running`: another
+    /// server was quicker, and the caller reads again.
+    pub async fn claim(
+        &self,
+        cluster: &str,
+        run_ids: &[RunId],
+        max_running: u32,
+        node: &str,
+        now: Timestamp,
+    ) -> Result<Vec<Run>, StoreError> {
+        let claim = claim_token();
+        let mut update =
+            Builder::new("UPDATE runs SET status = 'PENDING', attempt_count = attempt_count + 1, claim = ");
+        update.bind(claim.as_str()).push(", exit_reason = NULL WHERE run_id IN (");
+        update.bind_all(run_ids.iter().map(RunId::to_string));
+        update.push(") AND status = 'QUEUED' AND stop_at IS NULL AND ");
+        update.push(
+            "(SELECT COUNT(*) FROM runs AS other WHERE other.status IN ('PENDING', 'RUNNING') AND other.cluster = ",
+        );
+        update.bind(cluster).push(") + ").bind(i64::try_from(run_ids.len()).unwrap_or(i64::MAX));
+        update.push(" <= ").bind(max_running).push(&format!(" RETURNING {}", runs::COLUMNS));
+
+        let attempts = Statement::new(
+            "INSERT INTO attempts (run_id, attempt, cluster, node, created_at)
+             SELECT run_id, attempt_count, cluster, $2, $3 FROM runs WHERE claim = $1 AND status = 'PENDING'",
+            [claim.as_str().into(), node.into(), now.into()],
+        );
+        let event = Event::normal(now, "Dispatched", "");
+        let events = Statement::new(
+            "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
+             SELECT run_id, $2, $3, $4, $5, 'handed to the ' || engine || ' engine of cluster ' || cluster
+             FROM runs WHERE claim = $1 AND status = 'PENDING'",
+            [
+                claim.as_str().into(),
+                event.timestamp.into(),
+                event.event_type.to_string().into(),
+                event.reason.into(),
+                event.source_object.into(),
+            ],
+        );
+        let mut statements = Vec::new();
+        if self.db.is_postgres() {
+            // Two servers that count at the same moment would both find room.
+            let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+            statements.push(Statement::new(lock, [format!("flotilla dispatch {cluster}").into()]));
+        }
+        let claimed = statements.len();
+        statements.extend([update.build().required(), attempts, events]);
+        match self.db.write(statements).await? {
+            Written::Refused => Ok(Vec::new()),
+            Written::Done(mut returned) => {
+                returned.swap_remove(claimed).into_iter().map(|mut row| Run::from_row(&mut row)).collect()
+            }
+        }
+    }
+
+    /// What the engine calls the attempt, to be found again after a restart.
+    pub async fn set_handle(&self, attempt_id: AttemptId, handle: &str) -> Result<(), StoreError> {
+        let update = Statement::new(
+            "UPDATE attempts SET handle = $3 WHERE run_id = $1 AND attempt = $2",
+            [attempt_id.run_id.to_string().into(), attempt_id.attempt.into(), handle.into()],
+        );
+        self.db.write(vec![update]).await.map(|_| ())
+    }
+
+    /// Every attempt of a cluster that may have something left on its engine. No page cap: all are looked at.
+    pub async fn active_attempts(&self, cluster: &str) -> Result<Vec<ActiveAttempt>, StoreError> {
+        let select = Builder::new(&format!(
+            "SELECT attempts.attempt, attempts.node, attempts.handle, {}
+             FROM attempts JOIN runs ON runs.run_id = attempts.run_id
+             WHERE attempts.cleaned_at IS NULL AND attempts.cluster = ",
+            qualified_run_columns()
+        ));
+        let mut select = select;
+        select.bind(cluster).push(" ORDER BY attempts.run_id, attempts.attempt");
+        self.db.read(select.build()).await
+    }
+
+    /// One attempt, where something of it may be left on its engine.
+    pub async fn active_attempt(&self, attempt_id: AttemptId) -> Result<Option<ActiveAttempt>, StoreError> {
+        let mut select = Builder::new(&format!(
+            "SELECT attempts.attempt, attempts.node, attempts.handle, {}
+             FROM attempts JOIN runs ON runs.run_id = attempts.run_id
+             WHERE attempts.cleaned_at IS NULL AND attempts.run_id = ",
+            qualified_run_columns()
+        ));
+        select.bind(attempt_id.run_id.to_string()).push(" AND attempts.attempt = ").bind(attempt_id.attempt);
+        self.db.read_one(select.build()).await
+    }
+
+    /// Whether the attempt is one of ours of which nothing was to be left on its engine. `None` where it is unknown.
+    pub async fn is_cleaned(&self, attempt_id: AttemptId) -> Result<Option<bool>, StoreError> {
+        struct Cleaned(bool);
+        impl FromRow for Cleaned {
+            fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+                Ok(Self(row.maybe_time()?.is_some()))
+            }
+        }
+        let select = Statement::new(
+            "SELECT cleaned_at FROM attempts WHERE run_id = $1 AND attempt = $2",
+            [attempt_id.run_id.to_string().into(), attempt_id.attempt.into()],
+        );
+        Ok(self.db.read_one::<Cleaned>(select).await?.map(|cleaned| cleaned.0))
+    }
+
+    /// Nothing of the attempt is left on its engine.
+    pub async fn set_cleaned(&self, attempt_id: AttemptId, now: Timestamp) -> Result<(), StoreError> {
+        let update = Statement::new(
+            "UPDATE attempts SET cleaned_at = $3 WHERE run_id = $1 AND attempt = $2 AND cleaned_at IS NULL",
+            [attempt_id.run_id.to_string().into(), attempt_id.attempt.into(), now.into()],
+        );
+        self.db.write(vec![update]).await.map(|_| ())
+    }
+
+    /// Queues again what needed a retry and is due. Says whether there was any.
+    pub async fn requeue_due(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let due = "SELECT COUNT(*) FROM runs WHERE status = 'NEEDS_RETRY' AND due_at <= $1 AND stop_at IS NULL";
+        let is_any_due = self.db.read_one::<u64>(Statement::new(due, [now.into()])).await? > Some(0);
+        if !is_any_due {
+            return Ok(false);
+        }
+        let claim = claim_token();
+        let update = Statement::new(
+            "UPDATE runs SET status = 'QUEUED', due_at = NULL, claim = $2
+             WHERE status = 'NEEDS_RETRY' AND due_at <= $1 AND stop_at IS NULL",
+            [now.into(), claim.as_str().into()],
+        );
+        let event = Event::normal(now, "Queued", "queued again for another attempt");
+        let events = Statement::new(
+            "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
+             SELECT run_id, $2, $3, $4, $5, $6 FROM runs WHERE claim = $1 AND status = 'QUEUED'",
+            [
+                claim.as_str().into(),
+                event.timestamp.into(),
+                event.event_type.to_string().into(),
+                event.reason.into(),
+                event.source_object.into(),
+                event.message.into(),
+            ],
+        );
+        Ok(self.db.write(vec![update.required(), events]).await?.is_done())
+    }
+
+    /// When the next retry is due, if any waits.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        struct Due(Option<Timestamp>);
+        impl FromRow for Due {
+            fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+                row.maybe_time().map(Self)
+            }
+        }
+        let select = "SELECT MIN(due_at) FROM runs WHERE status = 'NEEDS_RETRY'";
+        Ok(self.db.read_one::<Due>(Statement::new(select, [])).await?.and_then(|due| due.0))
+    }
+
+    /// Runs that have been asked to stop and have not.
+    pub async fn stopping_runs(&self) -> Result<Vec<Run>, StoreError> {
+        let select = format!("SELECT {} FROM runs WHERE stop_at IS NOT NULL AND status <> 'STOPPED'", runs::COLUMNS);
+        self.db.read(Builder::new(&select).build()).await
+    }
+
+    /// Children that go on although their parent was stopped on request, or is to be.
+    pub async fn orphans_to_stop(&self) -> Result<Vec<Run>, StoreError> {
+        let select = format!(
+            "SELECT {} FROM runs JOIN runs AS parent ON parent.run_id = runs.parent_run_id
+             WHERE runs.status IN ('QUEUED', 'PENDING', 'RUNNING', 'NEEDS_RETRY')
+               AND runs.stop_at IS NULL AND parent.stop_cause IN ('request', 'parent')",
+            qualified_run_columns()
+        );
+        self.db.read(Builder::new(&select).build()).await
+    }
+}
+
+/// Names the rows of one claim, for the statements that follow it in the same transaction.
+fn claim_token() -> String {
+    RunId::generate().to_string()
+}
+
+fn qualified_run_columns() -> String {
+    let columns: Vec<_> = runs::COLUMNS.split(',').map(|column| format!("runs.{}", column.trim())).collect();
+    columns.join(", ")
+}

@@ -1,0 +1,65 @@
+//! What can go wrong in the database, by what the caller does about it.
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A unique index already holds the value.
+    #[error("another row holds the same value")]
+    Duplicate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The disk is full: nothing was stored.
+    #[error("the disk that holds the database is full")]
+    Full(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database can't be reached or asked now.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The file is no database, or a damaged one.
+    #[error("the database is damaged or no database")]
+    Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database can't be used by this program.
+    #[error("{0}")]
+    Unusable(String),
+    /// A row holds what the code does not understand.
+    #[error("column {column} of a row can't be read: {problem}")]
+    Decode { column: usize, problem: String },
+    #[error("the database refused a statement")]
+    Other(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        const UNIQUE: [i32; 2] = [rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE, rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY];
+        let Some(&failure) = error.sqlite_error() else { return Self::Other(error.into()) };
+        match failure.code {
+            Code::ConstraintViolation if UNIQUE.contains(&failure.extended_code) => Self::Duplicate(error.into()),
+            Code::DiskFull => Self::Full(error.into()),
+            Code::NotADatabase | Code::DatabaseCorrupt => Self::Corrupt(error.into()),
+            Code::DatabaseBusy
+            | Code::DatabaseLocked
+            | Code::CannotOpen
+            | Code::ReadOnly
+            | Code::PermissionDenied
+            | Code::SystemIoFailure => Self::Unavailable(error.into()),
+            _ => Self::Other(error.into()),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html
+        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+        match (&error, code.as_str()) {
+            (_, "23505") => Self::Duplicate(error.into()),
+            (_, "53100") => Self::Full(error.into()),
+            (_, "XX001" | "XX002") => Self::Corrupt(error.into()),
+            (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed, _) => {
+                Self::Unavailable(error.into())
+            }
+            // Connection, resource, operator intervention (the server stops or starts), serialization.
+            (_, code) if ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) => {
+                Self::Unavailable(error.into())
+            }
+            _ => Self::Other(error.into()),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Events: the lines of a run's story, appended in the transaction of the change they tell of.
+
+use super::db::{FromRow, Row, Statement};
+use super::{Store, StoreError};
+use crate::model::{Event, RunId};
+
+impl FromRow for Event {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            timestamp: row.time()?,
+            event_type: row.parsed()?,
+            reason: row.text()?,
+            source_object: row.text()?,
+            message: row.text()?,
+        })
+    }
+}
+
+pub(super) fn append(run_id: RunId, event: &Event) -> Statement {
+    Statement::new(
+        "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        [
+            run_id.to_string().into(),
+            event.timestamp.into(),
+            event.event_type.to_string().into(),
+            event.reason.as_str().into(),
+            event.source_object.as_str().into(),
+            event.message.as_str().into(),
+        ],
+    )
+}
+
+impl Store {
+    /// The story of a run, in the order it happened.
+    pub async fn list_events(&self, run_id: RunId) -> Result<Vec<Event>, StoreError> {
+        let select = Statement::new(
+            "SELECT timestamp, event_type, reason, source_object, message FROM events WHERE run_id = $1 ORDER BY event_id",
+            [run_id.to_string().into()],
+        );
+        self.db.read(select).await
+    }
+
+    pub async fn append_event(&self, run_id: RunId, event: &Event) -> Result<(), StoreError> {
+        self.db.write(vec![append(run_id, event)]).await.map(|_| ())
+    }
+}

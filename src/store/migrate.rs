@@ -1,0 +1,153 @@
+//! The schema's history: numbered steps, the same for both databases, applied at start and written down in a ledger.
+//!
+//! A released step is never edited: the ledger keeps a checksum of each, and a database whose history differs from the
+//! program's is refused, as is one that a newer program has changed.
+
+use rusqlite::{Connection, TransactionBehavior};
+use sha2::{Digest, Sha256};
+use sqlx::{AssertSqlSafe, PgPool, Row as _};
+
+use super::StoreError;
+
+pub(super) struct Migration {
+    version: i64,
+    name: &'static str,
+    sql: &'static str,
+}
+
+/// The steps of one database, by file name.
+macro_rules! migrations {
+    ($database:literal, $($version:literal $name:literal),+ $(,)?) => {
+        &[$(Migration {
+            version: $version,
+            name: $name,
+            sql: include_str!(concat!("../../migrations/", $database, "/", $name, ".sql")),
+        }),+]
+    };
+}
+
+const SQLITE: &[Migration] = migrations!("sqlite", 1 "0001_definitions_and_runs");
+const POSTGRES: &[Migration] = migrations!("postgres", 1 "0001_definitions_and_runs");
+
+const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
+    version BIGINT PRIMARY KEY,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL
+)";
+const APPLIED: &str = "SELECT version, name, checksum FROM schema_migrations ORDER BY version";
+/// Any number will do, as long as nothing else in the database uses it.
+const POSTGRES_LOCK: i64 = 0x0066_6c6f_7469_6c6c;
+
+struct Applied {
+    version: i64,
+    name: String,
+    checksum: String,
+}
+
+pub(super) fn migrate_sqlite(connection: &mut Connection) -> Result<(), StoreError> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(LEDGER)?;
+    let applied = tx
+        .prepare(APPLIED)?
+        .query_map([], |row| Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? }))?
+        .collect::<Result<Vec<_>, _>>()?;
+    for migration in missing(SQLITE, &applied)? {
+        tx.execute_batch(migration.sql)?;
+        let insert = "INSERT INTO schema_migrations (version, name, checksum) VALUES (?1, ?2, ?3)";
+        tx.execute(insert, (migration.version, migration.name, checksum(migration.sql)))?;
+        tracing::info!(migration = migration.name, "the database schema was changed");
+    }
+    tx.commit()?;
+    Ok(())
+}
+
+pub(super) async fn migrate_postgres(pool: &PgPool) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    // Several servers may start at once: one changes the schema, the others wait and find it changed.
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(POSTGRES_LOCK).execute(&mut *tx).await?;
+    sqlx::raw_sql(LEDGER).execute(&mut *tx).await?;
+    let rows = sqlx::query(APPLIED).fetch_all(&mut *tx).await?;
+    let applied = rows
+        .iter()
+        .map(|row| Ok(Applied { version: row.try_get(0)?, name: row.try_get(1)?, checksum: row.try_get(2)? }))
+        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    for migration in missing(POSTGRES, &applied)? {
+        sqlx::raw_sql(AssertSqlSafe(migration.sql)).execute(&mut *tx).await?;
+        sqlx::query("INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)")
+            .bind(migration.version)
+            .bind(migration.name)
+            .bind(checksum(migration.sql))
+            .execute(&mut *tx)
+            .await?;
+        tracing::info!(migration = migration.name, "the database schema was changed");
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The steps still to be applied, or why the database can't be used.
+fn missing<'a>(known: &'a [Migration], applied: &[Applied]) -> Result<&'a [Migration], StoreError> {
+    for (i, step) in applied.iter().enumerate() {
+        match known.get(i) {
+            None => {
+                let newest = known.last().map_or(0, |migration| migration.version);
+                return Err(StoreError::Unusable(format!(
+                    "the database was used by a newer flotilla (its schema is at step {}, {}; this program knows {newest}); \
+                     run that version, or restore a copy made before the upgrade",
+                    step.version, step.name
+                )));
+            }
+            Some(migration) if migration.version != step.version || checksum(migration.sql) != step.checksum => {
+                return Err(StoreError::Unusable(format!(
+                    "the database has another history than this program expects: step {} is {} there and {} here",
+                    step.version, step.name, migration.name
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(&known[applied.len()..])
+}
+
+fn checksum(sql: &str) -> String {
+    Sha256::digest(sql.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_databases_have_the_same_steps_in_order() {
+        let names = |steps: &[Migration]| steps.iter().map(|step| (step.version, step.name)).collect::<Vec<_>>();
+        assert_eq!(names(SQLITE), names(POSTGRES));
+        for (i, (version, name)) in names(SQLITE).into_iter().enumerate() {
+            assert_eq!(usize::try_from(version), Ok(i + 1));
+            assert!(name.starts_with(&format!("{version:04}_")), "{name}");
+        }
+    }
+
+    #[test]
+    fn migrating_twice_changes_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate_sqlite(&mut connection).unwrap();
+        migrate_sqlite(&mut connection).unwrap();
+    }
+
+    #[test]
+    fn a_database_of_a_newer_program_is_refused_and_told_apart_from_an_edited_one() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate_sqlite(&mut connection).unwrap();
+        connection.execute("INSERT INTO schema_migrations VALUES (99, '0099_later', 'x')", []).unwrap();
+        let newer = migrate_sqlite(&mut connection).unwrap_err().to_string();
+        assert!(
+            newer.contains("newer flotilla (its schema is at step 99, 0099_later; this program knows 1)"),
+            "{newer}"
+        );
+
+        connection.execute("DELETE FROM schema_migrations WHERE version = 99", []).unwrap();
+        connection.execute("UPDATE schema_migrations SET checksum = 'x'", []).unwrap();
+        let edited = migrate_sqlite(&mut connection).unwrap_err().to_string();
+        assert!(edited.contains("another history"), "{edited}");
+    }
+}

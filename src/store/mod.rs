@@ -1,0 +1,48 @@
+//! The database: the truth about definitions and runs, and the queue of what is to be run.
+//!
+//! One [`Store`] over SQLite and PostgreSQL; each statement stands once, next to its function. Every write is durable
+//! before its function returns. A run's status changes only in [`Store::apply`] and the few functions beside it, each
+//! guarded by the old status.
+
+mod db;
+mod definitions;
+mod dispatch;
+mod error;
+mod events;
+mod migrate;
+mod postgres;
+mod runs;
+mod sqlite;
+
+use std::path::Path;
+
+use db::{Db, Statement};
+pub use dispatch::{ActiveAttempt, QueuedRun, Reserved};
+pub use error::StoreError;
+pub use runs::Launched;
+
+pub struct Store {
+    db: Db,
+}
+
+impl Store {
+    /// Opens the SQLite database in this file, making it where it is missing, and brings its schema up to date.
+    pub async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
+        let path = path.to_owned();
+        let opening = tokio::task::spawn_blocking(move || sqlite::Sqlite::open(&path, migrate::migrate_sqlite));
+        let sqlite = opening.await.map_err(|error| StoreError::Other(error.into()))??;
+        Ok(Self { db: Db::Sqlite(sqlite) })
+    }
+
+    /// Connects to a PostgreSQL database (`postgres://…`) and brings its schema up to date.
+    pub async fn open_postgres(url: &str) -> Result<Self, StoreError> {
+        let postgres = postgres::Postgres::connect(url).await?;
+        migrate::migrate_postgres(postgres.pool()).await?;
+        Ok(Self { db: Db::Postgres(postgres) })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.db.read_one::<u64>(Statement::new("SELECT CAST(1 AS BIGINT)", [])).await.map(|_| ())
+    }
+}

@@ -1,0 +1,92 @@
+//! PostgreSQL through a pool of connections; a write is one transaction.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Column, PgPool, Row as _, TypeInfo};
+
+use super::StoreError;
+use super::db::{FromRow, Row, Statement, Value, Written};
+
+/// Connections to the database server, which by default allows 100 in all.
+const CONNECTIONS: u32 = 16;
+/// How long a request waits for a connection before it is told that the database is unavailable.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) struct Postgres {
+    pool: PgPool,
+}
+
+impl Postgres {
+    pub(super) async fn connect(url: &str) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url
+            .parse()
+            .map_err(|error| StoreError::Unusable(format!("the database URL can't be understood: {error}")))?;
+        let options = options.application_name("flotilla");
+        let pool =
+            PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect_with(options).await?;
+        Ok(Self { pool })
+    }
+
+    pub(super) const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(super) async fn write(&self, statements: Vec<Statement>) -> Result<Written, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let mut returned = Vec::with_capacity(statements.len());
+        for statement in &statements {
+            let (rows, touched) = carry_out(&mut tx, statement).await?;
+            if statement.is_required && touched == 0 {
+                tx.rollback().await?;
+                return Ok(Written::Refused);
+            }
+            returned.push(rows);
+        }
+        tx.commit().await?;
+        Ok(Written::Done(returned))
+    }
+
+    pub(super) async fn read<T: FromRow>(&self, statement: Statement) -> Result<Vec<T>, StoreError> {
+        let rows = query(&statement).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| T::from_row(&mut decode(row)?)).collect()
+    }
+
+    pub(super) async fn read_one<T: FromRow>(&self, statement: &Statement) -> Result<Option<T>, StoreError> {
+        let row = query(statement).fetch_optional(&self.pool).await?;
+        row.map(|row| T::from_row(&mut decode(&row)?)).transpose()
+    }
+}
+
+async fn carry_out(connection: &mut PgConnection, statement: &Statement) -> Result<(Vec<Row>, usize), StoreError> {
+    if statement.returns_rows() {
+        let rows = query(statement).fetch_all(connection).await?;
+        let rows: Vec<Row> = rows.iter().map(decode).collect::<Result<_, _>>()?;
+        let touched = rows.len();
+        Ok((rows, touched))
+    } else {
+        let touched = query(statement).execute(connection).await?.rows_affected();
+        Ok((Vec::new(), usize::try_from(touched).unwrap_or(usize::MAX)))
+    }
+}
+
+fn query(statement: &Statement) -> Query<'_, sqlx::Postgres, PgArguments> {
+    // Safe: every text is ours, every value is bound.
+    let query = sqlx::query(AssertSqlSafe(statement.sql.clone().into_owned()));
+    statement.args.iter().fold(query, |query, value| match value {
+        Value::Int(value) => query.bind(value),
+        Value::Text(value) => query.bind(value.as_deref()),
+    })
+}
+
+fn decode(row: &PgRow) -> Result<Row, StoreError> {
+    let value = |column: usize| match row.column(column).type_info().name() {
+        "INT8" => row.try_get(column).map(Value::Int),
+        "INT4" => row.try_get::<Option<i32>, _>(column).map(|value| Value::Int(value.map(i64::from))),
+        "VOID" => Ok(Value::Int(None)),
+        _ => row.try_get(column).map(Value::Text),
+    };
+    let values = (0..row.len()).map(value).collect::<Result<_, _>>();
+    Ok(Row::new(values?))
+}

@@ -1,0 +1,279 @@
+//! Runs: launched, changed in one place, listed, stopped.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::db::{Builder, Db, FromRow, Row, Statement, Value, json};
+use super::definitions::{count_of, push_any, push_env, push_page};
+use super::{Store, StoreError, events};
+use crate::model::{
+    Change, DefinitionId, Event, Instance, Page, PageRequest, Run, RunFilter, RunId, RunSort, StopCause, StopRequest,
+    Usage,
+};
+
+/// How long a repeat of an idempotence key finds the first run.
+const KEY_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+pub(super) const COLUMNS: &str = "run_id, definition_id, alias, group_name, task, execution, status, outcome, exit_code, exit_reason,
+    queued_at, started_at, finished_at, due_at, stop_at, stop_cause, attempt_count, instance_id, instance_dns_name,
+    max_memory_bytes, max_cpu_millis, cpu_time_ms, memory_limit_bytes, cpu_limit_millis, image_digest, run_exceptions, is_log_complete";
+
+impl FromRow for Run {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            run_id: row.parsed()?,
+            definition_id: DefinitionId::from_text(row.text()?),
+            alias: row.maybe_text()?,
+            group_name: row.text()?,
+            task: row.json()?,
+            execution: row.json()?,
+            status: row.parsed()?,
+            outcome: row.maybe_parsed()?,
+            exit_code: row.maybe_int()?,
+            exit_reason: row.maybe_text()?,
+            queued_at: row.time()?,
+            started_at: row.maybe_time()?,
+            finished_at: row.maybe_time()?,
+            due_at: row.maybe_time()?,
+            stop: match (row.maybe_time()?, row.maybe_parsed()?) {
+                (Some(at), Some(cause)) => Some(StopRequest { at, cause }),
+                _ => None,
+            },
+            attempt_count: row.small()?,
+            instance: Instance { instance_id: row.text()?, dns_name: row.text()? },
+            usage: Usage {
+                max_memory_bytes: row.maybe_int()?,
+                max_cpu_millis: row.maybe_int()?,
+                cpu_time_ms: row.maybe_int()?,
+                memory_limit_bytes: row.maybe_int()?,
+                cpu_limit_millis: row.maybe_int()?,
+            },
+            image_digest: row.maybe_text()?,
+            run_exceptions: row.maybe_parsed()?,
+            is_log_complete: row.truth()?,
+        })
+    }
+}
+
+/// What became of a launch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Launched {
+    New,
+    /// The run that holds the same idempotence key.
+    Existing(Box<Run>),
+}
+
+impl Store {
+    /// Stores a QUEUED run with its first event and its idempotence key. Where a run younger than seven days that has
+    /// not failed holds the key, nothing is stored and that run comes back.
+    pub async fn insert_run(&self, run: &Run) -> Result<Launched, StoreError> {
+        let mut statements = Vec::new();
+        let key = run.execution.idempotence_key.as_deref();
+        if let Some(key) = key {
+            statements.push(take_key(key, run).required());
+        }
+        statements.push(insert(run));
+        let message = format!("waiting for a place on cluster {}", run.execution.cluster);
+        statements.push(events::append(run.run_id, &Event::normal(run.queued_at, "Queued", message)));
+        if self.db.write(statements).await?.is_done() {
+            return Ok(Launched::New);
+        }
+        let select = format!(
+            "SELECT {COLUMNS} FROM runs WHERE run_id = (SELECT run_id FROM idempotence_keys WHERE idempotence_key = "
+        );
+        let mut select = Builder::new(&select);
+        select.bind(key.unwrap_or_default()).push(")");
+        match self.db.read_one(select.build()).await? {
+            Some(run) => Ok(Launched::Existing(Box::new(run))),
+            None => Err(StoreError::Unusable("the run that holds the idempotence key is not there".to_owned())),
+        }
+    }
+
+    pub async fn run(&self, run_id: RunId) -> Result<Option<Run>, StoreError> {
+        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE run_id = "));
+        select.bind(run_id.to_string());
+        self.db.read_one(select.build()).await
+    }
+
+    pub async fn list_runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, StoreError> {
+        let mut count = Builder::new("SELECT COUNT(*) FROM runs WHERE 1 = 1");
+        push_filter(&mut count, &self.db, filter);
+        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE 1 = 1"));
+        push_filter(&mut select, &self.db, filter);
+        push_page(&mut select, sort_expression(page.sort_by), "run_id", page.order, page.limit, page.offset);
+        let rows = self.db.read(select.build()).await?;
+        Ok(Page { rows, total: count_of(&self.db, count).await? })
+    }
+
+    /// The ids of a run's children, in the order they were launched.
+    pub async fn children(&self, parent: RunId) -> Result<Vec<String>, StoreError> {
+        let select = "SELECT run_id FROM runs WHERE parent_run_id = $1 ORDER BY queued_at, run_id";
+        self.db.read(Statement::new(select, [parent.to_string().into()])).await
+    }
+
+    /// Takes a step in a run's life, with its events. `false` where the run is no longer as the step was decided from:
+    /// in another status, or on a later attempt. Nothing is stored then.
+    pub async fn apply(&self, run_id: RunId, attempt: u32, change: &Change) -> Result<bool, StoreError> {
+        let mut statements = vec![step(run_id, attempt, change).required()];
+        statements.extend(change.events.iter().map(|event| events::append(run_id, event)));
+        Ok(self.db.write(statements).await?.is_done())
+    }
+
+    /// Stores that a run is to stop, once: a second request changes nothing, and a stopped run needs none.
+    pub async fn request_stop(&self, run_id: RunId, cause: StopCause, now: Timestamp) -> Result<bool, StoreError> {
+        let update = Statement::new(
+            "UPDATE runs SET stop_at = $2, stop_cause = $3 WHERE run_id = $1 AND stop_at IS NULL AND status <> 'STOPPED'",
+            [run_id.to_string().into(), now.into(), cause.as_str().into()],
+        );
+        let message = match cause {
+            StopCause::Request => "a stop was requested",
+            StopCause::Parent => "its parent is to stop, and so is this run",
+            StopCause::Deadline => "its deadline has passed",
+        };
+        let event = events::append(run_id, &Event::normal(now, "StopRequested", message));
+        Ok(self.db.write(vec![update.required(), event]).await?.is_done())
+    }
+
+    /// Marks that the last byte of the run's log is stored.
+    pub async fn set_log_complete(&self, run_id: RunId, attempt: u32) -> Result<(), StoreError> {
+        let update = Statement::new(
+            "UPDATE runs SET is_log_complete = 1 WHERE run_id = $1 AND attempt_count = $2 AND status = 'STOPPED'",
+            [run_id.to_string().into(), attempt.into()],
+        );
+        self.db.write(vec![update]).await.map(|_| ())
+    }
+
+    /// Stopped runs whose log may be removed: those that ended before `before`, oldest first, after the run `after`.
+    pub async fn runs_ended_before(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, RunId)>,
+        limit: u32,
+    ) -> Result<Vec<Run>, StoreError> {
+        let ended = "COALESCE(finished_at, 9223372036854775807)";
+        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE {ended} < "));
+        select.bind(before);
+        if let Some((ended_at, run_id)) = after {
+            select
+                .push(&format!(" AND ({ended}, run_id) > ("))
+                .bind(ended_at)
+                .push(", ")
+                .bind(run_id.to_string())
+                .push(")");
+        }
+        select.push(&format!(" ORDER BY {ended}, run_id LIMIT ")).bind(limit);
+        self.db.read(select.build()).await
+    }
+}
+
+/// A time that has not come yet sorts as the latest.
+const fn sort_expression(field: RunSort) -> &'static str {
+    match field {
+        RunSort::StartedAt => "COALESCE(started_at, 9223372036854775807)",
+        RunSort::FinishedAt => "COALESCE(finished_at, 9223372036854775807)",
+        RunSort::Alias => "COALESCE(alias, '')",
+        RunSort::User => "owner",
+        RunSort::ExitCode => "COALESCE(exit_code, -1)",
+        RunSort::Memory => "COALESCE(memory_mb, 0)",
+        RunSort::Cpu => "COALESCE(cpu_millis, 0)",
+        RunSort::QueuedAt
+        | RunSort::Status
+        | RunSort::GroupName
+        | RunSort::Image
+        | RunSort::Cluster
+        | RunSort::DefinitionId
+        | RunSort::RunId => field.as_str(),
+    }
+}
+
+fn push_filter(sql: &mut Builder, db: &Db, filter: &RunFilter) {
+    if !filter.status.is_empty() {
+        sql.push(" AND status IN (").bind_all(filter.status.iter().map(|status| status.as_str())).push(")");
+    }
+    push_any(sql, "cluster", &filter.cluster_name);
+    push_any(sql, "definition_id", &filter.definition_id);
+    push_any(sql, "alias", &filter.alias);
+    push_any(sql, "group_name", &filter.group_name);
+    push_any(sql, "image", &filter.image);
+    push_any(sql, "owner", &filter.user);
+    push_env(sql, db, "task", &filter.env);
+}
+
+/// The key goes to this run where nobody holds it, or the holder is too old or has failed. Both databases let a second
+/// caller wait for the first and then see its row, so of several equal requests at once one alone gets the key.
+fn take_key(key: &str, run: &Run) -> Statement {
+    let oldest = run.queued_at.saturating_sub(KEY_LIFETIME).unwrap_or(Timestamp::MIN);
+    Statement::new(
+        "INSERT INTO idempotence_keys (idempotence_key, run_id, created_at)
+         VALUES ($1, $2, $3)
+         ON CONFLICT (idempotence_key) DO UPDATE SET run_id = excluded.run_id, created_at = excluded.created_at
+         WHERE idempotence_keys.created_at < $4
+            OR EXISTS (
+                SELECT 1 FROM runs
+                WHERE runs.run_id = idempotence_keys.run_id AND runs.status = 'STOPPED' AND runs.outcome <> 'succeeded'
+            )",
+        [key.into(), run.run_id.to_string().into(), run.queued_at.into(), oldest.into()],
+    )
+}
+
+fn insert(run: &Run) -> Statement {
+    Statement::new(
+        "INSERT INTO runs
+           (run_id, definition_id, alias, group_name, image, cluster, engine, owner, memory_mb, cpu_millis, parent_run_id,
+            task, execution, status, queued_at, attempt_count, instance_id, instance_dns_name, is_log_complete)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'QUEUED', $14, 0, '', '', 0)",
+        [
+            run.run_id.to_string().into(),
+            run.definition_id.as_str().into(),
+            run.alias.clone().into(),
+            run.group_name.as_str().into(),
+            run.task.image.as_str().into(),
+            run.execution.cluster.as_str().into(),
+            run.execution.engine.as_str().into(),
+            run.execution.user.as_str().into(),
+            run.task.memory_mb.into(),
+            run.task.cpu_millis.into(),
+            run.execution.parent_run_id.map(|id| id.to_string()).into(),
+            json(&run.task),
+            json(&run.execution),
+            run.queued_at.into(),
+        ],
+    )
+}
+
+/// What a change leaves out keeps its value, but for what belongs to a status alone: its reason and when it is due.
+fn step(run_id: RunId, attempt: u32, change: &Change) -> Statement {
+    let instance = change.instance.as_ref();
+    Statement::new(
+        "UPDATE runs
+         SET status = $4, outcome = $5, exit_code = $6, exit_reason = $7,
+             started_at = COALESCE($8, started_at), finished_at = $9, due_at = $10,
+             instance_id = COALESCE($11, instance_id), instance_dns_name = COALESCE($12, instance_dns_name),
+             max_memory_bytes = COALESCE($13, max_memory_bytes), max_cpu_millis = COALESCE($14, max_cpu_millis),
+             cpu_time_ms = COALESCE($15, cpu_time_ms), memory_limit_bytes = COALESCE($16, memory_limit_bytes),
+             cpu_limit_millis = COALESCE($17, cpu_limit_millis), run_exceptions = COALESCE($18, run_exceptions),
+             image_digest = COALESCE($19, image_digest), is_log_complete = $20
+         WHERE run_id = $1 AND status = $2 AND attempt_count = $3",
+        [
+            run_id.to_string().into(),
+            change.from.as_str().into(),
+            attempt.into(),
+            change.to.as_str().into(),
+            change.outcome.map(|outcome| outcome.as_str().to_owned()).into(),
+            change.exit_code.into(),
+            change.exit_reason.clone().into(),
+            change.started_at.into(),
+            change.finished_at.into(),
+            change.due_at.into(),
+            instance.map(|instance| instance.instance_id.clone()).into(),
+            instance.map(|instance| instance.dns_name.clone()).into(),
+            change.usage.max_memory_bytes.into(),
+            change.usage.max_cpu_millis.into(),
+            change.usage.cpu_time_ms.into(),
+            change.usage.memory_limit_bytes.into(),
+            change.usage.cpu_limit_millis.into(),
+            change.run_exceptions.as_ref().map_or(Value::Text(None), json),
+            change.image_digest.clone().into(),
+            change.is_log_complete.into(),
+        ],
+    )
+}

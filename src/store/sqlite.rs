@@ -1,0 +1,232 @@
+//! SQLite: one thread writes, and commits many callers' writes in one transaction (group commit); a few connections
+//! read, and never wait for it (write-ahead log).
+//!
+//! A caller is answered only after the commit that holds its write is on the disk (`synchronous=FULL`). Each write
+//! stands in a savepoint of its own, so one that fails does not take its neighbours with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::StoreError;
+use super::db::{FromRow, Row, Statement, Value, Written};
+
+/// How many writes may wait before callers are held back.
+const QUEUED_WRITES: usize = 1024;
+/// How many writes are committed together at most; more would only delay the first of them.
+const GROUP: usize = 256;
+/// How many reads go on at once.
+const READERS: usize = 4;
+/// Prepared statements kept by each connection; the program has fewer, free filters aside.
+const STATEMENTS: usize = 128;
+
+struct Job {
+    statements: Vec<Statement>,
+    reply: oneshot::Sender<Result<Written, StoreError>>,
+}
+
+pub(super) struct Sqlite {
+    writer: mpsc::Sender<Job>,
+    readers: Arc<Readers>,
+}
+
+impl Sqlite {
+    /// Opens the file, making it where it is missing, and brings its schema up to date by `migrate`.
+    pub(super) fn open(
+        path: &Path,
+        migrate: impl FnOnce(&mut Connection) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        configure(&connection)?;
+        migrate(&mut connection)?;
+        let (writer, jobs) = mpsc::channel(QUEUED_WRITES);
+        std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || write_until_closed(&connection, jobs))
+            .map_err(|error| StoreError::Unavailable(error.into()))?;
+        Ok(Self { writer, readers: Arc::new(Readers::new(path)) })
+    }
+
+    pub(super) async fn write(&self, statements: Vec<Statement>) -> Result<Written, StoreError> {
+        let stopped = || StoreError::Unavailable("the database writer has ended".into());
+        let (reply, answer) = oneshot::channel();
+        self.writer.send(Job { statements, reply }).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    pub(super) async fn read<T: FromRow + Send + 'static>(&self, statement: Statement) -> Result<Vec<T>, StoreError> {
+        let permit = Arc::clone(&self.readers.permits).acquire_owned().await;
+        let readers = Arc::clone(&self.readers);
+        let reading = tokio::task::spawn_blocking(move || {
+            let result = readers.with(|connection| query(connection, &statement, T::from_row));
+            drop(permit);
+            result
+        });
+        reading.await.map_err(|error| StoreError::Other(error.into()))?
+    }
+
+    pub(super) async fn read_one<T: FromRow>(&self, statement: &Statement) -> Result<Option<T>, StoreError> {
+        let permit = self.readers.permits.acquire().await;
+        let rows = self.readers.with(|connection| query(connection, statement, T::from_row));
+        drop(permit);
+        Ok(rows?.pop())
+    }
+}
+
+/// Connections that only read, opened when first needed.
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), idle: Mutex::default(), permits: Arc::new(Semaphore::new(READERS)) }
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => {
+                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                let connection = Connection::open_with_flags(&self.path, flags)?;
+                configure(&connection)?;
+                connection
+            }
+        };
+        let result = read(&connection);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        result
+    }
+}
+
+fn configure(connection: &Connection) -> Result<(), StoreError> {
+    // Somebody may look into the file with another program while the server runs.
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+fn write_until_closed(connection: &Connection, mut jobs: mpsc::Receiver<Job>) {
+    let mut group = Vec::new();
+    loop {
+        if jobs.blocking_recv_many(&mut group, GROUP) == 0 {
+            return;
+        }
+        let (replies, results) = write_group(connection, std::mem::take(&mut group));
+        for (reply, result) in replies.into_iter().zip(results) {
+            // A caller that went away has lost interest in the answer, not in the write.
+            let _ = reply.send(result);
+        }
+    }
+}
+
+type Replies = Vec<oneshot::Sender<Result<Written, StoreError>>>;
+
+/// Carries out a group in one transaction. Where that can't begin or commit, every write of the group has failed.
+fn write_group(connection: &Connection, group: Vec<Job>) -> (Replies, Vec<Result<Written, StoreError>>) {
+    let (jobs, replies): (Vec<_>, Replies) = group.into_iter().map(|job| (job.statements, job.reply)).unzip();
+    let all_failed = |error: &rusqlite::Error| jobs.iter().map(|_| Err(StoreError::from(again(error)))).collect();
+    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+        return (replies, all_failed(&error));
+    }
+    let results = jobs.iter().map(|statements| write_one(connection, statements)).collect();
+    match connection.execute_batch("COMMIT") {
+        Ok(()) => (replies, results),
+        Err(error) => {
+            // A full disk has rolled the transaction back already, and this says so.
+            if let Err(error) = connection.execute_batch("ROLLBACK") {
+                tracing::debug!(%error, "nothing was left to roll back");
+            }
+            (replies, all_failed(&error))
+        }
+    }
+}
+
+/// The same failure for another caller: rusqlite's errors can't be cloned.
+fn again(error: &rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, message) => rusqlite::Error::SqliteFailure(*failure, message.clone()),
+        other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
+    }
+}
+
+fn write_one(connection: &Connection, statements: &[Statement]) -> Result<Written, StoreError> {
+    connection.execute_batch("SAVEPOINT one")?;
+    let result = carry_out(connection, statements);
+    let is_kept = matches!(result, Ok(Written::Done(_)));
+    connection.execute_batch(if is_kept { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" })?;
+    result
+}
+
+fn carry_out(connection: &Connection, statements: &[Statement]) -> Result<Written, StoreError> {
+    let mut returned = Vec::with_capacity(statements.len());
+    for statement in statements {
+        let (rows, touched) = if statement.returns_rows() {
+            let rows = query(connection, statement, |row| Ok(std::mem::replace(row, Row::new(vec![]))))?;
+            let touched = rows.len();
+            (rows, touched)
+        } else {
+            let touched = connection.prepare_cached(&placeholders(statement))?.execute(bound(statement))?;
+            (Vec::new(), touched)
+        };
+        if statement.is_required && touched == 0 {
+            return Ok(Written::Refused);
+        }
+        returned.push(rows);
+    }
+    Ok(Written::Done(returned))
+}
+
+fn query<T>(
+    connection: &Connection,
+    statement: &Statement,
+    decode: impl Fn(&mut Row) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut prepared = connection.prepare_cached(&placeholders(statement))?;
+    let columns = prepared.column_count();
+    let mut rows = prepared.query(bound(statement))?;
+    let mut decoded = Vec::new();
+    while let Some(row) = rows.next()? {
+        let values = (0..columns).map(|i| value(row.get_ref(i)?, i)).collect::<Result<_, StoreError>>()?;
+        decoded.push(decode(&mut Row::new(values))?);
+    }
+    Ok(decoded)
+}
+
+/// SQLite takes `$1` for a name and numbers names as they appear; `?1` is the first value wherever it stands.
+/// No text of ours holds another `$`.
+fn placeholders(statement: &Statement) -> String {
+    statement.sql.replace('$', "?")
+}
+
+fn bound(statement: &Statement) -> impl rusqlite::Params {
+    params_from_iter(statement.args.iter().map(|value| -> &dyn ToSql {
+        match value {
+            Value::Int(value) => value,
+            Value::Text(value) => value,
+        }
+    }))
+}
+
+fn value(value: ValueRef<'_>, column: usize) -> Result<Value, StoreError> {
+    match value {
+        ValueRef::Null => Ok(Value::Int(None)),
+        ValueRef::Integer(value) => Ok(Value::Int(Some(value))),
+        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(Value::Text(Some(text.to_owned()))),
+            Err(error) => Err(StoreError::Decode { column, problem: error.to_string() }),
+        },
+        ValueRef::Real(_) | ValueRef::Blob(_) => {
+            Err(StoreError::Decode { column, problem: "is neither text nor an integer".to_owned() })
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The wake-up between those who change the database and the loops that act on it. It carries no facts: whoever is
+//! woken reads the database again, and a wake-up that is lost costs only a timer's period.
+
+use tokio::sync::{broadcast, watch};
+
+use crate::model::RunId;
+
+/// Runs that changed at once before a slow listener has to look at everything again.
+const REMEMBERED_CHANGES: usize = 1024;
+
+#[derive(Debug, Clone)]
+pub struct Wake {
+    queue: watch::Sender<()>,
+    stops: watch::Sender<()>,
+    changes: broadcast::Sender<RunId>,
+}
+
+impl Default for Wake {
+    fn default() -> Self {
+        Self {
+            queue: watch::Sender::new(()),
+            stops: watch::Sender::new(()),
+            changes: broadcast::Sender::new(REMEMBERED_CHANGES),
+        }
+    }
+}
+
+impl Wake {
+    /// There may be something to start: a run was queued, or a place became free.
+    pub fn queue(&self) {
+        self.queue.send_replace(());
+    }
+
+    /// A run was asked to stop.
+    pub fn stops(&self) {
+        self.stops.send_replace(());
+    }
+
+    /// A run changed its status, or its log became complete.
+    pub fn changed(&self, run_id: RunId) {
+        // An error says that nobody listens.
+        let _ = self.changes.send(run_id);
+    }
+
+    #[must_use]
+    pub fn on_queue(&self) -> watch::Receiver<()> {
+        self.queue.subscribe()
+    }
+
+    #[must_use]
+    pub fn on_stops(&self) -> watch::Receiver<()> {
+        self.stops.subscribe()
+    }
+
+    /// Waits until this run changed, or many others did at once.
+    #[must_use]
+    pub fn on_change(&self) -> broadcast::Receiver<RunId> {
+        self.changes.subscribe()
+    }
+}

@@ -1,0 +1,110 @@
+//! From the bytes of a request to a structure, with an error that names the field and the value.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// What is wrong with a body, in words for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BodyError(String);
+
+/// Reads a JSON object, whatever the request says its type is. An empty body is an object without fields.
+pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
+    from_object(parse_object(bytes)?)
+}
+
+/// The same for a launch, whose keys match without regard to case: existing clients write `run_tags.OWNER_ID` as well
+/// as `owner_id`. The names inside `labels` are the user's own and stay as they are.
+pub fn parse_launch_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
+    from_object(with_lower_keys(parse_object(bytes)?))
+}
+
+fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, BodyError> {
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(other) => Err(BodyError(format!("the body must be a JSON object, not {}", kind(&other)))),
+        Err(error) => Err(BodyError(format!("the body is not JSON: {error}"))),
+    }
+}
+
+fn from_object<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, BodyError> {
+    serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
+        let path = error.path().to_string();
+        // serde names Rust's types; a client knows JSON's.
+        let problem = error.inner().to_string().replace("expected i64", "expected an integer");
+        BodyError(if path == "." { problem } else { format!("`{path}`: {problem}") })
+    })
+}
+
+fn with_lower_keys(object: Map<String, Value>) -> Map<String, Value> {
+    let lowered = |(key, value): (String, Value)| {
+        let key = key.to_lowercase();
+        let value = match (key.as_str(), value) {
+            ("labels", value) => value,
+            (_, Value::Object(inner)) => Value::Object(with_lower_keys(inner)),
+            (_, Value::Array(items)) => Value::Array(items.into_iter().map(lower_item).collect()),
+            (_, value) => value,
+        };
+        (key, value)
+    };
+    object.into_iter().map(lowered).collect()
+}
+
+fn lower_item(item: Value) -> Value {
+    match item {
+        Value::Object(inner) => Value::Object(with_lower_keys(inner)),
+        other => other,
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DefinitionBody, LaunchBody};
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_field_and_the_value() {
+        let error = |text: &str| parse_body::<DefinitionBody>(text.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error(r#"{"memory": "much"}"#), "`memory`: invalid type: string \"much\", expected an integer");
+        assert_eq!(
+            error(r#"{"env": [{"name": "A"}, {"name": 5}]}"#),
+            "`env[1].name`: invalid type: integer `5`, expected a string"
+        );
+        assert_eq!(error("[]"), "the body must be a JSON object, not an array");
+        assert!(
+            error("{").starts_with("the body is not JSON: EOF while parsing an object at line 1"),
+            "{}",
+            error("{")
+        );
+    }
+
+    #[test]
+    fn an_empty_body_is_an_empty_object() {
+        assert!(parse_launch_body::<LaunchBody>(b" \n").is_ok());
+    }
+
+    #[test]
+    fn keys_of_a_launch_match_in_any_case_but_labels_are_the_users_own() {
+        let text =
+            br#"{"Run_Tags": {"OWNER_ID": "ada"}, "ENV": [{"Name": "A", "VALUE": "b"}], "labels": {"Team": "X"}}"#;
+        let body: LaunchBody = parse_launch_body(text).unwrap();
+        let request = body.into_v4();
+        assert_eq!(request.owner.run_tags["owner_id"], "ada");
+        assert_eq!((request.env[0].name.as_str(), request.env[0].value.as_str()), ("A", "b"));
+        assert_eq!(request.labels["Team"], "X");
+    }
+}

@@ -1,0 +1,73 @@
+//! Lists on the wire: one page, how it was cut, and the filters it was made with.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{EnvVarBody, Run, TaskDefinition};
+
+/// A filter's value: a string where it was given once, a list where it was given several times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DefinitionList {
+    pub definitions: Vec<TaskDefinition>,
+    /// How many there are in all.
+    pub total: u64,
+    pub limit: u32,
+    pub offset: u32,
+    pub sort_by: String,
+    pub order: String,
+    /// The filters of the request.
+    #[serde(flatten)]
+    pub filters: BTreeMap<String, OneOrMany>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RunList {
+    pub history: Vec<Run>,
+    /// How many there are in all.
+    pub total: u64,
+    pub limit: u32,
+    pub offset: u32,
+    pub sort_by: String,
+    pub order: String,
+    /// The filters by variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_filters: Option<Vec<EnvVarBody>>,
+    /// The other filters of the request.
+    #[serde(flatten)]
+    pub filters: BTreeMap<String, OneOrMany>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupList {
+    pub groups: Vec<String>,
+    pub total: u64,
+    pub limit: u32,
+    pub offset: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TagList {
+    pub tags: Vec<String>,
+    pub total: u64,
+    pub limit: u32,
+    pub offset: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// The names of the clusters that runs can be launched on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterList {
+    pub clusters: Vec<String>,
+}

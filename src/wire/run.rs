@@ -1,0 +1,276 @@
+//! Runs on the wire.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::EnvVarBody;
+use crate::model;
+
+/// One launch of a task, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Run {
+    pub run_id: String,
+    pub definition_id: String,
+    pub alias: Option<String>,
+    pub group_name: String,
+    pub image: String,
+    /// The image that really ran, as `sha256:…`, where the engine has images.
+    pub image_digest: Option<String>,
+    pub cluster: String,
+    pub command: String,
+    pub env: Vec<EnvVarBody>,
+    /// The older name of `env`: the same list.
+    pub environment: Vec<EnvVarBody>,
+    /// Megabytes asked for.
+    pub memory: Option<i64>,
+    /// Thousandths of a core asked for.
+    pub cpu: Option<i64>,
+    pub gpu: Option<i64>,
+    pub ephemeral_storage: Option<i64>,
+    pub tags: Vec<String>,
+    pub ports: Vec<i64>,
+    pub privileged: Option<bool>,
+    pub adaptive_resource_allocation: Option<bool>,
+    /// `QUEUED`, `PENDING`, `RUNNING`, `NEEDS_RETRY` or `STOPPED`.
+    #[schema(example = "STOPPED")]
+    pub status: String,
+    /// How a stopped run ended: `succeeded`, `failed`, `stopped`, `timed_out`, `lost` or `rejected`.
+    #[schema(example = "succeeded")]
+    pub outcome: Option<String>,
+    /// 0 is success, 128 + n says that signal n ended it; without one the task never ran, or its end was not seen.
+    pub exit_code: Option<i64>,
+    /// Why it ended or waits, in words.
+    pub exit_reason: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    pub queued_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+    pub instance: RunInstance,
+    /// The owner.
+    pub user: String,
+    pub run_tags: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub engine: String,
+    /// How often it was handed to the engine.
+    pub attempt_count: u32,
+    /// Megabytes, the peak.
+    pub max_memory_used: Option<i64>,
+    /// Thousandths of a core, the peak.
+    pub max_cpu_used: Option<i64>,
+    /// Milliseconds of CPU time in all.
+    pub cpu_time_ms: Option<i64>,
+    /// Megabytes, where a limit was in force.
+    pub memory_limit: Option<i64>,
+    /// Thousandths of a core, where a limit was in force.
+    pub cpu_limit: Option<i64>,
+    pub node_lifecycle: Option<String>,
+    pub active_deadline_seconds: Option<i64>,
+    pub description: Option<String>,
+    pub idempotence_key: Option<String>,
+    pub arch: Option<String>,
+    pub tier: Option<String>,
+    pub service_account: Option<String>,
+    pub parent_run_id: Option<String>,
+    /// Its children; told for a single run, `null` in lists.
+    pub spawned_runs: Option<Vec<SpawnedRun>>,
+    /// Its story; told for a single run, `null` in lists.
+    pub pod_events: Option<Vec<PodEvent>>,
+    pub executable_id: String,
+    pub executable_type: String,
+    pub execution_request_custom: Option<Value>,
+    pub pod_name: Option<String>,
+    pub namespace: Option<String>,
+    pub run_exceptions: Option<Value>,
+}
+
+/// Where a run runs, as far as the engine tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunInstance {
+    pub instance_id: String,
+    pub dns_name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SpawnedRun {
+    pub run_id: String,
+}
+
+impl From<model::Run> for Run {
+    fn from(run: model::Run) -> Self {
+        const MB: i64 = 1024 * 1024;
+        let megabytes = |bytes: i64| (bytes + MB - 1) / MB;
+        let env: Vec<_> = run.task.env.iter().map(EnvVarBody::from).collect();
+        let (task, execution, usage) = (run.task, run.execution, run.usage);
+        Self {
+            run_id: run.run_id.to_string(),
+            executable_id: run.definition_id.to_string(),
+            executable_type: "task_definition".to_owned(),
+            definition_id: run.definition_id.to_string(),
+            alias: run.alias,
+            group_name: run.group_name,
+            image: task.image,
+            image_digest: run.image_digest,
+            cluster: execution.cluster,
+            command: task.command,
+            environment: env.clone(),
+            env,
+            memory: task.memory_mb,
+            cpu: task.cpu_millis,
+            gpu: task.gpu,
+            ephemeral_storage: task.ephemeral_storage_mb,
+            tags: task.tags,
+            ports: task.ports,
+            privileged: task.privileged,
+            adaptive_resource_allocation: task.adaptive_resource_allocation,
+            status: run.status.to_string(),
+            outcome: run.outcome.map(|outcome| outcome.to_string()),
+            exit_code: run.exit_code,
+            exit_reason: run.exit_reason,
+            queued_at: run.queued_at,
+            started_at: run.started_at,
+            finished_at: run.finished_at,
+            instance: RunInstance { instance_id: run.instance.instance_id, dns_name: run.instance.dns_name },
+            user: execution.user,
+            run_tags: execution.run_tags,
+            labels: execution.labels,
+            engine: execution.engine,
+            attempt_count: run.attempt_count,
+            max_memory_used: usage.max_memory_bytes.map(megabytes),
+            max_cpu_used: usage.max_cpu_millis,
+            cpu_time_ms: usage.cpu_time_ms,
+            memory_limit: usage.memory_limit_bytes.map(megabytes),
+            cpu_limit: usage.cpu_limit_millis,
+            node_lifecycle: execution.node_lifecycle.map(|word| word.to_string()),
+            active_deadline_seconds: execution.active_deadline_secs,
+            description: execution.description,
+            idempotence_key: execution.idempotence_key,
+            arch: execution.arch,
+            tier: execution.tier,
+            service_account: execution.service_account,
+            parent_run_id: execution.parent_run_id.map(|id| id.to_string()),
+            spawned_runs: None,
+            pod_events: None,
+            execution_request_custom: None,
+            pod_name: None,
+            namespace: None,
+            run_exceptions: run.run_exceptions,
+        }
+    }
+}
+
+/// The answer to a stop: the run, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoppedRun {
+    #[serde(flatten)]
+    pub run: Run,
+    pub stopped: bool,
+    pub terminated: bool,
+}
+
+/// The few fields that change while a run goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunStatus {
+    pub run_id: String,
+    pub status: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub queued_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+    pub exit_code: Option<i64>,
+    pub exit_reason: Option<String>,
+    pub engine: String,
+    pub definition_id: String,
+    pub alias: Option<String>,
+    pub cluster_name: String,
+}
+
+impl From<model::Run> for RunStatus {
+    fn from(run: model::Run) -> Self {
+        Self {
+            run_id: run.run_id.to_string(),
+            status: run.status.to_string(),
+            queued_at: run.queued_at,
+            started_at: run.started_at,
+            finished_at: run.finished_at,
+            exit_code: run.exit_code,
+            exit_reason: run.exit_reason,
+            engine: run.execution.engine,
+            definition_id: run.definition_id.to_string(),
+            alias: run.alias,
+            cluster_name: run.execution.cluster,
+        }
+    }
+}
+
+/// A status that a job reports about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct StatusUpdate {
+    #[schema(example = "STOPPED")]
+    pub status: Option<String>,
+    pub exit_code: Option<i64>,
+    pub exit_reason: Option<String>,
+    pub run_exceptions: Option<Value>,
+}
+
+/// One line of a run's story.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PodEvent {
+    #[schema(value_type = String, format = DateTime)]
+    pub timestamp: Timestamp,
+    /// `Normal` or `Warning`.
+    pub event_type: String,
+    /// One word for programs.
+    pub reason: String,
+    pub source_object: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl From<model::Event> for PodEvent {
+    fn from(event: model::Event) -> Self {
+        Self {
+            timestamp: event.timestamp,
+            event_type: event.event_type.to_string(),
+            reason: event.reason,
+            source_object: event.source_object,
+            message: event.message,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventList {
+    pub total: usize,
+    pub pod_events: Vec<PodEvent>,
+}
+
+/// A piece of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogChunk {
+    pub log: String,
+    /// Ask with this token for what comes after.
+    pub last_seen: String,
+}
+
+/// What every refused request is answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// What is wrong, and with which field.
+    pub error: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    #[schema(example = "healthy")]
+    pub status: String,
+    pub message: String,
+}

@@ -1,0 +1,16 @@
+use std::sync::Arc;
+
+use flotilla::engine::Pokes;
+use flotilla::engine::fake::FakeEngine;
+use jiff::Timestamp;
+
+use crate::contract::contract;
+use crate::world::World;
+
+fn world() -> World {
+    let pokes = Pokes::default();
+    let engine = FakeEngine::new(|| Timestamp::UNIX_EPOCH, pokes.clone());
+    World::new(Arc::new(engine), pokes, tempfile::tempdir().unwrap())
+}
+
+contract!(world);

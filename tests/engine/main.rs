@@ -1,0 +1,8 @@
+//! The engine contract, run on every engine, and what only one engine promises.
+//!
+//! A new engine joins by a module with a `world` function and a `contract!(world)`.
+
+mod contract;
+mod fake;
+mod local;
+mod world;
