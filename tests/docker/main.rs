@@ -7,4 +7,6 @@ mod lifecycle;
 mod output;
 mod outside;
 mod restart;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;

@@ -3,6 +3,9 @@
 //! A new engine joins by a module with a `world` function and a `contract!(world)`.
 
 mod contract;
+mod docker;
 mod fake;
 mod local;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;

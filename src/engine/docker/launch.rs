@@ -211,13 +211,11 @@ impl Inner {
                 tracing::warn!(%attempt_id, reason, "the daemon went away while it started a container");
                 Ok(Made::Started)
             }
-            Err(error) => {
-                // Left behind, it would be found as one that failed, and be removed as a stray; this is only sooner.
-                if let Err(error) = self.remove_container(name, true).await {
-                    tracing::warn!(%attempt_id, %error, "can't remove a container that could not start");
-                }
-                Err(refusal::of_launch(error))
-            }
+            Err(error) => match self.remove_container(name, true).await {
+                Ok(()) => Err(refusal::of_launch(error)),
+                // It is tried again with the same container, which is certainly no second one.
+                Err(left) => Err(EngineError::Unavailable(format!("{error}; and it can't be removed: {left}"))),
+            },
         }
     }
 
@@ -228,7 +226,7 @@ impl Inner {
             let verdict = match inner.pull_and_make(&spec).await {
                 Ok(()) => None,
                 Err(EngineError::Rejected(reason)) => Some(Launching::never_ran(reason, false)),
-                Err(EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
+                Err(EngineError::NotStarted(reason) | EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
                     Some(Launching::never_ran(reason, true))
                 }
             };
@@ -260,7 +258,7 @@ impl Inner {
         self.note(spec.attempt_id, Event::normal(self.link.now(), "Pulling", first));
         let took = self.follow_pull(spec.attempt_id, &image, progress).await.map_err(|error| {
             let reason = format!("image `{image}` can't be fetched: {}", error.reason);
-            if error.is_final { EngineError::Rejected(reason) } else { EngineError::Unavailable(reason) }
+            if error.is_final { EngineError::Rejected(reason) } else { EngineError::NotStarted(reason) }
         })?;
         let size = self.link.call(async |docker| docker.inspect_image(&image).await).await;
         let size =
@@ -270,7 +268,7 @@ impl Inner {
         match self.make(spec).await? {
             Made::Started => Ok(()),
             Made::ImageIsMissing => {
-                Err(EngineError::Unavailable(format!("image {image} was fetched and is not there any more")))
+                Err(EngineError::NotStarted(format!("image {image} was fetched and is not there any more")))
             }
         }
     }

@@ -35,7 +35,12 @@ impl Inner {
         self.seen.retain(|attempt_id| listed.contains_key(&attempt_id));
         let looks = handles.iter().zip(launching).map(|(handle, launching)| {
             let summary = listed.get(&handle.attempt_id);
-            self.look(handle, launching, summary)
+            async move {
+                match self.look(handle, launching, summary).await {
+                    Err(ApiError::Refused { message, .. }) => Ok(Observation::Unknown { reason: message }),
+                    result => result,
+                }
+            }
         });
         Ok(stream::iter(looks.collect::<Vec<_>>()).buffered(INSPECTIONS_AT_ONCE).try_collect().await?)
     }
