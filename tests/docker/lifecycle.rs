@@ -241,6 +241,9 @@ async fn what_was_never_launched_is_gone() {
     let handle = Handle { attempt_id, text: String::new() };
     assert!(matches!(world.try_observe(&handle).await.unwrap(), Observation::Gone { .. }));
     assert!(matches!(world.engine().stop(&handle, GRACE).await, Err(EngineError::Gone(_))));
-    assert!(matches!(world.engine().output(&handle, &Default::default()).await, Err(EngineError::Gone(_))));
+    assert!(matches!(
+        world.engine().output(&handle, &flotilla::model::LogPosition::default()).await,
+        Err(EngineError::Gone(_))
+    ));
     world.engine().remove(&handle).await.unwrap();
 }

@@ -15,7 +15,7 @@ pub use crate::support::DOCKER_IMAGE as IMAGE;
 pub use crate::support::docker_address as shared_host;
 
 /// Nothing in these tests takes so long, unless it is broken.
-pub const LONGEST: Duration = Duration::from_secs(60);
+pub const LONGEST: Duration = Duration::from_mins(1);
 pub const GRACE: Duration = Duration::from_secs(10);
 const LOOK_ANYWAY: Duration = Duration::from_millis(100);
 
