@@ -11,12 +11,13 @@
 //! | `container`, `launch`, `refusal` | what Docker is told, making it once, what its refusals mean |
 //! | `image`, `lookup`, `pull`, `credentials` | names of images, finding them, fetching them |
 //! | `look`, `observe`, `seen` | one listing for many attempts, reading a container, what need not be asked again |
-//! | `marker`, `logs` | places in the output, the output |
+//! | `marker`, `logs`, `ends` | places in the output, the output, when no more of it comes |
 //! | `stop`, `watch`, `stats` | stopping and removing, events and samples, what was used |
 
 mod config;
 mod container;
 mod credentials;
+mod ends;
 mod image;
 mod launch;
 mod link;
@@ -45,6 +46,7 @@ pub use container::Identity;
 
 use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::model::{LogPosition, Observation, TaskSpec};
+use ends::Ends;
 use launch::{CREATED, Launches, Launching, PULLING};
 use link::Link;
 use lookup::Lookups;
@@ -68,6 +70,7 @@ struct Inner {
     launches: Launches,
     seen: Seen,
     stops: Stops,
+    ends: Ends,
     closing: CancellationToken,
 }
 
@@ -96,6 +99,7 @@ impl DockerEngine {
             launches: Launches::default(),
             seen: Seen::default(),
             stops: Stops::default(),
+            ends: Ends::default(),
             closing: closing.clone(),
             config,
             identity,
@@ -160,7 +164,9 @@ impl Engine for DockerEngine {
             return Err(EngineError::Unavailable("the container has not started yet".to_owned()));
         }
         let name = container::name_of(handle.attempt_id);
-        logs::read(Arc::clone(&self.inner.link), name, from).await.map(Output::Stream)
+        logs::read(Arc::clone(&self.inner.link), name, self.inner.ends.signal(handle.attempt_id), from)
+            .await
+            .map(Output::Stream)
     }
 
     async fn list_ours(&self) -> Result<Vec<Handle>, EngineError> {
