@@ -95,10 +95,16 @@ impl Reader {
                 biased;
                 chunk = next_chunk(messages, &mut self.unpacker, &self.link) => chunk?,
                 // Nothing is lost by this: a chunk waits only before its first message.
-                () = is_overdue => match self.stage().await? {
-                    Some(Stage::Running) => continue,
-                    _ => None,
-                },
+                () = is_overdue => {
+                    if self.stage().await? == Some(Stage::Running) {
+                        // Some versions lose track of a file that is turned over.
+                        if !self.has_last_message().await? {
+                            self.phase = Phase::Following(self.open(true).await?);
+                        }
+                        continue;
+                    }
+                    None
+                }
             };
             if chunk.is_some() {
                 return Ok(chunk);

@@ -52,7 +52,7 @@ use link::Link;
 use lookup::Lookups;
 use pull::Pulls;
 use seen::Seen;
-use stop::Stops;
+use stop::{Kept, Stops};
 
 /// One Docker daemon as a cluster. Dropping it ends what it does in the background, and no container.
 pub struct DockerEngine {
@@ -70,6 +70,7 @@ struct Inner {
     launches: Launches,
     seen: Seen,
     stops: Stops,
+    kept: Kept,
     ends: Ends,
     closing: CancellationToken,
 }
@@ -99,6 +100,7 @@ impl DockerEngine {
             launches: Launches::default(),
             seen: Seen::default(),
             stops: Stops::default(),
+            kept: Kept::default(),
             ends: Ends::default(),
             closing: closing.clone(),
             config,
@@ -174,7 +176,9 @@ impl Engine for DockerEngine {
         let listed = self.inner.list().await?;
         let pulling = pulling.into_iter().filter(|attempt_id| !listed.contains_key(attempt_id));
         let pulling = pulling.map(|attempt_id| Handle { attempt_id, text: PULLING.to_owned() });
-        let made = listed.keys().map(|&attempt_id| Handle { attempt_id, text: CREATED.to_owned() });
+        let now = self.inner.link.now();
+        let made = listed.keys().filter(|attempt_id| !self.inner.kept.is_kept(**attempt_id, now));
+        let made = made.map(|&attempt_id| Handle { attempt_id, text: CREATED.to_owned() });
         Ok(made.chain(pulling).collect())
     }
 
