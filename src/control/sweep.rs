@@ -41,13 +41,13 @@ impl Control {
             match self.store.is_cleaned(attempt_id).await? {
                 Some(true) => match self.engine.remove(&handle).await {
                     Ok(()) => {
-                        tracing::info!(%attempt_id, cluster = self.cluster, "removed what was left of an ended attempt")
+                        tracing::info!(%attempt_id, cluster = self.cluster, "removed what was left of an ended attempt");
                     }
                     Err(error) => tracing::warn!(%attempt_id, reason = %error, "a stray could not be removed yet"),
                 },
                 Some(false) => {}
                 None => {
-                    tracing::debug!(%attempt_id, cluster = self.cluster, "the engine has an attempt the database does not know")
+                    tracing::debug!(%attempt_id, cluster = self.cluster, "the engine has an attempt the database does not know");
                 }
             }
         }
