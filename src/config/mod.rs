@@ -109,6 +109,17 @@ pub struct Overrides {
     pub variables: BTreeMap<String, String>,
 }
 
+impl Overrides {
+    /// This process's own variables, for [`Overrides::variables`]. One that is no Unicode comes out garbled, and its
+    /// check says so.
+    #[must_use]
+    pub fn environment() -> BTreeMap<String, String> {
+        let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
+        let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+        variables.filter(|(name, _)| name.starts_with("FLOTILLA_")).collect()
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read the configuration file {}", path.display())]

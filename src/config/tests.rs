@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -309,4 +311,25 @@ fn known() -> BTreeMap<String, Vec<&'static str>> {
     let mut known = reader.known().clone();
     known.remove("clusters");
     known
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_odd_to_be_told_what_is_wrong_with_it(
+        lines in prop::collection::vec(
+            prop_oneof![
+                "\\[(server|clusters|clusters\\.[a-zé.]{1,3}|runs|server\\.listen)\\]",
+                "(listen|engine|shell|grace_secs|é|clusters|server)(\\.[a-zé]{1,2})? = (1|-1|'é'|\\[1, 'é'\\]|\\{ é = 1 \\}|true|1979-05-27)",
+                "(listen|'é\\\\n') = \"\"\"é",
+                "\\[\\[(clusters|server)\\]\\]",
+                "\\PC{0,9}",
+            ],
+            0..6,
+        ),
+    ) {
+        match parse(&lines.join("\n")) {
+            Ok(config) => prop_assert!(config.clusters.contains_key(DEFAULT_CLUSTER)),
+            Err(error) => prop_assert!(error.to_string().lines().all(|line| !line.is_empty())),
+        }
+    }
 }
