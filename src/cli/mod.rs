@@ -17,11 +17,14 @@ mod words;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use reqwest::Url;
 
 use crate::client::{Client, ClientError};
 use output::{Format, Output};
+
+const DEFAULT_SERVER: &str = "http://127.0.0.1:3000";
 
 const HELP: &str = "\
 Examples:
@@ -53,10 +56,9 @@ struct Global {
         env = "FLOTILLA_SERVER",
         hide_env_values = true,
         value_name = "URL",
-        default_value = "http://127.0.0.1:3000",
-        value_parser = parse_server,
+        default_value = DEFAULT_SERVER
     )]
-    server: Url,
+    server: String,
     /// Print JSON: one document, or one object a line where things come one after another
     #[arg(long, global = true)]
     json: bool,
@@ -97,25 +99,28 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => command.execute(global.format()),
         Command::Quickstart(command) => command.execute(global.format()),
         Command::Completions { shell } => print_completions(shell),
-        Command::Define(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Tasks(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Run(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Ps(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Show(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Logs(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Stop(command) => with_client(global, async |context| command.execute(context).await),
+        Command::Define(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Tasks(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Run(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Ps(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Show(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Logs(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Stop(command) => with_client(&global, async |context| command.execute(context).await),
     };
     done.unwrap_or_else(|error| report(&error))
 }
 
 fn with_client(
-    global: Global,
+    global: &Global,
     command: impl AsyncFnOnce(&mut Context) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let output = global.format().open();
+    // Here, and not where arguments are read, so that a variable that is wrong is in nobody's way who needs no server.
+    let server = parse_server(&global.server)
+        .unwrap_or_else(|error| Cli::command().error(ErrorKind::ValueValidation, error).exit());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async {
-        let mut context = Context { client: Client::new(global.server)?, output };
+        let mut context = Context { client: Client::new(server)?, output };
         command(&mut context).await
     });
     // A look-up of a name that hangs is nothing to wait for.
@@ -135,11 +140,13 @@ impl Global {
 
 /// A server's address; `http://` may be left out.
 fn parse_server(text: &str) -> Result<Url, String> {
-    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url: Url = text.parse().map_err(|error| format!("{error}; write it like http://127.0.0.1:3000"))?;
-    match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(url),
-        scheme => Err(format!("`{scheme}` is neither http nor https")),
+    let text = if text.is_empty() { DEFAULT_SERVER } else { text };
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    match full.parse::<Url>() {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        // Not the text itself: it may hold a password.
+        Ok(url) => Err(format!("--server: `{}` is neither http nor https", url.scheme())),
+        Err(error) => Err(format!("--server: {error}; write it like {DEFAULT_SERVER}")),
     }
 }
 
