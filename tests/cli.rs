@@ -428,6 +428,17 @@ fn a_reader_who_has_seen_enough_is_no_failure() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let server = Server::start();
+    server.define("t", "true");
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = server.command(&["tasks"]).stdout(full).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(err, "error: cannot write the output: No space left on device (os error 28)\n");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn a_server_that_cannot_start_says_why() {
     let server = Server::start();
     let address = server.url.trim_start_matches("http://");

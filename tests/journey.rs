@@ -6,6 +6,7 @@ mod program;
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Instant;
 
 use program::{PATIENCE, Said, Server, flotilla};
@@ -55,6 +56,17 @@ fn quickstart_with_a_folder_keeps_what_it_made_for_a_server() {
     assert_eq!(again.code, 0, "the task is there already: {again:?}");
     let ended = again.lines().pop().unwrap();
     assert_eq!((&ended["type"], &ended["run"]["exit_code"]), (&"ended".into(), &0.into()));
+}
+
+#[test]
+fn quickstart_ends_in_peace_when_nobody_reads_on() {
+    let (folder, temporary) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut command = flotilla(folder.path());
+    command.arg("quickstart").env("TMPDIR", temporary.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]

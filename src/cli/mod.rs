@@ -1,5 +1,5 @@
 //! The command line. Each command is a file: its arguments, its help, what it does. They speak to a server through
-//! [`crate::client`] and show what they find through [`output`]; `serve` and `quickstart` start one themselves.
+//! [`crate::client`] and show what they find through `output`; `serve` and `quickstart` start one themselves.
 
 mod define;
 mod follow;
@@ -17,6 +17,7 @@ mod words;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use reqwest::Url;
@@ -118,7 +119,7 @@ fn with_client(
     // Here, and not where arguments are read, so that a variable that is wrong is in nobody's way who needs no server.
     let server = parse_server(&global.server)
         .unwrap_or_else(|error| Cli::command().error(ErrorKind::ValueValidation, error).exit());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(async {
         let mut context = Context { client: Client::new(server)?, output };
         command(&mut context).await
@@ -161,13 +162,16 @@ fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 
 /// Tells what went wrong and what can be done about it. A reader of our output who has seen enough is no failure.
 fn report(error: &anyhow::Error) -> ExitCode {
-    // Only our own writes come as a bare I/O error; one between us and a server is inside a `ClientError`.
+    // A pipe that broke between us and a server is inside a `ClientError`, which this doesn't look into.
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
+    // Whatever else is done with files and sockets says what it was.
+    let is_output = error.chain().next().is_some_and(<dyn std::error::Error>::is::<io::Error>);
+    let place = if is_output { "cannot write the output: " } else { "" };
     let mut stderr = io::stderr().lock();
     // Where even this can't be written, the exit code still says it.
-    let _ = writeln!(stderr, "error: {error:#}");
+    let _ = writeln!(stderr, "error: {place}{error:#}");
     if let Some(hint) = hint(error) {
         let _ = writeln!(stderr, "hint: {hint}");
     }
