@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -153,7 +152,7 @@ impl RunningServer {
 
 /// The life of one local attempt, in a small process of its own. See `engine::local`.
 pub fn supervise(folder: &Path) -> io::Result<()> {
-    crate::engine::local::supervise(folder, Timestamp::now, CappedLog::append, CappedLog::finish)
+    crate::engine::local::supervise(folder, || Clock::system().now(), CappedLog::append, CappedLog::finish)
 }
 
 /// The folder of all that this server keeps, locked against a second server.

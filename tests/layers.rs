@@ -73,7 +73,8 @@ const OWNERS: [(&[&str], &[&str]); 19] = [
     // The engine asks registries whether an image exists.
     (&["reqwest"], &["client", "cli", "engine"]),
     (&["tracing_subscriber"], &["telemetry"]),
-    (&["toml"], &["config"]),
+    // Definitions may be written in TOML.
+    (&["toml"], &["config", "cli"]),
     (&["process", "Command"], &["engine", "cli"]),
     (&["tokio", "process"], &["engine", "cli"]),
     (&["unistd", "fork"], &["engine"]),

@@ -14,7 +14,9 @@ mod stop;
 mod tasks;
 mod words;
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -95,6 +97,11 @@ struct Context {
 
 /// Does what the arguments say; the process is to exit with what comes back.
 pub fn main() -> ExitCode {
+    // Started once a run, and not by people: it comes before everything that takes time.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "supervise") {
+        return supervise(&arguments.next().unwrap_or_default());
+    }
     let Cli { global, command } = Cli::parse();
     let done = match command {
         Command::Serve(command) => command.execute(global.format()),
@@ -109,6 +116,14 @@ pub fn main() -> ExitCode {
         Command::Stop(command) => with_client(&global, async |context| command.execute(context).await),
     };
     done.unwrap_or_else(|error| report(&error))
+}
+
+/// The small process beside each local run.
+fn supervise(folder: &OsStr) -> ExitCode {
+    match crate::app::supervise(Path::new(folder)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error.into()),
+    }
 }
 
 fn with_client(

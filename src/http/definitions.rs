@@ -8,8 +8,8 @@ use super::error::ApiError;
 use super::params::Params;
 use super::request::{InPath, RawBody};
 use super::respond::ok;
+use crate::model::{DefinitionFilter, DefinitionSort};
 use crate::model::{DefinitionId, Order};
-use crate::store::{DefinitionFilter, DefinitionSort};
 use crate::wire::{DefinitionBody, DefinitionList, Deregistered, ErrorBody, TaskDefinition, parse_body};
 
 /// List task definitions

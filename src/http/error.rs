@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use super::respond::json;
 use crate::model::Faults;
 use crate::service::ServiceError;
-use crate::store::StoreError;
 use crate::wire::{BodyError, ErrorBody};
 
 #[derive(Debug)]
@@ -50,10 +49,10 @@ impl From<ServiceError> for ApiError {
             ServiceError::Invalid(message) => (StatusCode::BAD_REQUEST, message.clone()),
             ServiceError::NotFound(message) => (StatusCode::NOT_FOUND, message.clone()),
             ServiceError::Conflict(message) => (StatusCode::CONFLICT, message.clone()),
-            ServiceError::Store(StoreError::Full(_)) => {
+            ServiceError::NoSpace(_) => {
                 (StatusCode::INSUFFICIENT_STORAGE, "the server's disk is full; nothing was stored".to_owned())
             }
-            ServiceError::Store(StoreError::Unavailable(_)) => {
+            ServiceError::Unavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the server's database is unavailable; try again".to_owned())
             }
             ServiceError::Store(_) | ServiceError::Log(_) => {

@@ -7,8 +7,8 @@ use super::App;
 use super::error::ApiError;
 use super::params::Params;
 use super::respond::ok;
+use crate::model::NameList;
 use crate::model::Page;
-use crate::store::NameList;
 use crate::wire::{ClusterList, ErrorBody, GroupList, TagList};
 
 /// List the groups in use

@@ -12,7 +12,7 @@ use super::params::Params;
 use super::request::{InPath, RawBody};
 use super::respond::ok;
 use crate::model::{self, DefinitionId, Order, Page, PageRequest, UnknownWord};
-use crate::store::{RunFilter, RunSort};
+use crate::model::{RunFilter, RunSort};
 use crate::wire::{
     EnvVarBody, ErrorBody, EventList, PodEvent, Run, RunList, RunStatus, SpawnedRun, StatusUpdate, StoppedRun,
     parse_body,

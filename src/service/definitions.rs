@@ -2,7 +2,8 @@
 
 use super::{Service, ServiceError};
 use crate::model::{Definition, DefinitionId, DefinitionUpdate, Faults, NewDefinition, Page, PageRequest};
-use crate::store::{DefinitionFilter, DefinitionSort, NameList, StoreError};
+use crate::model::{DefinitionFilter, DefinitionSort, NameList};
+use crate::store::StoreError;
 
 /// How often an update is tried again after somebody else changed the definition in between.
 const UPDATE_TRIES: u32 = 10;

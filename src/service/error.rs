@@ -13,11 +13,31 @@ pub enum ServiceError {
     /// It contradicts what is stored.
     #[error("{0}")]
     Conflict(String),
-    /// Ours, or the database's.
+    /// The disk is full: nothing was stored.
+    #[error("the request could not be stored")]
+    NoSpace(#[source] StoreError),
+    /// The database can't be asked now.
+    #[error("the request could not be carried out now")]
+    Unavailable(#[source] StoreError),
+    /// Our fault.
     #[error("the request could not be carried out")]
-    Store(#[from] StoreError),
+    Store(#[source] StoreError),
     #[error("the log could not be read")]
     Log(#[from] std::io::Error),
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full(_) => Self::NoSpace(error),
+            StoreError::Unavailable(_) => Self::Unavailable(error),
+            StoreError::Duplicate(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Unusable(_)
+            | StoreError::Decode { .. }
+            | StoreError::Other(_) => Self::Store(error),
+        }
+    }
 }
 
 impl From<Faults> for ServiceError {

@@ -6,7 +6,7 @@ use super::{Service, ServiceError};
 use crate::model::{
     DefinitionId, Event, Page, PageRequest, Run, RunId, Status, StopCause, set_by_hand, stop_before_start,
 };
-use crate::store::{RunFilter, RunSort};
+use crate::model::{RunFilter, RunSort};
 
 /// How often a guarded change is tried again after the run changed in between.
 const TRIES: u32 = 10;

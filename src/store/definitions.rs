@@ -1,12 +1,12 @@
 //! Definitions, and the groups and tags that live ones use.
 
-use std::str::FromStr;
-
 use jiff::Timestamp;
 
 use super::db::{Builder, Db, FromRow, Row, Statement, json};
 use super::{Store, StoreError};
-use crate::model::{Definition, DefinitionId, EnvVar, Order, Page, PageRequest};
+use crate::model::{
+    Definition, DefinitionFilter, DefinitionId, DefinitionSort, EnvVar, NameList, Order, Page, PageRequest,
+};
 
 const COLUMNS: &str = "definition_id, alias, group_name, task, task_type, created_at, updated_at";
 
@@ -22,86 +22,6 @@ impl FromRow for Definition {
             updated_at: row.time()?,
         })
     }
-}
-
-/// Several values of one field mean any of them; several fields must all hold.
-#[derive(Debug, Clone, Default)]
-pub struct DefinitionFilter {
-    pub image: Vec<String>,
-    pub group_name: Vec<String>,
-    /// A part of the alias, whatever its case.
-    pub alias: Vec<String>,
-    pub tag: Vec<String>,
-    pub env: Vec<EnvVar>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DefinitionSort {
-    Alias,
-    GroupName,
-    Image,
-    Memory,
-    Cpu,
-    TaskType,
-    DefinitionId,
-    CreatedAt,
-    UpdatedAt,
-}
-
-impl DefinitionSort {
-    pub const ALL: [Self; 9] = [
-        Self::Alias,
-        Self::GroupName,
-        Self::Image,
-        Self::Memory,
-        Self::Cpu,
-        Self::TaskType,
-        Self::DefinitionId,
-        Self::CreatedAt,
-        Self::UpdatedAt,
-    ];
-
-    /// The field's name on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Alias => "alias",
-            Self::GroupName => "group_name",
-            Self::Image => "image",
-            Self::Memory => "memory",
-            Self::Cpu => "cpu",
-            Self::TaskType => "task_type",
-            Self::DefinitionId => "definition_id",
-            Self::CreatedAt => "created_at",
-            Self::UpdatedAt => "updated_at",
-        }
-    }
-
-    const fn expression(self) -> &'static str {
-        match self {
-            Self::Alias => "COALESCE(alias, '')",
-            Self::Memory => "COALESCE(memory_mb, 0)",
-            Self::Cpu => "COALESCE(cpu_millis, 0)",
-            Self::GroupName | Self::Image | Self::TaskType | Self::DefinitionId | Self::CreatedAt | Self::UpdatedAt => {
-                self.as_str()
-            }
-        }
-    }
-}
-
-impl FromStr for DefinitionSort {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|field| field.as_str() == text).ok_or(())
-    }
-}
-
-/// Names in use, found by a part of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameList {
-    Groups,
-    Tags,
 }
 
 impl Store {
@@ -186,10 +106,10 @@ impl Store {
         page: PageRequest<DefinitionSort>,
     ) -> Result<Page<Definition>, StoreError> {
         let mut count = Builder::new("SELECT COUNT(*) FROM definitions WHERE deregistered_at IS NULL");
-        filter.push(&mut count, &self.db);
+        push_filter(&mut count, &self.db, filter);
         let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM definitions WHERE deregistered_at IS NULL"));
-        filter.push(&mut select, &self.db);
-        push_page(&mut select, page.sort_by.expression(), "definition_id", page.order, page.limit, page.offset);
+        push_filter(&mut select, &self.db, filter);
+        push_page(&mut select, sort_expression(page.sort_by), "definition_id", page.order, page.limit, page.offset);
         let rows = self.db.read(select.build()).await?;
         Ok(Page { rows, total: count_of(&self.db, count).await? })
     }
@@ -234,24 +154,36 @@ fn delete_tags(id: &DefinitionId) -> Statement {
     Statement::new("DELETE FROM definition_tags WHERE definition_id = $1", [id.as_str().into()])
 }
 
-impl DefinitionFilter {
-    fn push(&self, sql: &mut Builder, db: &Db) {
-        push_any(sql, "image", &self.image);
-        push_any(sql, "group_name", &self.group_name);
-        if !self.tag.is_empty() {
-            sql.push(" AND definition_id IN (SELECT definition_id FROM definition_tags WHERE tag IN (");
-            sql.bind_all(self.tag.iter().map(String::as_str)).push("))");
-        }
-        if !self.alias.is_empty() {
-            sql.push(" AND (");
-            for (i, part) in self.alias.iter().enumerate() {
-                sql.push(if i > 0 { " OR LOWER(alias) LIKE " } else { "LOWER(alias) LIKE " });
-                sql.bind(substring_pattern(part)).push(" ESCAPE '\\'");
-            }
-            sql.push(")");
-        }
-        push_env(sql, db, "task", &self.env);
+const fn sort_expression(field: DefinitionSort) -> &'static str {
+    match field {
+        DefinitionSort::Alias => "COALESCE(alias, '')",
+        DefinitionSort::Memory => "COALESCE(memory_mb, 0)",
+        DefinitionSort::Cpu => "COALESCE(cpu_millis, 0)",
+        DefinitionSort::GroupName
+        | DefinitionSort::Image
+        | DefinitionSort::TaskType
+        | DefinitionSort::DefinitionId
+        | DefinitionSort::CreatedAt
+        | DefinitionSort::UpdatedAt => field.as_str(),
     }
+}
+
+fn push_filter(sql: &mut Builder, db: &Db, filter: &DefinitionFilter) {
+    push_any(sql, "image", &filter.image);
+    push_any(sql, "group_name", &filter.group_name);
+    if !filter.tag.is_empty() {
+        sql.push(" AND definition_id IN (SELECT definition_id FROM definition_tags WHERE tag IN (");
+        sql.bind_all(filter.tag.iter().map(String::as_str)).push("))");
+    }
+    if !filter.alias.is_empty() {
+        sql.push(" AND (");
+        for (i, part) in filter.alias.iter().enumerate() {
+            sql.push(if i > 0 { " OR LOWER(alias) LIKE " } else { "LOWER(alias) LIKE " });
+            sql.bind(substring_pattern(part)).push(" ESCAPE '\\'");
+        }
+        sql.push(")");
+    }
+    push_env(sql, db, "task", &filter.env);
 }
 
 /// The field is any of these values; nothing where none is given.

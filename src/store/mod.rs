@@ -17,10 +17,9 @@ mod sqlite;
 use std::path::Path;
 
 use db::{Db, Statement};
-pub use definitions::{DefinitionFilter, DefinitionSort, NameList};
 pub use dispatch::{ActiveAttempt, QueuedRun, Reserved};
 pub use error::StoreError;
-pub use runs::{Launched, RunFilter, RunSort};
+pub use runs::Launched;
 
 pub struct Store {
     db: Db,

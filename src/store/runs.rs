@@ -1,14 +1,13 @@
 //! Runs: launched, changed in one place, listed, stopped.
 
-use std::str::FromStr;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::db::{Builder, Db, FromRow, Row, Statement, Value, json};
 use super::definitions::{count_of, push_any, push_env, push_page};
 use super::{Store, StoreError, events};
 use crate::model::{
-    Change, DefinitionId, EnvVar, Event, Instance, Page, PageRequest, Run, RunId, Status, StopCause, StopRequest, Usage,
+    Change, DefinitionId, Event, Instance, Page, PageRequest, Run, RunFilter, RunId, RunSort, StopCause, StopRequest,
+    Usage,
 };
 
 /// How long a repeat of an idempotence key finds the first run.
@@ -63,105 +62,6 @@ pub enum Launched {
     Existing(Box<Run>),
 }
 
-/// Several values of one field mean any of them; several fields must all hold.
-#[derive(Debug, Clone, Default)]
-pub struct RunFilter {
-    pub status: Vec<Status>,
-    pub cluster_name: Vec<String>,
-    pub definition_id: Vec<String>,
-    pub alias: Vec<String>,
-    pub group_name: Vec<String>,
-    pub image: Vec<String>,
-    pub user: Vec<String>,
-    pub env: Vec<EnvVar>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunSort {
-    QueuedAt,
-    StartedAt,
-    FinishedAt,
-    Status,
-    Alias,
-    GroupName,
-    Image,
-    Cluster,
-    User,
-    ExitCode,
-    Memory,
-    Cpu,
-    DefinitionId,
-    RunId,
-}
-
-impl RunSort {
-    pub const ALL: [Self; 14] = [
-        Self::QueuedAt,
-        Self::StartedAt,
-        Self::FinishedAt,
-        Self::Status,
-        Self::Alias,
-        Self::GroupName,
-        Self::Image,
-        Self::Cluster,
-        Self::User,
-        Self::ExitCode,
-        Self::Memory,
-        Self::Cpu,
-        Self::DefinitionId,
-        Self::RunId,
-    ];
-
-    /// The field's name on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::QueuedAt => "queued_at",
-            Self::StartedAt => "started_at",
-            Self::FinishedAt => "finished_at",
-            Self::Status => "status",
-            Self::Alias => "alias",
-            Self::GroupName => "group_name",
-            Self::Image => "image",
-            Self::Cluster => "cluster",
-            Self::User => "user",
-            Self::ExitCode => "exit_code",
-            Self::Memory => "memory",
-            Self::Cpu => "cpu",
-            Self::DefinitionId => "definition_id",
-            Self::RunId => "run_id",
-        }
-    }
-
-    /// A time that has not come yet sorts as the latest.
-    const fn expression(self) -> &'static str {
-        match self {
-            Self::StartedAt => "COALESCE(started_at, 9223372036854775807)",
-            Self::FinishedAt => "COALESCE(finished_at, 9223372036854775807)",
-            Self::Alias => "COALESCE(alias, '')",
-            Self::User => "owner",
-            Self::ExitCode => "COALESCE(exit_code, -1)",
-            Self::Memory => "COALESCE(memory_mb, 0)",
-            Self::Cpu => "COALESCE(cpu_millis, 0)",
-            Self::QueuedAt
-            | Self::Status
-            | Self::GroupName
-            | Self::Image
-            | Self::Cluster
-            | Self::DefinitionId
-            | Self::RunId => self.as_str(),
-        }
-    }
-}
-
-impl FromStr for RunSort {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|field| field.as_str() == text).ok_or(())
-    }
-}
-
 impl Store {
     /// Stores a QUEUED run with its first event and its idempotence key. Where a run younger than seven days that has
     /// not failed holds the key, nothing is stored and that run comes back.
@@ -196,10 +96,10 @@ impl Store {
 
     pub async fn list_runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, StoreError> {
         let mut count = Builder::new("SELECT COUNT(*) FROM runs WHERE 1 = 1");
-        filter.push(&mut count, &self.db);
+        push_filter(&mut count, &self.db, filter);
         let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE 1 = 1"));
-        filter.push(&mut select, &self.db);
-        push_page(&mut select, page.sort_by.expression(), "run_id", page.order, page.limit, page.offset);
+        push_filter(&mut select, &self.db, filter);
+        push_page(&mut select, sort_expression(page.sort_by), "run_id", page.order, page.limit, page.offset);
         let rows = self.db.read(select.build()).await?;
         Ok(Page { rows, total: count_of(&self.db, count).await? })
     }
@@ -265,19 +165,37 @@ impl Store {
     }
 }
 
-impl RunFilter {
-    fn push(&self, sql: &mut Builder, db: &Db) {
-        if !self.status.is_empty() {
-            sql.push(" AND status IN (").bind_all(self.status.iter().map(|status| status.as_str())).push(")");
-        }
-        push_any(sql, "cluster", &self.cluster_name);
-        push_any(sql, "definition_id", &self.definition_id);
-        push_any(sql, "alias", &self.alias);
-        push_any(sql, "group_name", &self.group_name);
-        push_any(sql, "image", &self.image);
-        push_any(sql, "owner", &self.user);
-        push_env(sql, db, "task", &self.env);
+/// A time that has not come yet sorts as the latest.
+const fn sort_expression(field: RunSort) -> &'static str {
+    match field {
+        RunSort::StartedAt => "COALESCE(started_at, 9223372036854775807)",
+        RunSort::FinishedAt => "COALESCE(finished_at, 9223372036854775807)",
+        RunSort::Alias => "COALESCE(alias, '')",
+        RunSort::User => "owner",
+        RunSort::ExitCode => "COALESCE(exit_code, -1)",
+        RunSort::Memory => "COALESCE(memory_mb, 0)",
+        RunSort::Cpu => "COALESCE(cpu_millis, 0)",
+        RunSort::QueuedAt
+        | RunSort::Status
+        | RunSort::GroupName
+        | RunSort::Image
+        | RunSort::Cluster
+        | RunSort::DefinitionId
+        | RunSort::RunId => field.as_str(),
     }
+}
+
+fn push_filter(sql: &mut Builder, db: &Db, filter: &RunFilter) {
+    if !filter.status.is_empty() {
+        sql.push(" AND status IN (").bind_all(filter.status.iter().map(|status| status.as_str())).push(")");
+    }
+    push_any(sql, "cluster", &filter.cluster_name);
+    push_any(sql, "definition_id", &filter.definition_id);
+    push_any(sql, "alias", &filter.alias);
+    push_any(sql, "group_name", &filter.group_name);
+    push_any(sql, "image", &filter.image);
+    push_any(sql, "owner", &filter.user);
+    push_env(sql, db, "task", &filter.env);
 }
 
 /// The key goes to this run where nobody holds it, or the holder is too old or has failed. Both databases let a second

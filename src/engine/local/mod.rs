@@ -9,7 +9,7 @@
 //!    │ ←──────────────── end of FIFO ── │ writes how it ended
 //! ```
 //!
-//! The folder (see [`folder`]) is all that they share, so the server may go away at any moment and come back, as the
+//! The folder (see `folder.rs`) is all that they share, so the server may go away at any moment and come back, as the
 //! same or as another process: nothing is lost, and nothing runs twice, for the spec can be taken only once.
 
 mod cgroup;
@@ -59,7 +59,7 @@ pub struct LocalConfig {
     pub runs_dir: PathBuf,
     /// The program that runs a command, and its arguments before the command.
     pub shell: Vec<String>,
-    /// The program that is started as `PROGRAM supervise FOLDER` and calls [`supervise`].
+    /// The program that is started as `PROGRAM supervise FOLDER` and calls [`supervise()`].
     pub supervisor: PathBuf,
 }
 

@@ -1,7 +1,7 @@
 //! The supervisor: a small process beside each task, which goes on while the server is away.
 //!
 //! It is the same program, started as `flotilla supervise FOLDER` with the folder's open ends as stdin, stdout and
-//! stderr (see [`super::folder`]). Here is how it begins and ends; [`super::supervisor`] is what it does in between.
+//! stderr (see `folder.rs`). Here is how it begins and ends; `supervisor.rs` is what it does in between.
 
 use std::fs;
 use std::io::{self, Write};

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use flotilla::engine::{EngineError, LaunchSpec};
-use flotilla::model::{AttemptId, Observation, RunId};
+use flotilla::engine::{Engine, EngineError, LaunchSpec, Pokes};
+use flotilla::model::{AttemptId, Execution, Observation, RunId, TaskSpec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::timeout;
@@ -193,10 +193,10 @@ async fn a_server_that_ends_leaves_its_tasks_alone() {
     let launch = spec.clone();
     let handle = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let pokes = flotilla::engine::Pokes::default();
+        let pokes = Pokes::default();
         let handle = runtime.block_on(async {
             let engine = engine(&runs_dir, &pokes, |_| {});
-            flotilla::engine::Engine::launch(&engine, &launch).await.unwrap()
+            engine.launch(&launch).await.unwrap()
         });
         runtime.shutdown_background();
         handle
@@ -209,4 +209,65 @@ async fn a_server_that_ends_leaves_its_tasks_alone() {
     let later = world.restarted();
     let (ended, output) = later.finish(&spec, &handle).await;
     assert_eq!((ended.exit_code, output.as_str()), (6, "on\n"));
+}
+
+/// Where the server that is to be killed finds its work; without it, it is no test of its own.
+const KILLED_SERVER: &str = "FLOTILLA_TEST_KILLED_SERVER";
+
+fn attempts_in(folder: &Path) -> Vec<LaunchSpec> {
+    let ids = fs::read_to_string(folder.join("attempts")).unwrap();
+    let spec = |id: &str| {
+        let attempt_id = id.parse().unwrap();
+        let command = format!("echo {id} | tee -a {}", folder.join("ran").display());
+        let task = TaskSpec { command, memory_mb: Some(64), ..TaskSpec::default() };
+        let log_path = folder.join("logs").join(id);
+        let execution = Execution::default();
+        LaunchSpec { attempt_id, task, execution, log_path, log_cap_bytes: 1000, grace: GRACE }
+    };
+    ids.lines().map(spec).collect()
+}
+
+/// Not a test: the server that the next one kills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_to_be_killed() {
+    let Some(folder) = std::env::var_os(KILLED_SERVER) else { return };
+    let engine = engine(&Path::new(&folder).join("runs"), &Pokes::default(), |_| {});
+    for spec in attempts_in(Path::new(&folder)) {
+        engine.launch(&spec).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whenever_the_server_is_killed_each_attempt_runs_exactly_once() {
+    for round in 0..12 {
+        let world = world();
+        let folder = world.folder.path();
+        let ids = (0..12).map(|_| AttemptId { run_id: RunId::generate(), attempt: 1 }.to_string());
+        fs::write(folder.join("attempts"), ids.collect::<Vec<_>>().join("\n")).unwrap();
+        let mut server = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "local::restart::server_to_be_killed"])
+            .env(KILLED_SERVER, folder)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // At another step each round: as soon as so many entries are there, finished or not.
+        while fs::read_dir(&world.runs_dir).unwrap().count() < 1 + round && server.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        server.kill().unwrap();
+        server.wait().unwrap();
+
+        let later = world.restarted();
+        let specs = attempts_in(folder);
+        for spec in &specs {
+            let (ended, output) = later.run_spec(spec).await;
+            assert_eq!((ended.exit_code, output), (0, format!("{}\n", spec.attempt_id)));
+        }
+        let ran = fs::read_to_string(folder.join("ran")).unwrap();
+        let mut ran: Vec<&str> = ran.lines().collect();
+        ran.sort_unstable();
+        let mut expected: Vec<String> = specs.iter().map(|spec| spec.attempt_id.to_string()).collect();
+        expected.sort_unstable();
+        assert_eq!(ran, expected);
+    }
 }

@@ -1,0 +1,153 @@
+//! What lists are asked for: filters and the fields they can be sorted by, as they are named on the wire.
+
+use std::str::FromStr;
+
+use super::{EnvVar, Status};
+
+/// Several values of one field mean any of them; several fields must all hold.
+#[derive(Debug, Clone, Default)]
+pub struct DefinitionFilter {
+    pub image: Vec<String>,
+    pub group_name: Vec<String>,
+    /// A part of the alias, whatever its case.
+    pub alias: Vec<String>,
+    pub tag: Vec<String>,
+    pub env: Vec<EnvVar>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefinitionSort {
+    Alias,
+    GroupName,
+    Image,
+    Memory,
+    Cpu,
+    TaskType,
+    DefinitionId,
+    CreatedAt,
+    UpdatedAt,
+}
+
+impl DefinitionSort {
+    pub const ALL: [Self; 9] = [
+        Self::Alias,
+        Self::GroupName,
+        Self::Image,
+        Self::Memory,
+        Self::Cpu,
+        Self::TaskType,
+        Self::DefinitionId,
+        Self::CreatedAt,
+        Self::UpdatedAt,
+    ];
+
+    /// The field's name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alias => "alias",
+            Self::GroupName => "group_name",
+            Self::Image => "image",
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::TaskType => "task_type",
+            Self::DefinitionId => "definition_id",
+            Self::CreatedAt => "created_at",
+            Self::UpdatedAt => "updated_at",
+        }
+    }
+}
+
+impl FromStr for DefinitionSort {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|field| field.as_str() == text).ok_or(())
+    }
+}
+
+/// Names in use, found by a part of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameList {
+    Groups,
+    Tags,
+}
+
+/// Several values of one field mean any of them; several fields must all hold.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    pub status: Vec<Status>,
+    pub cluster_name: Vec<String>,
+    pub definition_id: Vec<String>,
+    pub alias: Vec<String>,
+    pub group_name: Vec<String>,
+    pub image: Vec<String>,
+    pub user: Vec<String>,
+    pub env: Vec<EnvVar>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunSort {
+    QueuedAt,
+    StartedAt,
+    FinishedAt,
+    Status,
+    Alias,
+    GroupName,
+    Image,
+    Cluster,
+    User,
+    ExitCode,
+    Memory,
+    Cpu,
+    DefinitionId,
+    RunId,
+}
+
+impl RunSort {
+    pub const ALL: [Self; 14] = [
+        Self::QueuedAt,
+        Self::StartedAt,
+        Self::FinishedAt,
+        Self::Status,
+        Self::Alias,
+        Self::GroupName,
+        Self::Image,
+        Self::Cluster,
+        Self::User,
+        Self::ExitCode,
+        Self::Memory,
+        Self::Cpu,
+        Self::DefinitionId,
+        Self::RunId,
+    ];
+
+    /// The field's name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueuedAt => "queued_at",
+            Self::StartedAt => "started_at",
+            Self::FinishedAt => "finished_at",
+            Self::Status => "status",
+            Self::Alias => "alias",
+            Self::GroupName => "group_name",
+            Self::Image => "image",
+            Self::Cluster => "cluster",
+            Self::User => "user",
+            Self::ExitCode => "exit_code",
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::DefinitionId => "definition_id",
+            Self::RunId => "run_id",
+        }
+    }
+}
+
+impl FromStr for RunSort {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|field| field.as_str() == text).ok_or(())
+    }
+}
