@@ -41,7 +41,7 @@ impl Quickstart {
         let config = config(folder.path())?;
         telemetry::init(config.telemetry.format, &config.telemetry.filter);
         let interrupt = shutdown::on_signal().context("cannot listen for signals")?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
         runtime.block_on(async {
             let stop = CancellationToken::new();
             let server = app::start(config, stop.clone()).await.context("cannot start the server")?;
@@ -99,7 +99,7 @@ impl Journey<'_> {
         let run = client.launch_by_alias(&alias, &launch).await.context("cannot launch the example task")?;
         self.output.note(&format!("It is launched with NAME={name}. This is its log, as it comes:\n"))?;
         let output = self.output.as_mut();
-        let run = follow::launched(&client, run, output, &self.interrupt).await.context("cannot follow the run")?;
+        let run = follow::launched(&client, run, output, &self.interrupt).await?;
         show::run_with_events(&client, &run.run_id).await.context("cannot read what became of the run")
     }
 
