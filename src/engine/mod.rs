@@ -4,6 +4,7 @@
 //! what it sees of it. Everything it is asked for can be asked again: a second launch finds the first object, a second
 //! stop changes nothing, a second removal succeeds.
 
+pub mod docker;
 pub mod fake;
 pub mod local;
 mod pokes;

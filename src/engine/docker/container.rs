@@ -1,0 +1,196 @@
+//! The container an attempt becomes: its name, its labels and everything Docker is told about it. A pure function of
+//! the launch and the settings.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
+};
+
+use super::config::DockerConfig;
+use super::machine::Machine;
+use crate::engine::{EngineError, LaunchSpec};
+use crate::model::AttemptId;
+
+const MB: i64 = 1024 * 1024;
+/// Docker takes no less than a hundredth of a core.
+const LEAST_CPU_MILLIS: i64 = 10;
+
+/// Whose containers are meant. Two servers may share a daemon, and two clusters of one server as well: what does not
+/// carry both words is never touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Different for every database, and the same for all servers on one.
+    pub server_id: String,
+    pub cluster: String,
+}
+
+pub(super) const SERVER_LABEL: &str = "flotilla.server";
+pub(super) const CLUSTER_LABEL: &str = "flotilla.cluster";
+const RUN_LABEL: &str = "flotilla.run_id";
+const ATTEMPT_LABEL: &str = "flotilla.attempt";
+const OWNER_LABEL: &str = "flotilla.owner";
+/// What was asked for and could not be enforced, for the notes of the run.
+pub(super) const UNENFORCED_LABEL: &str = "flotilla.unenforced";
+
+impl Identity {
+    /// The filter that lets through our containers and nobody else's.
+    pub(super) fn filters(&self) -> HashMap<String, Vec<String>> {
+        let labels = vec![format!("{SERVER_LABEL}={}", self.server_id), format!("{CLUSTER_LABEL}={}", self.cluster)];
+        HashMap::from([("label".to_owned(), labels)])
+    }
+
+    pub(super) fn owns(&self, labels: &HashMap<String, String>) -> bool {
+        labels.get(SERVER_LABEL) == Some(&self.server_id) && labels.get(CLUSTER_LABEL) == Some(&self.cluster)
+    }
+}
+
+/// Which attempt a container's labels name.
+pub(super) fn attempt_of(labels: &HashMap<String, String>) -> Option<AttemptId> {
+    Some(AttemptId { run_id: labels.get(RUN_LABEL)?.parse().ok()?, attempt: labels.get(ATTEMPT_LABEL)?.parse().ok()? })
+}
+
+/// Docker lets no second container have the name, so that a second launch finds the first.
+pub(super) fn name_of(attempt_id: AttemptId) -> String {
+    format!("flotilla-{attempt_id}")
+}
+
+/// What Docker is asked to create; `image` is the task's with its tag. [`EngineError::Rejected`] where the cluster's
+/// settings forbid it.
+pub(super) fn describe(
+    spec: &LaunchSpec,
+    image: &str,
+    config: &DockerConfig,
+    identity: &Identity,
+    machine: Option<&Machine>,
+) -> Result<ContainerCreateBody, EngineError> {
+    let task = &spec.task;
+    check_privileged(task.privileged, config)?;
+    let AttemptId { run_id, attempt } = spec.attempt_id;
+    let mut labels = HashMap::from([
+        (SERVER_LABEL.to_owned(), identity.server_id.clone()),
+        (CLUSTER_LABEL.to_owned(), identity.cluster.clone()),
+        (RUN_LABEL.to_owned(), run_id.to_string()),
+        (ATTEMPT_LABEL.to_owned(), attempt.to_string()),
+        (OWNER_LABEL.to_owned(), spec.execution.user.clone()),
+    ]);
+    let unenforced = unenforced_limits(spec, machine);
+    if !unenforced.is_empty() {
+        labels.insert(UNENFORCED_LABEL.to_owned(), unenforced.join(","));
+    }
+    let mut command = config.shell.clone();
+    command.push(task.command.clone());
+    let ports = || task.ports.iter().map(|port| format!("{port}/tcp"));
+    Ok(ContainerCreateBody {
+        image: Some(image.to_owned()),
+        // The image's own entry point would get the shell as its argument; an empty command drops the image's.
+        entrypoint: Some(command),
+        cmd: Some(Vec::new()),
+        env: Some(task.env.iter().map(|var| format!("{}={}", var.name, var.value)).collect()),
+        user: task.user.clone().or_else(|| config.user.clone()),
+        labels: Some(labels),
+        tty: Some(false),
+        // An image may name another signal, which not every command knows; a run is stopped by the same everywhere.
+        stop_signal: Some("SIGTERM".to_owned()),
+        exposed_ports: Some(ports().collect()),
+        host_config: Some(HostConfig {
+            // Each port gets a free one of the machine's, so that two runs of a task don't get in each other's way.
+            port_bindings: Some(ports().map(|port| (port, Some(vec![PortBinding::default()]))).collect()),
+            ..host_config(spec, config, &unenforced)
+        }),
+        ..ContainerCreateBody::default()
+    })
+}
+
+pub(super) fn check_privileged(privileged: Option<bool>, config: &DockerConfig) -> Result<(), EngineError> {
+    if privileged == Some(true) && !config.allow_privileged {
+        let reason = "the task asks for a privileged container, which this cluster does not allow";
+        return Err(EngineError::Rejected(reason.to_owned()));
+    }
+    Ok(())
+}
+
+fn host_config(spec: &LaunchSpec, config: &DockerConfig, unenforced: &[&str]) -> HostConfig {
+    let task = &spec.task;
+    let is_enforced = |limit: &str| !unenforced.contains(&limit);
+    let memory = task.memory_mb.filter(|mb| *mb > 0 && is_enforced("memory")).map(|mb| mb * MB);
+    let cpu = task.cpu_millis.filter(|millis| *millis > 0 && is_enforced("cpu"));
+    let storage = task.ephemeral_storage_mb.filter(|mb| *mb > 0 && is_enforced("ephemeral_storage"));
+    let gpus = task.gpu.filter(|gpus| *gpus > 0);
+    HostConfig {
+        memory,
+        // The same number as for memory means no swap on top of it.
+        memory_swap: memory.filter(|_| is_enforced("swap")),
+        nano_cpus: cpu.map(|millis| millis.max(LEAST_CPU_MILLIS) * 1_000_000),
+        storage_opt: storage.map(|mb| HashMap::from([("size".to_owned(), format!("{mb}M"))])),
+        device_requests: gpus.map(|gpus| {
+            let capabilities = Some(vec![vec!["gpu".to_owned()]]);
+            vec![DeviceRequest { count: Some(gpus), capabilities, ..DeviceRequest::default() }]
+        }),
+        network_mode: config.network_mode.clone(),
+        mounts: Some(
+            config
+                .mounts
+                .iter()
+                .map(|mount| Mount {
+                    typ: Some(MountType::BIND),
+                    source: Some(mount.source.clone()),
+                    target: Some(mount.target.clone()),
+                    read_only: Some(mount.read_only),
+                    ..Mount::default()
+                })
+                .collect(),
+        ),
+        cap_drop: Some(config.cap_drop.clone()),
+        readonly_rootfs: Some(config.read_only_root),
+        privileged: Some(task.privileged == Some(true)),
+        // Reaps what the command leaves behind, and passes SIGTERM on to it.
+        init: Some(true),
+        log_config: Some(log_config(spec.log_cap_bytes)),
+        ..HostConfig::default()
+    }
+}
+
+/// What is asked for and can't be had on this machine, known beforehand. What only the attempt to create shows is added
+/// by [`without_storage_limit`].
+fn unenforced_limits(spec: &LaunchSpec, machine: Option<&Machine>) -> Vec<&'static str> {
+    let Some(machine) = machine else { return Vec::new() };
+    let asked = |amount: Option<i64>| amount.is_some_and(|amount| amount > 0);
+    let limits = [
+        ("memory", asked(spec.task.memory_mb) && !machine.can_limit_memory),
+        ("swap", asked(spec.task.memory_mb) && machine.can_limit_memory && !machine.can_limit_swap),
+        ("cpu", asked(spec.task.cpu_millis) && !machine.can_limit_cpu),
+    ];
+    limits.into_iter().filter(|(_, is_missing)| *is_missing).map(|(limit, _)| limit).collect()
+}
+
+/// The same container without a limit of its disk, for a storage driver that can't, and with a label that says so.
+pub(super) fn without_storage_limit(mut body: ContainerCreateBody) -> ContainerCreateBody {
+    if let Some(host_config) = &mut body.host_config {
+        host_config.storage_opt = None;
+    }
+    let label = body.labels.get_or_insert_default().entry(UNENFORCED_LABEL.to_owned()).or_default();
+    if !label.is_empty() {
+        label.push(',');
+    }
+    label.push_str("ephemeral_storage");
+    body
+}
+
+/// Where Docker keeps a container's output until it is in our log.
+///
+/// The output of a container that prints faster than we read waits there, and is lost when the file is turned over
+/// twice. So one file takes all that our log would take, and two are the most that a container can fill the disk with.
+/// The `local` driver keeps bytes as they are, where `json-file` replaces those that are not UTF-8, and takes 27 bytes
+/// more for a line instead of 75.
+fn log_config(log_cap_bytes: u64) -> HostConfigLogConfig {
+    /// Room for the driver's own bytes beside those of short lines, whatever the cap is.
+    const LEAST_BYTES: u64 = 256 << 20;
+    let size = log_cap_bytes.saturating_mul(2).clamp(LEAST_BYTES, 1 << 40);
+    let options =
+        [("max-size", format!("{}m", size >> 20)), ("max-file", "2".to_owned()), ("compress", "false".to_owned())];
+    HostConfigLogConfig {
+        typ: Some("local".to_owned()),
+        config: Some(options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+    }
+}

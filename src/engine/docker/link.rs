@@ -1,0 +1,226 @@
+//! The connection to the daemon: made when it is first needed, made again when the daemon came back, and the one place
+//! that tells "Docker said no" from "Docker is away".
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+use jiff::Timestamp;
+
+use super::config::DockerConfig;
+use super::machine::Machine;
+use crate::engine::{EngineError, EngineState};
+
+/// How long a call may take until its answer begins. A daemon under load takes seconds to start a container.
+const CALL_TIMEOUT_SECS: u64 = 60;
+/// How long a daemon that is there needs at most to say its version.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a call did not give what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ApiError {
+    /// The daemon answered, and refused.
+    #[error("{message}")]
+    Refused { status: u16, message: String },
+    /// Nobody answered: nothing is known about what was asked, not even whether it was done.
+    #[error("{0}")]
+    Away(String),
+}
+
+impl ApiError {
+    pub(super) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    pub(super) const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, .. })
+    }
+}
+
+impl From<ApiError> for EngineError {
+    /// A refusal is taken as one for now; a caller that knows that it is for good says so itself.
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Refused { status: 404, message } => Self::Gone(message),
+            ApiError::Refused { message, .. } | ApiError::Away(message) => Self::Unavailable(message),
+        }
+    }
+}
+
+impl From<bollard::errors::Error> for ApiError {
+    fn from(error: bollard::errors::Error) -> Self {
+        use bollard::errors::Error;
+        match error {
+            Error::DockerResponseServerError { status_code, message } => {
+                Self::Refused { status: status_code, message: message.trim().to_owned() }
+            }
+            // An error in the midst of a stream that began well, such as that of a pull.
+            Error::DockerStreamError { error } => Self::Refused { status: 500, message: error.trim().to_owned() },
+            Error::SocketNotFoundError(path) => Self::Away(format!("there is no socket {path}")),
+            Error::RequestTimeoutError => Self::Away(format!("no answer within {CALL_TIMEOUT_SECS} s")),
+            other => Self::Away(with_causes(&other)),
+        }
+    }
+}
+
+/// An error and what it rests on, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let part = source.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = source.source();
+    }
+    text
+}
+
+pub(super) struct Link {
+    host: String,
+    tls_dir: Option<PathBuf>,
+    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    docker: Option<Docker>,
+    machine: Option<Machine>,
+    state: EngineState,
+    /// Whether it was ever reached: before that, not being reached is not an outage of the daemon's.
+    has_answered: bool,
+    /// The newest time in which the daemon was seen to be away and came back.
+    outage: Option<Outage>,
+}
+
+/// A time in which the daemon did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outage {
+    pub from: Timestamp,
+    pub until: Timestamp,
+}
+
+impl Link {
+    pub(super) fn new(config: &DockerConfig, now: Box<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        let state = EngineState::Unreachable { reason: "it was not asked yet".to_owned(), since: now() };
+        Self {
+            host: config.host_or_usual(),
+            tls_dir: config.tls_dir.clone(),
+            now,
+            known: Mutex::new(Known { docker: None, machine: None, state, has_answered: false, outage: None }),
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self) -> EngineState {
+        self.known().state.clone()
+    }
+
+    pub(super) fn outage(&self) -> Option<Outage> {
+        self.known().outage
+    }
+
+    /// What the daemon told about its machine, the last time it was asked.
+    pub(super) fn machine(&self) -> Option<Machine> {
+        self.known().machine.clone()
+    }
+
+    /// The daemon, with a version of the API that it speaks.
+    pub(super) async fn docker(&self) -> Result<Docker, ApiError> {
+        let connected = self.known().docker.clone();
+        if let Some(docker) = connected {
+            return Ok(docker);
+        }
+        let greeting = async { Ok::<_, ApiError>(self.connect()?.negotiate_version().await?) };
+        let answer = tokio::time::timeout(GREETING_TIMEOUT, greeting).await;
+        let greeted = answer.unwrap_or_else(|_| Err(ApiError::Away("no answer to a greeting".to_owned())));
+        match greeted {
+            Ok(docker) => {
+                self.known().docker = Some(docker.clone());
+                self.found();
+                Ok(docker)
+            }
+            Err(error) => Err(self.missed(error)),
+        }
+    }
+
+    /// Makes one call, and takes note of whether anybody answered.
+    pub(super) async fn call<T, E: Into<ApiError>>(
+        &self,
+        call: impl AsyncFnOnce(Docker) -> Result<T, E>,
+    ) -> Result<T, ApiError> {
+        let docker = self.docker().await?;
+        let result = call(docker).await.map_err(|error| self.missed(error.into()));
+        if !matches!(result, Err(ApiError::Away(_))) {
+            self.found();
+        }
+        result
+    }
+
+    /// Asks for the machine's size and abilities, which change when the daemon is restarted.
+    pub(super) async fn refresh_machine(&self) -> Result<Machine, ApiError> {
+        let info = self.call(async |docker| docker.info().await).await?;
+        let machine = Machine::read(&info);
+        self.known().machine = Some(machine.clone());
+        Ok(machine)
+    }
+
+    fn found(&self) {
+        let mut known = self.known();
+        if let EngineState::Unreachable { since, .. } = known.state {
+            if known.has_answered {
+                known.outage = Some(Outage { from: since, until: self.now() });
+            }
+            known.has_answered = true;
+            known.state = EngineState::Reachable;
+        }
+    }
+
+    /// Takes note of an error: one that nobody answered makes the daemon unreachable and the next call connect anew,
+    /// for the daemon that comes back may be another version.
+    pub(super) fn missed(&self, error: ApiError) -> ApiError {
+        let ApiError::Away(reason) = error else { return error };
+        let reason = format!("the Docker daemon at {} does not answer: {reason}", self.host);
+        let mut known = self.known();
+        known.docker = None;
+        let since = match &known.state {
+            EngineState::Unreachable { since, .. } => *since,
+            EngineState::Reachable => self.now(),
+        };
+        known.state = EngineState::Unreachable { reason: reason.clone(), since };
+        ApiError::Away(reason)
+    }
+
+    fn connect(&self) -> Result<Docker, bollard::errors::Error> {
+        let docker = match (&self.tls_dir, self.host.strip_prefix("unix://")) {
+            (_, Some(path)) => Docker::connect_with_unix(path, CALL_TIMEOUT_SECS, API_DEFAULT_VERSION)?,
+            (Some(folder), None) => connect_with_tls(&self.host, folder)?,
+            (None, None) => Docker::connect_with_http(&self.host, CALL_TIMEOUT_SECS, API_DEFAULT_VERSION)?,
+        };
+        // bollard encodes credentials with the alphabet that Docker does not read (RFC 4648, section 4 instead of 5),
+        // so that some passwords would silently not arrive.
+        Ok(docker.with_request_modifier(|mut request| {
+            if let Some(value) = request.headers_mut().get_mut("x-registry-auth") {
+                let fixed = value.to_str().map(|text| text.replace('+', "-").replace('/', "_"));
+                if let Some(fixed) = fixed.ok().and_then(|text| text.parse().ok()) {
+                    *value = fixed;
+                }
+            }
+            request
+        }))
+    }
+}
+
+fn connect_with_tls(host: &str, folder: &Path) -> Result<Docker, bollard::errors::Error> {
+    let [key, cert, ca] = ["key.pem", "cert.pem", "ca.pem"].map(|name| folder.join(name));
+    Docker::connect_with_ssl(host, &key, &cert, &ca, CALL_TIMEOUT_SECS, API_DEFAULT_VERSION)
+}

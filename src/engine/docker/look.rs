@@ -1,0 +1,208 @@
+//! Observing many attempts by one listing: only what is new or has ended is inspected.
+
+use std::collections::HashMap;
+
+use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::query_parameters::{EventsOptions, ListContainersOptions};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+
+use super::Inner;
+use super::container::{attempt_of, name_of};
+use super::image::digest_of;
+use super::launch::{CREATED, Launching, PULLING};
+use super::link::ApiError;
+use super::observe::{
+    Facts, Stage, exit_code, finished_at, read_ended, read_started, signal_name, stage, start_error, started_at,
+};
+use super::refusal::is_final;
+use crate::engine::{EngineError, Handle};
+use crate::model::{AttemptId, Observation};
+
+const INSPECTIONS_AT_ONCE: usize = 8;
+/// A container that was made and not started for so long will not be: who made it is gone.
+const START_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
+/// How late the daemon may tell of a signal that it sent.
+const LATENESS: SignedDuration = SignedDuration::from_millis(250);
+/// How long the daemon may take to say what it remembers of a container.
+const HISTORY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+impl Inner {
+    pub(super) async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
+        // In this order: an attempt whose container is made in between is seen as being launched, or as there.
+        let launching: Vec<_> = handles.iter().map(|handle| self.launches.get(handle.attempt_id)).collect();
+        let listed = self.list().await?;
+        self.seen.retain(|attempt_id| listed.contains_key(&attempt_id));
+        let looks = handles.iter().zip(launching).map(|(handle, launching)| {
+            let summary = listed.get(&handle.attempt_id);
+            self.look(handle, launching, summary)
+        });
+        Ok(stream::iter(looks.collect::<Vec<_>>()).buffered(INSPECTIONS_AT_ONCE).try_collect().await?)
+    }
+
+    /// Every container of ours, by its attempt.
+    pub(super) async fn list(&self) -> Result<HashMap<AttemptId, ContainerSummary>, ApiError> {
+        let filters = Some(self.identity.filters());
+        let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
+        let containers = self.link.call(async |docker| docker.list_containers(Some(options)).await).await?;
+        let named = containers.into_iter().filter_map(|container| {
+            let attempt_id = attempt_of(container.labels.as_ref()?)?;
+            Some((attempt_id, container))
+        });
+        Ok(named.collect())
+    }
+
+    /// The container of this name, if it is one of ours.
+    pub(super) async fn inspect_ours(&self, name: &str) -> Result<Option<ContainerInspectResponse>, ApiError> {
+        match self.link.call(async |docker| docker.inspect_container(name, None).await).await {
+            Ok(container) => {
+                let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
+                let is_ours = labels.is_some_and(|labels| self.identity.owns(labels));
+                Ok(is_ours.then_some(container))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn look(
+        &self,
+        handle: &Handle,
+        launching: Option<Launching>,
+        summary: Option<&ContainerSummary>,
+    ) -> Result<Observation, ApiError> {
+        let Some(summary) = summary else { return Ok(missing(handle, launching)) };
+        let attempt_id = handle.attempt_id;
+        let id = summary.id.as_deref().unwrap_or_default();
+        let is_running =
+            matches!(summary.state, Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED));
+        if is_running && let Some(started) = self.seen.started(attempt_id, id) {
+            return Ok(Observation::Running(started));
+        }
+        let Some(container) = self.inspect_ours(&name_of(attempt_id)).await? else {
+            return Ok(missing(handle, launching));
+        };
+        let now = self.link.now();
+        match stage(&container) {
+            Stage::Running => {
+                let facts = self.facts(&container).await;
+                let started = read_started(&container, &facts, now);
+                self.seen.add_started(attempt_id, id, started.clone());
+                Ok(Observation::Running(started))
+            }
+            Stage::Ended => {
+                self.seen.mark_ended(attempt_id);
+                let was_asked_to_stop = self.stops.was_asked(attempt_id);
+                let mut facts = Facts { was_asked_to_stop, ..self.facts(&container).await };
+                facts.peak = self.seen.peak(attempt_id);
+                if exit_code(&container) != 0 || was_asked_to_stop {
+                    facts.signals = self.signals_sent(&container).await;
+                }
+                Ok(read_ended(&container, &facts, now))
+            }
+            Stage::Created | Stage::Failed if launching.is_some() => Ok(Observation::Starting),
+            Stage::Failed => {
+                let reason = start_error(&container);
+                let retry = !is_final(500, &reason);
+                Ok(Observation::NeverRan { reason: format!("Docker can't start the container: {reason}"), retry })
+            }
+            Stage::Created => self.look_at_unstarted(attempt_id, &container, now).await,
+        }
+    }
+
+    /// One that nobody starts any more is removed first, so that it surely never runs, and then given back.
+    async fn look_at_unstarted(
+        &self,
+        attempt_id: AttemptId,
+        container: &ContainerInspectResponse,
+        now: Timestamp,
+    ) -> Result<Observation, ApiError> {
+        let created = container.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        let is_old = created.is_none_or(|created| now.duration_since(created) > START_TIMEOUT);
+        if !is_old {
+            return Ok(Observation::Starting);
+        }
+        match self.remove_container(&name_of(attempt_id), false).await {
+            Ok(()) => Ok(Observation::NeverRan {
+                reason: "its container was made and never started, for the server or the daemon went away".to_owned(),
+                retry: true,
+            }),
+            // It was started after all; the next look sees it.
+            Err(error) if error.is_conflict() => Ok(Observation::Starting),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn facts(&self, container: &ContainerInspectResponse) -> Facts {
+        let machine = match self.link.machine() {
+            Some(machine) => Some(machine),
+            None => self.link.refresh_machine().await.ok(),
+        };
+        Facts {
+            machine_name: machine.map(|machine| machine.name).unwrap_or_default(),
+            image_digest: self.image_digest(container).await,
+            outage: self.link.outage(),
+            ..Facts::default()
+        }
+    }
+
+    /// By which digest a registry knows the image, where one does. What can't be found out is not worth a failure.
+    async fn image_digest(&self, container: &ContainerInspectResponse) -> Option<String> {
+        let image_id = container.image.as_deref()?;
+        let name = container.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or(image_id);
+        if let Some(digest) = self.seen.digest(image_id, name) {
+            return digest;
+        }
+        let image = self.link.call(async |docker| docker.inspect_image(image_id).await).await.ok()?;
+        let digest = digest_of(name, image.repo_digests.as_deref().unwrap_or_default());
+        self.seen.add_digest(image_id, name, digest.clone());
+        digest
+    }
+
+    /// The signals that were sent to an ended container through the daemon, as far as it remembers: those that end a
+    /// process. What is not known explains nothing, so an error is no more than that.
+    async fn signals_sent(&self, container: &ContainerInspectResponse) -> Vec<i64> {
+        const ENDING: [&str; 4] = ["SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"];
+        let (Some(id), Some(from), Some(until)) = (&container.id, started_at(container), finished_at(container)) else {
+            return Vec::new();
+        };
+        // The daemon tells of a signal right after sending it, which may be after the end. Where the exit code says that
+        // the signal itself was the end, it is waited for.
+        let is_signal_code = [130, 131, 137, 143].contains(&exit_code(container));
+        let until = if is_signal_code { until + LATENESS } else { until };
+        let stamp = |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
+        let filters = [("container", id.as_str()), ("event", "kill")];
+        let filters = filters.map(|(key, value)| (key.to_owned(), vec![value.to_owned()]));
+        let options = EventsOptions {
+            since: Some(stamp(from)),
+            until: Some(stamp(until)),
+            filters: Some(HashMap::from(filters)),
+        };
+        let history = async {
+            let Ok(docker) = self.link.docker().await else { return Vec::new() };
+            let events = docker.events(Some(options));
+            let signals = events.filter_map(async |event| {
+                let signal = event.ok()?.actor?.attributes?.get("signal")?.parse().ok()?;
+                signal_name(signal).is_some_and(|name| ENDING.contains(&name)).then_some(signal)
+            });
+            signals.collect().await
+        };
+        tokio::time::timeout(HISTORY_TIMEOUT, history).await.unwrap_or_default()
+    }
+}
+
+/// An attempt without a container: what that means depends on how far it was.
+fn missing(handle: &Handle, launching: Option<Launching>) -> Observation {
+    match (launching, handle.text.as_str()) {
+        (Some(Launching::Starting | Launching::Pulling(_)), _) => Observation::Starting,
+        (Some(Launching::NeverRan { reason, retry, .. }), _) => Observation::NeverRan { reason, retry },
+        (None, PULLING) => Observation::NeverRan {
+            reason: "the server was restarted while the image was being fetched".to_owned(),
+            retry: true,
+        },
+        (None, CREATED) => {
+            Observation::Gone { reason: "the container was removed from outside of flotilla".to_owned() }
+        }
+        (None, _) => Observation::Gone { reason: "it has no container".to_owned() },
+    }
+}

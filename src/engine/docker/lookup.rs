@@ -1,0 +1,127 @@
+//! Whether an image can be had, before a run that needs it is accepted.
+//!
+//! The daemon itself is asked to look in the registry: it has the network, the mirrors and the certificates that the
+//! pull will have, which the server's machine may not. Only an answer refuses a run, never the lack of one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::config::{DockerConfig, PullPolicy};
+use super::credentials;
+use super::image::{registry_of, with_tag};
+use super::link::{ApiError, Link};
+use super::refusal::is_final;
+use crate::engine::EngineError;
+
+/// How long a launch waits for a registry at most.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an image that was found counts as there.
+const FOUND_FOR: Duration = Duration::from_secs(300);
+/// How long one that was not found is not looked for again: not long, for it may just be being pushed.
+const MISSING_FOR: Duration = Duration::from_secs(15);
+/// How long a registry that did not answer is left alone, so that not every launch waits for it.
+const UNKNOWN_FOR: Duration = Duration::from_secs(30);
+/// Images that are remembered; beyond, all are forgotten that are not fresh, and then all.
+const MAX_REMEMBERED: usize = 10_000;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    Found,
+    Missing(String),
+    /// Nobody could say.
+    Unknown,
+}
+
+impl Verdict {
+    const fn lasts(&self) -> Duration {
+        match self {
+            Self::Found => FOUND_FOR,
+            Self::Missing(_) => MISSING_FOR,
+            Self::Unknown => UNKNOWN_FOR,
+        }
+    }
+}
+
+pub(super) struct Lookups {
+    link: Arc<Link>,
+    config: Arc<DockerConfig>,
+    remembered: Mutex<HashMap<String, (Instant, Verdict)>>,
+}
+
+impl Lookups {
+    pub(super) fn new(link: Arc<Link>, config: Arc<DockerConfig>) -> Self {
+        Self { link, config, remembered: Mutex::default() }
+    }
+
+    /// [`EngineError::Rejected`] where the image surely can't be had.
+    pub(super) async fn check(&self, image: &str) -> Result<(), EngineError> {
+        let verdict = match self.remembered(image) {
+            Some(verdict) => verdict,
+            None => {
+                let verdict = self.look(image).await?;
+                self.remember(image, verdict.clone());
+                verdict
+            }
+        };
+        match verdict {
+            Verdict::Found | Verdict::Unknown => Ok(()),
+            Verdict::Missing(reason) => Err(EngineError::Rejected(reason)),
+        }
+    }
+
+    fn remembered(&self, image: &str) -> Option<Verdict> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, verdict) = remembered.get(image)?;
+        (since.elapsed() < verdict.lasts()).then(|| verdict.clone())
+    }
+
+    fn remember(&self, image: &str, verdict: Verdict) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.retain(|_, (since, verdict)| since.elapsed() < verdict.lasts());
+        }
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(image.to_owned(), (Instant::now(), verdict));
+    }
+
+    async fn look(&self, image: &str) -> Result<Verdict, EngineError> {
+        let tagged = with_tag(image);
+        match self.link.call(async |docker| docker.inspect_image(&tagged).await).await {
+            Ok(_) => return Ok(Verdict::Found),
+            Err(ApiError::Refused { status: 404, .. }) => {}
+            Err(ApiError::Refused { status: 400, message }) => {
+                return Ok(Verdict::Missing(format!(
+                    "image `{image}` is not a name that Docker understands: {message}"
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if self.config.pull_policy == PullPolicy::Never {
+            let reason = format!("image `{image}` is not on the machine, and this cluster does not fetch images");
+            return Ok(Verdict::Missing(reason));
+        }
+        let answer = tokio::time::timeout(LOOKUP_TIMEOUT, self.ask_registry(&tagged)).await;
+        Ok(answer.unwrap_or(Verdict::Unknown))
+    }
+
+    async fn ask_registry(&self, tagged: &str) -> Verdict {
+        let Ok(credentials) = credentials::find(self.config.credentials_file.as_deref(), tagged).await else {
+            return Verdict::Unknown;
+        };
+        let answer = self.link.call(async |docker| docker.inspect_registry_image(tagged, credentials).await).await;
+        match answer {
+            Ok(_) => Verdict::Found,
+            Err(ApiError::Refused { status, message }) if is_final(status, &message) => {
+                let registry = registry_of(tagged);
+                Verdict::Missing(format!(
+                    "image `{tagged}` was not found: it is not on the machine, and registry {registry} answered: {}",
+                    message.replace('\n', " ").trim()
+                ))
+            }
+            Err(ApiError::Refused { .. } | ApiError::Away(_)) => Verdict::Unknown,
+        }
+    }
+}

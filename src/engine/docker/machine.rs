@@ -1,0 +1,118 @@
+//! What the daemon's machine has and can: pure reading of what it says about itself, and what of a task can never fit.
+
+use bollard::models::{GenericResourcesInner, SystemInfo};
+
+use crate::engine::{Capacity, EngineError};
+use crate::model::TaskSpec;
+
+const MB: i64 = 1024 * 1024;
+/// Docker refuses a smaller limit: <https://docs.docker.com/engine/containers/resource_constraints/>.
+const LEAST_MEMORY_MB: i64 = 6;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Machine {
+    pub name: String,
+    pub version: String,
+    pub memory_mb: Option<i64>,
+    pub cpu_millis: Option<i64>,
+    /// `Some(0)` where there is surely none, `None` where the daemon can use GPUs and does not say how many.
+    pub gpus: Option<i64>,
+    pub can_limit_memory: bool,
+    pub can_limit_swap: bool,
+    pub can_limit_cpu: bool,
+}
+
+impl Machine {
+    pub(super) fn read(info: &SystemInfo) -> Self {
+        let told = info.generic_resources.iter().flatten().map(gpus_of).sum::<i64>();
+        let has_gpu_runtime = info.runtimes.iter().flatten().any(|(name, _)| name.contains("nvidia"));
+        Self {
+            name: info.name.clone().unwrap_or_default(),
+            version: info.server_version.clone().unwrap_or_default(),
+            memory_mb: info.mem_total.filter(|bytes| *bytes > 0).map(|bytes| bytes / MB),
+            cpu_millis: info.ncpu.filter(|cpus| *cpus > 0).map(|cpus| cpus * 1000),
+            gpus: if told > 0 || !has_gpu_runtime { Some(told) } else { None },
+            can_limit_memory: info.memory_limit.unwrap_or(true),
+            can_limit_swap: info.swap_limit.unwrap_or(true),
+            can_limit_cpu: info.cpu_cfs_quota.unwrap_or(true) && info.cpu_cfs_period.unwrap_or(true),
+        }
+    }
+
+    /// What there is for runs, where the operator's count of GPUs goes before the daemon's.
+    pub(super) fn capacity(&self, gpus: Option<i64>) -> Capacity {
+        Capacity { memory_mb: self.memory_mb, cpu_millis: self.cpu_millis, gpus: gpus.or(self.gpus) }
+    }
+}
+
+/// A generic resource that is a GPU is a count, or one of several with a name of its own.
+fn gpus_of(resource: &GenericResourcesInner) -> i64 {
+    let is_gpu = |kind: Option<&String>| kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("gpu"));
+    let discrete = resource.discrete_resource_spec.as_ref().filter(|spec| is_gpu(spec.kind.as_ref()));
+    let named = resource.named_resource_spec.as_ref().filter(|spec| is_gpu(spec.kind.as_ref()));
+    discrete.and_then(|spec| spec.value).unwrap_or(0) + i64::from(named.is_some())
+}
+
+/// Whether a task could ever fit on the machine, if nothing else ran there.
+pub(super) fn check_resources(task: &TaskSpec, capacity: Capacity) -> Result<(), EngineError> {
+    if let Some(memory) = task.memory_mb.filter(|memory| (1..LEAST_MEMORY_MB).contains(memory)) {
+        return Err(EngineError::Rejected(format!(
+            "Docker can't limit a container to {memory} MB of memory, the least is {LEAST_MEMORY_MB} MB"
+        )));
+    }
+    let needs = [
+        (task.memory_mb, capacity.memory_mb, "MB of memory"),
+        (task.cpu_millis, capacity.cpu_millis, "thousandths of a core"),
+        (task.gpu, capacity.gpus, "GPUs"),
+    ];
+    for (needed, there, unit) in needs {
+        if let (Some(needed), Some(there)) = (needed, there)
+            && needed > there
+        {
+            return Err(EngineError::Rejected(format!(
+                "the cluster cannot support running the job: it needs {needed} {unit}, the machine has {there}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(value: serde_json::Value) -> Machine {
+        Machine::read(&serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn a_machine_is_read_from_what_the_daemon_says() {
+        let machine = info(serde_json::json!({ "Name": "m", "NCPU": 2, "MemTotal": 25_279_594_496_i64 }));
+        assert_eq!((machine.memory_mb, machine.cpu_millis, machine.gpus), (Some(24_108), Some(2000), Some(0)));
+    }
+
+    #[test]
+    fn gpus_are_counted_where_they_are_told_and_unknown_where_only_a_runtime_is() {
+        let runtimes = serde_json::json!({ "nvidia": { "path": "nvidia-container-runtime" } });
+        assert_eq!(info(serde_json::json!({ "Runtimes": runtimes })).gpus, None);
+        let told = serde_json::json!([
+            { "DiscreteResourceSpec": { "Kind": "NVIDIA-GPU", "Value": 2 } },
+            { "NamedResourceSpec": { "Kind": "gpu", "Value": "GPU-1" } },
+            { "DiscreteResourceSpec": { "Kind": "SSD", "Value": 3 } },
+        ]);
+        assert_eq!(info(serde_json::json!({ "GenericResources": told, "Runtimes": runtimes })).gpus, Some(3));
+    }
+
+    #[test]
+    fn what_can_never_fit_is_refused_with_both_numbers() {
+        let capacity = Capacity { memory_mb: Some(1000), cpu_millis: Some(2000), gpus: Some(0) };
+        let refused = |task: TaskSpec| check_resources(&task, capacity).unwrap_err().to_string();
+        let text = refused(TaskSpec { memory_mb: Some(1001), ..TaskSpec::default() });
+        assert!(text.ends_with("it needs 1001 MB of memory, the machine has 1000"), "{text}");
+        let text = refused(TaskSpec { gpu: Some(1), ..TaskSpec::default() });
+        assert!(text.ends_with("it needs 1 GPUs, the machine has 0"), "{text}");
+        assert!(refused(TaskSpec { memory_mb: Some(5), ..TaskSpec::default() }).contains("6 MB"));
+        let fits = TaskSpec { memory_mb: Some(1000), cpu_millis: Some(2000), gpu: Some(0), ..TaskSpec::default() };
+        assert!(check_resources(&fits, capacity).is_ok());
+        assert!(check_resources(&fits, Capacity::default()).is_ok());
+    }
+}

@@ -1,0 +1,246 @@
+//! Places in a container's output. Docker resumes output by time, in whole seconds; a place is therefore "the messages
+//! since this second, of which so many are stored". Their order in the daemon's file never changes, so that counting
+//! leads to the very message, also where several carry one time or two streams overtook each other.
+//!
+//! The second is one from some time ago, not the newest: a message that waited for the other stream is written behind
+//! one that carries a later time, and would be missed by asking for the newest second only.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+
+/// How far two streams overtake each other at most. The daemon stamps a message right before it writes it.
+const SLACK_SECS: i64 = 5;
+/// The length of a time as the daemon writes it before each message: `2006-01-02T15:04:05.000000000Z`.
+pub(super) const STAMP_BYTES: usize = 30;
+
+/// A message's time. Fixed in length and always in UTC, so that the order of the texts is that of the times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Stamp([u8; STAMP_BYTES]);
+
+impl Stamp {
+    /// The time in front of a message, and the message.
+    pub(super) fn split(line: &[u8]) -> Option<(Self, &[u8])> {
+        let (stamp, rest) = line.split_first_chunk::<STAMP_BYTES>()?;
+        let message = rest.strip_prefix(b" ")?;
+        (stamp[10] == b'T' && stamp[STAMP_BYTES - 1] == b'Z').then_some((Self(*stamp), message))
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The part that tells the second.
+    fn second(&self) -> &[u8] {
+        &self.0[..19]
+    }
+
+    fn as_second(&self) -> i64 {
+        self.as_str().parse::<Timestamp>().map_or(0, Timestamp::as_second)
+    }
+}
+
+/// The messages since a second, and how many of them are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Window {
+    since_secs: i64,
+    stored: u64,
+}
+
+/// A place in the output, as it is kept beside our log: `SECOND/COUNT/NEWEST`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Marker {
+    pub since_secs: i64,
+    /// How many of the messages since then are stored.
+    pub stored: u64,
+    /// The latest time of a stored message.
+    pub newest: Option<Stamp>,
+}
+
+impl fmt::Display for Marker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.since_secs, self.stored, self.newest.as_ref().map_or("", Stamp::as_str))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no place in a container's output")]
+pub(super) struct NotAMarker(String);
+
+impl FromStr for Marker {
+    type Err = NotAMarker;
+
+    fn from_str(text: &str) -> Result<Self, NotAMarker> {
+        let mut parts = text.splitn(3, '/');
+        let mut read = || {
+            let since_secs = parts.next()?.parse().ok()?;
+            let stored = parts.next()?.parse().ok()?;
+            let newest = match parts.next()? {
+                "" => None,
+                stamp => Some(Stamp(stamp.as_bytes().try_into().ok()?)),
+            };
+            Some(Self { since_secs, stored, newest })
+        };
+        read().ok_or_else(|| NotAMarker(text.to_owned()))
+    }
+}
+
+/// What is to be done with a message that the daemon sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Take {
+    /// It is stored already.
+    Stored,
+    New,
+    /// It is new, and others that should have come before it are not there any more.
+    NewAfterGap,
+}
+
+/// Counts messages as they come, so that the place behind each can be told and found again.
+#[derive(Debug, Clone)]
+pub(super) struct Counter {
+    older: Window,
+    newer: Window,
+    newest: Option<Stamp>,
+    /// The second of the last message, which most often is that of the next as well.
+    second: Option<(Stamp, i64)>,
+    /// The place where the output goes on.
+    from: Marker,
+    seen: u64,
+}
+
+impl Counter {
+    /// Counts the messages that the daemon sends when it is asked for those since `from`'s second.
+    pub(super) fn from(from: Marker) -> Self {
+        let window = Window { since_secs: from.since_secs, stored: 0 };
+        Self { older: window, newer: window, newest: None, second: None, from, seen: 0 }
+    }
+
+    pub(super) fn marker(&self) -> Marker {
+        // Before it has come to where it was, the place is still that one.
+        if self.seen < self.from.stored {
+            return self.from;
+        }
+        Marker {
+            since_secs: self.older.since_secs,
+            stored: self.older.stored,
+            newest: self.newest.max(self.from.newest),
+        }
+    }
+
+    pub(super) fn take(&mut self, stamp: Stamp) -> Take {
+        let was_behind = self.seen < self.from.stored;
+        // What is later than everything stored can't be stored: the daemon has thrown away what is missing.
+        let is_gap = was_behind && self.from.newest.is_some_and(|newest| stamp > newest);
+        self.count(stamp);
+        self.seen += 1;
+        if is_gap {
+            self.from.stored = 0;
+            return Take::NewAfterGap;
+        }
+        if was_behind { Take::Stored } else { Take::New }
+    }
+
+    fn count(&mut self, stamp: Stamp) {
+        let second = match self.second {
+            Some((last, second)) if last.second() == stamp.second() => second,
+            _ => stamp.as_second(),
+        };
+        self.second = Some((stamp, second));
+        if second >= self.newer.since_secs.saturating_add(SLACK_SECS) {
+            self.older = self.newer;
+            self.newer = Window { since_secs: second, stored: 0 };
+        }
+        for window in [&mut self.older, &mut self.newer] {
+            if second >= window.since_secs {
+                window.stored += 1;
+            }
+        }
+        self.newest = self.newest.max(Some(stamp));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stamp(millis: i64) -> Stamp {
+        let time = Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap();
+        let text = format!("{time:.9}");
+        Stamp(text.as_bytes().try_into().unwrap())
+    }
+
+    /// What the daemon sends: those messages of its file that are not before the second.
+    fn sent(file: &[i64], marker: Marker) -> Vec<(usize, Stamp)> {
+        let stamps = file.iter().map(|millis| stamp(*millis)).enumerate();
+        stamps.filter(|(_, stamp)| stamp.as_second() >= marker.since_secs).collect()
+    }
+
+    #[test]
+    fn a_message_is_split_from_its_time() {
+        let line = b"2026-11-22T14:38:52.447913935Z hello\n";
+        let (stamp, message) = Stamp::split(line).unwrap();
+        assert_eq!((stamp.as_str(), message), ("2026-11-22T14:38:52.447913935Z", &b"hello\n"[..]));
+        assert!(Stamp::split(b"hello").is_none());
+        assert!(Stamp::split(&[b'x'; 40]).is_none());
+    }
+
+    #[test]
+    fn a_marker_reads_back() {
+        let markers = [Marker::default(), Marker { since_secs: 7, stored: 8, newest: Some(stamp(9)) }];
+        for marker in markers {
+            assert_eq!(marker.to_string().parse::<Marker>().unwrap(), marker);
+        }
+        for text in ["", "1", "1/2", "x/2/", "1/2/short"] {
+            assert!(text.parse::<Marker>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        /// However the output is torn, and although streams overtake each other, each message comes once and in order.
+        #[test]
+        fn output_torn_anywhere_comes_without_gap_or_repeat(
+            steps in prop::collection::vec((0_i64..3000, 0_i64..2000), 1..200),
+            mut tears in prop::collection::vec(0_usize..200, 0..6),
+        ) {
+            let mut time = 0;
+            // Each message is written behind those before it, and carries a time of up to two seconds ago.
+            let file: Vec<i64> = steps.iter().map(|(step, late)| { time += step; time - late }).collect();
+            tears.sort_unstable();
+            tears.push(usize::MAX);
+            let (mut got, mut marker) = (Vec::new(), Marker::default());
+            for tear in tears {
+                let mut counter = Counter::from(marker);
+                for (i, stamp) in sent(&file, marker) {
+                    if i >= tear { break; }
+                    match counter.take(stamp) {
+                        Take::Stored => {}
+                        Take::New => got.push(i),
+                        Take::NewAfterGap => prop_assert!(false, "there is no gap"),
+                    }
+                }
+                marker = counter.marker().to_string().parse().unwrap();
+            }
+            prop_assert_eq!(got, (0..file.len()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_the_daemon_threw_away_is_noticed() {
+        let mut counter = Counter::from(Marker::default());
+        for millis in [0, 100, 200] {
+            assert_eq!(counter.take(stamp(millis)), Take::New);
+        }
+        let mut counter = Counter::from(counter.marker());
+        assert_eq!(counter.take(stamp(200)), Take::Stored);
+        assert_eq!(counter.take(stamp(90_000)), Take::NewAfterGap);
+        assert_eq!(counter.take(stamp(90_001)), Take::New);
+        let mut counter = Counter::from(counter.marker());
+        assert_eq!(counter.take(stamp(200)), Take::Stored);
+        assert_eq!(counter.take(stamp(90_000)), Take::Stored);
+        assert_eq!(counter.take(stamp(90_001)), Take::Stored);
+        assert_eq!(counter.take(stamp(90_002)), Take::New);
+    }
+}

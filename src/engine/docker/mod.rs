@@ -1,0 +1,178 @@
+//! The Docker engine: a run is a container of a Docker daemon.
+//!
+//! The container carries everything that has to outlive the server: its name is the attempt's, its labels say whose it
+//! is, and the daemon keeps its end and its output until we have them. What this process keeps is only what would be
+//! lost with it anyway (a pull under way) or can be asked for again.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `config` | the operator's settings |
+//! | `link`, `machine` | the connection, whether anybody answers, what the machine has |
+//! | `container`, `launch`, `refusal` | what Docker is told, making it once, what its refusals mean |
+//! | `image`, `lookup`, `pull`, `credentials` | names of images, finding them, fetching them |
+//! | `look`, `observe`, `seen` | one listing for many attempts, reading a container, what need not be asked again |
+//! | `marker`, `logs` | places in the output, the output |
+//! | `stop`, `watch`, `stats` | stopping and removing, events and samples, what was used |
+
+mod config;
+mod container;
+mod credentials;
+mod image;
+mod launch;
+mod link;
+mod logs;
+mod look;
+mod lookup;
+mod machine;
+mod marker;
+mod observe;
+mod pull;
+mod refusal;
+mod seen;
+mod stats;
+mod stop;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use config::{BindMount, DockerConfig, PullPolicy};
+pub use container::Identity;
+
+use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
+use crate::model::{LogPosition, Observation, TaskSpec};
+use launch::{CREATED, Launches, Launching, PULLING};
+use link::Link;
+use lookup::Lookups;
+use pull::Pulls;
+use seen::Seen;
+use stop::Stops;
+
+/// One Docker daemon as a cluster. Dropping it ends what it does in the background, and no container.
+pub struct DockerEngine {
+    inner: Arc<Inner>,
+    _closing: DropGuard,
+}
+
+struct Inner {
+    config: Arc<DockerConfig>,
+    identity: Identity,
+    pokes: Pokes,
+    link: Arc<Link>,
+    lookups: Lookups,
+    pulls: Arc<Pulls>,
+    launches: Launches,
+    seen: Seen,
+    stops: Stops,
+    closing: CancellationToken,
+}
+
+/// What answers on a Docker daemon's socket, for the line that says what the server found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    pub host: String,
+    pub machine_name: String,
+    pub version: String,
+}
+
+impl DockerEngine {
+    /// Watches the daemon from now on, whether it answers already or not. Needs a tokio runtime.
+    pub fn new(
+        config: DockerConfig,
+        identity: Identity,
+        pokes: Pokes,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Self {
+        let config = Arc::new(config);
+        let link = Arc::new(Link::new(&config, Box::new(now)));
+        let closing = CancellationToken::new();
+        let inner = Arc::new(Inner {
+            lookups: Lookups::new(Arc::clone(&link), Arc::clone(&config)),
+            pulls: Arc::new(Pulls::new(Arc::clone(&link), config.credentials_file.clone())),
+            launches: Launches::default(),
+            seen: Seen::default(),
+            stops: Stops::default(),
+            closing: closing.clone(),
+            config,
+            identity,
+            pokes,
+            link,
+        });
+        tokio::spawn(closing.clone().run_until_cancelled_owned(Arc::clone(&inner).watch_events()));
+        tokio::spawn(closing.clone().run_until_cancelled_owned(Arc::clone(&inner).watch_usage()));
+        Self { inner, _closing: closing.drop_guard() }
+    }
+
+    /// Whether a daemon answers where `config` says, and which.
+    pub async fn probe(config: &DockerConfig) -> Result<About, EngineError> {
+        let link = Link::new(config, Box::new(|| Timestamp::UNIX_EPOCH));
+        let machine = link.refresh_machine().await?;
+        Ok(About { host: config.host_or_usual(), machine_name: machine.name, version: machine.version })
+    }
+}
+
+#[async_trait]
+impl Engine for DockerEngine {
+    fn kind(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {
+        let inner = &self.inner;
+        container::check_privileged(task.privileged, &inner.config)?;
+        let machine = match inner.link.machine() {
+            Some(machine) => machine,
+            None => inner.link.refresh_machine().await?,
+        };
+        machine::check_resources(task, machine.capacity(inner.config.gpus))?;
+        if inner.config.image_check {
+            inner.lookups.check(&task.image).await?;
+        }
+        Ok(())
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.inner.link.machine().map(|machine| machine.capacity(self.inner.config.gpus)).unwrap_or_default()
+    }
+
+    fn state(&self) -> EngineState {
+        self.inner.link.state()
+    }
+
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Handle, EngineError> {
+        self.inner.launch(spec).await
+    }
+
+    async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
+        self.inner.observe(handles).await
+    }
+
+    async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), EngineError> {
+        self.inner.stop(handle.attempt_id, grace).await
+    }
+
+    async fn output(&self, handle: &Handle, from: &LogPosition) -> Result<Output, EngineError> {
+        if let Some(Launching::Starting | Launching::Pulling(_)) = self.inner.launches.get(handle.attempt_id) {
+            return Err(EngineError::Unavailable("the container has not started yet".to_owned()));
+        }
+        let name = container::name_of(handle.attempt_id);
+        logs::read(Arc::clone(&self.inner.link), name, from).await.map(Output::Stream)
+    }
+
+    async fn list_ours(&self) -> Result<Vec<Handle>, EngineError> {
+        let pulling = self.inner.launches.ids();
+        let listed = self.inner.list().await?;
+        let pulling = pulling.into_iter().filter(|attempt_id| !listed.contains_key(attempt_id));
+        let pulling = pulling.map(|attempt_id| Handle { attempt_id, text: PULLING.to_owned() });
+        let made = listed.keys().map(|&attempt_id| Handle { attempt_id, text: CREATED.to_owned() });
+        Ok(made.chain(pulling).collect())
+    }
+
+    async fn remove(&self, handle: &Handle) -> Result<(), EngineError> {
+        self.inner.remove(handle.attempt_id).await
+    }
+}

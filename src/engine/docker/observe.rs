@@ -1,0 +1,350 @@
+//! What an inspected container says about its attempt: pure reading, from Docker's words to ours.
+
+use bollard::models::{ContainerInspectResponse, PortMap};
+use jiff::{SignedDuration, Timestamp};
+
+use super::container::UNENFORCED_LABEL;
+use super::link::Outage;
+use super::stats::Peak;
+use crate::model::{EndCause, Ended, Event, Instance, Observation, Started, Usage};
+
+/// What is known of a container beside its own words.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    /// The daemon's machine.
+    pub machine_name: String,
+    pub image_digest: Option<String>,
+    pub peak: Peak,
+    /// The signals that were sent to it through the daemon, of those that end a process.
+    pub signals: Vec<i64>,
+    /// Whether this server asked the daemon to stop it.
+    pub was_asked_to_stop: bool,
+    pub outage: Option<Outage>,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Made, and not started yet.
+    Created,
+    /// Made, and its start failed; Docker says why.
+    Failed,
+    /// Its command runs, or is paused.
+    Running,
+    Ended,
+}
+
+pub(super) fn stage(container: &ContainerInspectResponse) -> Stage {
+    let state = container.state.as_ref();
+    let is_running = state.is_some_and(|state| state.running == Some(true) || state.paused == Some(true));
+    let has_error = state.and_then(|state| state.error.as_deref()).is_some_and(|error| !error.is_empty());
+    match started_at(container) {
+        _ if is_running => Stage::Running,
+        Some(_) => Stage::Ended,
+        None if has_error => Stage::Failed,
+        None => Stage::Created,
+    }
+}
+
+/// Why the start of a container failed, in Docker's words.
+pub(super) fn start_error(container: &ContainerInspectResponse) -> String {
+    let error = container.state.as_ref().and_then(|state| state.error.clone());
+    error.filter(|error| !error.is_empty()).unwrap_or_else(|| "the container was never started".to_owned())
+}
+
+pub(super) fn started_at(container: &ContainerInspectResponse) -> Option<Timestamp> {
+    time(container.state.as_ref()?.started_at.as_deref())
+}
+
+/// When a container ended; `None` while it runs.
+pub(super) fn finished_at(container: &ContainerInspectResponse) -> Option<Timestamp> {
+    time(container.state.as_ref()?.finished_at.as_deref())
+}
+
+pub(super) fn exit_code(container: &ContainerInspectResponse) -> i64 {
+    container.state.as_ref().and_then(|state| state.exit_code).unwrap_or_default()
+}
+
+/// Docker writes "not yet" as the first day of the first year.
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    text?.parse::<Timestamp>().ok().filter(|time| time.as_second() > 0)
+}
+
+pub(super) fn read_started(container: &ContainerInspectResponse, facts: &Facts, now: Timestamp) -> Started {
+    let at = started_at(container).unwrap_or(now);
+    let host_config = container.host_config.as_ref();
+    let limit = |value: Option<i64>| value.filter(|value| *value > 0);
+    let short_id = container.id.as_deref().map(|id| id.get(..12).unwrap_or(id));
+    Started {
+        at,
+        instance: Instance {
+            instance_id: short_id.unwrap_or_default().to_owned(),
+            dns_name: facts.machine_name.clone(),
+        },
+        usage: Usage {
+            memory_limit_bytes: limit(host_config.and_then(|config| config.memory)),
+            cpu_limit_millis: limit(host_config.and_then(|config| config.nano_cpus)).map(|nanos| nanos / 1_000_000),
+            ..Usage::default()
+        },
+        image_digest: facts.image_digest.clone().or_else(|| container.image.clone()),
+        notes: notes(container, facts, at),
+    }
+}
+
+fn notes(container: &ContainerInspectResponse, facts: &Facts, at: Timestamp) -> Vec<Event> {
+    let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
+    let unenforced = labels.and_then(|labels| labels.get(UNENFORCED_LABEL)).map_or("", String::as_str);
+    let limits = unenforced.split(',').filter(|limit| !limit.is_empty());
+    let limits = limits.map(|limit| {
+        let message =
+            format!("the limit of {} is not enforced: the Docker daemon can't on this machine", words_of(limit));
+        Event::warning(at, "Unenforced", message)
+    });
+    let ports = container.network_settings.as_ref().and_then(|settings| settings.ports.as_ref());
+    let ports = ports.into_iter().flat_map(published_ports).map(|(inside, outside)| {
+        let message = format!("port {inside} of the container is port {outside} of {}", facts.machine_name);
+        Event::normal(at, "PortPublished", message)
+    });
+    limits.chain(ports).map(|event| event.from_source("docker")).collect()
+}
+
+fn words_of(limit: &str) -> &str {
+    match limit {
+        "ephemeral_storage" => "scratch disk (ephemeral_storage)",
+        "swap" => "swap",
+        other => other,
+    }
+}
+
+/// Ports of the container with those of the machine, each pair once: Docker lists IPv4 and IPv6 apart.
+fn published_ports(ports: &PortMap) -> Vec<(String, String)> {
+    let pairs = ports.iter().flat_map(|(inside, bindings)| {
+        let outside = bindings.iter().flatten().filter_map(|binding| binding.host_port.clone());
+        outside.map(move |outside| (inside.clone(), outside))
+    });
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort();
+    pairs.dedup();
+    pairs
+}
+
+/// What an ended container says. With its init process a command that a signal ended, and one that exited with
+/// 128 + n, look the same; the first is the usual case by far.
+pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, now: Timestamp) -> Observation {
+    let started = read_started(container, facts, now);
+    let finished_at = finished_at(container).unwrap_or(now).max(started.at);
+    let exit_code = exit_code(container);
+    let was_oom_killed = container.state.as_ref().and_then(|state| state.oom_killed) == Some(true);
+    let cause = end_cause(exit_code, was_oom_killed, finished_at, facts);
+    let limit = started.usage.memory_limit_bytes;
+    let measured = facts.peak.memory_bytes;
+    let usage = Usage {
+        // The kernel kills only what has come up to the limit, seen by a sample or not.
+        max_memory_bytes: if cause == EndCause::OutOfMemory { measured.max(limit) } else { measured },
+        max_cpu_millis: facts.peak.cpu_millis,
+        cpu_time_ms: facts.peak.cpu_time_ms,
+        ..started.usage
+    };
+    Observation::Ended(Ended { started, finished_at, exit_code, cause, usage, is_log_complete: false })
+}
+
+fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts: &Facts) -> EndCause {
+    const SIGKILL: i64 = 9;
+    const SIGTERM: i64 = 15;
+    let signal = exit_code.checked_sub(128).filter(|signal| (1..=31).contains(signal));
+    let is_killed_code = matches!(signal, Some(SIGKILL | SIGTERM));
+    if facts.was_asked_to_stop && (is_killed_code || !facts.signals.is_empty()) {
+        return EndCause::Stopped;
+    }
+    if exit_code == 0 {
+        // A command that outlived the killing of one of its processes has coped with it.
+        return EndCause::Exited;
+    }
+    if was_oom_killed {
+        return EndCause::OutOfMemory;
+    }
+    let was_stopped_with_daemon = facts.outage.is_some_and(|outage| is_within(outage, finished_at));
+    if was_stopped_with_daemon && is_killed_code {
+        return EndCause::Outside { by: "it ended while the Docker daemon was stopped or restarted".to_owned() };
+    }
+    if let Some(sent) = facts.signals.last() {
+        let name = signal_name(*sent).unwrap_or("a signal");
+        return EndCause::Outside { by: format!("another client of the Docker daemon sent {name}") };
+    }
+    match signal.and_then(signal_name) {
+        Some(name) => EndCause::Signal { name: name.to_owned() },
+        None => EndCause::Exited,
+    }
+}
+
+/// A daemon closes its doors before it stops the containers, and stops those that outlived it before it opens them.
+fn is_within(outage: Outage, time: Timestamp) -> bool {
+    const MARGIN: SignedDuration = SignedDuration::from_secs(2);
+    outage.from.saturating_sub(MARGIN).is_ok_and(|from| from <= time)
+        && outage.until.saturating_add(MARGIN).is_ok_and(|until| time <= until)
+}
+
+/// The name of a signal that ends a process. The numbers are those of Linux, where containers run whatever the
+/// server's own system is.
+pub(super) const fn signal_name(signal: i64) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        16 => "SIGSTKFLT",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        26 => "SIGVTALRM",
+        27 => "SIGPROF",
+        29 => "SIGIO",
+        30 => "SIGPWR",
+        31 => "SIGSYS",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const START: &str = "2026-11-22T10:00:00.5Z";
+    const END: &str = "2026-11-22T10:00:10.25Z";
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+
+    fn container(state: Value) -> ContainerInspectResponse {
+        let value = json!({
+            "Id": "0123456789abcdef",
+            "Image": "sha256:1111",
+            "State": state,
+            "HostConfig": { "Memory": 67_108_864, "NanoCpus": 500_000_000 },
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn exited(exit_code: i64, oom_killed: bool) -> ContainerInspectResponse {
+        container(json!({
+            "Status": "exited", "Running": false, "ExitCode": exit_code, "OOMKilled": oom_killed, "Error": "",
+            "StartedAt": START, "FinishedAt": END,
+        }))
+    }
+
+    fn ended(container: &ContainerInspectResponse, facts: &Facts) -> Ended {
+        match read_ended(container, facts, Timestamp::UNIX_EPOCH) {
+            Observation::Ended(ended) => ended,
+            other => panic!("{other:?} is no end"),
+        }
+    }
+
+    #[test]
+    fn the_stages_of_a_container() {
+        let state = |status, running, started, error| json!({ "Status": status, "Running": running, "StartedAt": started, "FinishedAt": NEVER, "Error": error });
+        let table = [
+            (state("created", false, NEVER, ""), Stage::Created),
+            (state("created", false, NEVER, "unable to find user ghost"), Stage::Failed),
+            (state("running", true, START, ""), Stage::Running),
+            (json!({ "Status": "paused", "Running": true, "Paused": true, "StartedAt": START }), Stage::Running),
+            (state("exited", false, START, ""), Stage::Ended),
+            (state("dead", false, START, ""), Stage::Ended),
+            (json!({}), Stage::Created),
+        ];
+        for (state, expected) in table {
+            assert_eq!(stage(&container(state.clone())), expected, "{state}");
+        }
+    }
+
+    #[test]
+    fn each_end_has_its_cause() {
+        let outside = |by: &str| EndCause::Outside { by: by.to_owned() };
+        let end = END.parse::<Timestamp>().unwrap();
+        let outage = Outage { from: end - SignedDuration::from_secs(1), until: end + SignedDuration::from_secs(60) };
+        let quiet = Facts::default();
+        let in_outage = Facts { outage: Some(outage), ..Facts::default() };
+        let killed = Facts { signals: vec![15, 9], ..Facts::default() };
+        let asked = Facts { was_asked_to_stop: true, ..killed.clone() };
+        let asked_too_late = Facts { was_asked_to_stop: true, ..Facts::default() };
+        let by_daemon = outside("it ended while the Docker daemon was stopped or restarted");
+        let by_client = outside("another client of the Docker daemon sent SIGKILL");
+        let table = [
+            (0, false, &quiet, EndCause::Exited),
+            (3, false, &quiet, EndCause::Exited),
+            (139, false, &quiet, EndCause::Signal { name: "SIGSEGV".into() }),
+            (255, false, &quiet, EndCause::Exited),
+            (137, true, &quiet, EndCause::OutOfMemory),
+            (1, true, &quiet, EndCause::OutOfMemory),
+            (0, true, &quiet, EndCause::Exited),
+            (143, false, &in_outage, by_daemon),
+            (3, false, &in_outage, EndCause::Exited),
+            (0, false, &killed, EndCause::Exited),
+            (137, false, &killed, by_client.clone()),
+            (1, false, &killed, by_client),
+            (137, true, &killed, EndCause::OutOfMemory),
+            (0, false, &asked, EndCause::Stopped),
+            (137, false, &asked, EndCause::Stopped),
+            (143, false, &asked_too_late, EndCause::Stopped),
+            (0, false, &asked_too_late, EndCause::Exited),
+        ];
+        for (exit_code, oom_killed, facts, cause) in table {
+            assert_eq!(ended(&exited(exit_code, oom_killed), facts).cause, cause, "{exit_code} {oom_killed} {facts:?}");
+        }
+    }
+
+    #[test]
+    fn an_outage_that_was_over_long_before_explains_nothing() {
+        let end = END.parse::<Timestamp>().unwrap();
+        let outage = Outage { from: end - SignedDuration::from_secs(99), until: end - SignedDuration::from_secs(9) };
+        let facts = Facts { outage: Some(outage), ..Facts::default() };
+        assert_eq!(ended(&exited(143, false), &facts).cause, EndCause::Signal { name: "SIGTERM".into() });
+    }
+
+    #[test]
+    fn out_of_memory_tells_limit_and_peak_even_where_no_sample_saw_it() {
+        let usage = ended(&exited(137, true), &Facts::default()).usage;
+        assert_eq!((usage.max_memory_bytes, usage.memory_limit_bytes), (Some(64 << 20), Some(64 << 20)));
+        assert_eq!(usage.cpu_limit_millis, Some(500));
+        assert_eq!(ended(&exited(1, false), &Facts::default()).usage.max_memory_bytes, None);
+    }
+
+    #[test]
+    fn times_and_names_are_those_of_the_container() {
+        let facts =
+            Facts { machine_name: "m".into(), image_digest: Some("busybox@sha256:2".into()), ..Facts::default() };
+        let ended = ended(&exited(0, false), &facts);
+        assert_eq!(ended.started.at.to_string(), START);
+        assert_eq!(ended.finished_at.to_string(), END);
+        assert_eq!(ended.started.instance.instance_id, "0123456789ab");
+        assert_eq!(ended.started.image_digest.as_deref(), Some("busybox@sha256:2"));
+    }
+
+    #[test]
+    fn what_is_not_enforced_and_which_ports_are_open_is_told() {
+        let value = json!({
+            "Id": "0123456789abcdef",
+            "State": { "Running": true, "StartedAt": START },
+            "Config": { "Labels": { UNENFORCED_LABEL: "cpu,ephemeral_storage" } },
+            "NetworkSettings": { "Ports": {
+                "80/tcp": [{ "HostIp": "0.0.0.0", "HostPort": "49153" }, { "HostIp": "::", "HostPort": "49153" }],
+                "81/tcp": null,
+            } },
+        });
+        let container: ContainerInspectResponse = serde_json::from_value(value).unwrap();
+        let facts = Facts { machine_name: "m".into(), ..Facts::default() };
+        let notes = read_started(&container, &facts, Timestamp::UNIX_EPOCH).notes;
+        let messages: Vec<_> = notes.iter().map(|note| note.message.as_str()).collect();
+        assert_eq!(messages.len(), 3, "{messages:?}");
+        assert!(messages[1].contains("scratch disk"), "{messages:?}");
+        assert_eq!(messages[2], "port 80/tcp of the container is port 49153 of m");
+    }
+}

@@ -1,0 +1,180 @@
+//! Fetching images: one pull for all attempts that want the same image, tried again for a while where a registry can't
+//! be reached, and told in a few words.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bollard::models::CreateImageInfo;
+use bollard::query_parameters::CreateImageOptions;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::watch;
+
+use super::credentials;
+use super::link::{ApiError, Link};
+use super::refusal::is_final;
+
+/// The pauses between the tries of one pull. After them the attempt is given back, to be tried again later.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
+/// How long the daemon may say nothing at all while it pulls.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How far a pull is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Bytes of those layers that the daemon has begun with.
+    Pulling {
+        bytes: i64,
+        of_bytes: i64,
+    },
+    Waiting {
+        reason: String,
+        pause: Duration,
+    },
+    Done {
+        took: Duration,
+    },
+    Failed(PullError),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PullError {
+    pub reason: String,
+    /// It can never succeed.
+    pub is_final: bool,
+}
+
+pub(super) struct Pulls {
+    link: Arc<Link>,
+    credentials_file: Option<PathBuf>,
+    running: Mutex<HashMap<String, watch::Sender<Progress>>>,
+}
+
+impl Pulls {
+    pub(super) fn new(link: Arc<Link>, credentials_file: Option<PathBuf>) -> Self {
+        Self { link, credentials_file, running: Mutex::default() }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Progress>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the pull of an image, and begins it where nobody did; says whether somebody did. A pull that nobody
+    /// follows any more is given up.
+    pub(super) fn follow(self: &Arc<Self>, image: &str) -> (watch::Receiver<Progress>, bool) {
+        let mut running = self.running();
+        if let Some(progress) = running.get(image) {
+            return (progress.subscribe(), true);
+        }
+        let (sender, receiver) = watch::channel(Progress::Pulling { bytes: 0, of_bytes: 0 });
+        running.insert(image.to_owned(), sender.clone());
+        let (pulls, image) = (Arc::clone(self), image.to_owned());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    result = pulls.pull(&image, &sender) => {
+                        // Whoever asks from now on begins anew, so the entry goes before the result is told.
+                        pulls.running().remove(&image);
+                        sender.send_replace(result);
+                        return;
+                    }
+                    () = sender.closed() => {}
+                }
+                let mut running = pulls.running();
+                if sender.receiver_count() == 0 {
+                    running.remove(&image);
+                    return;
+                }
+            }
+        });
+        (receiver, false)
+    }
+
+    async fn pull(&self, image: &str, progress: &watch::Sender<Progress>) -> Progress {
+        let begin = Instant::now();
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            match self.try_pull(image, progress).await {
+                Ok(()) => return Progress::Done { took: begin.elapsed() },
+                Err(error) if error.is_final => return Progress::Failed(error),
+                Err(error) => match pauses.next() {
+                    Some(pause) => {
+                        progress.send_replace(Progress::Waiting { reason: error.reason, pause });
+                        tokio::time::sleep(pause).await;
+                    }
+                    None => return Progress::Failed(error),
+                },
+            }
+        }
+    }
+
+    async fn try_pull(&self, image: &str, progress: &watch::Sender<Progress>) -> Result<(), PullError> {
+        let failed = |error: ApiError| match error {
+            ApiError::Refused { status, message } => {
+                PullError { is_final: is_final(status, &message), reason: message }
+            }
+            ApiError::Away(reason) => PullError { is_final: false, reason },
+        };
+        let credentials = credentials::find(self.credentials_file.as_deref(), image).await;
+        let credentials = credentials.map_err(|reason| PullError { reason, is_final: false })?;
+        let docker = self.link.docker().await.map_err(failed)?;
+        let options = CreateImageOptions { from_image: Some(image.to_owned()), ..CreateImageOptions::default() };
+        let steps = docker.create_image(Some(options), None, credentials);
+        follow_steps(steps, progress).await.map_err(|error| failed(self.link.missed(error)))
+    }
+}
+
+async fn follow_steps(
+    steps: impl Stream<Item = Result<CreateImageInfo, bollard::errors::Error>>,
+    progress: &watch::Sender<Progress>,
+) -> Result<(), ApiError> {
+    let mut steps = std::pin::pin!(steps);
+    let mut layers = Layers::default();
+    loop {
+        let step = tokio::time::timeout(IDLE_TIMEOUT, steps.next()).await;
+        let step = step.map_err(|_| ApiError::Away("the daemon says nothing about a pull any more".to_owned()))?;
+        let Some(step) = step else { return Ok(()) };
+        if let Some(news) = layers.add(&step?) {
+            progress.send_replace(news);
+        }
+    }
+}
+
+/// The layers of an image, and how much of each has come.
+#[derive(Default)]
+struct Layers(HashMap<String, (i64, i64)>);
+
+impl Layers {
+    fn add(&mut self, step: &CreateImageInfo) -> Option<Progress> {
+        let (id, detail) = (step.id.clone()?, step.progress_detail.as_ref()?);
+        // Unpacking is told with the same numbers again.
+        let is_download = step.status.as_deref() == Some("Downloading");
+        let (bytes, of_bytes) = (detail.current?, detail.total.filter(|total| *total > 0)?);
+        if !is_download {
+            return None;
+        }
+        self.0.insert(id, (bytes, of_bytes));
+        let (bytes, of_bytes) = self.0.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+        Some(Progress::Pulling { bytes, of_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_the_sum_of_the_layers() {
+        let step = |id: &str, status: &str, current: i64| {
+            let value = serde_json::json!({ "id": id, "status": status,
+                "progressDetail": { "current": current, "total": 100 } });
+            serde_json::from_value::<CreateImageInfo>(value).unwrap()
+        };
+        let mut layers = Layers::default();
+        assert_eq!(layers.add(&step("a", "Downloading", 10)), Some(Progress::Pulling { bytes: 10, of_bytes: 100 }));
+        assert_eq!(layers.add(&step("b", "Downloading", 50)), Some(Progress::Pulling { bytes: 60, of_bytes: 200 }));
+        assert_eq!(layers.add(&step("b", "Extracting", 5)), None);
+        assert_eq!(layers.add(&CreateImageInfo::default()), None);
+    }
+}

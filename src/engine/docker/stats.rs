@@ -1,0 +1,125 @@
+//! What containers use, sampled while they run. A pass over all costs one small call each, so it is made seldom; where
+//! the kernel keeps the peak itself (cgroup v1) nothing is missed between two samples.
+
+use std::time::{Duration, Instant};
+
+use bollard::models::ContainerStatsResponse;
+
+/// The most that was seen of a container, and its CPU time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Peak {
+    pub memory_bytes: Option<i64>,
+    pub cpu_millis: Option<i64>,
+    pub cpu_time_ms: Option<i64>,
+}
+
+/// One look at a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sample {
+    memory_bytes: Option<i64>,
+    cpu_nanos: Option<i64>,
+}
+
+/// The samples of one container, folded into its peak.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sampling {
+    pub peak: Peak,
+    last_cpu: Option<(Instant, i64)>,
+    count: u32,
+    pub due: Instant,
+}
+
+/// A first look soon, for short runs; then ever less often.
+const DELAYS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
+impl Sampling {
+    pub(super) fn start(now: Instant) -> Self {
+        Self { peak: Peak::default(), last_cpu: None, count: 0, due: now + DELAYS[0] }
+    }
+
+    /// Takes one look into account, and says when the next one is due.
+    pub(super) fn add(&mut self, stats: &ContainerStatsResponse, now: Instant) {
+        let sample = Sample::read(stats);
+        self.peak.memory_bytes = self.peak.memory_bytes.max(sample.memory_bytes);
+        if let Some(nanos) = sample.cpu_nanos.filter(|nanos| *nanos > 0) {
+            self.peak.cpu_time_ms = self.peak.cpu_time_ms.max(Some(nanos / 1_000_000));
+            if let Some((then, nanos_then)) = self.last_cpu {
+                let elapsed_ms = i64::try_from(now.duration_since(then).as_millis()).unwrap_or(i64::MAX);
+                let millis = nanos.saturating_sub(nanos_then) / 1000 / elapsed_ms.max(1);
+                self.peak.cpu_millis = self.peak.cpu_millis.max(Some(millis));
+            }
+            self.last_cpu = Some((now, nanos));
+        }
+        self.postpone(now);
+    }
+
+    pub(super) fn postpone(&mut self, now: Instant) {
+        self.count = self.count.saturating_add(1);
+        self.due = now + DELAYS[(self.count as usize).min(DELAYS.len() - 1)];
+    }
+}
+
+impl Sample {
+    fn read(stats: &ContainerStatsResponse) -> Self {
+        let cpu = stats.cpu_stats.as_ref().and_then(|cpu| cpu.cpu_usage.as_ref());
+        let cpu_nanos = cpu.and_then(|usage| usage.total_usage).and_then(|nanos| i64::try_from(nanos).ok());
+        Self { memory_bytes: memory_bytes(stats), cpu_nanos }
+    }
+}
+
+/// What is used without what the kernel would give back at once: page cache is not what a task needs.
+fn memory_bytes(stats: &ContainerStatsResponse) -> Option<i64> {
+    let memory = stats.memory_stats.as_ref()?;
+    let counter = |names: [&str; 2]| {
+        let counters = memory.stats.as_ref();
+        names.iter().find_map(|name| counters?.get(*name).copied()).unwrap_or(0)
+    };
+    let now = memory.usage?.saturating_sub(counter(["total_inactive_file", "inactive_file"]));
+    let kernel_peak = memory.max_usage.unwrap_or(0).saturating_sub(counter(["total_cache", "cache"]));
+    i64::try_from(now.max(kernel_peak)).ok().filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn stats(value: serde_json::Value) -> ContainerStatsResponse {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_peak_is_the_kernels_own_where_it_keeps_one() {
+        let v1 = stats(json!({ "memory_stats": { "usage": 100, "max_usage": 5000,
+            "stats": { "total_inactive_file": 40, "total_cache": 1000 } } }));
+        assert_eq!(memory_bytes(&v1), Some(4000));
+        let v2 = stats(json!({ "memory_stats": { "usage": 100, "stats": { "inactive_file": 40 } } }));
+        assert_eq!(memory_bytes(&v2), Some(60));
+        assert_eq!(memory_bytes(&stats(json!({ "memory_stats": {} }))), None);
+    }
+
+    #[test]
+    fn the_peak_of_cpu_is_that_of_the_busiest_interval() {
+        let begin = Instant::now();
+        let mut sampling = Sampling::start(begin);
+        for (secs, cpu_secs) in [(1, 1.0), (2, 1.5), (4, 5.5), (6, 6.0)] {
+            let nanos = cpu_secs * 1e9;
+            let stats = stats(json!({ "cpu_stats": { "cpu_usage": { "total_usage": nanos as u64 } } }));
+            sampling.add(&stats, begin + Duration::from_secs(secs));
+        }
+        assert_eq!((sampling.peak.cpu_millis, sampling.peak.cpu_time_ms), (Some(2000), Some(6000)));
+    }
+
+    #[test]
+    fn looks_become_less_frequent() {
+        let begin = Instant::now();
+        let mut sampling = Sampling::start(begin);
+        let mut delays = vec![sampling.due - begin];
+        for _ in 0..3 {
+            let now = sampling.due;
+            sampling.postpone(now);
+            delays.push(sampling.due - now);
+        }
+        assert_eq!(delays, [500, 1000, 2000, 2000].map(Duration::from_millis));
+    }
+}

@@ -1,0 +1,113 @@
+//! Stopping and removing. The daemon itself waits out the grace, so that SIGKILL comes also if the server is away by
+//! then; here is only kept for whom it does so, that a repeated request is not a repeated SIGTERM.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bollard::query_parameters::{RemoveContainerOptions, StopContainerOptions};
+use jiff::SignedDuration;
+
+use super::Inner;
+use super::container::name_of;
+use super::link::ApiError;
+use super::observe::{Stage, exit_code, finished_at, stage};
+use crate::engine::EngineError;
+use crate::model::AttemptId;
+
+/// What the daemon may take beyond the grace, to kill and to tidy up.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+
+/// The attempts that this process has asked the daemon to stop, and whether the daemon is still at it.
+#[derive(Default)]
+pub(super) struct Stops(Mutex<HashMap<AttemptId, bool>>);
+
+impl Stops {
+    fn map(&self) -> MutexGuard<'_, HashMap<AttemptId, bool>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn was_asked(&self, attempt_id: AttemptId) -> bool {
+        self.map().contains_key(&attempt_id)
+    }
+
+    fn remove(&self, attempt_id: AttemptId) {
+        self.map().remove(&attempt_id);
+    }
+}
+
+impl Inner {
+    pub(super) async fn stop(self: &Arc<Self>, attempt_id: AttemptId, grace: Duration) -> Result<(), EngineError> {
+        if self.launches.stop(attempt_id) {
+            self.pokes.poke(attempt_id);
+            return Ok(());
+        }
+        let Some(container) = self.inspect_ours(&name_of(attempt_id)).await? else {
+            return Err(EngineError::Gone(format!("attempt {attempt_id} has no container")));
+        };
+        let is_being_stopped = || self.stops.map().insert(attempt_id, true) == Some(true);
+        if stage(&container) == Stage::Running && !is_being_stopped() {
+            let inner = Arc::clone(self);
+            let work = async move { inner.stop_container(attempt_id, grace).await };
+            let until_closed = self.closing.clone().run_until_cancelled_owned(work);
+            tokio::spawn(async move {
+                until_closed.await;
+            });
+        }
+        Ok(())
+    }
+
+    async fn stop_container(&self, attempt_id: AttemptId, grace: Duration) {
+        // Docker counts whole seconds; less than what was asked for would be no grace at all.
+        let secs = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let options = StopContainerOptions { signal: None, t: Some(i32::try_from(secs).unwrap_or(i32::MAX)) };
+        let name = name_of(attempt_id);
+        let result = self
+            .link
+            .call(async |docker| docker.with_timeout(grace + STOP_MARGIN).stop_container(&name, Some(options)).await)
+            .await;
+        if let Err(error) = result
+            && !error.is_not_found()
+        {
+            tracing::warn!(%attempt_id, %error, "can't stop a container; it is asked again");
+        }
+        if let Some(is_busy) = self.stops.map().get_mut(&attempt_id) {
+            *is_busy = false;
+        }
+    }
+
+    /// Removes what is left of an attempt; a container that failed only when it was kept for as long as is wished.
+    pub(super) async fn remove(&self, attempt_id: AttemptId) -> Result<(), EngineError> {
+        self.launches.remove(attempt_id);
+        let name = name_of(attempt_id);
+        let Some(container) = self.inspect_ours(&name).await? else {
+            self.forget(attempt_id);
+            return Ok(());
+        };
+        let kept_for = SignedDuration::from_secs(i64::from(self.config.keep_failed_secs));
+        let age = finished_at(&container).map(|finished| self.link.now().duration_since(finished));
+        let has_failed = stage(&container) == Stage::Ended && exit_code(&container) != 0;
+        if has_failed && age.is_some_and(|age| age < kept_for) {
+            return Ok(());
+        }
+        self.remove_container(&name, true).await?;
+        self.forget(attempt_id);
+        Ok(())
+    }
+
+    fn forget(&self, attempt_id: AttemptId) {
+        self.seen.remove(attempt_id);
+        self.stops.remove(attempt_id);
+    }
+
+    /// Removes a container and the unnamed volumes that came with it; one that runs only by `force`.
+    pub(super) async fn remove_container(&self, name: &str, force: bool) -> Result<(), ApiError> {
+        let options = RemoveContainerOptions { v: true, force, link: false };
+        match self.link.call(async |docker| docker.remove_container(name, Some(options)).await).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            // Somebody else is at it.
+            Err(ApiError::Refused { status: 409, message }) if message.contains("already in progress") => Ok(()),
+            result => result,
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Watching the daemon: its events become pokes, and its silence becomes the cluster's state.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bollard::models::EventMessage;
+use bollard::query_parameters::{EventsOptions, StatsOptions};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+
+use super::Inner;
+use super::container::{attempt_of, name_of};
+use super::link::ApiError;
+
+/// How long after the daemon was missed it is looked for again; doubles up to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// A connection that nobody answers on is noticed after this time at the latest.
+const PING_PERIOD: Duration = Duration::from_secs(15);
+/// How often is looked which containers are due for a sample, and how many are asked for at once.
+const SAMPLING_PERIOD: Duration = Duration::from_millis(500);
+const SAMPLES_AT_ONCE: usize = 4;
+
+/// What a run's state may have changed by. `destroy` is somebody's `docker rm`.
+const EVENTS: [&str; 4] = ["start", "die", "oom", "destroy"];
+
+impl Inner {
+    /// Turns events into pokes, for ever.
+    pub(super) async fn watch_events(self: Arc<Self>) {
+        let mut pause = PAUSES.0;
+        let mut since = self.link.now();
+        loop {
+            let error = match self.follow_events(&mut since, &mut pause).await {
+                Ok(()) => ApiError::Away("it closed the stream of events".to_owned()),
+                Err(error) => error,
+            };
+            let error = self.link.missed(error);
+            tracing::warn!(cluster = self.identity.cluster, %error, "the Docker daemon is not watched for a moment");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Follows the events until they end. Those since the last one seen come again; what happened in between and is
+    /// not among the few events that the daemon remembers is found by poking everything that there is.
+    async fn follow_events(&self, since: &mut Timestamp, pause: &mut Duration) -> Result<(), ApiError> {
+        let machine = self.link.refresh_machine().await?;
+        let mut filters = self.identity.filters();
+        filters.insert("type".to_owned(), vec!["container".to_owned()]);
+        filters.insert("event".to_owned(), EVENTS.map(str::to_owned).to_vec());
+        let since_text = Some(since.as_second().to_string());
+        let options = EventsOptions { since: since_text, until: None, filters: Some(filters) };
+        let mut events = self.link.docker().await?.events(Some(options)).boxed();
+        self.poke_all().await?;
+        tracing::info!(
+            cluster = self.identity.cluster,
+            machine = machine.name,
+            version = machine.version,
+            "the Docker daemon is watched"
+        );
+        *pause = PAUSES.0;
+        let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING_PERIOD, PING_PERIOD);
+        loop {
+            tokio::select! {
+                event = events.next() => match event.transpose()? {
+                    Some(event) => *since = self.take_event(&event).unwrap_or(*since),
+                    None => return Ok(()),
+                },
+                _ = pings.tick() => { self.link.refresh_machine().await?; }
+            }
+        }
+    }
+
+    /// Pokes about the event's attempt; its time.
+    fn take_event(&self, event: &EventMessage) -> Option<Timestamp> {
+        let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
+        if let Some(attempt_id) = attributes.and_then(attempt_of) {
+            self.pokes.poke(attempt_id);
+        }
+        Timestamp::from_second(event.time?).ok()
+    }
+
+    async fn poke_all(&self) -> Result<(), ApiError> {
+        for attempt_id in self.list().await?.into_keys() {
+            self.pokes.poke(attempt_id);
+        }
+        Ok(())
+    }
+
+    /// Samples what running containers use, for ever.
+    pub(super) async fn watch_usage(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(SAMPLING_PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let due = self.seen.due(Instant::now());
+            let samples = stream::iter(due).map(|attempt_id| self.sample(attempt_id));
+            samples.buffer_unordered(SAMPLES_AT_ONCE).for_each(async |()| {}).await;
+        }
+    }
+
+    async fn sample(&self, attempt_id: crate::model::AttemptId) {
+        let options = StatsOptions { stream: false, one_shot: true };
+        let name = name_of(attempt_id);
+        let stats = self.link.call(async |docker| docker.stats(&name, Some(options)).next().await.transpose()).await;
+        // One that has just ended, or a daemon that is away, gives no sample; there is nothing to do about either.
+        self.seen.add_sample(attempt_id, stats.ok().flatten().as_ref(), Instant::now());
+    }
+}

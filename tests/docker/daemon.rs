@@ -1,0 +1,204 @@
+//! A daemon of a test's own, to be ended and started again, and a registry.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::world::{IMAGE, docker, eventually, shared_host, skip, skip_all};
+
+/// A dockerd with its own data, killed with everything it started when it is dropped.
+pub struct Daemon {
+    folder: TempDir,
+    flags: Vec<String>,
+    process: Option<Child>,
+}
+
+impl Daemon {
+    /// `None` after saying why it is not tested here: no daemon can be started, or Docker is not tested at all.
+    pub async fn start(flags: &[&str]) -> Option<Self> {
+        let shared = shared_host()?;
+        let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+        if !is_root || program("dockerd").is_none() {
+            skip_all("docker: a daemon of a test's own needs root and dockerd");
+            return None;
+        }
+        // Not in TMPDIR: the path of a socket is short.
+        let folder = tempfile::Builder::new().prefix("flt").tempdir_in("/tmp").unwrap();
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut daemon = Self { folder, flags, process: None };
+        daemon.resume().await;
+        daemon.copy_image(&shared);
+        Some(daemon)
+    }
+
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.path("docker.sock").display())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts it again on the same data.
+    pub async fn resume(&mut self) {
+        let _ = std::fs::remove_file(self.path("pid"));
+        let option = |name: &str, file: &str| format!("--{name}={}", self.path(file).display());
+        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let child = Command::new(program("dockerd").unwrap())
+            .arg(format!("--host={}", self.host()))
+            .args([option("data-root", "data"), option("exec-root", "exec"), option("pidfile", "pid")])
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+            .arg(format!("--containerd-namespace={}", self.folder.path().file_name().unwrap().to_str().unwrap()))
+            .args(&self.flags)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.process = Some(child);
+        let host = self.host();
+        eventually("the daemon answers", || {
+            Command::new("docker")
+                .args(["--host", &host, "version"])
+                .output()
+                .is_ok_and(|output| output.status.success())
+        })
+        .await;
+    }
+
+    /// Ends it by a signal, and waits for that.
+    pub fn end(&mut self, signal: &str) {
+        if let Some(mut process) = self.process.take() {
+            let _ = Command::new("kill").args(["-s", signal, &process.id().to_string()]).status();
+            let _ = process.wait();
+            self.wait_for_containerd();
+        }
+    }
+
+    /// Its containerd ends with it, and is a zombie until the machine's first process looks: a daemon that starts in
+    /// between takes that for a running one and waits for it in vain.
+    fn wait_for_containerd(&self) {
+        let pid_file = self.path("exec/containerd/containerd.pid");
+        let Ok(pid) = std::fs::read_to_string(&pid_file) else { return };
+        let is_running = || processes_of(self.folder.path().to_str().unwrap()).contains(&pid.trim().parse().unwrap());
+        let end = Instant::now() + Duration::from_secs(10);
+        while is_running() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = std::fs::remove_file(pid_file);
+    }
+
+    fn copy_image(&self, from: &str) {
+        let archive = self.path("image.tar");
+        docker(from, &["save", "-o", archive.to_str().unwrap(), IMAGE]);
+        docker(&self.host(), &["load", "-i", archive.to_str().unwrap()]);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end("KILL");
+        // What it leaves running (shims, what they run, its containerd) names the folder or is below what does.
+        let marker = self.folder.path().to_str().unwrap().to_owned();
+        let end = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < end {
+            let left = processes_of(&marker);
+            if left.is_empty() {
+                break;
+            }
+            let pids: Vec<_> = left.iter().map(u32::to_string).collect();
+            let _ = Command::new("kill").args(["-s", "KILL"]).args(pids).stderr(Stdio::null()).status();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let mounts = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| path.starts_with(&marker));
+        let _ = Command::new("umount").arg("-l").args(mounts.collect::<Vec<_>>()).stderr(Stdio::null()).status();
+    }
+}
+
+/// The processes whose command line names the folder, and all that descend from them.
+fn processes_of(marker: &str) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let processes: Vec<(u32, u32, bool)> = pids
+        .filter_map(|pid| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+            let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
+            (state != "Z").then(|| (pid, parent, String::from_utf8_lossy(&command).contains(marker)))
+        })
+        .collect();
+    let mut found: Vec<u32> = processes.iter().filter(|process| process.2).map(|process| process.0).collect();
+    let mut known = 0;
+    while known < found.len() {
+        let parents = found[known..].to_vec();
+        known = found.len();
+        let children = processes.iter().filter(|(pid, parent, _)| parents.contains(parent) && !found.contains(pid));
+        let children: Vec<_> = children.map(|(pid, ..)| *pid).collect();
+        found.extend(children);
+    }
+    found
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    path.split(':').map(|folder| PathBuf::from(folder).join(name)).find(|path| path.is_file())
+}
+
+/// A registry on loopback, with its data in a folder that goes with it.
+pub struct Registry {
+    process: Child,
+    pub address: String,
+    _folder: TempDir,
+}
+
+impl Registry {
+    pub async fn start() -> Option<Self> {
+        let Some(program) = program("docker-registry") else {
+            skip("docker: pulls from a registry need docker-registry");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let config = folder.path().join("config.yml");
+        let root = folder.path().join("data");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}}}\n",
+            root.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let process = Command::new(program)
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let registry = Self { process, address, _folder: folder };
+        eventually("the registry answers", || std::net::TcpStream::connect(&registry.address).is_ok()).await;
+        Some(registry)
+    }
+
+    /// Puts the test image there under a name, and forgets it on the machine.
+    pub fn push(&self, daemon: &Daemon, name: &str) -> String {
+        let image = format!("{}/{name}", self.address);
+        docker(&daemon.host(), &["tag", IMAGE, &image]);
+        docker(&daemon.host(), &["push", "-q", &image]);
+        docker(&daemon.host(), &["rmi", &image]);
+        image
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// An address on loopback where nobody listens.
+pub fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}

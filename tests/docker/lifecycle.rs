@@ -1,0 +1,245 @@
+//! What a container is given, how it ends, and that it is made once.
+
+use std::time::{Duration, Instant};
+
+use flotilla::engine::docker::{BindMount, DockerConfig};
+use flotilla::engine::{EngineError, EngineState, Handle};
+use flotilla::model::{AttemptId, EndCause, EnvVar, Observation, RunId};
+
+use crate::world::{GRACE, IMAGE, World, config, container, eventually, shared_host, skip, world};
+
+#[tokio::test]
+async fn exit_codes_signals_and_times_are_told() {
+    let Some(world) = world() else { return };
+    let (ended, output) = world.run(&world.spec("echo out; echo err >&2; exit 3")).await;
+    assert_eq!((ended.exit_code, ended.cause), (3, EndCause::Exited));
+    assert_eq!(output, "out\nerr\n");
+    assert!(ended.started.at < ended.finished_at);
+    assert!(ended.started.image_digest.unwrap().starts_with("sha256:"));
+
+    let (ended, _) = world.run(&world.spec("kill -SEGV $$")).await;
+    assert_eq!((ended.exit_code, ended.cause), (139, EndCause::Signal { name: "SIGSEGV".into() }));
+}
+
+#[tokio::test]
+async fn a_failing_step_ends_the_command() {
+    let Some(world) = world() else { return };
+    let (ended, output) = world.run(&world.spec("echo before; false; echo after")).await;
+    assert_eq!((ended.exit_code, output.as_str()), (1, "before\n"));
+}
+
+#[tokio::test]
+async fn user_environment_limits_and_mounts_arrive() {
+    let Some(host) = shared_host() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "shared").unwrap();
+    let source = folder.path().to_str().unwrap().to_owned();
+    let config = DockerConfig {
+        mounts: vec![BindMount { source, target: "/shared".into(), read_only: true }],
+        user: Some("1234".into()),
+        cap_drop: vec!["ALL".into()],
+        read_only_root: true,
+        ..config(&host)
+    };
+    let world = World::new(&host, config);
+    let command = "id -u; echo \"$GREETING\"; cat /shared/file; echo; grep CapBnd /proc/self/status; \
+                   touch /tmp/x || echo read-only; touch /shared/x || echo shared is read-only; echo $$";
+    let spec = world.task(command, |task| {
+        task.env = vec![EnvVar::new("GREETING", "hello 'quoted' $world")];
+        task.memory_mb = Some(64);
+        task.cpu_millis = Some(500);
+    });
+    let (ended, output) = world.run(&spec).await;
+    assert_eq!(ended.exit_code, 0, "{output}");
+    let lines: Vec<_> = output.lines().filter(|line| !line.starts_with("touch")).collect();
+    assert_eq!(lines[..3], ["1234", "hello 'quoted' $world", "shared"]);
+    assert!(lines[3].ends_with("0000000000000000"), "{output}");
+    assert_eq!(lines[4..6], ["read-only", "shared is read-only"]);
+    assert_ne!(lines[6], "1", "an init process reaps");
+    assert_eq!(ended.usage.memory_limit_bytes, Some(64 << 20));
+    assert_eq!(ended.usage.cpu_limit_millis, Some(500));
+
+    let spec = world.task("id -u", |task| task.user = Some("4321".into()));
+    assert_eq!(world.run(&spec).await.1, "4321\n");
+}
+
+#[tokio::test]
+async fn out_of_memory_is_named_with_limit_and_peak() {
+    let Some(world) = world() else { return };
+    let spec = world.task("x=a; while true; do x=$x$x; done", |task| task.memory_mb = Some(32));
+    let (ended, _) = world.run(&spec).await;
+    assert_eq!(ended.cause, EndCause::OutOfMemory);
+    assert_eq!(ended.usage.memory_limit_bytes, Some(32 << 20));
+    assert!(ended.usage.max_memory_bytes.is_some_and(|bytes| bytes >= 32 << 20), "{:?}", ended.usage);
+}
+
+#[tokio::test]
+async fn peak_memory_and_cpu_are_measured() {
+    let Some(world) = world() else { return };
+    // 20 MB in a shell's variable, and a core that is busy until it is stopped.
+    let handle = world.launch("x=$(head -c 20000000 /dev/zero | tr '\\0' x); while true; do :; done").await;
+    world.running(&handle).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    world.engine().stop(&handle, Duration::ZERO).await.unwrap();
+    let usage = world.ended(&handle).await.usage;
+    assert!(usage.max_memory_bytes.is_some_and(|bytes| bytes > 20_000_000), "{usage:?}");
+    assert!(usage.max_cpu_millis.is_some_and(|millis| (100..1500).contains(&millis)), "{usage:?}");
+    assert!(usage.cpu_time_ms.is_some_and(|ms| ms > 200), "{usage:?}");
+}
+
+#[tokio::test]
+async fn launching_again_finds_the_first_and_runs_nothing_twice() {
+    let Some(mut world) = world() else { return };
+    let spec = world.spec("echo once");
+    let (first, second) = tokio::join!(world.engine().launch(&spec), world.engine().launch(&spec));
+    let handle = first.unwrap();
+    assert_eq!(second.unwrap(), handle);
+    let before = world.ended(&handle).await;
+    world.restart();
+    assert_eq!(world.engine().launch(&spec).await.unwrap(), handle);
+    let after = world.ended(&handle).await;
+    assert_eq!((before.started.at, before.finished_at), (after.started.at, after.finished_at));
+    assert_eq!(world.output(&handle).await, b"once\n");
+}
+
+#[tokio::test]
+async fn a_container_that_was_made_and_not_started_is_started_by_the_next_launch() {
+    let Some(world) = world() else { return };
+    let spec = world.spec("echo once");
+    let name = format!("flotilla-{}", spec.attempt_id);
+    let labels = [
+        format!("flotilla.server={}", world.identity.server_id),
+        format!("flotilla.cluster={}", world.identity.cluster),
+        format!("flotilla.run_id={}", spec.attempt_id.run_id),
+        format!("flotilla.attempt={}", spec.attempt_id.attempt),
+    ];
+    let mut arguments = vec!["create", "--name", &name, "--network", "none"];
+    arguments.extend(labels.iter().flat_map(|label| ["--label", label]));
+    arguments.extend([IMAGE, "/bin/sh", "-ec", "echo once"]);
+    world.docker(&arguments);
+    let unstored = Handle { attempt_id: spec.attempt_id, text: String::new() };
+    assert_eq!(world.try_observe(&unstored).await.unwrap(), Observation::Starting);
+    assert_eq!(world.run(&spec).await.1, "once\n");
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_else_has_is_not_taken_for_ours() {
+    let Some(world) = world() else { return };
+    let spec = world.spec("echo mine");
+    let name = format!("flotilla-{}", spec.attempt_id);
+    world.docker(&["run", "-d", "--network", "none", "--name", &name, IMAGE, "/bin/sleep", "1000"]);
+    let error = world.engine().launch(&spec).await.unwrap_err();
+    assert!(error.to_string().contains("already in use"), "{error}");
+    let handle = Handle { attempt_id: spec.attempt_id, text: "container".into() };
+    assert!(matches!(world.engine().stop(&handle, GRACE).await, Err(EngineError::Gone(_))));
+    world.engine().remove(&handle).await.unwrap();
+    assert_eq!(world.docker(&["inspect", "-f", "{{.State.Running}}", &name]).trim(), "true");
+    world.docker(&["rm", "-f", &name]);
+}
+
+#[tokio::test]
+async fn what_cannot_start_is_rejected_with_the_reason_and_leaves_nothing() {
+    let Some(world) = world() else { return };
+    let spec = world.task("true", |task| task.user = Some("ghost".into()));
+    let Err(EngineError::Rejected(reason)) = world.engine().launch(&spec).await else { panic!("it should not start") };
+    assert!(reason.contains("unable to find user ghost"), "{reason}");
+    assert_eq!(world.engine().list_ours().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn privileged_is_for_clusters_that_allow_it() {
+    let Some(host) = shared_host() else { return };
+    let strict = World::new(&host, config(&host));
+    let spec = strict.task("true", |task| task.privileged = Some(true));
+    for result in [strict.engine().check(&spec.task).await, strict.engine().launch(&spec).await.map(drop)] {
+        let Err(EngineError::Rejected(reason)) = result else { panic!("it should be refused") };
+        assert!(reason.contains("privileged"), "{reason}");
+    }
+    let open = World::new(&host, DockerConfig { allow_privileged: true, ..config(&host) });
+    open.engine().check(&spec.task).await.unwrap();
+    let spec = open.task("test -e /dev/kmsg && echo all devices", |task| task.privileged = Some(true));
+    match open.engine().launch(&spec).await {
+        // A machine that has not every right itself has none to give.
+        Err(EngineError::Rejected(reason)) if reason.contains("operation not permitted") => {
+            skip("docker: privileged containers are not allowed on this machine");
+        }
+        handle => {
+            let handle = handle.unwrap();
+            open.ended(&handle).await;
+            assert_eq!(open.output(&handle).await, b"all devices\n");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_never_fits_is_refused_and_what_there_is_is_told() {
+    let Some(world) = world() else { return };
+    let mut task = world.spec("true").task;
+    world.engine().check(&task).await.unwrap();
+    let capacity = world.engine().capacity();
+    assert!(capacity.memory_mb.is_some_and(|mb| mb > 100) && capacity.cpu_millis.is_some_and(|millis| millis >= 1000));
+    assert_eq!(world.engine().state(), EngineState::Reachable);
+    task.memory_mb = Some(1 << 30);
+    let Err(EngineError::Rejected(reason)) = world.engine().check(&task).await else { panic!("it should not fit") };
+    assert!(reason.contains("the cluster cannot support running the job"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_disk_limit_that_cannot_be_enforced_is_told_and_does_not_stop_the_run() {
+    let Some(world) = world() else { return };
+    let spec = world.task("sleep 1000", |task| task.ephemeral_storage_mb = Some(100));
+    let handle = world.engine().launch(&spec).await.unwrap();
+    let notes = world.running(&handle).await.notes;
+    // A daemon whose storage driver can enforce it has nothing to tell.
+    assert!(notes.iter().all(|note| note.message.contains("ephemeral_storage")), "{notes:?}");
+}
+
+#[tokio::test]
+async fn stopping_gives_a_process_its_grace_and_no_more() {
+    let Some(world) = world() else { return };
+    let polite = world.launch("trap 'echo bye; exit 0' TERM; echo ready; while true; do sleep 0.1; done").await;
+    let stubborn = world.launch("trap '' TERM; echo ready; while true; do sleep 0.1; done").await;
+    for handle in [&polite, &stubborn] {
+        world.running(handle).await;
+        eventually("it has set its trap", || world.docker(&["logs", &container(handle)]).contains("ready")).await;
+    }
+    let begin = Instant::now();
+    for _ in 0..3 {
+        world.engine().stop(&polite, GRACE).await.unwrap();
+        world.engine().stop(&stubborn, Duration::from_secs(2)).await.unwrap();
+    }
+    assert!(begin.elapsed() < Duration::from_millis(1500), "a request to stop is not waited for");
+    let ended = world.ended(&polite).await;
+    assert_eq!((ended.exit_code, ended.cause), (0, EndCause::Stopped));
+    assert_eq!(world.output(&polite).await, b"ready\nbye\n", "one SIGTERM, however often it was asked");
+    let ended = world.ended(&stubborn).await;
+    assert_eq!((ended.exit_code, ended.cause), (137, EndCause::Stopped));
+    assert!((Duration::from_secs(2)..Duration::from_secs(8)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    world.engine().stop(&polite, GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_container_is_kept_for_a_while_where_that_is_wished() {
+    let Some(host) = shared_host() else { return };
+    let world = World::new(&host, DockerConfig { keep_failed_secs: 3, ..config(&host) });
+    let (good, bad) = (world.launch("exit 0").await, world.launch("exit 1").await);
+    for handle in [&good, &bad] {
+        world.ended(handle).await;
+        world.engine().remove(handle).await.unwrap();
+    }
+    assert_eq!(world.engine().list_ours().await.unwrap(), std::slice::from_ref(&bad));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    world.engine().remove(&bad).await.unwrap();
+    assert_eq!(world.engine().list_ours().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_was_never_launched_is_gone() {
+    let Some(world) = world() else { return };
+    let attempt_id = AttemptId { run_id: RunId::generate(), attempt: 1 };
+    let handle = Handle { attempt_id, text: String::new() };
+    assert!(matches!(world.try_observe(&handle).await.unwrap(), Observation::Gone { .. }));
+    assert!(matches!(world.engine().stop(&handle, GRACE).await, Err(EngineError::Gone(_))));
+    assert!(matches!(world.engine().output(&handle, &Default::default()).await, Err(EngineError::Gone(_))));
+    world.engine().remove(&handle).await.unwrap();
+}

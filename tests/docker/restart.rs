@@ -1,0 +1,104 @@
+//! A daemon that ends under running containers, and what is found when it is back.
+
+use std::time::Duration;
+
+use flotilla::engine::{EngineError, EngineState};
+use flotilla::model::{EndCause, LogPosition, Observation};
+
+use crate::daemon::Daemon;
+use crate::world::{World, config, eventually};
+
+const COUNTING: &str = "i=0; while true; do echo $i; i=$((i+1)); sleep 0.05; done";
+
+/// While the daemon is away nothing is concluded, of anything.
+async fn concludes_nothing(world: &World, handle: &flotilla::engine::Handle) {
+    let engine = world.engine();
+    let spec = world.spec("true");
+    assert!(matches!(world.try_observe(handle).await, Err(EngineError::Unavailable(_))));
+    assert!(matches!(engine.launch(&spec).await, Err(EngineError::Unavailable(_))));
+    assert!(matches!(engine.stop(handle, Duration::ZERO).await, Err(EngineError::Unavailable(_))));
+    assert!(matches!(engine.remove(handle).await, Err(EngineError::Unavailable(_))));
+    assert!(matches!(engine.list_ours().await, Err(EngineError::Unavailable(_))));
+    assert!(matches!(engine.output(handle, &LogPosition::default()).await, Err(EngineError::Unavailable(_))));
+    let EngineState::Unreachable { reason, .. } = engine.state() else { panic!("it is away") };
+    assert!(reason.contains(&world.config.host.clone().unwrap()), "{reason}");
+}
+
+async fn without_live_restore(signal: &str) {
+    let Some(mut daemon) = Daemon::start(&[]).await else { return };
+    let world = World::new(&daemon.host(), config(&daemon.host()));
+    let handle = world.launch(COUNTING).await;
+    let ended_before = world.launch("exit 7").await;
+    world.running(&handle).await;
+    world.ended(&ended_before).await;
+    daemon.end(signal);
+    concludes_nothing(&world, &handle).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    daemon.resume().await;
+    let by = "it ended while the Docker daemon was stopped or restarted".to_owned();
+    let ended = world.ended(&handle).await;
+    assert_eq!(ended.cause, EndCause::Outside { by }, "{ended:?}");
+    assert_eq!(world.ended(&ended_before).await.exit_code, 7);
+    assert_eq!(world.engine().state(), EngineState::Reachable);
+    world.engine().remove(&handle).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_stopped_takes_its_containers_along_and_that_is_said() {
+    without_live_restore("TERM").await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_killed_ends_its_containers_when_it_is_back_and_that_is_said() {
+    without_live_restore("KILL").await;
+}
+
+async fn with_live_restore(signal: &str) {
+    let Some(mut daemon) = Daemon::start(&["--live-restore"]).await else { return };
+    let world = World::new(&daemon.host(), config(&daemon.host()));
+    let handle = world.launch(COUNTING).await;
+    let ends_meanwhile = world.launch("sleep 2; exit 7").await;
+    let before = world.running(&handle).await;
+    world.running(&ends_meanwhile).await;
+    let (mut log, mut position) = (Vec::new(), LogPosition::default());
+    world.pump(&handle, &mut log, &mut position, 20).await.unwrap();
+    daemon.end(signal);
+    concludes_nothing(&world, &handle).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    daemon.resume().await;
+    assert_eq!(world.running(&handle).await, before);
+    let ended = world.ended(&ends_meanwhile).await;
+    assert_eq!((ended.exit_code, ended.cause), (7, EndCause::Exited));
+    let limit = log.len() + 400;
+    world.pump(&handle, &mut log, &mut position, limit).await.unwrap();
+    world.engine().stop(&handle, Duration::ZERO).await.unwrap();
+    world.ended(&handle).await;
+    world.pump(&handle, &mut log, &mut position, usize::MAX).await.unwrap();
+    let numbers: Vec<usize> = String::from_utf8(log).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(numbers, (0..numbers.len()).collect::<Vec<_>>(), "no line is missing, and none is there twice");
+}
+
+#[tokio::test]
+async fn containers_outlive_a_stopped_daemon_with_live_restore() {
+    with_live_restore("TERM").await;
+}
+
+#[tokio::test]
+async fn containers_outlive_a_killed_daemon_with_live_restore() {
+    with_live_restore("KILL").await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_comes_late_is_found_and_its_changes_are_poked_about() {
+    let Some(mut daemon) = Daemon::start(&["--live-restore"]).await else { return };
+    let host = daemon.host();
+    daemon.end("TERM");
+    let world = World::new(&host, config(&host));
+    assert!(matches!(world.engine().check(&world.spec("true").task).await, Err(EngineError::Unavailable(_))));
+    assert!(matches!(world.engine().state(), EngineState::Unreachable { .. }));
+    daemon.resume().await;
+    eventually("the daemon is found", || world.engine().state() == EngineState::Reachable).await;
+    let handle = world.launch("exit 5").await;
+    let Observation::Ended(ended) = world.over(&handle).await else { panic!("it should have ended") };
+    assert_eq!(ended.exit_code, 5);
+}

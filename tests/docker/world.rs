@@ -1,0 +1,235 @@
+//! An engine on a daemon, as its own server, and how a test waits for what it does.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
+use flotilla::engine::{Engine, EngineError, Handle, LaunchSpec, Output, Pokes};
+use flotilla::model::{AttemptId, Ended, Event, Execution, LogPosition, Observation, RunId, Started, TaskSpec};
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout};
+
+pub const IMAGE: &str = "flotilla-test/busybox:1";
+/// Nothing in these tests takes so long, unless it is broken.
+pub const LONGEST: Duration = Duration::from_secs(60);
+pub const GRACE: Duration = Duration::from_secs(10);
+const LOOK_ANYWAY: Duration = Duration::from_millis(100);
+
+/// The daemon for tests, or `None` after saying why it is not tested here.
+pub fn shared_host() -> Option<String> {
+    if let Ok(host) = std::env::var("FLOTILLA_TEST_DOCKER") {
+        return Some(host);
+    }
+    skip_all("docker: FLOTILLA_TEST_DOCKER names no daemon");
+    None
+}
+
+/// Says that Docker is not tested, and fails where it has to be.
+pub fn skip_all(line: &str) {
+    let required = std::env::var("FLOTILLA_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name == "docker"), "required by FLOTILLA_REQUIRE, but {line}");
+    skip(line);
+}
+
+/// Says what is not tested here, because the machine can't.
+pub fn skip(line: &str) {
+    if let Some(path) = std::env::var_os("FLOTILLA_TEST_SKIPS") {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+}
+
+pub struct World {
+    pub engine: Option<DockerEngine>,
+    pub pokes: Pokes,
+    pub host: String,
+    pub config: DockerConfig,
+    pub identity: Identity,
+}
+
+/// A server of its own on the shared daemon.
+pub fn world() -> Option<World> {
+    shared_host().map(|host| World::new(&host, config(&host)))
+}
+
+pub fn config(host: &str) -> DockerConfig {
+    // Containers of these tests need no network, and the daemons of some have none to give.
+    DockerConfig { host: Some(host.to_owned()), network_mode: Some("none".to_owned()), ..DockerConfig::default() }
+}
+
+impl World {
+    pub fn new(host: &str, config: DockerConfig) -> Self {
+        let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".to_owned() };
+        let mut world = Self { engine: None, pokes: Pokes::default(), host: host.to_owned(), config, identity };
+        world.restart();
+        world
+    }
+
+    /// What a server that was killed and started again has: the same words, and no memory.
+    pub fn restart(&mut self) {
+        self.engine = None;
+        self.pokes = Pokes::default();
+        let (config, identity) = (self.config.clone(), self.identity.clone());
+        self.engine = Some(DockerEngine::new(config, identity, self.pokes.clone(), Timestamp::now));
+    }
+
+    pub fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref().unwrap()
+    }
+
+    pub fn spec(&self, command: &str) -> LaunchSpec {
+        let task = TaskSpec { image: IMAGE.into(), command: command.into(), ..TaskSpec::default() };
+        LaunchSpec {
+            attempt_id: AttemptId { run_id: RunId::generate(), attempt: 1 },
+            task,
+            execution: Execution { user: "ada".into(), ..Execution::default() },
+            log_path: "unused".into(),
+            log_cap_bytes: 200 << 20,
+            grace: GRACE,
+        }
+    }
+
+    pub fn task(&self, command: &str, change: impl FnOnce(&mut TaskSpec)) -> LaunchSpec {
+        let mut spec = self.spec(command);
+        change(&mut spec.task);
+        spec
+    }
+
+    pub async fn launch(&self, command: &str) -> Handle {
+        self.engine().launch(&self.spec(command)).await.unwrap()
+    }
+
+    pub async fn try_observe(&self, handle: &Handle) -> Result<Observation, EngineError> {
+        self.engine().observe(std::slice::from_ref(handle)).await.map(|mut seen| seen.remove(0))
+    }
+
+    /// Looks until it sees what is waited for; a daemon that is away is waited for as well.
+    pub async fn until(&self, handle: &Handle, what: &str, is_it: impl Fn(&Observation) -> bool) -> Observation {
+        let deadline = Instant::now() + LONGEST;
+        loop {
+            let seen = self.try_observe(handle).await;
+            match seen {
+                Ok(observation) if is_it(&observation) => return observation,
+                seen => assert!(Instant::now() < deadline, "waited in vain until it is {what}, saw last {seen:?}"),
+            }
+            let _ = timeout(LOOK_ANYWAY, self.pokes.take()).await;
+        }
+    }
+
+    pub async fn running(&self, handle: &Handle) -> Started {
+        match self.until(handle, "running", |seen| !matches!(seen, Observation::Starting)).await {
+            Observation::Running(started) => started,
+            other => panic!("it should run: {other:?}"),
+        }
+    }
+
+    /// What it came to, whatever that is.
+    pub async fn over(&self, handle: &Handle) -> Observation {
+        self.until(handle, "over", |seen| !matches!(seen, Observation::Starting | Observation::Running(_))).await
+    }
+
+    pub async fn ended(&self, handle: &Handle) -> Ended {
+        match self.over(handle).await {
+            Observation::Ended(ended) => ended,
+            other => panic!("it should have ended: {other:?}"),
+        }
+    }
+
+    pub async fn run(&self, spec: &LaunchSpec) -> (Ended, String) {
+        let handle = self.engine().launch(spec).await.unwrap();
+        let ended = self.ended(&handle).await;
+        (ended, String::from_utf8(self.output(&handle).await).unwrap())
+    }
+
+    /// All of the output.
+    pub async fn output(&self, handle: &Handle) -> Vec<u8> {
+        let (mut bytes, mut position) = (Vec::new(), LogPosition::default());
+        self.pump(handle, &mut bytes, &mut position, usize::MAX).await.unwrap();
+        bytes
+    }
+
+    /// Stores output as the control loop does, until it is complete or `limit` bytes came.
+    pub async fn pump(
+        &self,
+        handle: &Handle,
+        log: &mut Vec<u8>,
+        position: &mut LogPosition,
+        limit: usize,
+    ) -> Result<(), EngineError> {
+        log.truncate(usize::try_from(position.bytes).unwrap());
+        let Output::Stream(mut chunks) = self.engine().output(handle, position).await? else {
+            panic!("the output is a stream")
+        };
+        while let Some(chunk) = timeout(LONGEST, chunks.next()).await.expect("output goes on") {
+            let chunk = chunk?;
+            log.extend_from_slice(&chunk.bytes);
+            position.bytes = log.len() as u64;
+            position.marker = chunk.marker;
+            if log.len() >= limit {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes until one with this reason.
+    pub async fn notes_until(&self, reason: &str) -> Vec<Event> {
+        let (deadline, mut notes) = (Instant::now() + LONGEST, Vec::new());
+        while !notes.iter().any(|note: &Event| note.reason == reason) {
+            assert!(Instant::now() < deadline, "waited in vain for {reason}, have {notes:?}");
+            notes.extend(self.pokes.take_notes().into_iter().map(|(_, event)| event));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        notes
+    }
+
+    /// Another client of the same daemon.
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        docker(&self.host, arguments)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.engine = None;
+        let filter = format!("label=flotilla.server={}", self.identity.server_id);
+        let output = command(&self.host, &["ps", "-aq", "--filter", &filter]).output().unwrap();
+        for id in String::from_utf8_lossy(&output.stdout).split_whitespace() {
+            let _ = command(&self.host, &["rm", "-fv", id]).output();
+        }
+    }
+}
+
+pub fn container(handle: &Handle) -> String {
+    format!("flotilla-{}", handle.attempt_id)
+}
+
+fn command(host: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("docker");
+    command.env_remove("DOCKER_CONTEXT").args(["--host", host]).args(arguments);
+    command
+}
+
+pub fn docker(host: &str, arguments: &[&str]) -> String {
+    let output = command(host, arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "docker {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// Waits for what is not an observation.
+pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + LONGEST;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Shares the world's daemon with a second server.
+pub fn neighbour(world: &World) -> Arc<World> {
+    Arc::new(World::new(&world.host, world.config.clone()))
+}
