@@ -228,7 +228,7 @@ impl Inner {
             let verdict = match inner.pull_and_make(&spec).await {
                 Ok(()) => None,
                 Err(EngineError::Rejected(reason)) => Some(Launching::never_ran(reason, false)),
-                Err(EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
+                Err(EngineError::Unavailable(reason) | EngineError::NotStarted(reason) | EngineError::Gone(reason)) => {
                     Some(Launching::never_ran(reason, true))
                 }
             };
