@@ -57,6 +57,14 @@ impl Server {
         (self.child, self.url) = start(self.folder.path(), &address);
     }
 
+    /// Kills it as the kernel would, and starts it again at the same address.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let address = self.url.trim_start_matches("http://").to_owned();
+        (self.child, self.url) = start(self.folder.path(), &address);
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
