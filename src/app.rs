@@ -61,6 +61,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
             .with_context(|| format!("cannot use cluster {name}"))?;
         clusters.push(service::Cluster {
             name: name.clone(),
+            resolved_name: name.clone(),
             engine: engine.kind(),
             check: launch_check(Arc::clone(&engine)),
         });
