@@ -113,3 +113,9 @@ CREATE TABLE idempotence_keys (
     run_id TEXT COLLATE "C" NOT NULL,
     created_at BIGINT NOT NULL
 );
+
+-- One row: tells what this database has started from what another has.
+CREATE TABLE installation (
+    singleton BIGINT PRIMARY KEY CHECK (singleton = 1),
+    installation_id TEXT NOT NULL
+);

@@ -113,3 +113,9 @@ CREATE TABLE idempotence_keys (
     run_id TEXT NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- One row: tells what this database has started from what another has.
+CREATE TABLE installation (
+    singleton INTEGER PRIMARY KEY CHECK (singleton = 1),
+    installation_id TEXT NOT NULL
+) STRICT;
