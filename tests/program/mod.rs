@@ -4,8 +4,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -46,7 +48,7 @@ impl Server {
     pub fn with_config(config: &str) -> Self {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("flotilla.toml"), config).unwrap();
-        let (child, url) = start(folder.path(), "127.0.0.1:0");
+        let (child, url) = start(folder.path(), &free_address());
         Self { folder, child, url }
     }
 
@@ -94,8 +96,13 @@ impl Server {
 
     /// Defines a task that is this shell script.
     pub fn define(&self, alias: &str, script: &str) {
+        self.define_with_image(alias, "none", script);
+    }
+
+    /// The same, in a container.
+    pub fn define_with_image(&self, alias: &str, image: &str, script: &str) {
         let definition = serde_json::json!({
-            "alias": alias, "group_name": "tests", "image": "none", "command": script,
+            "alias": alias, "group_name": "tests", "image": image, "command": script,
         });
         let file = self.folder().join(format!("{alias}.json"));
         fs::write(&file, definition.to_string()).unwrap();
@@ -125,6 +132,20 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// An address that a restarted server gets again: below the ports that the system gives to connections, so that no
+/// client takes it in between, not even one that asks for the server while it is away and so meets itself.
+fn free_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port = 12_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
     }
 }
 
