@@ -8,6 +8,7 @@
 //!
 //! Code under `#[cfg(test)]` is not looked at: a test may reach across. To allow an import, change the drawing in
 //! ARCHITECTURE.md and the table here, and say why in the commit.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,4 +1,5 @@
 //! The services that `scripts/test` starts are what the other tests take them for.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod support;
 

@@ -16,7 +16,6 @@ start_docker() {
         reason='a Docker Engine of its own needs root; FLOTILLA_TEST_DOCKER=unix://… can name another'
         return 1
     fi
-    PATH=$PATH:/usr/sbin:/sbin
     command -v dockerd >/dev/null || install_packages docker.io || return
     # A package of its own in newer Debians.
     command -v docker >/dev/null || install_packages docker-cli || return

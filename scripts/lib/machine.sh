@@ -1,6 +1,9 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # `work` and `reason` are the sourcing script's
 # What the scripts ask of the machine: to speak, to act as root, to have a package, to find a free port.
 
+# Not everyone's path holds what the administrator's does: runuser, dockerd.
+PATH=$PATH:/usr/sbin:/sbin
+
 say() {
     echo "$(basename -- "$0"): $*" >&2
 }

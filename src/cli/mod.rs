@@ -1,5 +1,5 @@
 //! The command line. Each command is a file: its arguments, its help, what it does. They speak to a server through
-//! [`crate::client`] and show what they find through [`output`]; `serve` and `quickstart` start one themselves.
+//! [`crate::client`] and show what they find through `output`; `serve` and `quickstart` start one themselves.
 
 mod define;
 mod follow;
@@ -19,11 +19,15 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use reqwest::Url;
 
 use crate::client::{Client, ClientError};
 use output::{Format, Output};
+
+const DEFAULT_SERVER: &str = "http://127.0.0.1:3000";
 
 const HELP: &str = "\
 Examples:
@@ -55,10 +59,9 @@ struct Global {
         env = "FLOTILLA_SERVER",
         hide_env_values = true,
         value_name = "URL",
-        default_value = "http://127.0.0.1:3000",
-        value_parser = parse_server,
+        default_value = DEFAULT_SERVER
     )]
-    server: Url,
+    server: String,
     /// Print JSON: one document, or one object a line where things come one after another
     #[arg(long, global = true)]
     json: bool,
@@ -104,13 +107,13 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => command.execute(global.format()),
         Command::Quickstart(command) => command.execute(global.format()),
         Command::Completions { shell } => print_completions(shell),
-        Command::Define(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Tasks(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Run(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Ps(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Show(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Logs(command) => with_client(global, async |context| command.execute(context).await),
-        Command::Stop(command) => with_client(global, async |context| command.execute(context).await),
+        Command::Define(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Tasks(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Run(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Ps(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Show(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Logs(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Stop(command) => with_client(&global, async |context| command.execute(context).await),
     };
     done.unwrap_or_else(|error| report(&error))
 }
@@ -124,13 +127,16 @@ fn supervise(folder: &OsStr) -> ExitCode {
 }
 
 fn with_client(
-    global: Global,
+    global: &Global,
     command: impl AsyncFnOnce(&mut Context) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let output = global.format().open();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Here, and not where arguments are read, so that a variable that is wrong is in nobody's way who needs no server.
+    let server = parse_server(&global.server)
+        .unwrap_or_else(|error| Cli::command().error(ErrorKind::ValueValidation, error).exit());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(async {
-        let mut context = Context { client: Client::new(global.server)?, output };
+        let mut context = Context { client: Client::new(server)?, output };
         command(&mut context).await
     });
     // A look-up of a name that hangs is nothing to wait for.
@@ -150,11 +156,13 @@ impl Global {
 
 /// A server's address; `http://` may be left out.
 fn parse_server(text: &str) -> Result<Url, String> {
-    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url: Url = text.parse().map_err(|error| format!("{error}; write it like http://127.0.0.1:3000"))?;
-    match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(url),
-        scheme => Err(format!("`{scheme}` is neither http nor https")),
+    let text = if text.is_empty() { DEFAULT_SERVER } else { text };
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    match full.parse::<Url>() {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        // Not the text itself: it may hold a password.
+        Ok(url) => Err(format!("--server: `{}` is neither http nor https", url.scheme())),
+        Err(error) => Err(format!("--server: {error}; write it like {DEFAULT_SERVER}")),
     }
 }
 
@@ -169,13 +177,16 @@ fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 
 /// Tells what went wrong and what can be done about it. A reader of our output who has seen enough is no failure.
 fn report(error: &anyhow::Error) -> ExitCode {
-    // Only our own writes come as a bare I/O error; one between us and a server is inside a `ClientError`.
+    // A pipe that broke between us and a server is inside a `ClientError`, which this doesn't look into.
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
+    // Whatever else is done with files and sockets says what it was.
+    let is_output = error.chain().next().is_some_and(<dyn std::error::Error>::is::<io::Error>);
+    let place = if is_output { "cannot write the output: " } else { "" };
     let mut stderr = io::stderr().lock();
     // Where even this can't be written, the exit code still says it.
-    let _ = writeln!(stderr, "error: {error:#}");
+    let _ = writeln!(stderr, "error: {place}{error:#}");
     if let Some(hint) = hint(error) {
         let _ = writeln!(stderr, "hint: {hint}");
     }

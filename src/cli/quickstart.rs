@@ -13,7 +13,7 @@ use super::{define, follow, show};
 use crate::app::{self, RunningServer};
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, LOCAL_CLUSTER, Overrides};
 use crate::wire::{EnvVarBody, LaunchBody, Run};
 use crate::{shutdown, telemetry};
 
@@ -41,7 +41,7 @@ impl Quickstart {
         let config = config(folder.path())?;
         telemetry::init(config.telemetry.format, &config.telemetry.filter);
         let interrupt = shutdown::on_signal().context("cannot listen for signals")?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
         runtime.block_on(async {
             let stop = CancellationToken::new();
             let server = app::start(config, stop.clone()).await.context("cannot start the server")?;
@@ -57,10 +57,12 @@ impl Quickstart {
 /// Nothing of the surroundings: no file, no variables, a free port, and only what goes wrong in the server's log.
 fn config(data_dir: &Path) -> anyhow::Result<Config> {
     let data_dir = data_dir.to_str().context("the name of the data folder is not UTF-8")?;
+    // The example's image can't be had everywhere; the machine itself is always there.
+    let variables = [("FLOTILLA_LOG", "warn"), ("FLOTILLA_LAUNCH_DEFAULT_CLUSTER", LOCAL_CLUSTER)];
     let overrides = Overrides {
         listen: Some("127.0.0.1:0".to_owned()),
         data_dir: Some(data_dir.to_owned()),
-        variables: [("FLOTILLA_LOG".to_owned(), "warn".to_owned())].into(),
+        variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         ..Overrides::default()
     };
     Ok(Config::parse("the defaults", "", &overrides)?)
@@ -99,7 +101,7 @@ impl Journey<'_> {
         let run = client.launch_by_alias(&alias, &launch).await.context("cannot launch the example task")?;
         self.output.note(&format!("It is launched with NAME={name}. This is its log, as it comes:\n"))?;
         let output = self.output.as_mut();
-        let run = follow::launched(&client, run, output, &self.interrupt).await.context("cannot follow the run")?;
+        let run = follow::launched(&client, run, output, &self.interrupt).await?;
         show::run_with_events(&client, &run.run_id).await.context("cannot read what became of the run")
     }
 

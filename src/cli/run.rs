@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, follow};
@@ -81,7 +82,7 @@ impl RunTask {
             return Ok(ExitCode::SUCCESS);
         }
         // From here on, so that an interrupt during the launch doesn't leave a run behind.
-        let interrupt: CancellationToken = shutdown::on_signal()?;
+        let interrupt: CancellationToken = shutdown::on_signal().context("cannot listen for signals")?;
         let run = launch_task(&context.client, &self.task, &launch).await?;
         let run = follow::launched(&context.client, run, context.output.as_mut(), &interrupt).await?;
         Ok(follow::exit_code(&run).into())

@@ -67,7 +67,7 @@ impl Serve {
         let config = Config::load(&overrides)?;
         telemetry::init(config.telemetry.format, &config.telemetry.filter);
         let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
         let data_dir = config.server.data_dir.clone();
         runtime.block_on(async {
             let server = app::start(config, shutdown).await?;

@@ -51,6 +51,8 @@ pub fn run_time(run: &Run, now: Timestamp) -> Option<SignedDuration> {
 pub fn end(run: &Run) -> String {
     let outcome = outcome(run);
     match (&run.exit_reason, run.exit_code) {
+        // "stopped on request" says that it was stopped.
+        (Some(reason), _) if reason.starts_with(&outcome) => plain(reason),
         (Some(reason), _) => format!("{outcome}: {}", plain(reason)),
         (None, Some(0)) => outcome,
         (None, Some(code)) => format!("{outcome} with exit code {code}"),

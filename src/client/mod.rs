@@ -1,6 +1,6 @@
 //! A typed client of the HTTP API: a method a route, the bodies of `wire` in and out.
 //!
-//! A plain request is bounded in time. What follows a log waits as long as the run takes: see [`follow`].
+//! A plain request is bounded in time. What follows a log waits as long as the run takes: see `follow`.
 
 mod error;
 mod follow;

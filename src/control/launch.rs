@@ -6,7 +6,7 @@
 
 use super::Control;
 use crate::engine::{EngineError, Handle, LaunchSpec};
-use crate::model::{Change, Event, Run, refuse, retry};
+use crate::model::{Change, Event, Outcome, Run, Status, refuse, retry};
 
 impl Control {
     /// Makes the engine have the run's newest attempt. What goes wrong becomes part of the run's story.
@@ -43,7 +43,7 @@ impl Control {
             Ok(()) => self.pokes.poke(attempt_id),
             // The attempt is found by its name when the loops look again.
             Err(error) => {
-                tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "the handle was not stored")
+                tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "the handle was not stored");
             }
         }
     }
@@ -66,11 +66,11 @@ impl Control {
         let (run_id, to) = (run.run_id, change.to);
         match self.store.apply(run_id, run.attempt_count, &change).await {
             Ok(true) => {
-                let outcome = change.outcome.map(|outcome| outcome.as_str());
+                let outcome = change.outcome.map(Outcome::as_str);
                 let (exit_code, cluster) = (change.exit_code, self.cluster.as_str());
                 tracing::info!(%run_id, cluster, status = %to, outcome, exit_code, "status changed");
                 self.wake.changed(run_id);
-                if to.is_terminal() || to == crate::model::Status::NeedsRetry {
+                if to.is_terminal() || to == Status::NeedsRetry {
                     self.wake.queue();
                     // What the attempt left on the engine is to be removed.
                     self.pokes.poke(run.attempt_id());

@@ -16,7 +16,7 @@ use crate::store::StoreError;
 const DISPATCH_PERIOD: Duration = Duration::from_secs(10);
 const WATCH_PERIOD: Duration = Duration::from_secs(5);
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
-const PRUNE_PERIOD: Duration = Duration::from_secs(3600);
+const PRUNE_PERIOD: Duration = Duration::from_hours(1);
 /// How soon a step is tried again that the database did not let through.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 

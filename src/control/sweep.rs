@@ -13,7 +13,7 @@ impl Control {
 
     async fn stop_orphans(&self) -> Result<(), StoreError> {
         let orphans = self.store.orphans_to_stop().await?;
-        for run in orphans.iter().filter(|run| run.execution.cluster == self.cluster) {
+        for run in orphans.iter().filter(|run| run.execution.resolved_cluster == self.cluster) {
             let now = self.clock.now();
             match crate::model::stop_before_start(run, StopCause::Parent, now) {
                 Some(change) => self.apply(run, change).await,
@@ -41,13 +41,13 @@ impl Control {
             match self.store.is_cleaned(attempt_id).await? {
                 Some(true) => match self.engine.remove(&handle).await {
                     Ok(()) => {
-                        tracing::info!(%attempt_id, cluster = self.cluster, "removed what was left of an ended attempt")
+                        tracing::info!(%attempt_id, cluster = self.cluster, "removed what was left of an ended attempt");
                     }
                     Err(error) => tracing::warn!(%attempt_id, reason = %error, "a stray could not be removed yet"),
                 },
                 Some(false) => {}
                 None => {
-                    tracing::debug!(%attempt_id, cluster = self.cluster, "the engine has an attempt the database does not know")
+                    tracing::debug!(%attempt_id, cluster = self.cluster, "the engine has an attempt the database does not know");
                 }
             }
         }

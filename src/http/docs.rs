@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use axum::routing::get;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -47,13 +47,13 @@ pub(super) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<App> {
         .config(utoipa_swagger_ui::Config::new(["/api/openapi.json"]).validator_url("none"))
         .into();
     Router::new()
-        .route("/api/openapi.json", get(move || description(openapi.clone())))
+        .route("/api/openapi.json", get(move || std::future::ready(description(&openapi))))
         .route("/docs", get(|| async { Redirect::temporary("/api/docs/") }))
         .merge(pages)
 }
 
-async fn description(openapi: utoipa::openapi::OpenApi) -> Response {
-    let mut response = ok(&openapi).into_response();
+fn description(openapi: &utoipa::openapi::OpenApi) -> Response {
+    let mut response = ok(openapi);
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

@@ -47,7 +47,8 @@ impl From<rusqlite::Error> for StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         // https://www.postgresql.org/docs/current/errcodes-appendix.html
-        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+        let code =
+            error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
         match (&error, code.as_str()) {
             (_, "23505") => Self::Duplicate(error.into()),
             (_, "53100") => Self::Full(error.into()),

@@ -188,6 +188,7 @@ pub struct Deregistered {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the field has it")]
     fn vars(value: &str) -> Option<Vec<EnvVarBody>> {
         Some(vec![EnvVarBody { name: "A".into(), value: Some(value.into()) }])
     }

@@ -84,7 +84,7 @@ on_both_databases! {
         for field in ["alias", "group_name", "image", "command", "tags", "env"] {
             assert_eq!(created[field], body[field], "{field}");
         }
-        let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        let encode = |text: &str| text.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"));
         assert_eq!(world.get(&format!("/api/v1/task/alias/{}", encode(nasty))).await.ok(), created);
         let id = encode(created["definition_id"].as_str().unwrap());
         assert_eq!(world.get(&format!("/api/v1/task/{id}")).await.ok(), created);

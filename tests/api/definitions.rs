@@ -99,7 +99,7 @@ on_both_databases! {
         // Its run goes on, and is found.
         assert_eq!(world.finish(&run_id).await["outcome"], "succeeded");
         let history = world.get(&format!("{path}/history")).await.ok();
-        assert_eq!(each(&history["history"], "run_id"), [run_id.clone()]);
+        assert_eq!(each(&history["history"], "run_id"), [run_id.as_str()]);
         world.get(&format!("{path}/history/{run_id}")).await.ok();
     }
 

@@ -1,4 +1,5 @@
 //! The API through the real router, on both databases, with the fake engine and loops stepped by hand.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 #[path = "../support/mod.rs"]
 mod support;

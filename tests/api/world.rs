@@ -121,6 +121,7 @@ impl World {
             let checked = checked.clone();
             Cluster {
                 name: name.to_owned(),
+                resolved_name: name.to_owned(),
                 engine: "fake",
                 check: Arc::new(move |task| {
                     let checked = checked.clone();
@@ -227,10 +228,10 @@ impl World {
                 let _ = tokio::time::timeout(Duration::from_millis(5), self.control.pokes.take()).await;
             }
         };
-        match tokio::time::timeout(LONGEST, stepping).await {
-            Ok(run) => run,
-            Err(_) => panic!("the run does not become as expected: {:#}", self.history(run_id).await),
+        if let Ok(run) = tokio::time::timeout(LONGEST, stepping).await {
+            return run;
         }
+        panic!("the run does not become as expected: {:#}", self.history(run_id).await);
     }
 
     /// Steps until the run has stopped and nothing of it is left on the engine.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::contract::contract;
 use crate::world::World;
 
+#[expect(clippy::unnecessary_wraps, reason = "as the contract asks for it")]
 fn world() -> Option<World> {
     let pokes = Pokes::default();
     let engine = FakeEngine::new(|| Timestamp::UNIX_EPOCH, pokes.clone());

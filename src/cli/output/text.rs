@@ -217,7 +217,7 @@ impl<W: Write, N: Write> Output for Text<W, N> {
     fn ended(&mut self, run: &Run) -> io::Result<()> {
         let run_time = match (run.started_at, run.finished_at) {
             (Some(started_at), Some(finished_at)) => {
-                format!(" after {}", words::duration(finished_at.duration_since(started_at)))
+                format!(" (ran for {})", words::duration(finished_at.duration_since(started_at)))
             }
             _ => String::new(),
         };

@@ -19,6 +19,7 @@ mod start;
 mod stop;
 
 mod contract_holds {
+    #[expect(clippy::unnecessary_wraps, reason = "as the contract asks for it")]
     fn world() -> Option<super::LocalWorld> {
         Some(super::world())
     }

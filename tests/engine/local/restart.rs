@@ -74,8 +74,8 @@ async fn a_killed_supervisor_is_told_with_a_poke_and_its_task_is_gone_after_remo
 async fn the_data_of_another_server_is_not_taken_for_lost() {
     let (one, other) = (world(), world());
     let (_, handle) = one.launch("sleep 1000").await;
-    let error = other.engine.observe(std::slice::from_ref(&handle)).await.unwrap_err();
-    assert!(matches!(&error, EngineError::Unavailable(reason) if reason.contains("another server")), "{error}");
+    let seen = other.observe(&handle).await;
+    assert!(matches!(&seen, Observation::Unknown { reason } if reason.contains("another server")), "{seen:?}");
     assert!(matches!(other.engine.stop(&handle, GRACE).await, Err(EngineError::Unavailable(_))));
     assert!(matches!(other.engine.remove(&handle).await, Err(EngineError::Unavailable(_))));
     one.running(&handle).await;

@@ -195,13 +195,13 @@ async fn while_the_folder_of_runs_is_away_nothing_is_concluded() {
     fs::rename(&world.runs_dir, &away).unwrap();
     fs::write(&world.runs_dir, "not a folder").unwrap();
     let is_unavailable = |error: EngineError| matches!(error, EngineError::Unavailable(_));
-    assert!(is_unavailable(world.engine.observe(std::slice::from_ref(&handle)).await.unwrap_err()));
+    assert!(matches!(world.observe(&handle).await, Observation::Unknown { .. }));
     assert!(is_unavailable(world.engine.launch(&world.spec("true")).await.unwrap_err()));
     assert!(is_unavailable(world.engine.stop(&handle, crate::world::GRACE).await.unwrap_err()));
     assert!(is_unavailable(world.engine.remove(&handle).await.unwrap_err()));
     assert!(is_unavailable(world.engine.list_ours().await.unwrap_err()));
     fs::remove_file(&world.runs_dir).unwrap();
-    assert!(is_unavailable(world.engine.observe(std::slice::from_ref(&handle)).await.unwrap_err()));
+    assert!(matches!(world.observe(&handle).await, Observation::Unknown { .. }));
     fs::rename(&away, &world.runs_dir).unwrap();
     world.ended(&handle).await;
 }
