@@ -59,7 +59,7 @@ pub struct Started {
     pub instance: Instance,
     /// Limits in force, as far as the engine has set them.
     pub usage: Usage,
-    /// Which image it really runs, as `sha256:…`, where the engine has images.
+    /// Which image it really runs, as `REPOSITORY@sha256:…`, or by its own id where no registry has it under that name.
     pub image_digest: Option<String>,
     /// What a person should know about how it runs, told once.
     pub notes: Vec<Event>,
