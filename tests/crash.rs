@@ -200,7 +200,7 @@ impl Random {
         Self(seed)
     }
 
-    /// A number below `most`, by the generator SplitMix64.
+    /// A number below `most`, by the generator `SplitMix64`.
     fn below(&mut self, most: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

@@ -383,7 +383,9 @@ pub fn set_by_hand(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DefinitionUpdate, LaunchPolicy, LaunchRequest, NewDefinition, RunId, StopRequest, plan_launch};
+    use super::super::{
+        DefinitionUpdate, LaunchPolicy, LaunchRequest, NewDefinition, RunId, StopRequest, Target, plan_launch,
+    };
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -395,7 +397,7 @@ mod tests {
             DefinitionUpdate { image: Some("i".into()), command: Some("c".into()), ..DefinitionUpdate::default() };
         let definition = NewDefinition { group_name: Some("g".into()), fields }.validate(at(0)).unwrap();
         let request = LaunchRequest { active_deadline_secs: Some(60), ..LaunchRequest::default() };
-        let place = ("default", "fake");
+        let place = Target { cluster: "default", resolved_cluster: "default", engine: "fake" };
         let run = plan_launch(&definition, request, &LaunchPolicy::default(), place, RunId::generate(), at(0)).unwrap();
         Run { status, attempt_count: 1, ..run }
     }

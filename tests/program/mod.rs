@@ -25,7 +25,8 @@ pub fn flotilla(folder: &Path) -> Command {
             command.env_remove(name);
         }
     }
-    command.current_dir(folder);
+    // A Docker Engine of the machine's is not what is meant where nothing is said.
+    command.current_dir(folder).env("DOCKER_HOST", "unix:///nonexistent/docker.sock");
     command
 }
 
