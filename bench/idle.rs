@@ -22,7 +22,10 @@ fn main() -> Result<()> {
     let folder = folder()?;
     let server = Server::start(folder.path(), "", &[])?;
     let pid = server.pid();
-    println!("\n{:<34} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10}", "", "RSS MB", "own MB", "peak MB", "threads", "CPU ms", "wake-ups");
+    println!(
+        "\n{:<34} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10}",
+        "", "RSS MB", "own MB", "peak MB", "threads", "CPU ms", "wake-ups"
+    );
     std::thread::sleep(Duration::from_secs(1));
     tell("started", pid, None)?;
     tell_idle("idle", pid)?;

@@ -27,7 +27,7 @@ use tower::ServiceExt;
 use crate::support;
 
 /// Nothing takes so long unless it is broken.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 pub struct World {
     /// What plays the runs, unless they are real.
