@@ -27,7 +27,7 @@ for line in 1 2 3 4 5 6 7 8; do
   echo "run $NUMBER line $line"
   sleep 0.05
 done
-echo "run $NUMBER ends" >&2
+echo "run $NUMBER ends"
 exit $((NUMBER % 7))
 "#;
 
