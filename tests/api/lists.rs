@@ -86,8 +86,10 @@ on_docker_too! {
         for (definition, owner, cluster) in [(&first, "ada", "default"), (&second, "bob", "default"), (&first, "bob", "idle")] {
             world.clock.advance(jiff::SignedDuration::from_secs(1));
             ids.push(world.launch(definition, owned(owner, cluster)).await);
+            if definition == &first && cluster == "default" {
+                world.finish(&ids[0]).await;
+            }
         }
-        world.finish(&ids[0]).await;
         world.step_until(&ids[1], |run| run["status"] == "RUNNING").await;
         let (a, b, c) = (ids[0].as_str(), ids[1].as_str(), ids[2].as_str());
         let by_image = format!("image={}&user=bob", world.image);
