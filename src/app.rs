@@ -30,7 +30,7 @@ pub struct RunningServer {
     clusters: String,
     logs: Arc<Logs>,
     stop: CancellationToken,
-    serving: tokio::task::JoinHandle<io::Result<()>>,
+    serving: tokio::task::JoinHandle<()>,
     loops: JoinSet<()>,
     /// Held as long as the server runs.
     _data_dir: DataDir,
@@ -91,14 +91,13 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     };
     let router = http::router(App { service: Arc::new(service), limits, stop: stop.clone() });
     let address = listener.local_addr().context("the socket has no address")?;
-    let serve = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     Ok(RunningServer {
         address,
         database: config.server.database.to_string(),
         clusters: clusters_line.join(", "),
         logs,
+        serving: tokio::spawn(http::serve(listener, router, stop.clone())),
         stop,
-        serving: tokio::spawn(serve.into_future()),
         loops,
         _data_dir: data_dir,
     })
@@ -132,7 +131,7 @@ impl RunningServer {
     /// Returns when the server has stopped: because it was told to, or because a part of it failed.
     pub async fn wait(mut self) -> anyhow::Result<()> {
         let result = tokio::select! {
-            served = &mut self.serving => served.context("the HTTP server failed")?.context("the HTTP server failed"),
+            served = &mut self.serving => served.context("the HTTP server failed"),
             // The loops end only when they are told to, or by a panic.
             Some(ended) = self.loops.join_next() => match ended {
                 Ok(()) => Ok(()),
@@ -144,7 +143,7 @@ impl RunningServer {
             ended.context("a control loop failed")?;
         }
         if !self.serving.is_finished() {
-            self.serving.await.context("the HTTP server failed")?.context("the HTTP server failed")?;
+            self.serving.await.context("the HTTP server failed")?;
         }
         result
     }

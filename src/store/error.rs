@@ -29,9 +29,15 @@ impl From<rusqlite::Error> for StoreError {
         use rusqlite::ErrorCode as Code;
         const UNIQUE: [i32; 2] = [rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE, rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY];
         let Some(&failure) = error.sqlite_error() else { return Self::Other(error.into()) };
+        // The text alone: the source of the error says the same once more.
+        let error = error.to_string();
         match failure.code {
             Code::ConstraintViolation if UNIQUE.contains(&failure.extended_code) => Self::Duplicate(error.into()),
             Code::DiskFull => Self::Full(error.into()),
+            // The index of the log of changes could not grow: its file is beside the database.
+            Code::SystemIoFailure if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => {
+                Self::Full(error.into())
+            }
             Code::NotADatabase | Code::DatabaseCorrupt => Self::Corrupt(error.into()),
             Code::DatabaseBusy
             | Code::DatabaseLocked
