@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use crate::http::{self, App, Limits};
 use crate::logs::{CappedLog, Logs};
 use crate::model::{AttemptId, RunId};
 use crate::service::{self, LaunchCheck, Service};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::wake::Wake;
 
 /// A server that accepts requests and runs tasks, until it is told to stop.
@@ -39,8 +39,7 @@ pub struct RunningServer {
 /// Starts a server. `stop` ends it in order: it accepts nothing more, finishes the requests in flight and the steps of
 /// its loops; local runs go on.
 pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<RunningServer> {
-    let listen = config.server.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = listen_on(config.server.listen).await?;
     let data_dir = DataDir::open(&config.server.data_dir)?;
     let store = Arc::new(open_store(&config.server.database).await?);
     let logs_dir = data_dir.path.join("logs");
@@ -154,6 +153,18 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
     crate::engine::local::supervise(folder, || Clock::system().now(), CappedLog::append, CappedLog::finish)
 }
 
+async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program does; stop it, or choose another address by --listen",
+            io::ErrorKind::AddrNotAvailable => "this machine does not have that address; choose another by --listen",
+            io::ErrorKind::PermissionDenied => "it takes more rights; choose a port from 1024 on by --listen",
+            _ => return anyhow::Error::new(error).context(format!("cannot listen on {address}")),
+        };
+        anyhow!("cannot listen on {address}: {hint}")
+    })
+}
+
 /// The folder of all that this server keeps, locked against a second server.
 struct DataDir {
     path: PathBuf,
@@ -165,6 +176,9 @@ struct DataDir {
 impl DataDir {
     fn open(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
+        if path.exists() && !path.is_dir() {
+            bail!("cannot use the data directory {shown}: it is not a directory");
+        }
         std::fs::create_dir_all(path).with_context(|| format!("cannot make the data directory {shown}"))?;
         let path = path.canonicalize().with_context(|| format!("cannot use the data directory {shown}"))?;
         let lock_path = path.join("lock");
@@ -211,7 +225,14 @@ async fn open_store(database: &Database) -> anyhow::Result<Store> {
         Database::Sqlite { path } => Store::open_sqlite(path).await,
         Database::Postgres { url } => Store::open_postgres(url.expose()).await,
     };
-    opened.with_context(|| format!("cannot use the database {database}"))
+    opened.map_err(|error| {
+        let hint = match &error {
+            StoreError::Corrupt(_) => "; set the file aside, or put a copy in its place that was made before",
+            StoreError::Full(_) => "; make room, and start again",
+            _ => "",
+        };
+        anyhow!("cannot use the database {database}: {:#}{hint}", anyhow::Error::new(error))
+    })
 }
 
 fn make_engine(engine: &config::Engine, data_dir: &Path, pokes: Pokes) -> anyhow::Result<Arc<dyn Engine>> {

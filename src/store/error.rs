@@ -24,6 +24,21 @@ pub enum StoreError {
     Other(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl StoreError {
+    /// The same, for another caller who met it.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Duplicate(source) => Self::Duplicate(source.to_string().into()),
+            Self::Full(source) => Self::Full(source.to_string().into()),
+            Self::Unavailable(source) => Self::Unavailable(source.to_string().into()),
+            Self::Corrupt(source) => Self::Corrupt(source.to_string().into()),
+            Self::Unusable(reason) => Self::Unusable(reason.clone()),
+            Self::Decode { column, problem } => Self::Decode { column: *column, problem: problem.clone() },
+            Self::Other(source) => Self::Other(source.to_string().into()),
+        }
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
@@ -55,15 +70,20 @@ impl From<sqlx::Error> for StoreError {
         // https://www.postgresql.org/docs/current/errcodes-appendix.html
         let code =
             error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
-        match (&error, code.as_str()) {
-            (_, "23505") => Self::Duplicate(error.into()),
-            (_, "53100") => Self::Full(error.into()),
-            (_, "XX001" | "XX002") => Self::Corrupt(error.into()),
-            (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed, _) => {
-                Self::Unavailable(error.into())
-            }
-            // Connection, resource, operator intervention (the server stops or starts), serialization.
-            (_, code) if ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) => {
+        let is_unreachable = matches!(
+            error,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed
+        );
+        // The text alone: it holds that of the source.
+        let error = error.to_string();
+        match code.as_str() {
+            "23505" => Self::Duplicate(error.into()),
+            "53100" => Self::Full(error.into()),
+            "XX001" | "XX002" => Self::Corrupt(error.into()),
+            _ if is_unreachable => Self::Unavailable(error.into()),
+            // Connection, authorization, resources, operator intervention (the server stops or starts), serialization;
+            // and a database that is not there.
+            code if ["08", "28", "3D", "40", "53", "57"].iter().any(|class| code.starts_with(class)) => {
                 Self::Unavailable(error.into())
             }
             _ => Self::Other(error.into()),
