@@ -22,9 +22,11 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) async fn connect(url: &str) -> Result<Self, StoreError> {
-        let options: PgConnectOptions = url
-            .parse()
-            .map_err(|error| StoreError::Unusable(format!("the database URL can't be understood: {error}")))?;
+        let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
+            let innermost = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
+            let reason = innermost.map(ToString::to_string).unwrap_or_default();
+            StoreError::Unusable(format!("its address can't be understood: {reason}"))
+        })?;
         let options = options.application_name("flotilla");
         knock(&options).await?;
         let pool =
