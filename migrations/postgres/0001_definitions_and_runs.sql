@@ -30,6 +30,8 @@ CREATE TABLE runs (
     group_name TEXT COLLATE "C" NOT NULL,
     image TEXT COLLATE "C" NOT NULL,
     cluster TEXT COLLATE "C" NOT NULL,
+    -- The cluster that `cluster` meant when the run was launched: `default` may come to mean another.
+    resolved_cluster TEXT COLLATE "C" NOT NULL,
     engine TEXT COLLATE "C" NOT NULL,
     owner TEXT COLLATE "C" NOT NULL,
     memory_mb BIGINT,
@@ -71,7 +73,8 @@ CREATE INDEX runs_by_started_at ON runs (COALESCE(started_at, 922337203685477580
 CREATE INDEX runs_by_finished_at ON runs (COALESCE(finished_at, 9223372036854775807), run_id);
 CREATE INDEX runs_by_definition ON runs (definition_id, queued_at, run_id);
 CREATE INDEX runs_by_status ON runs (status, queued_at, run_id);
-CREATE INDEX runs_by_cluster ON runs (cluster, status, queued_at, run_id);
+CREATE INDEX runs_by_cluster ON runs (cluster, queued_at, run_id);
+CREATE INDEX runs_by_queue ON runs (resolved_cluster, status, queued_at, run_id);
 CREATE INDEX runs_by_alias ON runs (alias, queued_at, run_id);
 CREATE INDEX runs_by_group ON runs (group_name, queued_at, run_id);
 CREATE INDEX runs_by_image ON runs (image, queued_at, run_id);
@@ -85,14 +88,14 @@ CREATE INDEX runs_stopping ON runs (run_id) WHERE stop_at IS NOT NULL AND status
 CREATE TABLE attempts (
     run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (run_id),
     attempt BIGINT NOT NULL,
-    cluster TEXT COLLATE "C" NOT NULL,
+    resolved_cluster TEXT COLLATE "C" NOT NULL,
     node TEXT COLLATE "C" NOT NULL,
     handle TEXT COLLATE "C",
     created_at BIGINT NOT NULL,
     cleaned_at BIGINT,
     PRIMARY KEY (run_id, attempt)
 );
-CREATE INDEX attempts_active ON attempts (cluster, run_id, attempt) WHERE cleaned_at IS NULL;
+CREATE INDEX attempts_active ON attempts (resolved_cluster, run_id, attempt) WHERE cleaned_at IS NULL;
 
 CREATE TABLE events (
     event_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -109,4 +112,10 @@ CREATE TABLE idempotence_keys (
     idempotence_key TEXT COLLATE "C" PRIMARY KEY,
     run_id TEXT COLLATE "C" NOT NULL,
     created_at BIGINT NOT NULL
+);
+
+-- One row: tells what this database has started from what another has.
+CREATE TABLE installation (
+    singleton BIGINT PRIMARY KEY CHECK (singleton = 1),
+    installation_id TEXT NOT NULL
 );

@@ -30,6 +30,8 @@ CREATE TABLE runs (
     group_name TEXT NOT NULL,
     image TEXT NOT NULL,
     cluster TEXT NOT NULL,
+    -- The cluster that `cluster` meant when the run was launched: `default` may come to mean another.
+    resolved_cluster TEXT NOT NULL,
     engine TEXT NOT NULL,
     owner TEXT NOT NULL,
     memory_mb INTEGER,
@@ -71,7 +73,8 @@ CREATE INDEX runs_by_started_at ON runs (COALESCE(started_at, 922337203685477580
 CREATE INDEX runs_by_finished_at ON runs (COALESCE(finished_at, 9223372036854775807), run_id);
 CREATE INDEX runs_by_definition ON runs (definition_id, queued_at, run_id);
 CREATE INDEX runs_by_status ON runs (status, queued_at, run_id);
-CREATE INDEX runs_by_cluster ON runs (cluster, status, queued_at, run_id);
+CREATE INDEX runs_by_cluster ON runs (cluster, queued_at, run_id);
+CREATE INDEX runs_by_queue ON runs (resolved_cluster, status, queued_at, run_id);
 CREATE INDEX runs_by_alias ON runs (alias, queued_at, run_id);
 CREATE INDEX runs_by_group ON runs (group_name, queued_at, run_id);
 CREATE INDEX runs_by_image ON runs (image, queued_at, run_id);
@@ -85,14 +88,14 @@ CREATE INDEX runs_stopping ON runs (run_id) WHERE stop_at IS NOT NULL AND status
 CREATE TABLE attempts (
     run_id TEXT NOT NULL REFERENCES runs (run_id),
     attempt INTEGER NOT NULL,
-    cluster TEXT NOT NULL,
+    resolved_cluster TEXT NOT NULL,
     node TEXT NOT NULL,
     handle TEXT,
     created_at INTEGER NOT NULL,
     cleaned_at INTEGER,
     PRIMARY KEY (run_id, attempt)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX attempts_active ON attempts (cluster, run_id, attempt) WHERE cleaned_at IS NULL;
+CREATE INDEX attempts_active ON attempts (resolved_cluster, run_id, attempt) WHERE cleaned_at IS NULL;
 
 CREATE TABLE events (
     event_id INTEGER PRIMARY KEY,
@@ -110,3 +113,9 @@ CREATE TABLE idempotence_keys (
     run_id TEXT NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- One row: tells what this database has started from what another has.
+CREATE TABLE installation (
+    singleton INTEGER PRIMARY KEY CHECK (singleton = 1),
+    installation_id TEXT NOT NULL
+) STRICT;

@@ -13,7 +13,7 @@ use super::{define, follow, show};
 use crate::app::{self, RunningServer};
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, LOCAL_CLUSTER, Overrides};
 use crate::wire::{EnvVarBody, LaunchBody, Run};
 use crate::{shutdown, telemetry};
 
@@ -57,10 +57,12 @@ impl Quickstart {
 /// Nothing of the surroundings: no file, no variables, a free port, and only what goes wrong in the server's log.
 fn config(data_dir: &Path) -> anyhow::Result<Config> {
     let data_dir = data_dir.to_str().context("the name of the data folder is not UTF-8")?;
+    // The example's image can't be had everywhere; the machine itself is always there.
+    let variables = [("FLOTILLA_LOG", "warn"), ("FLOTILLA_LAUNCH_DEFAULT_CLUSTER", LOCAL_CLUSTER)];
     let overrides = Overrides {
         listen: Some("127.0.0.1:0".to_owned()),
         data_dir: Some(data_dir.to_owned()),
-        variables: [("FLOTILLA_LOG".to_owned(), "warn".to_owned())].into(),
+        variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         ..Overrides::default()
     };
     Ok(Config::parse("the defaults", "", &overrides)?)

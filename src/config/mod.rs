@@ -3,6 +3,7 @@
 //! Everything has a default, so no file is needed. Everything is checked here, once, and all that is wrong is told
 //! together; later code can't meet an impossible value. docs/configuration.md describes each key for people.
 
+mod clusters;
 mod database;
 mod reader;
 #[cfg(test)]
@@ -11,7 +12,6 @@ mod tests;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,13 +19,15 @@ use std::time::Duration;
 use crate::model::LaunchPolicy;
 use crate::telemetry::{LogFilter, LogFormat};
 
+pub use clusters::{
+    Cluster, DEFAULT_CLUSTER, DOCKER_CLUSTER, DefaultCluster, Docker, Engine, LOCAL_CLUSTER, Mount, PullPolicy,
+    default_max_running,
+};
 pub use database::{Database, PostgresUrl};
-use reader::{Reader, Section};
+use reader::Reader;
 
 /// Read where it exists and no other file is named.
 pub const DEFAULT_FILE: &str = "flotilla.toml";
-/// Where a launch goes that names no cluster; there always is one of this name.
-pub const DEFAULT_CLUSTER: &str = "default";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -35,8 +37,9 @@ pub struct Config {
     pub runs: Runs,
     pub logs: Logs,
     pub telemetry: Telemetry,
-    /// By name; [`DEFAULT_CLUSTER`] is always among them.
+    /// By name.
     pub clusters: BTreeMap<String, Cluster>,
+    pub default_cluster: DefaultCluster,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,22 +82,6 @@ pub struct Logs {
 pub struct Telemetry {
     pub format: LogFormat,
     pub filter: LogFilter,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cluster {
-    pub engine: Engine,
-    /// How many runs may be pending or running there at a time; `None` is no limit.
-    pub max_running: Option<NonZeroU32>,
-}
-
-/// What executes a cluster's runs, with what only that engine needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Engine {
-    Local {
-        /// What a run's command is handed to, as one last argument.
-        shell: Vec<String>,
-    },
 }
 
 /// What takes precedence over the file. No `Debug`: the database's address may hold a password.
@@ -195,7 +182,8 @@ impl Config {
             filter: section.text("log_filter", LogFilter::default(), str::parse),
         };
 
-        Self { server, lists, launch, runs, logs, telemetry, clusters: Cluster::read_all(reader) }
+        let (clusters, default_cluster) = clusters::read_all(reader);
+        Self { server, lists, launch, runs, logs, telemetry, clusters, default_cluster }
     }
 }
 
@@ -203,66 +191,6 @@ impl Default for Config {
     /// The configuration of a server that is told nothing.
     fn default() -> Self {
         Self::parse(DEFAULT_FILE, "", &Overrides::default()).expect("the defaults are valid")
-    }
-}
-
-impl Cluster {
-    /// The clusters of the file. The built-in `default` stays beside them unless the file says otherwise.
-    fn read_all(reader: &mut Reader<'_>) -> BTreeMap<String, Self> {
-        let mut names = reader.sections_below("clusters", cluster_name);
-        if !names.iter().any(|name| name == DEFAULT_CLUSTER) {
-            names.push(DEFAULT_CLUSTER.to_owned());
-        }
-        names
-            .into_iter()
-            .map(|name| (name.clone(), Self::read(&mut reader.section_below("clusters", &name), &name)))
-            .collect()
-    }
-
-    fn read(section: &mut Section<'_>, name: &str) -> Self {
-        // A forgotten `engine` must not quietly execute on the server's machine what was meant for another place.
-        if name != DEFAULT_CLUSTER {
-            section.require("engine");
-        }
-        let kind = section.text("engine", Kind::Local, str::parse);
-        let engine = match kind {
-            Kind::Local => {
-                let sh = vec!["sh".to_owned(), "-ec".to_owned()];
-                Engine::Local { shell: section.read("shell", sh, program) }
-            }
-        };
-        let at_most = kind.default_max_running();
-        let max_running = section.read("max_running", at_most, within(0..=1_000_000));
-        Self { engine, max_running: NonZeroU32::new(max_running) }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Local,
-}
-
-impl Kind {
-    /// How many runs at a time do not yet overwhelm the place: local runs share the server's machine, and most of them
-    /// compute; a few waiting on the network must not block the others on a small machine.
-    fn default_max_running(self) -> u32 {
-        match self {
-            Self::Local => {
-                let cores = std::thread::available_parallelism().map_or(1, usize::from);
-                u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(4).max(16)
-            }
-        }
-    }
-}
-
-impl std::str::FromStr for Kind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "local" => Ok(Self::Local),
-            _ => Err(format!("must be `local`, not {text:?}")),
-        }
     }
 }
 
@@ -310,16 +238,4 @@ fn program(words: Vec<String>) -> Result<Vec<String>, String> {
         Some(first) if !first.is_empty() && !words.iter().any(|word| word.contains('\0')) => Ok(words),
         _ => Err(format!("must be a program and its arguments, not {words:?}")),
     }
-}
-
-/// Names stand in addresses, labels and file names, so they are kept to what is safe in all of them.
-fn cluster_name(name: &str) -> Result<(), String> {
-    const LONGEST: usize = 255;
-    let is_safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.chars().all(is_safe) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= LONGEST {
-        return Ok(());
-    }
-    Err(format!(
-        "must be 1 to {LONGEST} letters, digits, `-`, `_` and `.`, beginning with a letter or digit, not {name:?}"
-    ))
 }

@@ -160,6 +160,12 @@ impl Section<'_> {
         }
     }
 
+    /// Tells what is wrong with the section as a whole.
+    pub fn fault(&mut self, text: &str) {
+        let text = format!("[{}] {text}", self.name);
+        self.document.fault(self.findings, self.start..self.start, &text);
+    }
+
     /// The variable, then the flag, as far as they are given.
     fn overrides(&self, key: &str) -> Vec<(String, String)> {
         if !self.has_variables {

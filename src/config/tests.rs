@@ -1,3 +1,5 @@
+use std::num::NonZeroU32;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -16,14 +18,15 @@ fn variables<const N: usize>(variables: [(&str, &str); N]) -> Overrides {
 }
 
 #[test]
-fn without_a_file_there_is_a_server_with_one_local_cluster() {
+fn without_a_file_there_is_a_local_cluster_and_the_default_is_what_is_found() {
     let config = Config::default();
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:3000");
     assert_eq!(config.server.data_dir, Path::new("flotilla-data"));
     assert_eq!(config.server.database.to_string(), "sqlite:flotilla-data/flotilla.db");
     assert_eq!(config.launch, LaunchPolicy::default());
-    assert_eq!(config.clusters.keys().collect::<Vec<_>>(), [DEFAULT_CLUSTER]);
-    let cluster = &config.clusters[DEFAULT_CLUSTER];
+    assert_eq!(config.clusters.keys().collect::<Vec<_>>(), [LOCAL_CLUSTER]);
+    assert_eq!(config.default_cluster, DefaultCluster::WhatIsFound);
+    let cluster = &config.clusters[LOCAL_CLUSTER];
     assert_eq!(cluster.engine, Engine::Local { shell: vec!["sh".into(), "-ec".into()] });
     assert!(cluster.max_running.is_some_and(|most| most.get() >= 16));
 }
@@ -44,6 +47,7 @@ fn every_key_of_the_file_is_read() {
         [launch]
         require_owner = true
         owner_env_name = "OWNER"
+        default_cluster = "big.one"
         [runs]
         grace_secs = 0
         [logs]
@@ -53,8 +57,28 @@ fn every_key_of_the_file_is_read() {
         [telemetry]
         log_format = "json"
         log_filter = "debug"
-        [clusters.default]
+        [clusters.local]
         max_running = 0
+        [clusters.off]
+        engine = "local"
+        enabled = false
+        [clusters.boxes]
+        engine = "docker"
+        max_running = 1
+        host = "tcp://boxes:2376"
+        tls_dir = "/etc/tls"
+        credentials_file = "/etc/docker.json"
+        network_mode = "none"
+        mounts = ["/data:/data", "/out:/mnt/out:rw"]
+        user = "1000:1000"
+        cap_drop = ["ALL"]
+        read_only_root = true
+        allow_privileged = true
+        shell = ["/bin/bash", "-c"]
+        pull_policy = "always"
+        image_check = false
+        gpus = 2
+        keep_failed_secs = 60
         [clusters."big.one"]
         engine = "local"
         shell = ["bash", "-c"]
@@ -64,6 +88,27 @@ fn every_key_of_the_file_is_read() {
     let local = |shell: [&str; 2], most| Cluster {
         engine: Engine::Local { shell: shell.map(str::to_owned).into() },
         max_running: NonZeroU32::new(most),
+    };
+    let mount =
+        |source: &str, target: &str, is_read_only| Mount { source: source.into(), target: target.into(), is_read_only };
+    let boxes = Cluster {
+        engine: Engine::Docker(Box::new(Docker {
+            host: Some("tcp://boxes:2376".into()),
+            tls_dir: Some("/etc/tls".into()),
+            credentials_file: Some("/etc/docker.json".into()),
+            network_mode: Some("none".into()),
+            mounts: vec![mount("/data", "/data", true), mount("/out", "/mnt/out", false)],
+            user: Some("1000:1000".into()),
+            cap_drop: vec!["ALL".into()],
+            read_only_root: true,
+            allow_privileged: true,
+            shell: vec!["/bin/bash".into(), "-c".into()],
+            pull_policy: PullPolicy::Always,
+            image_check: false,
+            gpus: Some(2),
+            keep_failed_secs: 60,
+        })),
+        max_running: NonZeroU32::new(1),
     };
     let expected = Config {
         server: Server {
@@ -77,18 +122,47 @@ fn every_key_of_the_file_is_read() {
         runs: Runs { grace: Duration::ZERO },
         logs: Logs { max_bytes: 65_536, chunk_bytes: 65_536, retention: None },
         telemetry: Telemetry { format: LogFormat::Json, filter: "debug".parse().unwrap() },
-        clusters: [("default", local(["sh", "-ec"], 0)), ("big.one", local(["bash", "-c"], 3))]
+        clusters: [("local", local(["sh", "-ec"], 0)), ("big.one", local(["bash", "-c"], 3)), ("boxes", boxes)]
             .map(|(name, cluster)| (name.to_owned(), cluster))
             .into(),
+        default_cluster: DefaultCluster::Named("big.one".into()),
     };
     assert_eq!(config.unwrap(), expected);
 }
 
 #[test]
-fn other_clusters_stand_beside_the_built_in_default() {
-    let config = parse("[clusters.other]\nengine = \"local\"").unwrap();
-    assert_eq!(config.clusters.keys().collect::<Vec<_>>(), ["default", "other"]);
-    assert_eq!(config.clusters["default"], Config::default().clusters["default"]);
+fn other_clusters_stand_beside_the_local_one_and_one_of_them_is_the_default() {
+    let default_of = |text: &str| parse(text).unwrap().default_cluster;
+    let named = |name: &str| DefaultCluster::Named(name.into());
+    let config = parse("[clusters.other]\nengine = \"docker\"").unwrap();
+    assert_eq!(config.clusters.keys().collect::<Vec<_>>(), ["local", "other"]);
+    assert_eq!(config.default_cluster, named("other"));
+    assert_eq!(default_of("[clusters.local]\nmax_running = 1"), DefaultCluster::WhatIsFound);
+    assert_eq!(default_of("[clusters.a]\nengine = 'local'\n[clusters.default]\nengine = 'docker'"), named("default"));
+    assert_eq!(default_of("[clusters.a]\nengine = 'local'\n[clusters.local]\nenabled = false"), named("a"));
+    assert_eq!(default_of("[launch]\ndefault_cluster = 'local'\n[clusters.a]\nengine = 'docker'"), named("local"));
+    assert!(parse("[clusters.local]\nenabled = false\n[clusters.a]\nengine = 'docker'").unwrap().clusters.len() == 1);
+}
+
+#[test]
+fn an_unclear_default_is_told() {
+    for (text, message) in [
+        (
+            "[clusters.a]\nengine = 'docker'\n[clusters.b]\nengine = 'docker'",
+            "[launch] names no `default_cluster`, and it is not clear which cluster is meant",
+        ),
+        (
+            "[launch]\ndefault_cluster = 'c'\n[clusters.a]\nengine = 'docker'",
+            "`default_cluster` in [launch] must be one of the clusters (a, local), not \"c\"",
+        ),
+        ("[clusters.local]\nenabled = false", "[launch] names no `default_cluster`"),
+        ("[clusters.a]\nengine = 'docker'\nhost = 'here'", "`host` in [clusters.a] must start with unix://"),
+        ("[clusters.a]\nengine = 'docker'\nmounts = ['data:/data']", "must hold absolute paths"),
+        ("[clusters.a]\nengine = 'docker'\npull_policy = 'often'", "must be `missing`, `always` or `never`"),
+    ] {
+        let told = faults(text);
+        assert!(told.contains(message), "{text}: {told}");
+    }
 }
 
 #[test]
@@ -141,12 +215,12 @@ fn an_unknown_name_is_told_with_the_one_that_was_probably_meant() {
         ("[runs]\nmood = 1", "flotilla.toml line 2: unknown key `mood` in [runs]; the keys are grace_secs"),
         ("[runs.deep]", "flotilla.toml line 1: unknown key `deep` in [runs]; the keys are grace_secs"),
         (
-            "[clusters.default]\nmax_runing = 1",
-            "flotilla.toml line 2: unknown key `max_runing` in [clusters.default]; did you mean `max_running`?",
+            "[clusters.local]\nmax_runing = 1",
+            "flotilla.toml line 2: unknown key `max_runing` in [clusters.local]; did you mean `max_running`?",
         ),
         (
-            "[clusters.a]\nengine = 'local'\nimage = 1\n[clusters.'a.b']\nengine = 'local'",
-            "flotilla.toml line 3: unknown key `image` in [clusters.a]; the keys are engine, shell, max_running",
+            "[clusters.a]\nengine = 'local'\nimage = 1\n[clusters.default]\nengine = 'local'",
+            "flotilla.toml line 3: unknown key `image` in [clusters.a]; the keys are enabled, engine, shell, max_running",
         ),
     ] {
         assert_eq!(faults(text), expected);
@@ -155,7 +229,7 @@ fn an_unknown_name_is_told_with_the_one_that_was_probably_meant() {
 
 #[test]
 fn a_wrong_value_is_told_with_its_key() {
-    let cores = "[clusters.default]\nmax_running = 1.5";
+    let cores = "[clusters.local]\nmax_running = 1.5";
     for (text, expected) in [
         ("[server]\nlisten = 3000", "line 2: `listen` in [server] must be text in quotes, not 3000"),
         (
@@ -169,20 +243,20 @@ fn a_wrong_value_is_told_with_its_key() {
         ("[[clusters]]", "line 1: `clusters` must be a section, written [clusters]"),
         ("[clusters]\na = 1", "line 2: `clusters.a` must be a section, written [clusters.a]"),
         ("[clusters.a]", "line 1: [clusters.a] needs the key `engine`"),
-        ("[clusters.a]\nengine = 'x'", "line 2: `engine` in [clusters.a] must be `local`, not \"x\""),
+        ("[clusters.a]\nengine = 'x'", "line 2: `engine` in [clusters.a] must be `local` or `docker`, not \"x\""),
         (
             "[clusters.'a/b']\nengine = 'local'",
             "line 1: a name in [clusters] must be 1 to 255 letters, digits, `-`, `_` and `.`, beginning with a letter \
              or digit, not \"a/b\"",
         ),
-        (cores, "line 2: `max_running` in [clusters.default] must be a whole number, not 1.5"),
+        (cores, "line 2: `max_running` in [clusters.local] must be a whole number, not 1.5"),
         (
-            "[clusters.default]\nshell = []",
-            "line 2: `shell` in [clusters.default] must be a program and its arguments, not []",
+            "[clusters.local]\nshell = []",
+            "line 2: `shell` in [clusters.local] must be a program and its arguments, not []",
         ),
         (
-            "[clusters.default]\nshell = 'sh'",
-            "line 2: `shell` in [clusters.default] must be a list of texts in quotes, not 'sh'",
+            "[clusters.local]\nshell = 'sh'",
+            "line 2: `shell` in [clusters.local] must be a list of texts in quotes, not 'sh'",
         ),
         ("[lists]\nmax_limit = 0", "line 2: `max_limit` in [lists] must be between 1 and 1000000, not 0"),
         ("[lists]\nmax_limit = -1", "line 2: `max_limit` in [lists] must be between 1 and 1000000, not -1"),
@@ -294,7 +368,7 @@ fn the_example_file_shows_every_key_with_its_default() {
 fn the_manual_describes_every_key_and_its_variable() {
     let manual = include_str!("../../docs/configuration.md");
     for (section, keys) in known() {
-        let heading = section.replace(".default", ".NAME");
+        let heading = section.replace(".local", ".NAME").replace(".docker", ".NAME");
         assert!(manual.contains(&format!("## `[{heading}]`")), "{heading}");
         for key in keys {
             assert!(manual.contains(&format!("| `{key}` |")), "{section} {key}");
@@ -304,9 +378,10 @@ fn the_manual_describes_every_key_and_its_variable() {
     }
 }
 
+/// Every section and key, with a cluster of each engine.
 fn known() -> BTreeMap<String, Vec<&'static str>> {
     let overrides = Overrides::default();
-    let mut reader = Reader::parse("f", "", &overrides).unwrap();
+    let mut reader = Reader::parse("f", "[clusters.docker]\nengine = 'docker'", &overrides).unwrap();
     Config::read(&mut reader);
     let mut known = reader.known().clone();
     known.remove("clusters");
@@ -328,7 +403,7 @@ proptest! {
         ),
     ) {
         match parse(&lines.join("\n")) {
-            Ok(config) => prop_assert!(config.clusters.contains_key(DEFAULT_CLUSTER)),
+            Ok(config) => prop_assert!(!config.clusters.is_empty()),
             Err(error) => prop_assert!(error.to_string().lines().all(|line| !line.is_empty())),
         }
     }

@@ -51,6 +51,7 @@ pub struct Control {
     pub settings: Settings,
     /// This server's identity: that of its data directory.
     pub node: String,
+    /// By its own name, not one that stands for it.
     pub cluster: String,
     pub engine: Arc<dyn Engine>,
     pub pokes: Pokes,

@@ -25,7 +25,7 @@ impl Control {
             let Some(last) = runs.last() else { break };
             after = last.finished_at.map(|ended_at| (ended_at, last.run_id));
             *self.pruned_to() = after;
-            for run in runs.iter().filter(|run| run.execution.cluster == self.cluster && run.is_log_complete) {
+            for run in runs.iter().filter(|run| run.execution.resolved_cluster == self.cluster && run.is_log_complete) {
                 match self.logs.remove(run.run_id, run.attempt_count) {
                     Ok(bytes) => freed += bytes,
                     Err(error) => tracing::warn!(run_id = %run.run_id, %error, "an old log could not be removed"),

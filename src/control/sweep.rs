@@ -13,7 +13,7 @@ impl Control {
 
     async fn stop_orphans(&self) -> Result<(), StoreError> {
         let orphans = self.store.orphans_to_stop().await?;
-        for run in orphans.iter().filter(|run| run.execution.cluster == self.cluster) {
+        for run in orphans.iter().filter(|run| run.execution.resolved_cluster == self.cluster) {
             let now = self.clock.now();
             match crate::model::stop_before_start(run, StopCause::Parent, now) {
                 Some(change) => self.apply(run, change).await,

@@ -167,7 +167,7 @@ impl Control {
     /// Carries out what was asked since: stops of runs that an engine has, and of the children of stopped parents.
     pub async fn watch_stops(&self) -> Result<(), StoreError> {
         let stopping = self.store.stopping_runs().await?;
-        let ours = stopping.iter().filter(|run| run.execution.cluster == self.cluster);
+        let ours = stopping.iter().filter(|run| run.execution.resolved_cluster == self.cluster);
         self.watch_some(ours.map(Run::attempt_id).collect()).await.map(|_| ())
     }
 }

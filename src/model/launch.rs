@@ -58,7 +58,10 @@ impl Owner {
 /// How and for whom a run is executed, fixed at its launch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execution {
+    /// The cluster as the client named it.
     pub cluster: String,
+    /// The cluster that was meant, where the name stands for another, as `default` may.
+    pub resolved_cluster: String,
     /// The kind of engine the cluster has.
     pub engine: String,
     /// The owner.
@@ -118,6 +121,17 @@ impl FromStr for NodeLifecycle {
     }
 }
 
+/// Where a run is to go.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The cluster as the client named it.
+    pub cluster: &'a str,
+    /// The cluster that this name stands for, often itself.
+    pub resolved_cluster: &'a str,
+    /// The kind of engine it has.
+    pub engine: &'a str,
+}
+
 /// What the operator decided about launches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchPolicy {
@@ -144,7 +158,7 @@ pub fn plan_launch(
     definition: &Definition,
     request: LaunchRequest,
     policy: &LaunchPolicy,
-    (cluster, engine): (&str, &str),
+    target: Target<'_>,
     run_id: RunId,
     now: Timestamp,
 ) -> Result<Run, Faults> {
@@ -191,8 +205,9 @@ pub fn plan_launch(
         group_name: definition.group_name.clone(),
         task,
         execution: Execution {
-            cluster: cluster.to_owned(),
-            engine: engine.to_owned(),
+            cluster: target.cluster.to_owned(),
+            resolved_cluster: target.resolved_cluster.to_owned(),
+            engine: target.engine.to_owned(),
             user,
             run_tags: request.owner.run_tags,
             labels: request.labels,
@@ -287,7 +302,8 @@ mod tests {
     }
 
     fn plan(request: LaunchRequest, policy: &LaunchPolicy) -> Result<Run, Faults> {
-        plan_launch(&definition(), request, policy, ("default", "fake"), RunId::generate(), Timestamp::UNIX_EPOCH)
+        let target = Target { cluster: "default", resolved_cluster: "default", engine: "fake" };
+        plan_launch(&definition(), request, policy, target, RunId::generate(), Timestamp::UNIX_EPOCH)
     }
 
     fn value<'a>(run: &'a Run, name: &str) -> Option<&'a str> {

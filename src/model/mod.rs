@@ -32,7 +32,7 @@ pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType};
 pub use fault::{Fault, Faults};
 pub use id::{AttemptId, DefinitionId, RunId};
-pub use launch::{Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, PARENT_VARIABLE, plan_launch};
+pub use launch::{Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, PARENT_VARIABLE, Target, plan_launch};
 pub use lists::{DefinitionFilter, DefinitionSort, NameList, RunFilter, RunSort};
 pub use log::LogPosition;
 pub use page::{Order, Page, PageRequest};

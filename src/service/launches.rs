@@ -1,7 +1,7 @@
 //! Launches: from a definition to a stored run that waits for its cluster.
 
 use super::{Cluster, DEFAULT_CLUSTER, Service, ServiceError};
-use crate::model::{Definition, DefinitionId, Faults, LaunchRequest, Run, RunId, plan_launch};
+use crate::model::{Definition, DefinitionId, Faults, LaunchRequest, Run, RunId, Target, plan_launch};
 use crate::store::Launched;
 
 impl Service {
@@ -20,9 +20,13 @@ impl Service {
     async fn launch_definition(&self, definition: &Definition, request: LaunchRequest) -> Result<Run, ServiceError> {
         let name = request.cluster.clone().unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
         let cluster = self.clusters.iter().find(|cluster| cluster.name == name);
-        let engine = cluster.map_or("", |cluster| cluster.engine);
+        let target = Target {
+            cluster: &name,
+            resolved_cluster: cluster.map_or(&name, |cluster| &cluster.resolved_name),
+            engine: cluster.map_or("", |cluster| cluster.engine),
+        };
         let now = self.clock.now();
-        let planned = plan_launch(definition, request, &self.policy, (&name, engine), RunId::generate(), now);
+        let planned = plan_launch(definition, request, &self.policy, target, RunId::generate(), now);
         let run = match (planned, cluster) {
             (Ok(run), Some(cluster)) => {
                 (cluster.check)(run.task.clone()).await.map_err(ServiceError::Invalid)?;

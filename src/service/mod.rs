@@ -33,6 +33,8 @@ pub type LaunchCheck = Arc<dyn Fn(TaskSpec) -> BoxFuture<'static, Result<(), Str
 #[derive(Clone)]
 pub struct Cluster {
     pub name: String,
+    /// The cluster that this name stands for: itself, or another, as `default` may.
+    pub resolved_name: String,
     /// The kind of engine it has.
     pub engine: &'static str,
     pub check: LaunchCheck,

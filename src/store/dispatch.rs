@@ -1,4 +1,5 @@
-//! The runs table as a queue: what waits, what is claimed, what an engine still has.
+//! The runs table as a queue: what waits, what is claimed, what an engine still has. A cluster is meant here by its own
+//! name, not by one that stands for it.
 
 use jiff::Timestamp;
 
@@ -60,7 +61,7 @@ impl Store {
     pub async fn reserved(&self, cluster: &str) -> Result<Reserved, StoreError> {
         let select = Statement::new(
             "SELECT COUNT(*), CAST(COALESCE(SUM(memory_mb), 0) AS BIGINT), CAST(COALESCE(SUM(cpu_millis), 0) AS BIGINT)
-             FROM runs WHERE cluster = $1 AND status IN ('PENDING', 'RUNNING')",
+             FROM runs WHERE resolved_cluster = $1 AND status IN ('PENDING', 'RUNNING')",
             [cluster.into()],
         );
         Ok(self.db.read_one(select).await?.unwrap_or_default())
@@ -71,7 +72,7 @@ impl Store {
     pub async fn next_queued(&self, cluster: &str, limit: u32) -> Result<Vec<QueuedRun>, StoreError> {
         let select = Statement::new(
             "SELECT run_id, memory_mb, cpu_millis FROM runs
-             WHERE cluster = $1 AND status = 'QUEUED' AND stop_at IS NULL
+             WHERE resolved_cluster = $1 AND status = 'QUEUED' AND stop_at IS NULL
                AND (attempt_count = 0 OR NOT EXISTS (
                    SELECT 1 FROM attempts WHERE attempts.run_id = runs.run_id AND attempts.cleaned_at IS NULL))
              ORDER BY queued_at, run_id
@@ -99,20 +100,20 @@ impl Store {
         update.bind_all(run_ids.iter().map(RunId::to_string));
         update.push(") AND status = 'QUEUED' AND stop_at IS NULL AND ");
         update.push(
-            "(SELECT COUNT(*) FROM runs AS other WHERE other.status IN ('PENDING', 'RUNNING') AND other.cluster = ",
+            "(SELECT COUNT(*) FROM runs AS other WHERE other.status IN ('PENDING', 'RUNNING') AND other.resolved_cluster = ",
         );
         update.bind(cluster).push(") + ").bind(i64::try_from(run_ids.len()).unwrap_or(i64::MAX));
         update.push(" <= ").bind(max_running).push(&format!(" RETURNING {}", runs::COLUMNS));
 
         let attempts = Statement::new(
-            "INSERT INTO attempts (run_id, attempt, cluster, node, created_at)
-             SELECT run_id, attempt_count, cluster, $2, $3 FROM runs WHERE claim = $1 AND status = 'PENDING'",
+            "INSERT INTO attempts (run_id, attempt, resolved_cluster, node, created_at)
+             SELECT run_id, attempt_count, resolved_cluster, $2, $3 FROM runs WHERE claim = $1 AND status = 'PENDING'",
             [claim.as_str().into(), node.into(), now.into()],
         );
         let event = Event::normal(now, "Dispatched", "");
         let events = Statement::new(
             "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
-             SELECT run_id, $2, $3, $4, $5, 'handed to the ' || engine || ' engine of cluster ' || cluster
+             SELECT run_id, $2, $3, $4, $5, 'handed to the ' || engine || ' engine of cluster ' || resolved_cluster
              FROM runs WHERE claim = $1 AND status = 'PENDING'",
             [
                 claim.as_str().into(),
@@ -152,7 +153,7 @@ impl Store {
         let select = Builder::new(&format!(
             "SELECT attempts.attempt, attempts.node, attempts.handle, {}
              FROM attempts JOIN runs ON runs.run_id = attempts.run_id
-             WHERE attempts.cleaned_at IS NULL AND attempts.cluster = ",
+             WHERE attempts.cleaned_at IS NULL AND attempts.resolved_cluster = ",
             qualified_run_columns()
         ));
         let mut select = select;

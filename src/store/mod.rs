@@ -41,6 +41,15 @@ impl Store {
         Ok(Self { db: Db::Postgres(postgres) })
     }
 
+    /// A name that no other database has, made when it is first asked for.
+    pub async fn installation_id(&self) -> Result<String, StoreError> {
+        let new = uuid::Uuid::new_v4().to_string();
+        let insert = "INSERT INTO installation (singleton, installation_id) VALUES (1, $1) ON CONFLICT DO NOTHING";
+        self.db.write(vec![Statement::new(insert, [new.into()])]).await?;
+        let found = self.db.read_one(Statement::new("SELECT installation_id FROM installation", [])).await?;
+        found.ok_or_else(|| StoreError::Unusable("the database has lost the row that names it".to_owned()))
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.db.read_one::<u64>(Statement::new("SELECT CAST(1 AS BIGINT)", [])).await.map(|_| ())

@@ -23,7 +23,8 @@ pub(super) struct Postgres {
 impl Postgres {
     pub(super) async fn connect(url: &str) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
-            let innermost = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
+            let innermost =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
             let reason = innermost.map(ToString::to_string).unwrap_or_default();
             StoreError::Unusable(format!("its address can't be understood: {reason}"))
         })?;

@@ -72,7 +72,7 @@ impl Store {
             statements.push(take_key(key, run).required());
         }
         statements.push(insert(run));
-        let message = format!("waiting for a place on cluster {}", run.execution.cluster);
+        let message = format!("waiting for a place on cluster {}", run.execution.resolved_cluster);
         statements.push(events::append(run.run_id, &Event::normal(run.queued_at, "Queued", message)));
         if self.db.write(statements).await?.is_done() {
             return Ok(Launched::New);
@@ -218,9 +218,9 @@ fn take_key(key: &str, run: &Run) -> Statement {
 fn insert(run: &Run) -> Statement {
     Statement::new(
         "INSERT INTO runs
-           (run_id, definition_id, alias, group_name, image, cluster, engine, owner, memory_mb, cpu_millis, parent_run_id,
-            task, execution, status, queued_at, attempt_count, instance_id, instance_dns_name, is_log_complete)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'QUEUED', $14, 0, '', '', 0)",
+           (run_id, definition_id, alias, group_name, image, cluster, resolved_cluster, engine, owner, memory_mb, cpu_millis,
+            parent_run_id, task, execution, status, queued_at, attempt_count, instance_id, instance_dns_name, is_log_complete)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'QUEUED', $15, 0, '', '', 0)",
         [
             run.run_id.to_string().into(),
             run.definition_id.as_str().into(),
@@ -228,6 +228,7 @@ fn insert(run: &Run) -> Statement {
             run.group_name.as_str().into(),
             run.task.image.as_str().into(),
             run.execution.cluster.as_str().into(),
+            run.execution.resolved_cluster.as_str().into(),
             run.execution.engine.as_str().into(),
             run.execution.user.as_str().into(),
             run.task.memory_mb.into(),

@@ -121,6 +121,7 @@ impl World {
             let checked = checked.clone();
             Cluster {
                 name: name.to_owned(),
+                resolved_name: name.to_owned(),
                 engine: "fake",
                 check: Arc::new(move |task| {
                     let checked = checked.clone();

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::world::{IMAGE, docker, eventually, shared_host, skip, skip_all};
+use crate::support::skip;
+use crate::world::{IMAGE, docker, eventually, shared_host};
 
 /// A dockerd with its own data, killed with everything it started when it is dropped.
 pub struct Daemon {
@@ -21,7 +22,7 @@ impl Daemon {
         let shared = shared_host()?;
         let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
         if !is_root || program("dockerd").is_none() {
-            skip_all("docker: a daemon of a test's own needs root and dockerd");
+            skip("docker", "a daemon of a test's own needs root and dockerd");
             return None;
         }
         // Not in TMPDIR: the path of a socket is short.
@@ -157,7 +158,7 @@ pub struct Registry {
 impl Registry {
     pub async fn start() -> Option<Self> {
         let Some(program) = program("docker-registry") else {
-            skip("docker: pulls from a registry need docker-registry");
+            skip("registry", "pulls need the program docker-registry");
             return None;
         };
         let folder = tempfile::tempdir().unwrap();

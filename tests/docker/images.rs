@@ -10,7 +10,7 @@ use crate::daemon::{Daemon, Registry, free_address};
 use crate::world::{IMAGE, World, config, shared_host, world};
 
 fn with_image(world: &World, image: &str, command: &str) -> LaunchSpec {
-    world.task(command, |task| task.image = image.to_owned())
+    world.task(command, |task| image.clone_into(&mut task.image))
 }
 
 async fn refusal(world: &World, image: &str) -> String {

@@ -6,7 +6,8 @@ use flotilla::engine::docker::{BindMount, DockerConfig};
 use flotilla::engine::{EngineError, EngineState, Handle};
 use flotilla::model::{AttemptId, EndCause, EnvVar, Observation, RunId};
 
-use crate::world::{GRACE, IMAGE, World, config, container, eventually, shared_host, skip, world};
+use crate::support::skip;
+use crate::world::{GRACE, IMAGE, World, config, container, eventually, shared_host, world};
 
 #[tokio::test]
 async fn exit_codes_signals_and_times_are_told() {
@@ -161,7 +162,7 @@ async fn privileged_is_for_clusters_that_allow_it() {
     match open.engine().launch(&spec).await {
         // A machine that has not every right itself has none to give.
         Err(EngineError::Rejected(reason)) if reason.contains("operation not permitted") => {
-            skip("docker: privileged containers are not allowed on this machine");
+            skip("privileged containers", "this machine has not every right itself");
         }
         handle => {
             let handle = handle.unwrap();
@@ -240,6 +241,9 @@ async fn what_was_never_launched_is_gone() {
     let handle = Handle { attempt_id, text: String::new() };
     assert!(matches!(world.try_observe(&handle).await.unwrap(), Observation::Gone { .. }));
     assert!(matches!(world.engine().stop(&handle, GRACE).await, Err(EngineError::Gone(_))));
-    assert!(matches!(world.engine().output(&handle, &Default::default()).await, Err(EngineError::Gone(_))));
+    assert!(matches!(
+        world.engine().output(&handle, &flotilla::model::LogPosition::default()).await,
+        Err(EngineError::Gone(_))
+    ));
     world.engine().remove(&handle).await.unwrap();
 }

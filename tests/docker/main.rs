@@ -1,5 +1,6 @@
-//! The Docker engine against a real daemon: the one that FLOTILLA_TEST_DOCKER names, and for what must not be done to a
+//! The Docker engine against a real daemon: the one that `FLOTILLA_TEST_DOCKER` names, and for what must not be done to a
 //! shared one (ending it, a registry of its own) daemons that a test starts itself.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 
 mod daemon;
 mod images;
@@ -7,4 +8,6 @@ mod lifecycle;
 mod output;
 mod outside;
 mod restart;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;

@@ -12,8 +12,7 @@ async fn pump_in_pieces(world: &mut World, handle: &Handle, piece: usize) -> Vec
         let limit = log.len() + piece;
         match world.pump(handle, &mut log, &mut position, limit).await {
             Ok(()) if log.len() < limit => return log,
-            Ok(()) => {}
-            Err(EngineError::Unavailable(_)) => {}
+            Ok(()) | Err(EngineError::Unavailable(_)) => {}
             Err(error) => panic!("{error}"),
         }
         // What was written after the place was remembered is cut off again.

@@ -58,8 +58,8 @@ async fn only_our_own_containers_are_listed_and_removed() {
     let mut listed = world.engine().list_ours().await.unwrap();
     listed.sort_by_key(|handle| handle.attempt_id);
     assert_eq!(listed, ours);
-    for handle in [&listed[..], &[theirs.clone()]].concat() {
-        world.engine().remove(&handle).await.unwrap();
+    for handle in listed.iter().chain([&theirs]) {
+        world.engine().remove(handle).await.unwrap();
     }
     assert_eq!(world.engine().list_ours().await.unwrap(), []);
     assert!(matches!(neighbour.try_observe(&theirs).await.unwrap(), Observation::Running(_)));

@@ -11,36 +11,13 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
-pub const IMAGE: &str = "flotilla-test/busybox:1";
+pub use crate::support::DOCKER_IMAGE as IMAGE;
+pub use crate::support::docker_address as shared_host;
+
 /// Nothing in these tests takes so long, unless it is broken.
-pub const LONGEST: Duration = Duration::from_secs(60);
+pub const LONGEST: Duration = Duration::from_mins(1);
 pub const GRACE: Duration = Duration::from_secs(10);
 const LOOK_ANYWAY: Duration = Duration::from_millis(100);
-
-/// The daemon for tests, or `None` after saying why it is not tested here.
-pub fn shared_host() -> Option<String> {
-    if let Ok(host) = std::env::var("FLOTILLA_TEST_DOCKER") {
-        return Some(host);
-    }
-    skip_all("docker: FLOTILLA_TEST_DOCKER names no daemon");
-    None
-}
-
-/// Says that Docker is not tested, and fails where it has to be.
-pub fn skip_all(line: &str) {
-    let required = std::env::var("FLOTILLA_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|name| name == "docker"), "required by FLOTILLA_REQUIRE, but {line}");
-    skip(line);
-}
-
-/// Says what is not tested here, because the machine can't.
-pub fn skip(line: &str) {
-    if let Some(path) = std::env::var_os("FLOTILLA_TEST_SKIPS") {
-        use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-        writeln!(file, "{line}").unwrap();
-    }
-}
 
 pub struct World {
     pub engine: Option<DockerEngine>,

@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod contract;
+mod docker;
 mod fake;
 mod local;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;

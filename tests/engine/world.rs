@@ -20,18 +20,22 @@ pub struct World {
     pub engine: Arc<dyn Engine>,
     pub pokes: Pokes,
     pub folder: TempDir,
+    /// An image with a shell, where the engine has images.
+    pub image: &'static str,
+    /// Whether the engine knows what a run used that was over before anyone could look.
+    pub measures_short_runs: bool,
 }
 
 impl World {
     pub fn new(engine: Arc<dyn Engine>, pokes: Pokes, folder: TempDir) -> Self {
-        Self { engine, pokes, folder }
+        Self { engine, pokes, folder, image: "busybox:1", measures_short_runs: true }
     }
 
     pub fn spec(&self, command: &str) -> LaunchSpec {
         let attempt_id = AttemptId { run_id: RunId::generate(), attempt: 1 };
         LaunchSpec {
             attempt_id,
-            task: TaskSpec { image: "busybox:1".into(), command: command.into(), ..TaskSpec::default() },
+            task: TaskSpec { image: self.image.into(), command: command.into(), ..TaskSpec::default() },
             execution: Execution::default(),
             log_path: self.folder.path().join("logs").join(attempt_id.to_string()),
             log_cap_bytes: 100 << 20,
@@ -104,6 +108,23 @@ impl World {
             }
         }
     }
+}
+
+/// Ends and removes what a test left with its engine.
+pub fn remove_everything(engine: &Arc<dyn Engine>) {
+    let engine = Arc::clone(engine);
+    // A thread of its own, for the test's runtime may be what runs this.
+    let removal = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            for handle in engine.list_ours().await.unwrap_or_default() {
+                if let Err(error) = engine.remove(&handle).await {
+                    eprintln!("left behind: {error}");
+                }
+            }
+        });
+    });
+    removal.join().unwrap();
 }
 
 /// Waits for what is not an observation.

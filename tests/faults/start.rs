@@ -74,7 +74,8 @@ fn a_disk_without_room_for_the_database_is_told_of_and_starts_with_room() {
     assert!(message.contains(&shown) && message.contains("No space left on device"), "{message}");
     drop(filling);
     let message = refusal(folder.path(), &["--data-dir", &shown]);
-    let expected = format!("cannot use the database sqlite:{shown}/flotilla.db: the disk that holds the database is full");
+    let expected =
+        format!("cannot use the database sqlite:{shown}/flotilla.db: the disk that holds the database is full");
     assert!(message.starts_with(&expected) && message.ends_with("; make room, and start again"), "{message}");
 }
 
@@ -123,7 +124,8 @@ impl Used {
     /// Every file and what is in it, but for the index that SQLite makes anew.
     fn content(&self) -> BTreeMap<String, Vec<u8>> {
         let files = fs::read_dir(self.server.data_dir()).unwrap().map(|entry| entry.unwrap().path());
-        let files = files.filter(|path| path.is_file() && path.extension().is_none_or(|extension| extension != "db-shm"));
+        let files =
+            files.filter(|path| path.is_file() && path.extension().is_none_or(|extension| extension != "db-shm"));
         // A log of changes that holds none is as good as none.
         let contents = files.map(|path| (path.display().to_string(), fs::read(&path).unwrap()));
         contents.filter(|(name, bytes)| !(name.ends_with("-wal") && bytes.is_empty())).collect()
@@ -161,8 +163,9 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
         make(&mut fs::File::options().write(true).open(&database).unwrap());
         let message = used.refusal();
         assert!(
-            message.starts_with("cannot use the database sqlite:data/flotilla.db: the database is damaged or no database: ")
-                && message.ends_with("; set the file aside, or put a copy in its place that was made before"),
+            message.starts_with(
+                "cannot use the database sqlite:data/flotilla.db: the database is damaged or no database: "
+            ) && message.ends_with("; set the file aside, or put a copy in its place that was made before"),
             "{damage}: {message}"
         );
         fs::write(&database, &whole).unwrap();
@@ -211,7 +214,9 @@ fn a_database_of_a_newer_version_or_with_another_history_is_refused_and_left_as_
     assert!(message.contains("was used by a newer flotilla (its schema is at step 99, 0099_later; "), "{message}");
     assert!(message.contains("run that version, or restore a copy"), "{message}");
 
-    change("DELETE FROM schema_migrations WHERE version = 99; UPDATE schema_migrations SET name = '0001_mine', checksum = '!' || checksum");
+    change(
+        "DELETE FROM schema_migrations WHERE version = 99; UPDATE schema_migrations SET name = '0001_mine', checksum = '!' || checksum",
+    );
     let message = used.refusal();
     assert!(message.contains("another history than this program expects: step 1 is 0001_mine there"), "{message}");
 
@@ -247,7 +252,8 @@ fn a_postgres_server_that_does_not_answer_is_told_of_soon_and_without_secrets() 
         assert!(!message.contains("s3cret"), "{message}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
-    for url in ["postgres://me:s3cret@h:port/d", "postgres://me:s3cret@h/d?sslmode=maybe", "postgres://me:s3cret@[h/d"] {
+    for url in ["postgres://me:s3cret@h:port/d", "postgres://me:s3cret@h/d?sslmode=maybe", "postgres://me:s3cret@[h/d"]
+    {
         let message = refusal(folder.path(), &["--database-url", url]);
         assert!(!message.contains("s3cret"), "{url}: {message}");
     }

@@ -4,8 +4,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,7 +28,8 @@ pub fn flotilla(folder: &Path) -> Command {
             command.env_remove(name);
         }
     }
-    command.current_dir(folder);
+    // A Docker Engine of the machine's is not what is meant where nothing is said.
+    command.current_dir(folder).env("DOCKER_HOST", "unix:///nonexistent/docker.sock");
     command
 }
 
@@ -71,7 +74,7 @@ impl Server {
             std::os::unix::fs::symlink(data_dir, folder.path().join("data")).unwrap();
         }
         let said = Lines::default();
-        let (child, url) = start(folder.path(), &wrapper, "127.0.0.1:0", &said);
+        let (child, url) = start(folder.path(), &wrapper, &free_address(), &said);
         Self { folder, wrapper, child, url, said }
     }
 
@@ -158,8 +161,13 @@ impl Server {
 
     /// Defines a task that is this shell script.
     pub fn define(&self, alias: &str, script: &str) {
+        self.define_with_image(alias, "none", script);
+    }
+
+    /// The same, in a container.
+    pub fn define_with_image(&self, alias: &str, image: &str, script: &str) {
         let definition = serde_json::json!({
-            "alias": alias, "group_name": "tests", "image": "none", "command": script,
+            "alias": alias, "group_name": "tests", "image": image, "command": script,
         });
         let file = self.folder().join(format!("{alias}.json"));
         fs::write(&file, definition.to_string()).unwrap();
@@ -192,14 +200,31 @@ impl Drop for Server {
     }
 }
 
+/// An address that a restarted server gets again: below the ports that the system gives to connections, so that no
+/// client takes it in between, not even one that asks for the server while it is away and so meets itself.
+fn free_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port = 12_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+}
+
 fn start(folder: &Path, wrapper: &[String], address: &str, said: &Lines) -> (Child, String) {
     let mut command = flotilla(folder);
     if let [program, arguments @ ..] = wrapper {
         let wrapped = command;
         command = Command::new(program);
         command.args(arguments).arg(wrapped.get_program()).current_dir(folder);
-        for (name, _) in wrapped.get_envs() {
-            command.env_remove(name);
+        for (name, value) in wrapped.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
         }
     }
     command.args(["serve", "--data-dir", "data", "--listen", address]).stderr(Stdio::piped());

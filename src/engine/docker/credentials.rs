@@ -33,7 +33,9 @@ struct ConfigFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Auth {
-    auth: Option<String>,
+    /// `USER:PASSWORD`, in base64.
+    #[serde(rename = "auth")]
+    pair: Option<String>,
     username: Option<String>,
     password: Option<String>,
     identitytoken: Option<String>,
@@ -97,7 +99,7 @@ fn source(config: &ConfigFile, key: &str) -> Source {
 }
 
 fn credentials(auth: &Auth, key: &str) -> Option<DockerCredentials> {
-    let decoded = auth.auth.as_deref().and_then(|text| STANDARD.decode(text).ok());
+    let decoded = auth.pair.as_deref().and_then(|text| STANDARD.decode(text).ok());
     let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = decoded.as_deref().and_then(|text| text.trim_end_matches('\0').split_once(':'));
     let (username, password) = match pair {

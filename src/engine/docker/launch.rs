@@ -29,7 +29,7 @@ pub(super) const PULLING: &str = "pulling";
 /// How often a pull that takes long says how far it is.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(30);
 /// How long it is known why an attempt never ran, if nobody removes it.
-const VERDICT_KEPT_FOR: Duration = Duration::from_secs(3600);
+const VERDICT_KEPT_FOR: Duration = Duration::from_hours(1);
 
 /// Attempts that have no container yet, and that this process takes care of.
 #[derive(Default)]
@@ -211,13 +211,11 @@ impl Inner {
                 tracing::warn!(%attempt_id, reason, "the daemon went away while it started a container");
                 Ok(Made::Started)
             }
-            Err(error) => {
-                // Left behind, it would be found as one that failed, and be removed as a stray; this is only sooner.
-                if let Err(error) = self.remove_container(name, true).await {
-                    tracing::warn!(%attempt_id, %error, "can't remove a container that could not start");
-                }
-                Err(refusal::of_launch(error))
-            }
+            Err(error) => match self.remove_container(name, true).await {
+                Ok(()) => Err(refusal::of_launch(error)),
+                // It is tried again with the same container, which is certainly no second one.
+                Err(left) => Err(EngineError::Unavailable(format!("{error}; and it can't be removed: {left}"))),
+            },
         }
     }
 
@@ -225,10 +223,10 @@ impl Inner {
     fn pull_behind(self: &Arc<Self>, spec: LaunchSpec) {
         let (inner, attempt_id) = (Arc::clone(self), spec.attempt_id);
         let work = async move {
-            let verdict = match inner.pull_and_make(&spec).await {
+            let verdict = match Box::pin(inner.pull_and_make(&spec)).await {
                 Ok(()) => None,
                 Err(EngineError::Rejected(reason)) => Some(Launching::never_ran(reason, false)),
-                Err(EngineError::Unavailable(reason) | EngineError::NotStarted(reason) | EngineError::Gone(reason)) => {
+                Err(EngineError::NotStarted(reason) | EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
                     Some(Launching::never_ran(reason, true))
                 }
             };
@@ -253,14 +251,15 @@ impl Inner {
     async fn pull_and_make(self: &Arc<Self>, spec: &LaunchSpec) -> Result<(), EngineError> {
         let image = with_tag(&spec.task.image);
         let (progress, was_begun) = self.pulls.follow(&image);
-        let first = match was_begun {
-            true => format!("waiting for image {image}, which is already being fetched"),
-            false => format!("fetching image {image} from {}", registry_of(&image)),
+        let first = if was_begun {
+            format!("waiting for image {image}, which is already being fetched")
+        } else {
+            format!("fetching image {image} from {}", registry_of(&image))
         };
         self.note(spec.attempt_id, Event::normal(self.link.now(), "Pulling", first));
         let took = self.follow_pull(spec.attempt_id, &image, progress).await.map_err(|error| {
             let reason = format!("image `{image}` can't be fetched: {}", error.reason);
-            if error.is_final { EngineError::Rejected(reason) } else { EngineError::Unavailable(reason) }
+            if error.is_final { EngineError::Rejected(reason) } else { EngineError::NotStarted(reason) }
         })?;
         let size = self.link.call(async |docker| docker.inspect_image(&image).await).await;
         let size =
@@ -270,7 +269,7 @@ impl Inner {
         match self.make(spec).await? {
             Made::Started => Ok(()),
             Made::ImageIsMissing => {
-                Err(EngineError::Unavailable(format!("image {image} was fetched and is not there any more")))
+                Err(EngineError::NotStarted(format!("image {image} was fetched and is not there any more")))
             }
         }
     }
@@ -312,5 +311,6 @@ impl Inner {
 }
 
 fn megabytes(bytes: i64) -> String {
-    format!("{:.1} MB", bytes.max(0) as f64 / 1_048_576.0)
+    let tenths = bytes.max(0).saturating_mul(10) / (1 << 20);
+    format!("{}.{} MB", tenths / 10, tenths % 10)
 }

@@ -16,6 +16,7 @@ use super::observe::{
     Facts, Stage, exit_code, finished_at, read_ended, read_started, signal_name, stage, start_error, started_at,
 };
 use super::refusal::is_final;
+use super::seen::Digest;
 use crate::engine::{EngineError, Handle};
 use crate::model::{AttemptId, Observation};
 
@@ -35,7 +36,12 @@ impl Inner {
         self.seen.retain(|attempt_id| listed.contains_key(&attempt_id));
         let looks = handles.iter().zip(launching).map(|(handle, launching)| {
             let summary = listed.get(&handle.attempt_id);
-            self.look(handle, launching, summary)
+            async move {
+                match self.look(handle, launching, summary).await {
+                    Err(ApiError::Refused { message, .. }) => Ok(Observation::Unknown { reason: message }),
+                    result => result,
+                }
+            }
         });
         Ok(stream::iter(looks.collect::<Vec<_>>()).buffered(INSPECTIONS_AT_ONCE).try_collect().await?)
     }
@@ -150,12 +156,12 @@ impl Inner {
     async fn image_digest(&self, container: &ContainerInspectResponse) -> Option<String> {
         let image_id = container.image.as_deref()?;
         let name = container.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or(image_id);
-        if let Some(digest) = self.seen.digest(image_id, name) {
+        if let Some(Digest(digest)) = self.seen.digest(image_id, name) {
             return digest;
         }
         let image = self.link.call(async |docker| docker.inspect_image(image_id).await).await.ok()?;
         let digest = digest_of(name, image.repo_digests.as_deref().unwrap_or_default());
-        self.seen.add_digest(image_id, name, digest.clone());
+        self.seen.add_digest(image_id, name, Digest(digest.clone()));
         digest
     }
 

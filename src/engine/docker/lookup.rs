@@ -17,7 +17,7 @@ use crate::engine::EngineError;
 /// How long a launch waits for a registry at most.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an image that was found counts as there.
-const FOUND_FOR: Duration = Duration::from_secs(300);
+const FOUND_FOR: Duration = Duration::from_mins(5);
 /// How long one that was not found is not looked for again: not long, for it may just be being pushed.
 const MISSING_FOR: Duration = Duration::from_secs(15);
 /// How long a registry that did not answer is left alone, so that not every launch waits for it.
@@ -56,13 +56,12 @@ impl Lookups {
 
     /// [`EngineError::Rejected`] where the image surely can't be had.
     pub(super) async fn check(&self, image: &str) -> Result<(), EngineError> {
-        let verdict = match self.remembered(image) {
-            Some(verdict) => verdict,
-            None => {
-                let verdict = self.look(image).await?;
-                self.remember(image, verdict.clone());
-                verdict
-            }
+        let verdict = if let Some(verdict) = self.remembered(image) {
+            verdict
+        } else {
+            let verdict = self.look(image).await?;
+            self.remember(image, verdict.clone());
+            verdict
         };
         match verdict {
             Verdict::Found | Verdict::Unknown => Ok(()),

@@ -145,7 +145,7 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
         cpu_time_ms: facts.peak.cpu_time_ms,
         ..started.usage
     };
-    Observation::Ended(Ended { started, finished_at, exit_code, cause, usage, is_log_complete: false })
+    Observation::Ended(Ended { started, finished_at, exit_code, cause, usage, is_log_complete: false, notes: vec![] })
 }
 
 fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts: &Facts) -> EndCause {
@@ -224,7 +224,7 @@ mod tests {
     const END: &str = "2026-11-22T10:00:10.25Z";
     const NEVER: &str = "0001-01-01T00:00:00Z";
 
-    fn container(state: Value) -> ContainerInspectResponse {
+    fn container(state: &Value) -> ContainerInspectResponse {
         let value = json!({
             "Id": "0123456789abcdef",
             "Image": "sha256:1111",
@@ -235,7 +235,7 @@ mod tests {
     }
 
     fn exited(exit_code: i64, oom_killed: bool) -> ContainerInspectResponse {
-        container(json!({
+        container(&json!({
             "Status": "exited", "Running": false, "ExitCode": exit_code, "OOMKilled": oom_killed, "Error": "",
             "StartedAt": START, "FinishedAt": END,
         }))
@@ -261,7 +261,7 @@ mod tests {
             (json!({}), Stage::Created),
         ];
         for (state, expected) in table {
-            assert_eq!(stage(&container(state.clone())), expected, "{state}");
+            assert_eq!(stage(&container(&state)), expected, "{state}");
         }
     }
 

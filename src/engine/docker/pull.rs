@@ -18,7 +18,7 @@ use super::refusal::is_final;
 /// The pauses between the tries of one pull. After them the attempt is given back, to be tried again later.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
 /// How long the daemon may say nothing at all while it pulls.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// How far a pull is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -55,14 +55,15 @@ pub(super) fn is_final(status: u16, message: &str) -> bool {
     !says(&PASSING) && (matches!(status, 400..=499) && status != 429 || says(&FINAL))
 }
 
-/// The error for a launch that failed: for good, or for now.
+/// The error for a launch that was refused, so that nothing was started: for good, or for now. Where nobody answered,
+/// nothing is known.
 pub(super) fn of_launch(error: ApiError) -> EngineError {
     match error {
         ApiError::Refused { status, message } if is_final(status, &message) => {
             EngineError::Rejected(format!("Docker can't start the container: {message}"))
         }
         ApiError::Refused { message, .. } => {
-            EngineError::Unavailable(format!("Docker can't start the container now: {message}"))
+            EngineError::NotStarted(format!("Docker can't start the container now: {message}"))
         }
         ApiError::Away(reason) => EngineError::Unavailable(reason),
     }

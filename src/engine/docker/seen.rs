@@ -16,8 +16,12 @@ const MAX_DIGESTS: usize = 10_000;
 pub(super) struct Seen {
     containers: Mutex<BTreeMap<AttemptId, Container>>,
     /// By image id, and by the name under which it was asked for.
-    digests: Mutex<HashMap<(String, String), Option<String>>>,
+    digests: Mutex<HashMap<(String, String), Digest>>,
 }
+
+/// The digest by which a registry knows an image, if one does.
+#[derive(Debug, Clone)]
+pub(super) struct Digest(pub Option<String>);
 
 struct Container {
     id: String,
@@ -75,12 +79,12 @@ impl Seen {
         }
     }
 
-    pub(super) fn digest(&self, image_id: &str, name: &str) -> Option<Option<String>> {
+    pub(super) fn digest(&self, image_id: &str, name: &str) -> Option<Digest> {
         let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         digests.get(&(image_id.to_owned(), name.to_owned())).cloned()
     }
 
-    pub(super) fn add_digest(&self, image_id: &str, name: &str, digest: Option<String>) {
+    pub(super) fn add_digest(&self, image_id: &str, name: &str, digest: Digest) {
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         if digests.len() >= MAX_DIGESTS {
             digests.clear();

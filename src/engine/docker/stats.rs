@@ -102,9 +102,9 @@ mod tests {
     fn the_peak_of_cpu_is_that_of_the_busiest_interval() {
         let begin = Instant::now();
         let mut sampling = Sampling::start(begin);
-        for (secs, cpu_secs) in [(1, 1.0), (2, 1.5), (4, 5.5), (6, 6.0)] {
-            let nanos = cpu_secs * 1e9;
-            let stats = stats(json!({ "cpu_stats": { "cpu_usage": { "total_usage": nanos as u64 } } }));
+        for (secs, cpu_ms) in [(1, 1000_u64), (2, 1500), (4, 5500), (6, 6000)] {
+            let nanos = cpu_ms * 1_000_000;
+            let stats = stats(json!({ "cpu_stats": { "cpu_usage": { "total_usage": nanos } } }));
             sampling.add(&stats, begin + Duration::from_secs(secs));
         }
         assert_eq!((sampling.peak.cpu_millis, sampling.peak.cpu_time_ms), (Some(2000), Some(6000)));

@@ -10,7 +10,7 @@ use flotilla::engine::{LaunchSpec, Pokes};
 use tempfile::TempDir;
 
 use crate::contract::contract;
-use crate::world::{World, eventually, written};
+use crate::world::{World, eventually, remove_everything, written};
 
 mod limits;
 mod output;
@@ -19,7 +19,12 @@ mod start;
 mod stop;
 
 mod contract_holds {
-    super::contract!(super::world);
+    #[expect(clippy::unnecessary_wraps, reason = "as the contract asks for it")]
+    fn world() -> Option<super::LocalWorld> {
+        Some(super::world())
+    }
+
+    super::contract!(world);
 }
 
 /// Ends what a test left running.
@@ -38,19 +43,7 @@ impl Deref for LocalWorld {
 
 impl Drop for LocalWorld {
     fn drop(&mut self) {
-        let engine = Arc::clone(&self.engine);
-        // A thread of its own, for the test's runtime may be what runs this.
-        let removal = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            runtime.block_on(async {
-                for handle in engine.list_ours().await.unwrap_or_default() {
-                    if let Err(error) = engine.remove(&handle).await {
-                        eprintln!("left behind: {error}");
-                    }
-                }
-            });
-        });
-        removal.join().unwrap();
+        remove_everything(&self.engine);
     }
 }
 

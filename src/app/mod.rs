@@ -1,25 +1,30 @@
 //! The composition root: makes every part from the configuration, joins them, and starts and stops them in order.
 
-use std::fs::{File, TryLockError};
+mod data_dir;
+mod engines;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use data_dir::DataDir;
+
 use crate::clock::Clock;
-use crate::config::{self, Config, Database};
+use crate::config::{self, Config, DEFAULT_CLUSTER, DOCKER_CLUSTER, Database, DefaultCluster, LOCAL_CLUSTER};
 use crate::control::{self, Control, Settings};
-use crate::engine::local::{LocalConfig, LocalEngine};
-use crate::engine::{Engine, EngineError, Pokes};
+use crate::engine::Pokes;
 use crate::http::{self, App, Limits};
 use crate::logs::{CappedLog, Logs};
 use crate::model::{AttemptId, RunId};
-use crate::service::{self, LaunchCheck, Service};
+use crate::service::{self, Service};
 use crate::store::{Store, StoreError};
 use crate::wake::Wake;
 
@@ -42,6 +47,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     let listener = listen_on(config.server.listen).await?;
     let data_dir = DataDir::open(&config.server.data_dir)?;
     let store = Arc::new(open_store(&config.server.database).await?);
+    let installation = store.installation_id().await.context("cannot read the database")?;
     let logs_dir = data_dir.path.join("logs");
     let logs =
         Arc::new(Logs::open(&logs_dir).with_context(|| format!("cannot use the folder {}", logs_dir.display()))?);
@@ -54,15 +60,24 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     };
     let mut loops = JoinSet::new();
     let mut clusters = Vec::new();
-    for (name, cluster) in &config.clusters {
+    let (configured, default_cluster) = with_what_is_found(config.clusters, config.default_cluster).await;
+    for (name, cluster) in &configured {
         let pokes = Pokes::default();
-        let engine = make_engine(&cluster.engine, &data_dir.path, pokes.clone())
-            .with_context(|| format!("cannot use cluster {name}"))?;
-        clusters.push(service::Cluster {
-            name: name.clone(),
+        let maker =
+            engines::Maker { cluster: name, data_dir: &data_dir.path, installation: &installation, clock: &clock };
+        let engine =
+            maker.make(&cluster.engine, pokes.clone()).with_context(|| format!("cannot use cluster {name}"))?;
+        let check = engines::launch_check(Arc::clone(&engine));
+        let named = |shown: &str| service::Cluster {
+            name: shown.to_owned(),
+            resolved_name: name.clone(),
             engine: engine.kind(),
-            check: launch_check(Arc::clone(&engine)),
-        });
+            check: Arc::clone(&check),
+        };
+        if *name == default_cluster && name != DEFAULT_CLUSTER {
+            clusters.push(named(DEFAULT_CLUSTER));
+        }
+        clusters.push(named(name));
         let control = Arc::new(Control {
             store: Arc::clone(&store),
             logs: Arc::clone(&logs),
@@ -78,8 +93,8 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         });
         control::run_loops(&control, &stop, &mut loops);
     }
-    let clusters_line =
-        clusters.iter().map(|cluster| format!("{} ({})", cluster.name, cluster.engine)).collect::<Vec<_>>();
+    clusters.sort_by(|a, b| a.name.cmp(&b.name));
+    let clusters_line = clusters_line(&clusters);
 
     let service = Service::new(store, Arc::clone(&logs), wake, clock, config.launch, clusters);
     let limits = Limits {
@@ -93,7 +108,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     Ok(RunningServer {
         address,
         database: config.server.database.to_string(),
-        clusters: clusters_line.join(", "),
+        clusters: clusters_line,
         logs,
         serving: tokio::spawn(http::serve(listener, router, stop.clone())),
         stop,
@@ -165,61 +180,6 @@ async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// The folder of all that this server keeps, locked against a second server.
-struct DataDir {
-    path: PathBuf,
-    /// Tells this folder from that of any other server.
-    node: String,
-    _lock: File,
-}
-
-impl DataDir {
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        let shown = path.display();
-        if path.exists() && !path.is_dir() {
-            bail!("cannot use the data directory {shown}: it is not a directory");
-        }
-        std::fs::create_dir_all(path).with_context(|| format!("cannot make the data directory {shown}"))?;
-        let path = path.canonicalize().with_context(|| format!("cannot use the data directory {shown}"))?;
-        let lock_path = path.join("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.with_context(|| format!("cannot write to the data directory {shown}"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!(
-                    "another flotilla server uses the data directory {shown}; stop it, or give this one another by --data-dir"
-                )
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));
-            }
-        }
-        let node =
-            node_id(&path.join("node")).with_context(|| format!("cannot write to the data directory {shown}"))?;
-        Ok(Self { path, node, _lock: lock })
-    }
-}
-
-/// Reads the identity in this file, or makes one that is there after a crash as well.
-fn node_id(path: &Path) -> io::Result<String> {
-    match std::fs::read_to_string(path) {
-        Ok(node) if !node.trim().is_empty() => Ok(node.trim().to_owned()),
-        Ok(_) => make_node_id(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_node_id(path),
-        Err(error) => Err(error),
-    }
-}
-
-fn make_node_id(path: &Path) -> io::Result<String> {
-    let node = uuid::Uuid::new_v4().to_string();
-    let new = path.with_extension("new");
-    std::fs::write(&new, format!("{node}\n"))?;
-    File::open(&new)?.sync_all()?;
-    std::fs::rename(&new, path)?;
-    Ok(node)
-}
-
 async fn open_store(database: &Database) -> anyhow::Result<Store> {
     let opened = match database {
         Database::Sqlite { path } => Store::open_sqlite(path).await,
@@ -235,26 +195,29 @@ async fn open_store(database: &Database) -> anyhow::Result<Store> {
     })
 }
 
-fn make_engine(engine: &config::Engine, data_dir: &Path, pokes: Pokes) -> anyhow::Result<Arc<dyn Engine>> {
-    match engine {
-        config::Engine::Local { shell } => {
-            let runs_dir = data_dir.join("runs");
-            let shown = runs_dir.display().to_string();
-            let local = LocalConfig { shell: shell.clone(), ..LocalConfig::new(runs_dir) };
-            Ok(Arc::new(LocalEngine::new(local, pokes).with_context(|| format!("cannot use the folder {shown}"))?))
-        }
+/// With nothing said about clusters, a Docker Engine that answers in its usual place is one, and the default.
+async fn with_what_is_found(
+    mut clusters: BTreeMap<String, config::Cluster>,
+    default: DefaultCluster,
+) -> (BTreeMap<String, config::Cluster>, String) {
+    match default {
+        DefaultCluster::Named(name) => (clusters, name),
+        DefaultCluster::WhatIsFound => match engines::find_docker().await {
+            Some(engine) => {
+                let max_running = NonZeroU32::new(config::default_max_running());
+                clusters.insert(DOCKER_CLUSTER.to_owned(), config::Cluster { engine, max_running });
+                (clusters, DOCKER_CLUSTER.to_owned())
+            }
+            None => (clusters, LOCAL_CLUSTER.to_owned()),
+        },
     }
 }
 
-/// What the engine refuses for good is the client's fault; what it can't say now is found out when the run starts.
-fn launch_check(engine: Arc<dyn Engine>) -> LaunchCheck {
-    Arc::new(move |task| {
-        let engine = Arc::clone(&engine);
-        Box::pin(async move {
-            match engine.check(&task).await {
-                Err(EngineError::Rejected(reason)) => Err(reason),
-                Ok(()) | Err(EngineError::Unavailable(_) | EngineError::NotStarted(_) | EngineError::Gone(_)) => Ok(()),
-            }
-        })
-    })
+/// Each cluster with its engine, and which of them `default` is.
+fn clusters_line(clusters: &[service::Cluster]) -> String {
+    let shown = clusters.iter().map(|cluster| match cluster.name == cluster.resolved_name {
+        true => format!("{} ({})", cluster.name, cluster.engine),
+        false => format!("{} (is {})", cluster.name, cluster.resolved_name),
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }

@@ -1,0 +1,62 @@
+//! The folder of all that this server keeps, locked against a second server.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+pub(super) struct DataDir {
+    pub(super) path: PathBuf,
+    /// Tells this folder from that of any other server.
+    pub(super) node: String,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the folder where it is missing, and holds it until it is dropped.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        if path.exists() && !path.is_dir() {
+            bail!("cannot use the data directory {shown}: it is not a directory");
+        }
+        std::fs::create_dir_all(path).with_context(|| format!("cannot make the data directory {shown}"))?;
+        let path = path.canonicalize().with_context(|| format!("cannot use the data directory {shown}"))?;
+        let lock_path = path.join("lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.with_context(|| format!("cannot write to the data directory {shown}"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!(
+                    "another flotilla server uses the data directory {shown}; stop it, or give this one another by --data-dir"
+                )
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));
+            }
+        }
+        let node =
+            node_id(&path.join("node")).with_context(|| format!("cannot write to the data directory {shown}"))?;
+        Ok(Self { path, node, _lock: lock })
+    }
+}
+
+/// Reads the identity in this file, or makes one that is there after a crash as well.
+fn node_id(path: &Path) -> io::Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(node) if !node.trim().is_empty() => Ok(node.trim().to_owned()),
+        Ok(_) => make_node_id(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_node_id(path),
+        Err(error) => Err(error),
+    }
+}
+
+fn make_node_id(path: &Path) -> io::Result<String> {
+    let node = uuid::Uuid::new_v4().to_string();
+    let new = path.with_extension("new");
+    std::fs::write(&new, format!("{node}\n"))?;
+    File::open(&new)?.sync_all()?;
+    std::fs::rename(&new, path)?;
+    Ok(node)
+}

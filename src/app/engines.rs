@@ -1,0 +1,103 @@
+//! From a cluster's settings to its engine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::clock::Clock;
+use crate::config;
+use crate::engine::docker::{BindMount, DockerConfig, DockerEngine, Identity, PullPolicy};
+use crate::engine::local::{LocalConfig, LocalEngine};
+use crate::engine::{Engine, EngineError, Pokes};
+use crate::service::LaunchCheck;
+
+/// What engines need beside their settings.
+pub(super) struct Maker<'a> {
+    pub(super) cluster: &'a str,
+    pub(super) data_dir: &'a Path,
+    /// Tells our containers from those of another database's servers.
+    pub(super) installation: &'a str,
+    pub(super) clock: &'a Clock,
+}
+
+impl Maker<'_> {
+    /// Must be called within the runtime.
+    pub(super) fn make(&self, settings: &config::Engine, pokes: Pokes) -> anyhow::Result<Arc<dyn Engine>> {
+        match settings {
+            config::Engine::Local { shell } => {
+                let runs_dir = self.data_dir.join("runs");
+                let context = format!("cannot use the folder {}", runs_dir.display());
+                let local = LocalConfig { shell: shell.clone(), ..LocalConfig::new(runs_dir) };
+                Ok(Arc::new(LocalEngine::new(local, pokes).context(context)?))
+            }
+            config::Engine::Docker(settings) => {
+                let identity = Identity { server_id: self.installation.to_owned(), cluster: self.cluster.to_owned() };
+                let clock = self.clock.clone();
+                Ok(Arc::new(DockerEngine::new(docker_config(settings), identity, pokes, move || clock.now())))
+            }
+        }
+    }
+}
+
+/// The settings of a Docker Engine that answers in its usual place.
+pub(super) async fn find_docker() -> Option<config::Engine> {
+    let settings = Box::<config::Docker>::default();
+    match DockerEngine::probe(&docker_config(&settings)).await {
+        Ok(found) => {
+            tracing::info!(
+                host = found.host,
+                version = found.version,
+                machine = found.machine_name,
+                "found a Docker Engine"
+            );
+            Some(config::Engine::Docker(settings))
+        }
+        Err(error) => {
+            tracing::debug!(reason = %error, "no Docker Engine answers in the usual place");
+            None
+        }
+    }
+}
+
+fn docker_config(settings: &config::Docker) -> DockerConfig {
+    let settings = settings.clone();
+    let mounts = settings.mounts.into_iter().map(|mount| BindMount {
+        source: mount.source,
+        target: mount.target,
+        read_only: mount.is_read_only,
+    });
+    DockerConfig {
+        host: settings.host,
+        tls_dir: settings.tls_dir,
+        credentials_file: settings.credentials_file,
+        network_mode: settings.network_mode,
+        mounts: mounts.collect(),
+        user: settings.user,
+        cap_drop: settings.cap_drop,
+        read_only_root: settings.read_only_root,
+        allow_privileged: settings.allow_privileged,
+        shell: settings.shell,
+        pull_policy: match settings.pull_policy {
+            config::PullPolicy::Missing => PullPolicy::Missing,
+            config::PullPolicy::Always => PullPolicy::Always,
+            config::PullPolicy::Never => PullPolicy::Never,
+        },
+        image_check: settings.image_check,
+        gpus: settings.gpus,
+        keep_failed_secs: settings.keep_failed_secs,
+    }
+}
+
+/// What the engine refuses for good is the client's fault; what it can't say now is found out when the run starts.
+pub(super) fn launch_check(engine: Arc<dyn Engine>) -> LaunchCheck {
+    Arc::new(move |task| {
+        let engine = Arc::clone(&engine);
+        Box::pin(async move {
+            match engine.check(&task).await {
+                Err(EngineError::Rejected(reason)) => Err(reason),
+                Ok(()) | Err(EngineError::Unavailable(_) | EngineError::NotStarted(_) | EngineError::Gone(_)) => Ok(()),
+            }
+        })
+    })
+}

@@ -1,0 +1,258 @@
+//! The clusters: a section each, two that are there by themselves, and which of them `default` stands for.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::reader::{Reader, Section};
+use super::{path, program, within};
+
+/// Where a launch goes that names no cluster.
+pub const DEFAULT_CLUSTER: &str = "default";
+/// The cluster of the server's own machine, which is there unless its section says otherwise.
+pub const LOCAL_CLUSTER: &str = "local";
+/// The cluster that a Docker Engine becomes which is found without a configuration.
+pub const DOCKER_CLUSTER: &str = "docker";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    pub engine: Engine,
+    /// How many runs may be pending or running there at a time; `None` is no limit.
+    pub max_running: Option<NonZeroU32>,
+}
+
+/// Which cluster `default` stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DefaultCluster {
+    Named(String),
+    /// Nobody said anything about clusters: a Docker Engine where one answers in the usual place, else [`LOCAL_CLUSTER`].
+    WhatIsFound,
+}
+
+/// What executes a cluster's runs, with what only that engine needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Engine {
+    Local {
+        /// What a run's command is handed to, as one last argument.
+        shell: Vec<String>,
+    },
+    Docker(Box<Docker>),
+}
+
+/// The settings of a Docker cluster. docs/engines.md says what each costs in safety.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Docker {
+    pub host: Option<String>,
+    pub tls_dir: Option<PathBuf>,
+    pub credentials_file: Option<PathBuf>,
+    pub network_mode: Option<String>,
+    pub mounts: Vec<Mount>,
+    pub user: Option<String>,
+    pub cap_drop: Vec<String>,
+    pub read_only_root: bool,
+    pub allow_privileged: bool,
+    pub shell: Vec<String>,
+    pub pull_policy: PullPolicy,
+    pub image_check: bool,
+    pub gpus: Option<i64>,
+    pub keep_failed_secs: u32,
+}
+
+/// A folder of the engine's machine that containers see, written `SOURCE:TARGET` or `SOURCE:TARGET:rw`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    pub source: String,
+    pub target: String,
+    pub is_read_only: bool,
+}
+
+/// When an image is fetched from its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullPolicy {
+    Missing,
+    Always,
+    Never,
+}
+
+/// The clusters of the file and [`LOCAL_CLUSTER`], by name, and what `default` stands for.
+pub(super) fn read_all(reader: &mut Reader<'_>) -> (BTreeMap<String, Cluster>, DefaultCluster) {
+    let configured = reader.sections_below("clusters", cluster_name);
+    let mut names = configured.clone();
+    if !names.iter().any(|name| name == LOCAL_CLUSTER) {
+        names.push(LOCAL_CLUSTER.to_owned());
+    }
+    let mut clusters = BTreeMap::new();
+    for name in names {
+        if let Some(cluster) = Cluster::read(&mut reader.section_below("clusters", &name), &name) {
+            clusters.insert(name, cluster);
+        }
+    }
+    let default = read_default(reader, &clusters, &configured);
+    (clusters, default)
+}
+
+/// `default_cluster` says it; else a section of that name, or the one cluster that the file has beside the local one.
+fn read_default(
+    reader: &mut Reader<'_>,
+    clusters: &BTreeMap<String, Cluster>,
+    configured: &[String],
+) -> DefaultCluster {
+    let mut section = reader.section("launch");
+    let known = |name: &str| match clusters.contains_key(name) {
+        true => Ok(Some(name.to_owned())),
+        false => {
+            let names: Vec<_> = clusters.keys().map(String::as_str).collect();
+            Err(format!("must be one of the clusters ({}), not {name:?}", names.join(", ")))
+        }
+    };
+    let named = section.text("default_cluster", None, known);
+    let is_other = |name: &&String| clusters.contains_key(*name) && *name != LOCAL_CLUSTER;
+    let others: Vec<_> = configured.iter().filter(is_other).collect();
+    match (named, others.as_slice()) {
+        (Some(name), _) => DefaultCluster::Named(name),
+        (None, _) if clusters.contains_key(DEFAULT_CLUSTER) => DefaultCluster::Named(DEFAULT_CLUSTER.to_owned()),
+        (None, [only]) => DefaultCluster::Named((*only).clone()),
+        // A section that only tunes the local cluster says nothing about which is meant.
+        (None, []) if clusters.contains_key(LOCAL_CLUSTER) => DefaultCluster::WhatIsFound,
+        (None, _) => {
+            section.fault("names no `default_cluster`, and it is not clear which cluster is meant");
+            DefaultCluster::WhatIsFound
+        }
+    }
+}
+
+impl Cluster {
+    /// `None` where it is not to be used.
+    fn read(section: &mut Section<'_>, name: &str) -> Option<Self> {
+        // A forgotten `engine` must not quietly execute on the server's machine what was meant for another place.
+        if name != LOCAL_CLUSTER {
+            section.require("engine");
+        }
+        let is_enabled = section.read("enabled", true, Ok);
+        let kind = section.text("engine", Kind::Local, str::parse);
+        let engine = match kind {
+            Kind::Local => Engine::Local { shell: section.read("shell", words(["sh", "-ec"]), program) },
+            Kind::Docker => Engine::Docker(Box::new(Docker::read(section))),
+        };
+        let max_running = section.read("max_running", default_max_running(), within(0..=1_000_000));
+        is_enabled.then_some(Self { engine, max_running: NonZeroU32::new(max_running) })
+    }
+}
+
+impl Docker {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            host: section.text("host", None, docker_host),
+            tls_dir: section.text("tls_dir", None, |text| path(text).map(Some)),
+            credentials_file: section.text("credentials_file", None, |text| path(text).map(Some)),
+            network_mode: section.text("network_mode", None, |text| word(text).map(Some)),
+            mounts: section.read("mounts", Vec::new(), mounts),
+            user: section.text("user", None, |text| word(text).map(Some)),
+            cap_drop: section.read("cap_drop", Vec::new(), Ok::<Vec<String>, String>),
+            read_only_root: section.read("read_only_root", false, Ok),
+            allow_privileged: section.read("allow_privileged", false, Ok),
+            shell: section.read("shell", words(["/bin/sh", "-ec"]), program),
+            pull_policy: section.text("pull_policy", PullPolicy::Missing, str::parse),
+            image_check: section.read("image_check", true, Ok),
+            gpus: section.read("gpus", None, |gpus| within(0..=1024)(gpus).map(Some)),
+            keep_failed_secs: section.read("keep_failed_secs", 0, within(0..=30 * 24 * 3600)),
+        }
+    }
+}
+
+impl Default for Docker {
+    /// The settings of an empty section.
+    fn default() -> Self {
+        let text = format!("[clusters.{DOCKER_CLUSTER}]\nengine = \"docker\"");
+        let config = super::Config::parse("", &text, &super::Overrides::default()).expect("the defaults are valid");
+        match config.clusters.get(DOCKER_CLUSTER).map(|cluster| &cluster.engine) {
+            Some(Engine::Docker(docker)) => (**docker).clone(),
+            _ => unreachable!("the section says so"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Local,
+    Docker,
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "local" => Ok(Self::Local),
+            "docker" => Ok(Self::Docker),
+            _ => Err(format!("must be `local` or `docker`, not {text:?}")),
+        }
+    }
+}
+
+impl FromStr for PullPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "missing" => Ok(Self::Missing),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(format!("must be `missing`, `always` or `never`, not {text:?}")),
+        }
+    }
+}
+
+/// How many runs at a time do not yet overwhelm the place: most of them compute, often on the server's own machine; a
+/// few that wait on the network must not block the others on a small one.
+pub fn default_max_running() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(4).max(16)
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).into()
+}
+
+fn word(text: &str) -> Result<String, String> {
+    super::word(text)
+}
+
+fn docker_host(text: &str) -> Result<Option<String>, String> {
+    match ["unix://", "tcp://", "http://"].iter().any(|scheme| text.starts_with(scheme)) {
+        true => Ok(Some(text.to_owned())),
+        false => Err(format!("must start with unix://, tcp:// or http://, not {text:?}")),
+    }
+}
+
+fn mounts(texts: Vec<String>) -> Result<Vec<Mount>, String> {
+    texts.into_iter().map(|text| mount(&text)).collect()
+}
+
+fn mount(text: &str) -> Result<Mount, String> {
+    let parts: Vec<_> = text.split(':').collect();
+    let (source, target, is_read_only) = match parts[..] {
+        [source, target] | [source, target, "ro"] => (source, target, true),
+        [source, target, "rw"] => (source, target, false),
+        _ => ("", "", true),
+    };
+    if source.starts_with('/') && target.starts_with('/') {
+        return Ok(Mount { source: source.to_owned(), target: target.to_owned(), is_read_only });
+    }
+    Err(format!(
+        "must hold absolute paths as \"SOURCE:TARGET\", \"SOURCE:TARGET:ro\" or \"SOURCE:TARGET:rw\", not {text:?}"
+    ))
+}
+
+/// Names stand in addresses, labels and file names, so they are kept to what is safe in all of them.
+fn cluster_name(name: &str) -> Result<(), String> {
+    const LONGEST: usize = 255;
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.chars().all(is_safe) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= LONGEST {
+        return Ok(());
+    }
+    Err(format!(
+        "must be 1 to {LONGEST} letters, digits, `-`, `_` and `.`, beginning with a letter or digit, not {name:?}"
+    ))
+}

@@ -1,0 +1,42 @@
+//! The contract on the Docker engine. What only this engine promises is in tests/docker.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use flotilla::engine::Pokes;
+use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
+use flotilla::model::RunId;
+use jiff::Timestamp;
+
+use crate::contract::contract;
+use crate::support::{DOCKER_IMAGE, docker_address};
+use crate::world::{World, remove_everything};
+
+contract!(world);
+
+/// A server of its own on a daemon that it shares.
+struct DockerWorld(World);
+
+impl Deref for DockerWorld {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.0
+    }
+}
+
+impl Drop for DockerWorld {
+    fn drop(&mut self) {
+        remove_everything(&self.engine);
+    }
+}
+
+fn world() -> Option<DockerWorld> {
+    let host = docker_address()?;
+    let config = DockerConfig { host: Some(host), network_mode: Some("none".into()), ..DockerConfig::default() };
+    let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".into() };
+    let pokes = Pokes::default();
+    let engine = DockerEngine::new(config, identity, pokes.clone(), Timestamp::now);
+    let world = World::new(Arc::new(engine), pokes, tempfile::tempdir().unwrap());
+    Some(DockerWorld(World { image: DOCKER_IMAGE, measures_short_runs: false, ..world }))
+}
