@@ -155,3 +155,17 @@ fn a_task_that_ends_on_a_full_disk_is_known_to_have_ended_when_there_is_room() {
     }
     assert_no_rubbish(&server);
 }
+
+#[test]
+fn a_server_goes_on_whose_own_log_can_not_be_written_any_more() {
+    let until_served = r#"exec "$@" 2> >(exec sed "/serving at/q" >&2)"#;
+    let wrapper = ["bash", "-c", until_served, "bash"].map(str::to_owned).to_vec();
+    let server = Server::with(Setup { wrapper, ..Setup::default() });
+    server.define("task", "echo done");
+    for _ in 0..3 {
+        let run_id = server.launch("task");
+        server.wait_for(&run_id, "STOPPED");
+        assert_eq!(server.text(&["logs", &run_id]), "done\n");
+    }
+    assert!(!server.said().contains("launched"), "its log is still read");
+}

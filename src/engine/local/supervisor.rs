@@ -28,6 +28,7 @@ use nix::unistd::{Pid, read};
 use super::cgroup::{Groups, Limits};
 use super::processes;
 use super::record::Spec;
+use super::supervise::complain;
 use super::task::Task;
 use super::usage::Meter;
 use crate::model::{EndCause, Ended, Event, Started};
@@ -121,7 +122,7 @@ impl<L: Write> Sink<L> {
     /// What is to be told of the output, beside what the log says.
     fn finish(mut self, finish: impl FnOnce(L) -> io::Result<()>) -> Option<String> {
         if let Err(error) = self.tell_gap().and_then(|()| finish(self.log)) {
-            eprintln!("can't finish the log: {error}");
+            complain(format_args!("can't finish the log: {error}"));
         }
         let Lost { bytes, error } = self.lost?;
         Some(format!("up to {bytes} bytes of output could not be written to the log: {error}"))
