@@ -74,8 +74,8 @@ impl From<sqlx::Error> for StoreError {
             error,
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed
         );
-        // The text alone: it holds that of the source.
-        let error = error.to_string();
+        // The text alone: it holds that of the source, and of the database's own words what is for people.
+        let error = error.as_database_error().map_or_else(|| error.to_string(), |words| words.message().to_owned());
         match code.as_str() {
             "23505" => Self::Duplicate(error.into()),
             "53100" => Self::Full(error.into()),
