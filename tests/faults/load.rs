@@ -30,7 +30,12 @@ fn a_server_with_few_open_files_serves_what_it_can_and_recovers() {
     runs.extend((0..5).map(|_| id(&launch(&server, "task"))));
     for run_id in &runs {
         let run = server.wait_for(run_id, "STOPPED");
-        assert_eq!((&run["exit_code"], &run["attempt_count"]), (&0.into(), &1.into()), "{run} after {:?}", begun.elapsed());
+        assert_eq!(
+            (&run["exit_code"], &run["attempt_count"]),
+            (&0.into(), &1.into()),
+            "{run} after {:?}",
+            begun.elapsed()
+        );
         assert_eq!(server.text(&["logs", run_id]), "done\n");
     }
     assert!(!server.said().contains("panicked"), "{}", server.said());
@@ -43,7 +48,9 @@ fn two_hundred_launches_at_once_start_in_their_order_and_all_end() {
     server.define("task", "echo $FLOTILLA_RUN_ID");
     let runs: Vec<String> = (0..200).map(|_| id(&launch(&server, "task"))).collect();
     let busy = || {
-        let count = |status: &str| get(&server, &format!("/api/v1/history?limit=1&status={status}")).json()["total"].as_u64().unwrap();
+        let count = |status: &str| {
+            get(&server, &format!("/api/v1/history?limit=1&status={status}")).json()["total"].as_u64().unwrap()
+        };
         count("PENDING") + count("RUNNING")
     };
     let ended = || get(&server, "/api/v1/history?limit=1&status=STOPPED").json()["total"] == 200;
@@ -80,10 +87,17 @@ fn two_hundred_megabytes_of_output_are_kept_to_the_last_byte() {
     let log = download.hear().0;
     let (_, log) = log.split_once("\r\n\r\n").unwrap();
     assert_eq!(log.len(), LINES * 100);
-    let is_whole = log.lines().enumerate().all(|(i, line)| line.split(' ').next() == Some(&(1_000_000 + i).to_string()));
+    let is_whole =
+        log.lines().enumerate().all(|(i, line)| line.split(' ').next() == Some(&(1_000_000 + i).to_string()));
     assert!(is_whole, "lines are missing or mixed");
     let peak = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB").parse::<u64>();
+    let peak = peak
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>();
     assert!(peak.clone().unwrap() < 150_000, "the server took {peak:?} kB");
 }
 
@@ -119,6 +133,7 @@ fn a_task_that_starts_ever_more_processes_is_stopped_with_all_of_them() {
 
 /// How many processes have this in their command line.
 fn processes(mark: &str) -> usize {
-    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
     processes.filter(|line| String::from_utf8_lossy(line).split('\0').any(|word| word == mark)).count()
 }
