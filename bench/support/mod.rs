@@ -18,6 +18,9 @@ use tempfile::TempDir;
 /// How long anything of a benchmark may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// The configuration of a server whose runs are processes of this machine.
+pub const LOCAL: &str = "[clusters.default]\nengine = \"local\"\n";
+
 /// A folder of its own on the disk of the build's output, where an fsync costs what it costs a server.
 pub fn folder() -> Result<TempDir> {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).context("cannot make a folder")
@@ -39,7 +42,8 @@ impl Server {
             command.env_remove(name);
         }
         command.current_dir(folder).args(["serve", "--data-dir", "data", "--listen", "127.0.0.1:0"]).args(arguments);
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot start the server")?;
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot start the server")?;
         let mut lines = BufReader::new(child.stderr.take().context("it has no stderr")?).lines();
         let mut said = Vec::new();
         let address = loop {
@@ -198,7 +202,12 @@ impl Samples {
     pub fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "small")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "small"
+        )]
         let i = (part * sorted.len().saturating_sub(1) as f64).round() as usize;
         sorted.get(i).copied().unwrap_or(f64::NAN)
     }
