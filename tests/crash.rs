@@ -6,6 +6,7 @@ mod program;
 mod support;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -14,11 +15,8 @@ use program::Server;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-/// How often the server is killed.
-const KILLS: u32 = 12;
-/// How many clients launch at once, and how many runs there may be in all.
+/// How many clients launch at once.
 const CLIENTS: u32 = 3;
-const MOST_RUNS: u32 = 240;
 /// How long all runs may take to end after the last restart.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -29,29 +27,58 @@ for line in 1 2 3 4 5 6 7 8; do
   echo "run $NUMBER line $line"
   sleep 0.05
 done
-echo "run $NUMBER ends" >&2
+echo "run $NUMBER ends"
 exit $((NUMBER % 7))
 "#;
 
+/// How hard it is made.
+struct Trial {
+    /// How often the server is killed, each time within so many milliseconds of its start.
+    kills: u32,
+    within_ms: u64,
+    /// How many runs there may be in all.
+    most_runs: u32,
+    image: &'static str,
+}
+
+const LOCAL: Trial = Trial { kills: 12, within_ms: 700, most_runs: 240, image: "none" };
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_at_random_loses_no_run_and_runs_none_twice_on_sqlite() {
-    survive(Server::start()).await;
+    let starts = tempfile::tempdir().unwrap();
+    let server = survive(Server::start(), starts.path(), LOCAL).await;
+    assert_no_folder_is_left(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_at_random_loses_no_run_and_runs_none_twice_on_postgres() {
     let Some(url) = support::postgres_url().await else { return };
-    survive(Server::with_config(&format!("[server]\ndatabase_url = {url:?}\n"))).await;
+    let starts = tempfile::tempdir().unwrap();
+    let server = Server::with_config(&format!("[server]\ndatabase_url = {url:?}\n"));
+    let server = survive(server, starts.path(), LOCAL).await;
+    assert_no_folder_is_left(&server).await;
 }
 
-async fn survive(server: Server) {
-    let starts = server.folder().join("starts");
-    std::fs::create_dir(&starts).unwrap();
-    server.define("counted", COMMAND);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_at_random_loses_no_run_and_runs_none_twice_on_docker() {
+    let Some(host) = support::docker_address() else { return };
+    let starts = tempfile::tempdir().unwrap();
+    let mount = format!("{0}:{0}:rw", starts.path().display());
+    let server =
+        Server::with_config(&format!("[clusters.boxes]\nengine = \"docker\"\nhost = {host:?}\nmounts = [{mount:?}]\n"));
+    let trial = Trial { kills: 8, within_ms: 2500, most_runs: 60, image: support::DOCKER_IMAGE };
+    let _server = survive(server, starts.path(), trial).await;
+    assert_no_container_is_left(&host, starts.path()).await;
+}
+
+/// The server as it is after all.
+async fn survive(server: Server, starts: &Path, trial: Trial) -> Server {
+    server.define_with_image("counted", trial.image, COMMAND);
     let load = Arc::new(Load {
         url: server.url.clone(),
         client: reqwest::Client::new(),
         starts: starts.to_str().unwrap().to_owned(),
+        most_runs: trial.most_runs,
         next: AtomicU32::new(0),
         is_over: AtomicBool::new(false),
         accepted: Mutex::default(),
@@ -61,9 +88,9 @@ async fn survive(server: Server) {
     let mut random = Random::new();
     let killing = tokio::task::spawn_blocking(move || {
         let mut server = server;
-        for _ in 0..KILLS {
+        for _ in 0..trial.kills {
             // The moment is the point of this wait: anywhere within a start, a launch, a run or its end.
-            std::thread::sleep(Duration::from_millis(random.below(700)));
+            std::thread::sleep(Duration::from_millis(random.below(trial.within_ms)));
             server.kill_and_restart();
         }
         server
@@ -76,7 +103,7 @@ async fn survive(server: Server) {
     let accepted = load.accepted.lock().await.clone();
     assert!(accepted.len() > 20, "only {} launches were accepted", accepted.len());
     check(&load, &accepted).await;
-    assert_nothing_is_left(&server).await;
+    server
 }
 
 /// Every run that there is ended once, as its command says; every accepted one is there.
@@ -106,7 +133,7 @@ async fn check(load: &Load, accepted: &BTreeMap<u32, String>) {
 }
 
 /// Ended attempts are cleaned away, but for the few that the loops have not come to yet.
-async fn assert_nothing_is_left(server: &Server) {
+async fn assert_no_folder_is_left(server: &Server) {
     let runs_dir = server.folder().join("data/runs");
     let begun = Instant::now();
     loop {
@@ -123,10 +150,28 @@ async fn assert_nothing_is_left(server: &Server) {
     }
 }
 
+async fn assert_no_container_is_left(host: &str, starts: &Path) {
+    let begun = Instant::now();
+    loop {
+        let mut listing = std::process::Command::new("docker");
+        listing
+            .args(["--host", host, "ps", "--all", "--quiet", "--filter"])
+            .arg(format!("volume={}", starts.display()));
+        let listed = listing.output().unwrap();
+        assert!(listed.status.success(), "{listed:?}");
+        if listed.stdout.is_empty() {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "left: {listed:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 struct Load {
     url: String,
     client: reqwest::Client,
     starts: String,
+    most_runs: u32,
     next: AtomicU32,
     is_over: AtomicBool,
     accepted: Mutex<BTreeMap<u32, String>>,
@@ -137,7 +182,7 @@ impl Load {
     async fn launch_until_over(self: Arc<Self>) {
         while !self.is_over.load(Ordering::Relaxed) {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= MOST_RUNS {
+            if number >= self.most_runs {
                 return;
             }
             let env =

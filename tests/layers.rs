@@ -60,11 +60,12 @@ const LAYERS: [(&str, &[&str]); 18] = [
 
 /// What is used in few places only, so that it can be replaced there. One name is a crate; several are found anywhere
 /// in a path.
-const OWNERS: [(&[&str], &[&str]); 19] = [
+const OWNERS: [(&[&str], &[&str]); 20] = [
     (&["rusqlite"], &["store"]),
     (&["sqlx"], &["store"]),
     (&["axum"], &["http", "app"]),
     (&["axum_extra"], &["http"]),
+    (&["hyper"], &["http"]),
     (&["bollard"], &["engine"]),
     (&["kube"], &["engine"]),
     (&["k8s_openapi"], &["engine"]),

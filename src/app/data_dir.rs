@@ -17,6 +17,9 @@ impl DataDir {
     /// Makes the folder where it is missing, and holds it until it is dropped.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
+        if path.exists() && !path.is_dir() {
+            bail!("cannot use the data directory {shown}: it is not a directory");
+        }
         std::fs::create_dir_all(path).with_context(|| format!("cannot make the data directory {shown}"))?;
         let path = path.canonicalize().with_context(|| format!("cannot use the data directory {shown}"))?;
         let lock_path = path.join("lock");

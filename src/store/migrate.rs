@@ -51,13 +51,14 @@ pub(super) fn migrate_sqlite(connection: &mut Connection) -> Result<(), StoreErr
         .prepare(APPLIED)?
         .query_map([], |row| Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? }))?
         .collect::<Result<Vec<_>, _>>()?;
-    for migration in missing(SQLITE, &applied)? {
+    let missing = missing(SQLITE, &applied)?;
+    for migration in missing {
         tx.execute_batch(migration.sql)?;
         let insert = "INSERT INTO schema_migrations (version, name, checksum) VALUES (?1, ?2, ?3)";
         tx.execute(insert, (migration.version, migration.name, checksum(migration.sql)))?;
-        tracing::info!(migration = migration.name, "the database schema was changed");
     }
     tx.commit()?;
+    tell(missing);
     Ok(())
 }
 
@@ -71,7 +72,8 @@ pub(super) async fn migrate_postgres(pool: &PgPool) -> Result<(), StoreError> {
         .iter()
         .map(|row| Ok(Applied { version: row.try_get(0)?, name: row.try_get(1)?, checksum: row.try_get(2)? }))
         .collect::<Result<Vec<_>, sqlx::Error>>()?;
-    for migration in missing(POSTGRES, &applied)? {
+    let missing = missing(POSTGRES, &applied)?;
+    for migration in missing {
         sqlx::raw_sql(AssertSqlSafe(migration.sql)).execute(&mut *tx).await?;
         sqlx::query("INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)")
             .bind(migration.version)
@@ -79,10 +81,16 @@ pub(super) async fn migrate_postgres(pool: &PgPool) -> Result<(), StoreError> {
             .bind(checksum(migration.sql))
             .execute(&mut *tx)
             .await?;
-        tracing::info!(migration = migration.name, "the database schema was changed");
     }
     tx.commit().await?;
+    tell(missing);
     Ok(())
+}
+
+fn tell(done: &[Migration]) {
+    for migration in done {
+        tracing::info!(migration = migration.name, "the database schema was changed");
+    }
 }
 
 /// The steps still to be applied, or why the database can't be used.

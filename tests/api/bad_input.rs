@@ -20,61 +20,6 @@ const WITH_BODY: [(&str, &str); 8] = [
 ];
 
 on_both_databases! {
-    async fn a_body_that_is_no_json_object_is_refused_everywhere(world: World) {
-        let definition_id = world.define("hostile", "exit 0").await;
-        let run_id = world.launch(&definition_id, json!({})).await;
-        let before = (world.get("/api/v1/task").await.ok(), world.get("/api/v1/history").await.ok());
-        let deep = "[".repeat(100_000);
-        let deep_object = "{\"a\":".repeat(5_000);
-        for (method, path) in WITH_BODY {
-            let path = path.replace('D', &definition_id).replace("/R/", &format!("/{run_id}/"));
-            for body in ["{", "nonsense", "[]", "\"text\"", "null", "5", "{\"env\": 5}x", "{'a': 1}", "\u{feff}{}", &deep, &deep_object] {
-                let error = world.send(method, &path, body.to_owned()).await.refused(400);
-                assert!(!error.is_empty());
-            }
-            world.send(method, &path, vec![0xff, 0xfe, 0x00]).await.refused(400);
-        }
-        assert_eq!((world.get("/api/v1/task").await.ok(), world.get("/api/v1/history").await.ok()), before);
-    }
-
-    async fn mistyped_fields_are_named_with_their_value(world: World) {
-        let whole = json!({"alias": "a", "group_name": "g", "image": "i", "command": "c"});
-        for (field, value, expected) in [
-            ("memory", json!("512"), "`memory`: invalid type: string \"512\", expected an integer"),
-            ("memory", json!(1.5), "`memory`: invalid type: floating point `1.5`"),
-            ("memory", json!(-5), "`memory` must be between 0 and 1073741824, not -5"),
-            ("cpu", json!(1e300), "`cpu`"),
-            ("memory", json!(18_446_744_073_709_551_615_u64), "`memory`"),
-            ("gpu", json!([]), "`gpu`: invalid type: sequence"),
-            ("env", json!({"A": "1"}), "`env`: invalid type: map"),
-            ("env", json!([{"value": "x"}]), "`env[0]`: missing field `name`"),
-            ("env", json!([{"name": "A", "value": 5}]), "`env[0].value`: invalid type: integer `5`"),
-            ("env", json!([{"name": "", "value": "x"}]), "`env[0].name` must not be empty"),
-            ("env", json!([{"name": "A", "value": "a\0b"}]), "`env[0].value` must not hold a NUL character"),
-            ("tags", json!("x"), "`tags`: invalid type: string \"x\""),
-            ("tags", json!(["", "x"]), "`tags[0]` must not be empty"),
-            ("tags", json!(["a\u{0}b"]), "`tags[0]` must not hold control characters"),
-            ("ports", json!([0]), "`ports[0]` must be between 1 and 65535, not 0"),
-            ("ports", json!([99999]), "`ports[0]` must be between 1 and 65535, not 99999"),
-            ("alias", json!(5), "`alias`: invalid type: integer `5`"),
-            ("alias", json!("a\u{0}"), "`alias` must not hold control characters: \"a\\0\""),
-            ("alias", json!("x".repeat(256)), "`alias` is 256 bytes long, at most 255 are allowed"),
-            ("group_name", json!("a/b"), "`group_name` must not hold `/`"),
-            ("group_name", json!(" "), "`group_name` is needed and missing or empty"),
-            ("image", json!("two words"), "`image` must not hold white space"),
-            ("image", json!(""), "`image` is needed and missing or empty"),
-            ("command", json!("a\0b"), "`command` must not hold a NUL character"),
-            ("command", json!("x".repeat(200_000)), "`command` is 200000 bytes long, at most 131071 are allowed"),
-            ("privileged", json!("yes"), "`privileged`: invalid type: string \"yes\""),
-        ] {
-            let mut body = whole.clone();
-            body[field] = value;
-            let error = world.post("/api/v1/task", body).await.refused(400);
-            assert!(error.contains(expected), "{field}: {error}");
-        }
-        assert_eq!(world.get("/api/v1/task").await.ok()["total"], 0);
-    }
-
     async fn hostile_texts_are_kept_as_they_are(world: World) {
         let nasty = "'; DROP TABLE runs; -- \" <script>alert(1)</script> \\ % _ 💥 \u{202e}";
         let command = format!("{nasty}\n\t");
@@ -94,27 +39,88 @@ on_both_databases! {
         let run = world.put(&format!("/api/v1/task/{id}/execute"), json!({})).await.ok();
         assert_eq!(run["command"], body["command"]);
     }
+}
 
-    async fn paths_that_can_not_exist_are_refused_in_json(world: World) {
-        for (method, path, status) in [
-            ("GET", "/api/v1/nothing", 404), ("GET", "/nothing/at/all", 404), ("GET", "/api/v1/task/x/y/z/w", 404),
-            ("GET", "/api/v1/task/%00", 400), ("GET", "/api/v1/task/%ff", 400), ("GET", "/api/v1/history/%00", 400),
-            ("GET", "/api/v1/task/alias/%2e%2e%2f%2e%2e%2fetc", 404), ("GET", "/api/v1/..%2f..%2fetc/logs", 404),
-            ("PATCH", "/api/v1/task", 405), ("DELETE", "/api/v1/history", 405), ("POST", "/v1/clusters", 405),
-            ("GET", "/api/v1/task/x/execute", 405), ("PUT", "/api/v1/x/logs", 405),
-        ] {
-            let error = world.send(method, path, Body::empty()).await.refused(status);
-            assert!(!error.is_empty(), "{method} {path}");
+mod containers {
+    use super::*;
+
+    crate::on_docker_too! {
+        async fn a_body_that_is_no_json_object_is_refused_everywhere(world: World) {
+            let definition_id = world.define("hostile", "exit 0").await;
+            let run_id = world.launch(&definition_id, json!({})).await;
+            let before = (world.get("/api/v1/task").await.ok(), world.get("/api/v1/history").await.ok());
+            let deep = "[".repeat(100_000);
+            let deep_object = "{\"a\":".repeat(5_000);
+            for (method, path) in WITH_BODY {
+                let path = path.replace('D', &definition_id).replace("/R/", &format!("/{run_id}/"));
+                for body in ["{", "nonsense", "[]", "\"text\"", "null", "5", "{\"env\": 5}x", "{'a': 1}", "\u{feff}{}", &deep, &deep_object] {
+                    let error = world.send(method, &path, body.to_owned()).await.refused(400);
+                    assert!(!error.is_empty());
+                }
+                world.send(method, &path, vec![0xff, 0xfe, 0x00]).await.refused(400);
+            }
+            assert_eq!((world.get("/api/v1/task").await.ok(), world.get("/api/v1/history").await.ok()), before);
         }
-        let allowed = world.send("PATCH", "/api/v1/task", Body::empty()).await;
-        let allow = allowed.headers["allow"].to_str().unwrap();
-        assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
-    }
 
-    async fn every_answer_names_its_request(world: World) {
-        let given = Request::get("/api/v1/clusters").header("x-request-id", "mine-1").body(Body::empty()).unwrap();
-        assert_eq!(world.request(given).await.headers()["x-request-id"], "mine-1");
-        assert_eq!(world.get("/nothing").await.headers["x-request-id"].len(), 36);
+        async fn mistyped_fields_are_named_with_their_value(world: World) {
+            let whole = json!({"alias": "a", "group_name": "g", "image": "i", "command": "c"});
+            for (field, value, expected) in [
+                ("memory", json!("512"), "`memory`: invalid type: string \"512\", expected an integer"),
+                ("memory", json!(1.5), "`memory`: invalid type: floating point `1.5`"),
+                ("memory", json!(-5), "`memory` must be between 0 and 1073741824, not -5"),
+                ("cpu", json!(1e300), "`cpu`"),
+                ("memory", json!(18_446_744_073_709_551_615_u64), "`memory`"),
+                ("gpu", json!([]), "`gpu`: invalid type: sequence"),
+                ("env", json!({"A": "1"}), "`env`: invalid type: map"),
+                ("env", json!([{"value": "x"}]), "`env[0]`: missing field `name`"),
+                ("env", json!([{"name": "A", "value": 5}]), "`env[0].value`: invalid type: integer `5`"),
+                ("env", json!([{"name": "", "value": "x"}]), "`env[0].name` must not be empty"),
+                ("env", json!([{"name": "A", "value": "a\0b"}]), "`env[0].value` must not hold a NUL character"),
+                ("tags", json!("x"), "`tags`: invalid type: string \"x\""),
+                ("tags", json!(["", "x"]), "`tags[0]` must not be empty"),
+                ("tags", json!(["a\u{0}b"]), "`tags[0]` must not hold control characters"),
+                ("ports", json!([0]), "`ports[0]` must be between 1 and 65535, not 0"),
+                ("ports", json!([99999]), "`ports[0]` must be between 1 and 65535, not 99999"),
+                ("alias", json!(5), "`alias`: invalid type: integer `5`"),
+                ("alias", json!("a\u{0}"), "`alias` must not hold control characters: \"a\\0\""),
+                ("alias", json!("x".repeat(256)), "`alias` is 256 bytes long, at most 255 are allowed"),
+                ("group_name", json!("a/b"), "`group_name` must not hold `/`"),
+                ("group_name", json!(" "), "`group_name` is needed and missing or empty"),
+                ("image", json!("two words"), "`image` must not hold white space"),
+                ("image", json!(""), "`image` is needed and missing or empty"),
+                ("command", json!("a\0b"), "`command` must not hold a NUL character"),
+                ("command", json!("x".repeat(200_000)), "`command` is 200000 bytes long, at most 131071 are allowed"),
+                ("privileged", json!("yes"), "`privileged`: invalid type: string \"yes\""),
+            ] {
+                let mut body = whole.clone();
+                body[field] = value;
+                let error = world.post("/api/v1/task", body).await.refused(400);
+                assert!(error.contains(expected), "{field}: {error}");
+            }
+            assert_eq!(world.get("/api/v1/task").await.ok()["total"], 0);
+        }
+
+        async fn paths_that_can_not_exist_are_refused_in_json(world: World) {
+            for (method, path, status) in [
+                ("GET", "/api/v1/nothing", 404), ("GET", "/nothing/at/all", 404), ("GET", "/api/v1/task/x/y/z/w", 404),
+                ("GET", "/api/v1/task/%00", 400), ("GET", "/api/v1/task/%ff", 400), ("GET", "/api/v1/history/%00", 400),
+                ("GET", "/api/v1/task/alias/%2e%2e%2f%2e%2e%2fetc", 404), ("GET", "/api/v1/..%2f..%2fetc/logs", 404),
+                ("PATCH", "/api/v1/task", 405), ("DELETE", "/api/v1/history", 405), ("POST", "/v1/clusters", 405),
+                ("GET", "/api/v1/task/x/execute", 405), ("PUT", "/api/v1/x/logs", 405),
+            ] {
+                let error = world.send(method, path, Body::empty()).await.refused(status);
+                assert!(!error.is_empty(), "{method} {path}");
+            }
+            let allowed = world.send("PATCH", "/api/v1/task", Body::empty()).await;
+            let allow = allowed.headers["allow"].to_str().unwrap();
+            assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+        }
+
+        async fn every_answer_names_its_request(world: World) {
+            let given = Request::get("/api/v1/clusters").header("x-request-id", "mine-1").body(Body::empty()).unwrap();
+            assert_eq!(world.request(given).await.headers()["x-request-id"], "mine-1");
+            assert_eq!(world.get("/nothing").await.headers["x-request-id"].len(), 36);
+        }
     }
 }
 

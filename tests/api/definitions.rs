@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::on_both_databases;
+use crate::on_docker_too;
 use crate::world::{each, text};
 
-on_both_databases! {
+on_docker_too! {
     async fn a_definition_is_created_with_everything_and_found_by_id_and_alias(world: World) {
         let body = json!({
             "alias": "everything", "group_name": "testing", "image": "library/ubuntu:latest",

@@ -36,64 +36,6 @@ on_both_databases! {
         assert_eq!(run["queued_at"], "2026-01-01T00:00:00Z");
     }
 
-    async fn every_version_reads_its_own_fields(world: World) {
-        let id = world.define("versions", "exit 0").await;
-        let body = json!({"cluster": "idle", "env": [{"name": "B", "value": "2"}],
-                          "run_tags": {"owner_email": "ada@example.com", "team_name": "data", "OWNER_ID": "ada"},
-                          "command": "exit 7", "memory": 32, "cpu": 10, "gpu": 0, "ephemeral_storage": 5,
-                          "node_lifecycle": "spot", "active_deadline_seconds": 60, "labels": {"Team": "X"},
-                          "description": "why", "arch": "arm64", "tier": "1", "service_account": "sa", "engine": "eks"});
-        let v1 = world.put(&format!("/v1/task/{id}/execute"), body.clone()).await.ok();
-        assert_eq!((&v1["cluster"], &v1["user"], &v1["command"]), (&json!("idle"), &json!("v1-unknown"), &json!("exit 0")));
-        assert_eq!(env(&v1, "B").as_deref(), Some("2"));
-        let v2 = world.put(&format!("/v2/task/{id}/execute"), body.clone()).await.ok();
-        assert_eq!((&v2["user"], &v2["command"], &v2["memory"]), (&json!("ada"), &json!("exit 0"), &Value::Null));
-        assert_eq!(v2["run_tags"]["team_name"], "data");
-        for path in [format!("/api/v4/task/{id}/execute"), format!("/v4/task/{id}/execute"), format!("/api/v6/task/{id}/execute"),
-                     "/api/v1/task/alias/versions/execute".into(), "/v1/task/alias/versions/execute".into(),
-                     "/api/v6/task/alias/versions/execute".into()] {
-            let run = world.put(&path, body.clone()).await.ok();
-            assert_eq!(run["user"], "ada", "{path}");
-            for field in ["command", "memory", "cpu", "gpu", "ephemeral_storage", "node_lifecycle",
-                          "active_deadline_seconds", "labels", "description", "arch", "tier", "service_account"] {
-                assert_eq!(run[field], body[field], "{path}: {field}");
-            }
-        }
-    }
-
-    async fn a_client_can_not_set_the_servers_own_variables(world: World) {
-        let id = world.define("own", "exit 0").await;
-        let body = json!({"env": [{"name": "FLOTILLA_RUN_ID", "value": "forged"}, {"name": "FLOTILLA_SERVER_MODE", "value": "x"}]});
-        let run = world.put(&format!("/api/v1/task/{id}/execute"), body).await.ok();
-        assert_eq!(env(&run, "FLOTILLA_RUN_ID"), Some(text(&run["run_id"])));
-        assert_eq!(env(&run, "FLOTILLA_SERVER_MODE").as_deref(), Some("prod"));
-    }
-
-    async fn what_is_refused_stores_nothing(world: World) {
-        let id = world.define("refused", "exit 0").await;
-        let bodies = [
-            (json!({"cluster": "nowhere"}), "\"nowhere\" is not known; there is default, idle"),
-            (json!({"memory": 99_999_999}), "the cluster cannot support running the job"),
-            (json!({"memory": -1}), "`memory` must be between 0 and"),
-            (json!({"node_lifecycle": "cloud"}), "\"cloud\" is none of spot, ondemand"),
-            (json!({"active_deadline_seconds": 0}), "`active_deadline_seconds` must be between 1"),
-            (json!({"env": [{"name": "A=B", "value": "x"}]}), "`env["),
-            (json!({"env": "A=B"}), "`env`: invalid type: string \"A=B\""),
-            (json!({"run_tags": "ada"}), "`run_tags`: invalid type: string \"ada\""),
-            (json!({"memory": "much"}), "`memory`: invalid type: string \"much\", expected an integer"),
-            (json!({"image": "not an image"}), "`image` must not hold white space"),
-        ];
-        for (body, expected) in bodies {
-            let error = world.put(&format!("/api/v4/task/{id}/execute"), body.clone()).await.refused(400);
-            assert!(error.contains(expected), "{body}: {error}");
-        }
-        let error = world.put(&format!("/api/v4/task/{id}/execute"), json!({"cluster": "nowhere", "memory": -1})).await.refused(400);
-        assert!(error.contains("`memory`") && error.contains("`cluster`"), "{error}");
-        world.put("/api/v4/task/unknown/execute", json!({})).await.refused(404);
-        world.put("/api/v1/task/alias/unknown/execute", json!({})).await.refused(404);
-        assert_eq!(world.get("/api/v1/history").await.ok()["total"], 0);
-    }
-
     async fn an_engine_that_is_away_refuses_no_launch(world: World) {
         world.engine.set_available(Some("nobody answers"));
         let run_id = world.run("exit 0").await;
@@ -124,19 +66,6 @@ on_both_databases! {
         assert_ne!(text(&world.put(&path, body).await.ok()["run_id"]), first);
     }
 
-    async fn a_key_whose_run_has_failed_is_free(world: World) {
-        let id = world.define("failing", "exit 3").await;
-        let body = json!({"idempotence_key": "order-2"});
-        let first = world.launch(&id, body.clone()).await;
-        assert_eq!(world.launch(&id, body.clone()).await, first);
-        world.finish(&first).await;
-        let path = format!("/api/v4/task/{id}/execute");
-        let launches = futures_util::future::join_all((0..8).map(|_| world.put(&path, body.clone()))).await;
-        let ids: std::collections::BTreeSet<_> = launches.iter().map(|answer| text(&answer.ok()["run_id"])).collect();
-        assert_eq!(ids.len(), 1, "{ids:?}");
-        assert!(!ids.contains(&first));
-    }
-
     async fn a_run_keeps_what_it_was_launched_with(world: World) {
         let id = world.define("kept", "exit 0").await;
         let run_id = world.launch(&id, json!({})).await;
@@ -145,26 +74,103 @@ on_both_databases! {
         assert_eq!((&run["command"], &run["image"], &run["memory"], &run["tags"]),
                    (&json!("exit 0"), &json!("busybox:1"), &Value::Null, &json!([])));
     }
+}
 
-    async fn a_child_is_listed_by_its_parent_and_stopped_with_it(world: World) {
-        let id = world.define("family", "sleep 100").await;
-        let parent = world.launch(&id, json!({})).await;
-        let as_child = |of: &str| json!({"env": [{"name": "PARENT_FLOTILLA_RUN_ID", "value": of}]});
-        let child = world.launch(&id, as_child(&parent)).await;
-        let grandchild = world.launch(&id, as_child(&child)).await;
-        let stranger = world.launch(&id, json!({})).await;
-        world.step_until(&grandchild, |run| run["status"] == "RUNNING").await;
-        assert_eq!(world.history(&parent).await["spawned_runs"], json!([{"run_id": child}]));
-        assert_eq!(world.history(&child).await["parent_run_id"], json!(parent));
+mod containers {
+    use super::*;
 
-        world.delete(&format!("/api/v1/task/{id}/history/{parent}")).await.ok();
-        for run_id in [&parent, &child, &grandchild] {
-            assert_eq!(world.finish(run_id).await["outcome"], "stopped");
+    crate::on_docker_too! {
+        async fn every_version_reads_its_own_fields(world: World) {
+            let id = world.define("versions", "exit 0").await;
+            let body = json!({"cluster": "idle", "env": [{"name": "B", "value": "2"}],
+                              "run_tags": {"owner_email": "ada@example.com", "team_name": "data", "OWNER_ID": "ada"},
+                              "command": "exit 7", "memory": 32, "cpu": 10, "gpu": 0, "ephemeral_storage": 5,
+                              "node_lifecycle": "spot", "active_deadline_seconds": 60, "labels": {"Team": "X"},
+                              "description": "why", "arch": "arm64", "tier": "1", "service_account": "sa", "engine": "eks"});
+            let v1 = world.put(&format!("/v1/task/{id}/execute"), body.clone()).await.ok();
+            assert_eq!((&v1["cluster"], &v1["user"], &v1["command"]), (&json!("idle"), &json!("v1-unknown"), &json!("exit 0")));
+            assert_eq!(env(&v1, "B").as_deref(), Some("2"));
+            let v2 = world.put(&format!("/v2/task/{id}/execute"), body.clone()).await.ok();
+            assert_eq!((&v2["user"], &v2["command"], &v2["memory"]), (&json!("ada"), &json!("exit 0"), &Value::Null));
+            assert_eq!(v2["run_tags"]["team_name"], "data");
+            for path in [format!("/api/v4/task/{id}/execute"), format!("/v4/task/{id}/execute"), format!("/api/v6/task/{id}/execute"),
+                         "/api/v1/task/alias/versions/execute".into(), "/v1/task/alias/versions/execute".into(),
+                         "/api/v6/task/alias/versions/execute".into()] {
+                let run = world.put(&path, body.clone()).await.ok();
+                assert_eq!(run["user"], "ada", "{path}");
+                for field in ["command", "memory", "cpu", "gpu", "ephemeral_storage", "node_lifecycle",
+                              "active_deadline_seconds", "labels", "description", "arch", "tier", "service_account"] {
+                    assert_eq!(run[field], body[field], "{path}: {field}");
+                }
+            }
         }
-        assert_eq!(world.history(&child).await["exit_reason"], "stopped because its parent was stopped");
-        assert_eq!(world.history(&stranger).await["status"], "RUNNING");
-        // A parent that was asked to stop gets no more children.
-        world.put(&format!("/api/v4/task/{id}/execute"), as_child(&parent)).await.refused(400);
+
+        async fn a_client_can_not_set_the_servers_own_variables(world: World) {
+            let id = world.define("own", "exit 0").await;
+            let body = json!({"env": [{"name": "FLOTILLA_RUN_ID", "value": "forged"}, {"name": "FLOTILLA_SERVER_MODE", "value": "x"}]});
+            let run = world.put(&format!("/api/v1/task/{id}/execute"), body).await.ok();
+            assert_eq!(env(&run, "FLOTILLA_RUN_ID"), Some(text(&run["run_id"])));
+            assert_eq!(env(&run, "FLOTILLA_SERVER_MODE").as_deref(), Some("prod"));
+        }
+
+        async fn what_is_refused_stores_nothing(world: World) {
+            let id = world.define("refused", "exit 0").await;
+            let bodies = [
+                (json!({"cluster": "nowhere"}), "\"nowhere\" is not known; there is default, idle"),
+                (json!({"memory": 99_999_999}), "the cluster cannot support running the job"),
+                (json!({"memory": -1}), "`memory` must be between 0 and"),
+                (json!({"node_lifecycle": "cloud"}), "\"cloud\" is none of spot, ondemand"),
+                (json!({"active_deadline_seconds": 0}), "`active_deadline_seconds` must be between 1"),
+                (json!({"env": [{"name": "A=B", "value": "x"}]}), "`env["),
+                (json!({"env": "A=B"}), "`env`: invalid type: string \"A=B\""),
+                (json!({"run_tags": "ada"}), "`run_tags`: invalid type: string \"ada\""),
+                (json!({"memory": "much"}), "`memory`: invalid type: string \"much\", expected an integer"),
+                (json!({"image": "not an image"}), "`image` must not hold white space"),
+            ];
+            for (body, expected) in bodies {
+                let error = world.put(&format!("/api/v4/task/{id}/execute"), body.clone()).await.refused(400);
+                assert!(error.contains(expected), "{body}: {error}");
+            }
+            let error = world.put(&format!("/api/v4/task/{id}/execute"), json!({"cluster": "nowhere", "memory": -1})).await.refused(400);
+            assert!(error.contains("`memory`") && error.contains("`cluster`"), "{error}");
+            world.put("/api/v4/task/unknown/execute", json!({})).await.refused(404);
+            world.put("/api/v1/task/alias/unknown/execute", json!({})).await.refused(404);
+            assert_eq!(world.get("/api/v1/history").await.ok()["total"], 0);
+        }
+
+        async fn a_key_whose_run_has_failed_is_free(world: World) {
+            let id = world.define("failing", "exit 3").await;
+            let body = json!({"idempotence_key": "order-2"});
+            let first = world.launch(&id, body.clone()).await;
+            assert_eq!(world.launch(&id, body.clone()).await, first);
+            world.finish(&first).await;
+            let path = format!("/api/v4/task/{id}/execute");
+            let launches = futures_util::future::join_all((0..8).map(|_| world.put(&path, body.clone()))).await;
+            let ids: std::collections::BTreeSet<_> = launches.iter().map(|answer| text(&answer.ok()["run_id"])).collect();
+            assert_eq!(ids.len(), 1, "{ids:?}");
+            assert!(!ids.contains(&first));
+        }
+
+        async fn a_child_is_listed_by_its_parent_and_stopped_with_it(world: World) {
+            let id = world.define("family", "sleep 100").await;
+            let parent = world.launch(&id, json!({})).await;
+            let as_child = |of: &str| json!({"env": [{"name": "PARENT_FLOTILLA_RUN_ID", "value": of}]});
+            let child = world.launch(&id, as_child(&parent)).await;
+            let grandchild = world.launch(&id, as_child(&child)).await;
+            let stranger = world.launch(&id, json!({})).await;
+            world.step_until(&grandchild, |run| run["status"] == "RUNNING").await;
+            assert_eq!(world.history(&parent).await["spawned_runs"], json!([{"run_id": child}]));
+            assert_eq!(world.history(&child).await["parent_run_id"], json!(parent));
+
+            world.delete(&format!("/api/v1/task/{id}/history/{parent}")).await.ok();
+            for run_id in [&parent, &child, &grandchild] {
+                assert_eq!(world.finish(run_id).await["outcome"], "stopped");
+            }
+            assert_eq!(world.history(&child).await["exit_reason"], "stopped because its parent was stopped");
+            assert_eq!(world.history(&stranger).await["status"], "RUNNING");
+            // A parent that was asked to stop gets no more children.
+            world.put(&format!("/api/v4/task/{id}/execute"), as_child(&parent)).await.refused(400);
+        }
     }
 }
 

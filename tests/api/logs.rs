@@ -64,28 +64,6 @@ on_both_databases! {
         assert_eq!(rest["log"], "drei €\n");
     }
 
-    async fn a_token_that_is_not_ours_is_refused(world: World) {
-        let run_id = world.run("echo one").await;
-        world.step_until(&run_id, |run| run["status"] == "STOPPED").await;
-        world.finish(&run_id).await;
-        for token in ["x", "f/32797019482293329766487489112145098696112137148578922496", "f/1/5", "f/2/0", "f/0/0", "f/1/-1"] {
-            for path in ["logs", "logs/stream"] {
-                let error = world.get(&format!("/api/v1/{run_id}/{path}?last_seen={token}")).await.refused(400);
-                assert!(error.contains("`last_seen`") && error.contains(token), "{error}");
-            }
-        }
-        let error = world.get(&format!("/api/v1/{run_id}/logs?raw_text=maybe")).await.refused(400);
-        assert!(error.contains("`raw_text` must be true or false, not \"maybe\""), "{error}");
-    }
-
-    async fn the_raw_log_is_plain_text(world: World) {
-        let run_id = world.run("echo one; echo <b>two</b>").await;
-        world.finish(&run_id).await;
-        let answer = world.get(&format!("/api/v1/{run_id}/logs?raw_text=true")).await;
-        assert_eq!(answer.headers["content-type"], "text/plain; charset=utf-8");
-        assert_eq!(answer.bytes, b"one\n<b>two</b>\n");
-    }
-
     async fn a_stream_gives_everything_and_closes_when_the_run_has_stopped(world: World) {
         let run_id = world.run("echo one; sleep 100").await;
         world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
@@ -117,15 +95,43 @@ on_both_databases! {
         let answer = world.get(&format!("/api/v1/{run_id}/logs/stream")).await;
         assert_eq!(events(&answer.bytes), [("end".to_owned(), "{}".to_owned())]);
     }
+}
 
-    async fn a_stream_ends_when_the_server_stops(world: World) {
-        let run_id = world.run("echo one; sleep 100").await;
-        world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
-        let request = Request::get(format!("/api/v1/{run_id}/logs/stream")).body(Body::empty()).unwrap();
-        let answer = world.request(request).await;
-        world.stop.cancel();
-        let ending = tokio::time::timeout(std::time::Duration::from_secs(20), answer.into_body().collect());
-        ending.await.expect("the stream ends").unwrap();
+mod containers {
+    use super::*;
+
+    crate::on_docker_too! {
+        async fn a_token_that_is_not_ours_is_refused(world: World) {
+            let run_id = world.run("echo one").await;
+            world.step_until(&run_id, |run| run["status"] == "STOPPED").await;
+            world.finish(&run_id).await;
+            for token in ["x", "f/32797019482293329766487489112145098696112137148578922496", "f/1/5", "f/2/0", "f/0/0", "f/1/-1"] {
+                for path in ["logs", "logs/stream"] {
+                    let error = world.get(&format!("/api/v1/{run_id}/{path}?last_seen={token}")).await.refused(400);
+                    assert!(error.contains("`last_seen`") && error.contains(token), "{error}");
+                }
+            }
+            let error = world.get(&format!("/api/v1/{run_id}/logs?raw_text=maybe")).await.refused(400);
+            assert!(error.contains("`raw_text` must be true or false, not \"maybe\""), "{error}");
+        }
+
+        async fn the_raw_log_is_plain_text(world: World) {
+            let run_id = world.run("echo one; echo '<b>two</b>'").await;
+            world.finish(&run_id).await;
+            let answer = world.get(&format!("/api/v1/{run_id}/logs?raw_text=true")).await;
+            assert_eq!(answer.headers["content-type"], "text/plain; charset=utf-8");
+            assert_eq!(answer.bytes, b"one\n<b>two</b>\n");
+        }
+
+        async fn a_stream_ends_when_the_server_stops(world: World) {
+            let run_id = world.run("echo one; sleep 100").await;
+            world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
+            let request = Request::get(format!("/api/v1/{run_id}/logs/stream")).body(Body::empty()).unwrap();
+            let answer = world.request(request).await;
+            world.stop.cancel();
+            let ending = tokio::time::timeout(std::time::Duration::from_secs(20), answer.into_body().collect());
+            ending.await.expect("the stream ends").unwrap();
+        }
     }
 }
 

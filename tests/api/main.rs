@@ -1,4 +1,5 @@
-//! The API through the real router, on both databases, with the fake engine and loops stepped by hand.
+//! The API through the real router, on both databases, with the fake engine and loops stepped by hand; what does not
+//! need to tell the engine what to do, on real containers as well.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 #[path = "../support/mod.rs"]
@@ -38,3 +39,20 @@ macro_rules! on_both_databases {
     };
 }
 pub(crate) use on_both_databases;
+
+/// The same, and a third on a cluster of real containers.
+macro_rules! on_docker_too {
+    ($($(#[$attribute:meta])* async fn $name:ident($world:ident: World) $body:block)+) => {
+        crate::on_both_databases! { $($(#[$attribute])* async fn $name($world: World) $body)+ }
+
+        mod docker {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                if let Some(world) = crate::world::World::on_docker().await {
+                    super::$name(world).await;
+                }
+            })+
+        }
+    };
+}
+pub(crate) use on_docker_too;

@@ -38,39 +38,6 @@ on_both_databases! {
         }
     }
 
-    async fn a_run_is_found_at_every_path(world: World) {
-        let id = world.define("paths", "exit 0").await;
-        let run_id = world.launch(&id, json!({})).await;
-        let run = world.history(&run_id).await;
-        for path in ["/v1/history/R", "/api/v6/history/R", "/api/v1/task/history/R", "/api/v6/task/history/R",
-                     "/api/v1/task/D/history/R", "/v1/task/D/history/R", "/api/v6/task/D/history/R"] {
-            let path = path.replace('R', &run_id).replace('D', &id);
-            assert_eq!(world.get(&path).await.ok(), run, "{path}");
-        }
-        let other = world.define("other", "exit 0").await;
-        world.get(&format!("/api/v1/task/{other}/history/{run_id}")).await.refused(404);
-        for unknown in ["nonsense", "00000000-0000-7000-8000-000000000000"] {
-            for path in ["/api/v1/history/R", "/api/v1/R/logs", "/api/v1/R/logs/stream", "/api/v1/R/events", "/api/v6/R/status"] {
-                let error = world.get(&path.replace('R', unknown)).await.refused(404);
-                assert!(error.contains(unknown), "{error}");
-            }
-            world.delete(&format!("/api/v1/task/{id}/history/{unknown}")).await.refused(404);
-            world.put(&format!("/api/v1/{unknown}/status"), json!({"status": "STOPPED"})).await.refused(404);
-        }
-    }
-
-    async fn each_end_has_its_code_and_its_reason(world: World) {
-        for (command, code, outcome, reason) in [
-            ("exit 0", 0, "succeeded", Value::Null),
-            ("exit 3", 3, "failed", json!("exited with code 3")),
-            ("kill -9 $$", 137, "failed", json!("ended by signal 9 (SIGKILL)")),
-        ] {
-            let run_id = world.run(command).await;
-            let run = world.finish(&run_id).await;
-            assert_eq!((&run["exit_code"], &run["outcome"], &run["exit_reason"]), (&json!(code), &json!(outcome), &reason), "{command}");
-        }
-    }
-
     async fn stopping_a_queued_run_never_starts_it(world: World) {
         let id = world.define("queued", "exit 0").await;
         let run_id = world.launch(&id, json!({})).await;
@@ -103,29 +70,6 @@ on_both_databases! {
         world.delete(&format!("/api/v1/task/{other}/history/{run_id}")).await.refused(404);
     }
 
-    async fn the_status_route_has_its_fields_and_an_etag(world: World) {
-        let run_id = world.run("sleep 100").await;
-        let path = format!("/api/v6/{run_id}/status");
-        let first = world.get(&path).await;
-        let body = first.ok();
-        let fields: std::collections::BTreeSet<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
-        let expected = ["run_id", "status", "queued_at", "started_at", "finished_at", "exit_code", "exit_reason", "engine",
-                        "definition_id", "alias", "cluster_name"];
-        assert_eq!(fields, expected.into());
-        let tag = first.headers["etag"].to_str().unwrap().to_owned();
-        let conditional = async |tags: &str| {
-            let request = Request::get(&path).header("if-none-match", tags).body(Body::empty()).unwrap();
-            world.request(request).await
-        };
-        for known in [tag.clone(), format!("\"other\", {tag}"), format!("W/{tag}"), "*".into()] {
-            let answer = conditional(&known).await;
-            assert_eq!((answer.status(), answer.headers()["etag"].to_str().unwrap()), (StatusCode::NOT_MODIFIED, tag.as_str()));
-        }
-        assert_eq!(conditional("\"other\"").await.status(), StatusCode::OK);
-        world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
-        assert_eq!(conditional(&tag).await.status(), StatusCode::OK);
-    }
-
     async fn a_job_reports_its_own_status_in_order(world: World) {
         let run_id = world.run("sleep 100").await;
         let path = format!("/api/v1/{run_id}/status");
@@ -155,5 +99,67 @@ on_both_databases! {
         let run = world.finish(&run_id).await;
         assert_eq!((&run["exit_code"], &run["exit_reason"]), (&json!(4), &json!("no data")));
         assert!(flotilla::engine::Engine::list_ours(&world.engine).await.unwrap().is_empty());
+    }
+}
+
+mod containers {
+    use super::*;
+
+    crate::on_docker_too! {
+        async fn a_run_is_found_at_every_path(world: World) {
+            let id = world.define("paths", "exit 0").await;
+            let run_id = world.launch(&id, json!({})).await;
+            let run = world.history(&run_id).await;
+            for path in ["/v1/history/R", "/api/v6/history/R", "/api/v1/task/history/R", "/api/v6/task/history/R",
+                         "/api/v1/task/D/history/R", "/v1/task/D/history/R", "/api/v6/task/D/history/R"] {
+                let path = path.replace('R', &run_id).replace('D', &id);
+                assert_eq!(world.get(&path).await.ok(), run, "{path}");
+            }
+            let other = world.define("other", "exit 0").await;
+            world.get(&format!("/api/v1/task/{other}/history/{run_id}")).await.refused(404);
+            for unknown in ["nonsense", "00000000-0000-7000-8000-000000000000"] {
+                for path in ["/api/v1/history/R", "/api/v1/R/logs", "/api/v1/R/logs/stream", "/api/v1/R/events", "/api/v6/R/status"] {
+                    let error = world.get(&path.replace('R', unknown)).await.refused(404);
+                    assert!(error.contains(unknown), "{error}");
+                }
+                world.delete(&format!("/api/v1/task/{id}/history/{unknown}")).await.refused(404);
+                world.put(&format!("/api/v1/{unknown}/status"), json!({"status": "STOPPED"})).await.refused(404);
+            }
+        }
+
+        async fn each_end_has_its_code_and_its_reason(world: World) {
+            for (command, code, outcome, reason) in [
+                ("exit 0", 0, "succeeded", Value::Null),
+                ("exit 3", 3, "failed", json!("exited with code 3")),
+                ("kill -9 $$", 137, "failed", json!("ended by signal 9 (SIGKILL)")),
+            ] {
+                let run_id = world.run(command).await;
+                let run = world.finish(&run_id).await;
+                assert_eq!((&run["exit_code"], &run["outcome"], &run["exit_reason"]), (&json!(code), &json!(outcome), &reason), "{command}");
+            }
+        }
+
+        async fn the_status_route_has_its_fields_and_an_etag(world: World) {
+            let run_id = world.run("sleep 100").await;
+            let path = format!("/api/v6/{run_id}/status");
+            let first = world.get(&path).await;
+            let body = first.ok();
+            let fields: std::collections::BTreeSet<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+            let expected = ["run_id", "status", "queued_at", "started_at", "finished_at", "exit_code", "exit_reason", "engine",
+                            "definition_id", "alias", "cluster_name"];
+            assert_eq!(fields, expected.into());
+            let tag = first.headers["etag"].to_str().unwrap().to_owned();
+            let conditional = async |tags: &str| {
+                let request = Request::get(&path).header("if-none-match", tags).body(Body::empty()).unwrap();
+                world.request(request).await
+            };
+            for known in [tag.clone(), format!("\"other\", {tag}"), format!("W/{tag}"), "*".into()] {
+                let answer = conditional(&known).await;
+                assert_eq!((answer.status(), answer.headers()["etag"].to_str().unwrap()), (StatusCode::NOT_MODIFIED, tag.as_str()));
+            }
+            assert_eq!(conditional("\"other\"").await.status(), StatusCode::OK);
+            world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
+            assert_eq!(conditional(&tag).await.status(), StatusCode::OK);
+        }
     }
 }

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use flotilla::clock::{Clock, ManualClock};
 use flotilla::control::{Control, Settings, State};
+use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
 use flotilla::engine::fake::FakeEngine;
 use flotilla::engine::{Engine, EngineError, Pokes};
 use flotilla::http::{App, Limits, router};
@@ -26,16 +27,29 @@ use tower::ServiceExt;
 use crate::support;
 
 /// Nothing takes so long unless it is broken.
-const LONGEST: Duration = Duration::from_secs(20);
+const LONGEST: Duration = Duration::from_mins(1);
 
 pub struct World {
+    /// What plays the runs, unless they are real.
     pub engine: FakeEngine,
+    /// One that the cluster has.
+    pub image: &'static str,
     pub control: Arc<Control>,
     pub clock: ManualClock,
     pub store: Arc<Store>,
     pub stop: CancellationToken,
     router: axum::Router,
     _folder: TempDir,
+}
+
+/// What makes one world different from another.
+struct Parts {
+    engine: Arc<dyn Engine>,
+    fake: FakeEngine,
+    image: &'static str,
+    pokes: Pokes,
+    clock: Clock,
+    hand: ManualClock,
 }
 
 /// What the operator of this world decided.
@@ -99,32 +113,56 @@ impl World {
     pub async fn on_sqlite_with(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open_sqlite(&folder.path().join("flotilla.db")).await.unwrap();
-        Self::new(store, folder, options)
+        Self::with_fake(store, folder, options)
     }
 
     /// `None` where there is no PostgreSQL to test with, which is told at the end of the run.
     pub async fn on_postgres() -> Option<Self> {
         let url = support::postgres_url().await?;
         let store = Store::open_postgres(&url).await.unwrap();
-        Some(Self::new(store, tempfile::tempdir().unwrap(), Options::default()))
+        Some(Self::with_fake(store, tempfile::tempdir().unwrap(), Options::default()))
     }
 
-    fn new(store: Store, folder: TempDir, options: Options) -> Self {
+    /// A world whose default cluster runs containers. Its clock is the machine's, as that of the containers is.
+    pub async fn on_docker() -> Option<Self> {
+        let host = support::docker_address()?;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_sqlite(&folder.path().join("flotilla.db")).await.unwrap();
+        let identity = Identity { server_id: store.installation_id().await.unwrap(), cluster: "default".to_owned() };
+        let config = DockerConfig { host: Some(host), ..DockerConfig::default() };
+        let pokes = Pokes::default();
+        let clock = Clock::system();
+        let time = clock.clone();
+        let engine = Arc::new(DockerEngine::new(config, identity, pokes.clone(), move || time.now()));
+        let fake = FakeEngine::new(|| jiff::Timestamp::UNIX_EPOCH, Pokes::default());
+        let (_, hand) = Clock::manual(jiff::Timestamp::UNIX_EPOCH);
+        let parts = Parts { engine, fake, image: support::DOCKER_IMAGE, pokes, clock, hand };
+        Some(Self::new(store, folder, Options::default(), parts))
+    }
+
+    fn with_fake(store: Store, folder: TempDir, options: Options) -> Self {
+        let (clock, hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+        let pokes = Pokes::default();
+        let time = clock.clone();
+        let fake = FakeEngine::new(move || time.now(), pokes.clone());
+        let engine = Arc::new(fake.clone());
+        Self::new(store, folder, options, Parts { engine, fake, image: "busybox:1", pokes, clock, hand })
+    }
+
+    fn new(store: Store, folder: TempDir, options: Options, parts: Parts) -> Self {
+        let Parts { engine, fake, image, pokes, clock, hand } = parts;
         let store = Arc::new(store);
         let logs = Arc::new(Logs::open(&folder.path().join("logs")).unwrap());
-        let (clock, hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-        let (wake, pokes) = (Wake::default(), Pokes::default());
-        let time = clock.clone();
-        let engine = FakeEngine::new(move || time.now(), pokes.clone());
-        let checked = engine.clone();
+        let wake = Wake::default();
+        let kind = engine.kind();
         let cluster = |name: &str| {
-            let checked = checked.clone();
+            let checked = Arc::clone(&engine);
             Cluster {
                 name: name.to_owned(),
                 resolved_name: name.to_owned(),
-                engine: "fake",
+                engine: kind,
                 check: Arc::new(move |task| {
-                    let checked = checked.clone();
+                    let checked = Arc::clone(&checked);
                     Box::pin(async move {
                         match checked.check(&task).await {
                             Err(EngineError::Rejected(reason)) => Err(reason),
@@ -134,6 +172,7 @@ impl World {
                 }),
             }
         };
+        let clusters = vec![cluster("default"), cluster("idle")];
         let control = Arc::new(Control {
             store: Arc::clone(&store),
             logs: Arc::clone(&logs),
@@ -146,16 +185,15 @@ impl World {
             },
             node: "this-node".to_owned(),
             cluster: "default".to_owned(),
-            engine: Arc::new(engine.clone()),
+            engine,
             pokes,
             max_running: options.max_running,
             state: State::default(),
         });
-        let clusters = vec![cluster("default"), cluster("idle")];
         let service = Service::new(Arc::clone(&store), logs, wake, clock, options.policy, clusters);
         let stop = CancellationToken::new();
         let router = router(App { service: Arc::new(service), limits: options.limits, stop: stop.clone() });
-        Self { engine, control, clock: hand, store, stop, router, _folder: folder }
+        Self { engine: fake, image, control, clock: hand, store, stop, router, _folder: folder }
     }
 
     pub async fn request(&self, request: Request<Body>) -> Response {
@@ -189,7 +227,7 @@ impl World {
 
     /// A definition with this command, and its id.
     pub async fn define(&self, alias: &str, command: &str) -> String {
-        let body = json!({"alias": alias, "group_name": "testing", "image": "busybox:1", "command": command});
+        let body = json!({"alias": alias, "group_name": "testing", "image": self.image, "command": command});
         text(&self.post("/api/v1/task", body).await.ok()["definition_id"])
     }
 
@@ -238,13 +276,13 @@ impl World {
     pub async fn finish(&self, run_id: &str) -> Value {
         let run = self.step_until(run_id, |run| run["status"] == "STOPPED").await;
         let cleaning = async {
-            while !self.engine.list_ours().await.unwrap_or_default().is_empty() {
+            while !self.control.engine.list_ours().await.unwrap_or_default().is_empty() {
                 self.step().await;
                 let _ = tokio::time::timeout(Duration::from_millis(5), self.control.pokes.take()).await;
             }
         };
         // Other runs may go on.
-        let _ = tokio::time::timeout(Duration::from_millis(200), cleaning).await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), cleaning).await;
         run
     }
 

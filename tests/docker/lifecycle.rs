@@ -12,7 +12,7 @@ use crate::world::{GRACE, IMAGE, World, config, container, eventually, shared_ho
 #[tokio::test]
 async fn exit_codes_signals_and_times_are_told() {
     let Some(world) = world() else { return };
-    let (ended, output) = world.run(&world.spec("echo out; echo err >&2; exit 3")).await;
+    let (ended, output) = world.run(&world.spec("echo out; sleep 0.3; echo err >&2; exit 3")).await;
     assert_eq!((ended.exit_code, ended.cause), (3, EndCause::Exited));
     assert_eq!(output, "out\nerr\n");
     assert!(ended.started.at < ended.finished_at);
@@ -228,8 +228,10 @@ async fn a_failed_container_is_kept_for_a_while_where_that_is_wished() {
         world.ended(handle).await;
         world.engine().remove(handle).await.unwrap();
     }
-    assert_eq!(world.engine().list_ours().await.unwrap(), std::slice::from_ref(&bad));
+    assert_eq!(world.engine().list_ours().await.unwrap(), [], "what is kept is no stray");
+    world.docker(&["inspect", &container(&bad)]);
     tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(world.engine().list_ours().await.unwrap(), std::slice::from_ref(&bad));
     world.engine().remove(&bad).await.unwrap();
     assert_eq!(world.engine().list_ours().await.unwrap(), []);
 }

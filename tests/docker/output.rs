@@ -1,6 +1,6 @@
 //! Output: complete, in order, and resumed without a gap or a repeat.
 
-use flotilla::engine::{EngineError, Handle};
+use flotilla::engine::{EngineError, Handle, LaunchSpec};
 use flotilla::model::LogPosition;
 
 use crate::world::{World, world};
@@ -65,6 +65,21 @@ async fn output_goes_on_from_a_byte_where_there_is_no_marker() {
         world.pump(&handle, &mut log, &mut position, usize::MAX).await.unwrap();
         assert_eq!(String::from_utf8_lossy(&log[from..]), expected);
     }
+}
+
+#[tokio::test]
+async fn output_is_complete_although_the_daemon_turns_its_files_over() {
+    let Some(world) = world() else { return };
+    // More than two of the smallest files, with pauses in which the daemon's reader has to notice.
+    let part = "yes 0123456789012345678901234567890123456789 | head -c 8200000";
+    let command = format!("i=0; while [ $i -lt 9 ]; do {part}; echo part $i; i=$((i+1)); sleep 0.2; done");
+    let spec = LaunchSpec { log_cap_bytes: 1, ..world.spec(&command) };
+    let handle = world.engine().launch(&spec).await.unwrap();
+    world.running(&handle).await;
+    let output = String::from_utf8(world.output(&handle).await).unwrap();
+    let parts: Vec<_> = output.lines().filter(|line| line.starts_with("part")).collect();
+    assert_eq!(parts, (0..9).map(|i| format!("part {i}")).collect::<Vec<_>>());
+    assert_eq!(output.len(), 9 * (8_200_000 + "part 0\n".len()));
 }
 
 #[tokio::test]

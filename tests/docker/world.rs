@@ -57,6 +57,7 @@ impl World {
         self.engine.as_ref().unwrap()
     }
 
+    #[allow(clippy::unused_self, reason = "reads as what this world launches")]
     pub fn spec(&self, command: &str) -> LaunchSpec {
         let task = TaskSpec { image: IMAGE.into(), command: command.into(), ..TaskSpec::default() };
         LaunchSpec {

@@ -179,18 +179,106 @@ pub(super) fn without_storage_limit(mut body: ContainerCreateBody) -> ContainerC
 
 /// Where Docker keeps a container's output until it is in our log.
 ///
-/// The output of a container that prints faster than we read waits there, and is lost when the file is turned over
-/// twice. So one file takes all that our log would take, and two are the most that a container can fill the disk with.
-/// The `local` driver keeps bytes as they are, where `json-file` replaces those that are not UTF-8, and takes 27 bytes
-/// more for a line instead of 75.
+/// What is printed while the server is away waits there, and is lost when the files have been turned over. So those that
+/// are full hold 1.6 times what our log would take (the driver needs 27 bytes more for each line), and all together,
+/// twice that much, are the most that a container can fill the disk with. The `local` driver keeps bytes as they are,
+/// where `json-file` replaces those that are not UTF-8, and is the leaner one.
 fn log_config(log_cap_bytes: u64) -> HostConfigLogConfig {
+    const FILES: u64 = 5;
     /// Room for the driver's own bytes beside those of short lines, whatever the cap is.
-    const LEAST_BYTES: u64 = 256 << 20;
-    let size = log_cap_bytes.saturating_mul(2).clamp(LEAST_BYTES, 1 << 40);
+    const LEAST_BYTES: u64 = 32 << 20;
+    let size = (log_cap_bytes / FILES).saturating_mul(2).clamp(LEAST_BYTES, 1 << 40);
     let options =
-        [("max-size", format!("{}m", size >> 20)), ("max-file", "2".to_owned()), ("compress", "false".to_owned())];
+        [("max-size", format!("{}m", size >> 20)), ("max-file", FILES.to_string()), ("compress", "false".to_owned())];
     HostConfigLogConfig {
         typ: Some("local".to_owned()),
         config: Some(options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EnvVar, Execution, RunId, TaskSpec};
+
+    fn spec(task: TaskSpec) -> LaunchSpec {
+        LaunchSpec {
+            attempt_id: AttemptId { run_id: RunId::generate(), attempt: 2 },
+            task,
+            execution: Execution { user: "ada".into(), ..Execution::default() },
+            log_path: "unused".into(),
+            log_cap_bytes: 500 << 20,
+            grace: std::time::Duration::from_secs(10),
+        }
+    }
+
+    fn describe_with(task: TaskSpec, config: &DockerConfig, machine: &Machine) -> ContainerCreateBody {
+        let identity = Identity { server_id: "s".into(), cluster: "c".into() };
+        describe(&spec(task), "busybox:1", config, &identity, Some(machine)).unwrap()
+    }
+
+    fn able() -> Machine {
+        Machine { can_limit_memory: true, can_limit_swap: true, can_limit_cpu: true, ..Machine::default() }
+    }
+
+    #[test]
+    fn the_container_says_whose_it_is() {
+        let spec = spec(TaskSpec::default());
+        let identity = Identity { server_id: "s".into(), cluster: "c".into() };
+        let body = describe(&spec, "busybox:1", &DockerConfig::default(), &identity, None).unwrap();
+        let labels = body.labels.unwrap();
+        assert_eq!(attempt_of(&labels), Some(spec.attempt_id));
+        assert!(identity.owns(&labels));
+        assert!(!Identity { cluster: "d".into(), ..identity.clone() }.owns(&labels));
+        assert!(!Identity { server_id: "t".into(), ..identity }.owns(&labels));
+    }
+
+    #[test]
+    fn a_task_becomes_a_container_with_hard_limits_and_a_bounded_log() {
+        let task = TaskSpec {
+            command: "echo hi".into(),
+            env: vec![EnvVar::new("A", "1=2")],
+            memory_mb: Some(64),
+            cpu_millis: Some(5),
+            gpu: Some(2),
+            ports: vec![80],
+            ..TaskSpec::default()
+        };
+        let config = DockerConfig { user: Some("app".into()), ..DockerConfig::default() };
+        let body = describe_with(task, &config, &able());
+        assert_eq!(body.entrypoint.unwrap(), ["/bin/sh", "-ec", "echo hi"]);
+        assert_eq!((body.env.unwrap(), body.user.unwrap()), (vec!["A=1=2".to_owned()], "app".to_owned()));
+        let host = body.host_config.unwrap();
+        assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
+        assert_eq!(host.nano_cpus, Some(10_000_000), "a hundredth of a core is the least");
+        assert_eq!(host.device_requests.unwrap()[0].count, Some(2));
+        assert!(host.port_bindings.unwrap().contains_key("80/tcp"));
+        let log = host.log_config.unwrap();
+        assert_eq!((log.typ.as_deref(), log.config.unwrap()["max-size"].as_str()), (Some("local"), "200m"));
+    }
+
+    #[test]
+    fn what_the_machine_cannot_limit_is_left_out_and_told() {
+        let task = TaskSpec {
+            memory_mb: Some(64),
+            cpu_millis: Some(500),
+            ephemeral_storage_mb: Some(10),
+            ..TaskSpec::default()
+        };
+        let machine = Machine { can_limit_memory: true, ..Machine::default() };
+        let body = without_storage_limit(describe_with(task, &DockerConfig::default(), &machine));
+        let host = body.host_config.unwrap();
+        assert_eq!((host.memory, host.memory_swap, host.nano_cpus), (Some(64 << 20), None, None));
+        assert_eq!(host.storage_opt, None);
+        assert_eq!(body.labels.unwrap()[UNENFORCED_LABEL], "swap,cpu,ephemeral_storage");
+    }
+
+    #[test]
+    fn privileged_needs_a_cluster_that_allows_it() {
+        let refused = |privileged, allow_privileged| {
+            check_privileged(privileged, &DockerConfig { allow_privileged, ..DockerConfig::default() }).is_err()
+        };
+        assert!(refused(Some(true), false));
+        assert!(!refused(Some(true), true) && !refused(Some(false), false) && !refused(None, false));
     }
 }

@@ -1,8 +1,8 @@
 //! A container's output as a stream of chunks, from any place on and complete to the last byte.
 //!
 //! The daemon closes the stream when the container ends, when the daemon itself ends, and in some versions a little too
-//! early. So the end of the stream is believed only after the container is seen to have ended and the daemon's last
-//! message is one that came; otherwise the rest is read, or the reader is told to ask again.
+//! early or never. So the end of the stream is not waited for when the container is known to have ended, and is believed
+//! only if the daemon's last message is one that came; otherwise the rest is read, or the reader is told to ask again.
 //!
 //! The daemon cuts a line of more than 16 KB into messages, and its `local` driver forgets the newline behind the last
 //! of them. It is put back here. (The other driver, `json-file`, can't be repaired: it replaces every byte that is not
@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 
+use super::ends::EndSignal;
 use super::link::{ApiError, Link};
 use super::marker::{Counter, Marker, Stamp, Take};
 use super::observe::{Stage, stage};
@@ -31,6 +32,7 @@ type Messages = BoxStream<'static, Result<LogOutput, bollard::errors::Error>>;
 pub(super) async fn read(
     link: Arc<Link>,
     name: String,
+    ended: EndSignal,
     from: &LogPosition,
 ) -> Result<BoxStream<'static, Result<Chunk, EngineError>>, EngineError> {
     let marker = from.marker.as_deref().map(str::parse::<Marker>).transpose();
@@ -38,7 +40,7 @@ pub(super) async fn read(
     // Without a marker the bytes are counted from the beginning.
     let skip_bytes = if marker.is_some() { 0 } else { from.bytes };
     let unpacker = Unpacker::new(marker.unwrap_or_default(), skip_bytes);
-    let mut reader = Reader { link, name, unpacker, phase: Phase::Done };
+    let mut reader = Reader { link, name, ended, unpacker, phase: Phase::Done };
     reader.phase = match reader.stage().await? {
         Some(Stage::Running) => Phase::Following(reader.open(true).await?),
         Some(Stage::Ended) => Phase::Finishing(reader.open(false).await?),
@@ -59,6 +61,7 @@ pub(super) async fn read(
 struct Reader {
     link: Arc<Link>,
     name: String,
+    ended: EndSignal,
     unpacker: Unpacker,
     phase: Phase,
 }
@@ -81,15 +84,32 @@ enum Phase {
 impl Reader {
     async fn next(&mut self) -> Result<Option<Chunk>, EngineError> {
         loop {
-            let messages = match &mut self.phase {
-                Phase::Following(messages) | Phase::Finishing(messages) => messages,
+            let (messages, is_following) = match &mut self.phase {
+                Phase::Following(messages) => (messages, true),
+                Phase::Finishing(messages) => (messages, false),
                 Phase::Done => return Ok(None),
             };
-            if let Some(chunk) = next_chunk(messages, &mut self.unpacker, &self.link).await? {
-                return Ok(Some(chunk));
+            let is_overdue =
+                async { if is_following { self.ended.overdue().await } else { std::future::pending().await } };
+            let chunk = tokio::select! {
+                biased;
+                chunk = next_chunk(messages, &mut self.unpacker, &self.link) => chunk?,
+                // Nothing is lost by this: a chunk waits only before its first message.
+                () = is_overdue => {
+                    if self.stage().await? == Some(Stage::Running) {
+                        // Some versions lose track of a file that is turned over.
+                        if !self.has_last_message().await? {
+                            self.phase = Phase::Following(self.open(true).await?);
+                        }
+                        continue;
+                    }
+                    None
+                }
+            };
+            if chunk.is_some() {
+                return Ok(chunk);
             }
-            let was_following = matches!(self.phase, Phase::Following(_));
-            self.phase = if was_following { self.after_following().await? } else { Phase::Done };
+            self.phase = if is_following { self.after_following().await? } else { Phase::Done };
         }
     }
 

@@ -98,6 +98,7 @@ impl Inner {
             }
             Stage::Ended => {
                 self.seen.mark_ended(attempt_id);
+                self.ends.tell(attempt_id);
                 let was_asked_to_stop = self.stops.was_asked(attempt_id);
                 let mut facts = Facts { was_asked_to_stop, ..self.facts(&container).await };
                 facts.peak = self.seen.peak(attempt_id);

@@ -69,7 +69,7 @@ pub(super) fn check_resources(task: &TaskSpec, capacity: Capacity) -> Result<(),
             && needed > there
         {
             return Err(EngineError::Rejected(format!(
-                "the cluster cannot support running the job: it needs {needed} {unit}, the machine has {there}"
+                "the cluster cannot support running the job: it asks for {needed} {unit}, the machine has {there}"
             )));
         }
     }
@@ -107,9 +107,9 @@ mod tests {
         let capacity = Capacity { memory_mb: Some(1000), cpu_millis: Some(2000), gpus: Some(0) };
         let refused = |task: TaskSpec| check_resources(&task, capacity).unwrap_err().to_string();
         let text = refused(TaskSpec { memory_mb: Some(1001), ..TaskSpec::default() });
-        assert!(text.ends_with("it needs 1001 MB of memory, the machine has 1000"), "{text}");
+        assert!(text.ends_with("it asks for 1001 MB of memory, the machine has 1000"), "{text}");
         let text = refused(TaskSpec { gpu: Some(1), ..TaskSpec::default() });
-        assert!(text.ends_with("it needs 1 GPUs, the machine has 0"), "{text}");
+        assert!(text.ends_with("it asks for 1 GPUs, the machine has 0"), "{text}");
         assert!(refused(TaskSpec { memory_mb: Some(5), ..TaskSpec::default() }).contains("6 MB"));
         let fits = TaskSpec { memory_mb: Some(1000), cpu_millis: Some(2000), gpu: Some(0), ..TaskSpec::default() };
         assert!(check_resources(&fits, capacity).is_ok());

@@ -11,12 +11,13 @@
 //! | `container`, `launch`, `refusal` | what Docker is told, making it once, what its refusals mean |
 //! | `image`, `lookup`, `pull`, `credentials` | names of images, finding them, fetching them |
 //! | `look`, `observe`, `seen` | one listing for many attempts, reading a container, what need not be asked again |
-//! | `marker`, `logs` | places in the output, the output |
+//! | `marker`, `logs`, `ends` | places in the output, the output, when no more of it comes |
 //! | `stop`, `watch`, `stats` | stopping and removing, events and samples, what was used |
 
 mod config;
 mod container;
 mod credentials;
+mod ends;
 mod image;
 mod launch;
 mod link;
@@ -45,12 +46,13 @@ pub use container::Identity;
 
 use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::model::{LogPosition, Observation, TaskSpec};
+use ends::Ends;
 use launch::{CREATED, Launches, Launching, PULLING};
 use link::Link;
 use lookup::Lookups;
 use pull::Pulls;
 use seen::Seen;
-use stop::Stops;
+use stop::{Kept, Stops};
 
 /// One Docker daemon as a cluster. Dropping it ends what it does in the background, and no container.
 pub struct DockerEngine {
@@ -68,6 +70,8 @@ struct Inner {
     launches: Launches,
     seen: Seen,
     stops: Stops,
+    kept: Kept,
+    ends: Ends,
     closing: CancellationToken,
 }
 
@@ -96,6 +100,8 @@ impl DockerEngine {
             launches: Launches::default(),
             seen: Seen::default(),
             stops: Stops::default(),
+            kept: Kept::default(),
+            ends: Ends::default(),
             closing: closing.clone(),
             config,
             identity,
@@ -160,7 +166,9 @@ impl Engine for DockerEngine {
             return Err(EngineError::Unavailable("the container has not started yet".to_owned()));
         }
         let name = container::name_of(handle.attempt_id);
-        logs::read(Arc::clone(&self.inner.link), name, from).await.map(Output::Stream)
+        logs::read(Arc::clone(&self.inner.link), name, self.inner.ends.signal(handle.attempt_id), from)
+            .await
+            .map(Output::Stream)
     }
 
     async fn list_ours(&self) -> Result<Vec<Handle>, EngineError> {
@@ -168,7 +176,9 @@ impl Engine for DockerEngine {
         let listed = self.inner.list().await?;
         let pulling = pulling.into_iter().filter(|attempt_id| !listed.contains_key(attempt_id));
         let pulling = pulling.map(|attempt_id| Handle { attempt_id, text: PULLING.to_owned() });
-        let made = listed.keys().map(|&attempt_id| Handle { attempt_id, text: CREATED.to_owned() });
+        let now = self.inner.link.now();
+        let made = listed.keys().filter(|attempt_id| !self.inner.kept.is_kept(**attempt_id, now));
+        let made = made.map(|&attempt_id| Handle { attempt_id, text: CREATED.to_owned() });
         Ok(made.chain(pulling).collect())
     }
 

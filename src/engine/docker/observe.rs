@@ -98,7 +98,7 @@ fn notes(container: &ContainerInspectResponse, facts: &Facts, at: Timestamp) -> 
     let limits = limits.map(|limit| {
         let message =
             format!("the limit of {} is not enforced: the Docker daemon can't on this machine", words_of(limit));
-        Event::warning(at, "Unenforced", message)
+        Event::warning(at, "LimitNotEnforced", message)
     });
     let ports = container.network_settings.as_ref().and_then(|settings| settings.ports.as_ref());
     let ports = ports.into_iter().flat_map(published_ports).map(|(inside, outside)| {
@@ -145,7 +145,7 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
         cpu_time_ms: facts.peak.cpu_time_ms,
         ..started.usage
     };
-    Observation::Ended(Ended { started, finished_at, exit_code, cause, usage, is_log_complete: false })
+    Observation::Ended(Ended { started, finished_at, exit_code, cause, usage, is_log_complete: false, notes: vec![] })
 }
 
 fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts: &Facts) -> EndCause {

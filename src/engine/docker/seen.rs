@@ -1,6 +1,6 @@
 //! What was seen of containers so far: what does not change any more is asked for once, and samples of use gather here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ const MAX_DIGESTS: usize = 10_000;
 
 #[derive(Default)]
 pub(super) struct Seen {
-    containers: Mutex<BTreeMap<AttemptId, Container>>,
+    containers: Mutex<Containers>,
     /// By image id, and by the name under which it was asked for.
     digests: Mutex<HashMap<(String, String), Digest>>,
 }
@@ -23,55 +23,65 @@ pub(super) struct Seen {
 #[derive(Debug, Clone)]
 pub(super) struct Digest(pub Option<String>);
 
+#[derive(Default)]
+struct Containers {
+    started: BTreeMap<AttemptId, Container>,
+    /// Those that are known to have ended, also where their start was not seen yet.
+    ended: BTreeSet<AttemptId>,
+}
+
 struct Container {
     id: String,
     started: Started,
     sampling: Sampling,
-    is_running: bool,
 }
 
 impl Seen {
-    fn containers(&self) -> MutexGuard<'_, BTreeMap<AttemptId, Container>> {
+    fn containers(&self) -> MutexGuard<'_, Containers> {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How it started, if this very container was seen running.
+    /// How it started, if this very container was seen running, and not heard to have ended.
     pub(super) fn started(&self, attempt_id: AttemptId, id: &str) -> Option<Started> {
-        self.containers().get(&attempt_id).filter(|seen| seen.id == id).map(|seen| seen.started.clone())
+        let containers = self.containers();
+        let seen = containers.started.get(&attempt_id).filter(|seen| seen.id == id)?;
+        (!containers.ended.contains(&attempt_id)).then(|| seen.started.clone())
     }
 
     pub(super) fn add_started(&self, attempt_id: AttemptId, id: &str, started: Started) {
         let sampling = Sampling::start(Instant::now());
-        self.containers().insert(attempt_id, Container { id: id.to_owned(), started, sampling, is_running: true });
+        self.containers().started.insert(attempt_id, Container { id: id.to_owned(), started, sampling });
     }
 
     pub(super) fn peak(&self, attempt_id: AttemptId) -> Peak {
-        self.containers().get(&attempt_id).map(|seen| seen.sampling.peak).unwrap_or_default()
+        self.containers().started.get(&attempt_id).map(|seen| seen.sampling.peak).unwrap_or_default()
     }
 
     pub(super) fn mark_ended(&self, attempt_id: AttemptId) {
-        if let Some(seen) = self.containers().get_mut(&attempt_id) {
-            seen.is_running = false;
-        }
+        self.containers().ended.insert(attempt_id);
     }
 
     pub(super) fn remove(&self, attempt_id: AttemptId) {
-        self.containers().remove(&attempt_id);
+        let mut containers = self.containers();
+        containers.started.remove(&attempt_id);
+        containers.ended.remove(&attempt_id);
     }
 
     /// Forgets all containers that are not there any more.
     pub(super) fn retain(&self, is_there: impl Fn(AttemptId) -> bool) {
-        self.containers().retain(|attempt_id, _| is_there(*attempt_id));
+        let mut containers = self.containers();
+        containers.started.retain(|attempt_id, _| is_there(*attempt_id));
+        containers.ended.retain(|attempt_id| is_there(*attempt_id));
     }
 
     pub(super) fn due(&self, now: Instant) -> Vec<AttemptId> {
         let containers = self.containers();
-        let due = containers.iter().filter(|(_, seen)| seen.is_running && seen.sampling.due <= now);
-        due.map(|(attempt_id, _)| *attempt_id).collect()
+        let running = containers.started.iter().filter(|(attempt_id, _)| !containers.ended.contains(attempt_id));
+        running.filter(|(_, seen)| seen.sampling.due <= now).map(|(attempt_id, _)| *attempt_id).collect()
     }
 
     pub(super) fn add_sample(&self, attempt_id: AttemptId, stats: Option<&ContainerStatsResponse>, now: Instant) {
-        if let Some(seen) = self.containers().get_mut(&attempt_id) {
+        if let Some(seen) = self.containers().started.get_mut(&attempt_id) {
             match stats {
                 Some(stats) => seen.sampling.add(stats, now),
                 None => seen.sampling.postpone(now),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::query_parameters::{RemoveContainerOptions, StopContainerOptions};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Inner;
 use super::container::name_of;
@@ -33,6 +33,23 @@ impl Stops {
 
     fn remove(&self, attempt_id: AttemptId) {
         self.map().remove(&attempt_id);
+    }
+}
+
+/// Failed containers that are kept for a person, and until when. They are removed by the sweep that comes after.
+#[derive(Default)]
+pub(super) struct Kept(Mutex<HashMap<AttemptId, Timestamp>>);
+
+impl Kept {
+    fn keep(&self, attempt_id: AttemptId, until: Timestamp, now: Timestamp) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, until| *until > now);
+        kept.insert(attempt_id, until);
+    }
+
+    pub(super) fn is_kept(&self, attempt_id: AttemptId, now: Timestamp) -> bool {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(&attempt_id).is_some_and(|until| *until > now)
     }
 }
 
@@ -85,9 +102,12 @@ impl Inner {
             return Ok(());
         };
         let kept_for = SignedDuration::from_secs(i64::from(self.config.keep_failed_secs));
-        let age = finished_at(&container).map(|finished| self.link.now().duration_since(finished));
         let has_failed = stage(&container) == Stage::Ended && exit_code(&container) != 0;
-        if has_failed && age.is_some_and(|age| age < kept_for) {
+        let keep_until = finished_at(&container).and_then(|finished| finished.checked_add(kept_for).ok());
+        let now = self.link.now();
+        if let Some(until) = keep_until.filter(|until| has_failed && *until > now) {
+            self.kept.keep(attempt_id, until, now);
+            self.forget(attempt_id);
             return Ok(());
         }
         self.remove_container(&name, true).await?;

@@ -74,6 +74,11 @@ impl Inner {
     fn take_event(&self, event: &EventMessage) -> Option<Timestamp> {
         let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
         if let Some(attempt_id) = attributes.and_then(attempt_of) {
+            if event.action.as_deref() == Some("die") {
+                // For a moment the daemon still lists it as running; only an inspection waits for the truth.
+                self.seen.mark_ended(attempt_id);
+                self.ends.tell(attempt_id);
+            }
             self.pokes.poke(attempt_id);
         }
         Timestamp::from_second(event.time?).ok()

@@ -1,0 +1,149 @@
+//! What the Docker engine adds to the calls that a container costs anyway.
+//!
+//! Runs a trivial container in two ways, in turns, alone and eight at once, and prints the ratio of the medians:
+//! `raw` makes the calls (create, start, wait, logs, remove) one after the other; `engine` does what the control loops
+//! do (launch, look when poked, pump the output, remove).
+//!
+//! ```text
+//! FLOTILLA_TEST_DOCKER=unix:///… cargo bench --bench docker
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "a measurement that fails says so at once")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
+use bollard::query_parameters::{CreateContainerOptions, LogsOptions, RemoveContainerOptions};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
+use flotilla::engine::{Engine, Handle, LaunchSpec, Output, Pokes};
+use flotilla::model::{AttemptId, Execution, LogPosition, Observation, RunId, TaskSpec};
+use futures_util::future::join_all;
+use futures_util::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+
+const IMAGE: &str = "flotilla-test/busybox:1";
+const COMMAND: &str = "echo hello";
+/// Enough that the median stands, with the noise of a machine that does other things as well.
+const ROUNDS: usize = 15;
+
+#[tokio::main]
+async fn main() {
+    let Ok(host) = std::env::var("FLOTILLA_TEST_DOCKER") else {
+        println!("docker: not measured, FLOTILLA_TEST_DOCKER names no daemon");
+        return;
+    };
+    let docker = Docker::connect_with_unix(&host, 60, API_DEFAULT_VERSION).unwrap().negotiate_version().await.unwrap();
+    let config = DockerConfig { host: Some(host), network_mode: Some("none".into()), ..DockerConfig::default() };
+    let identity = Identity { server_id: RunId::generate().to_string(), cluster: "bench".into() };
+    let pokes = Pokes::default();
+    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(config, identity, pokes.clone(), Timestamp::now));
+    run_raw(&docker).await;
+    run_all(&engine, &pokes, 1).await;
+    for at_once in [1, 8] {
+        let (mut raw, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            raw.push(timed(async { drop(join_all((0..at_once).map(|_| run_raw(&docker))).await) }).await);
+            ours.push(timed(run_all(&engine, &pokes, at_once)).await);
+        }
+        let (raw, ours) = (median(raw), median(ours));
+        let ratio = ours.as_secs_f64() / raw.as_secs_f64();
+        println!("docker, {at_once} at once: raw {raw:.1?}, engine {ours:.1?}, ratio {ratio:.3}");
+    }
+}
+
+async fn timed(work: impl Future<Output = ()>) -> Duration {
+    let begin = Instant::now();
+    work.await;
+    begin.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+async fn run_raw(docker: &Docker) {
+    let name = format!("bench-{}", RunId::generate());
+    let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
+    let body = ContainerCreateBody {
+        image: Some(IMAGE.into()),
+        entrypoint: Some(["/bin/sh", "-ec", COMMAND].map(str::to_owned).to_vec()),
+        host_config: Some(HostConfig {
+            network_mode: Some("none".into()),
+            init: Some(true),
+            log_config: Some(HostConfigLogConfig { typ: Some("local".into()), config: None }),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    docker.create_container(Some(options), body).await.unwrap();
+    docker.start_container(&name, None).await.unwrap();
+    docker.wait_container(&name, None).try_collect::<Vec<_>>().await.unwrap();
+    let options = LogsOptions { stdout: true, stderr: true, ..LogsOptions::default() };
+    let output: Vec<_> = docker.logs(&name, Some(options)).try_collect().await.unwrap();
+    assert_eq!(output.len(), 1);
+    let options = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
+    docker.remove_container(&name, Some(options)).await.unwrap();
+}
+
+/// As the control loops do it: one loop looks at all that was poked about, and each attempt goes its way from there.
+async fn run_all(engine: &Arc<dyn Engine>, pokes: &Pokes, at_once: usize) {
+    let launches = (0..at_once).map(|_| async {
+        let handle = engine.launch(&spec()).await.unwrap();
+        pokes.poke(handle.attempt_id);
+        handle
+    });
+    let watch = async {
+        let (mut pumps, mut ends) = (std::collections::BTreeMap::new(), Vec::new());
+        while ends.len() < at_once {
+            let poked = pokes.take().await.into_iter();
+            let handles: Vec<_> = poked.map(|attempt_id| Handle { attempt_id, text: "container".into() }).collect();
+            for (handle, seen) in handles.iter().zip(engine.observe(&handles).await.unwrap()) {
+                let has_ended = match seen {
+                    Observation::Running(_) => false,
+                    Observation::Ended(_) => true,
+                    Observation::Starting | Observation::Gone { .. } => continue,
+                    other => panic!("{other:?}"),
+                };
+                let pump = pumps
+                    .entry(handle.attempt_id)
+                    .or_insert_with(|| Some(tokio::spawn(pump(Arc::clone(engine), handle.clone()))));
+                if has_ended && let Some(pump) = pump.take() {
+                    let (engine, handle) = (Arc::clone(engine), handle.clone());
+                    ends.push(tokio::spawn(async move {
+                        pump.await.unwrap();
+                        engine.remove(&handle).await.unwrap();
+                    }));
+                }
+            }
+        }
+        for end in ends {
+            end.await.unwrap();
+        }
+    };
+    tokio::join!(join_all(launches), watch);
+}
+
+async fn pump(engine: Arc<dyn Engine>, handle: Handle) {
+    let Output::Stream(mut chunks) = engine.output(&handle, &LogPosition::default()).await.unwrap() else {
+        panic!("the output is a stream")
+    };
+    let mut bytes = 0;
+    while let Some(chunk) = chunks.next().await {
+        bytes += chunk.unwrap().bytes.len();
+    }
+    assert_eq!(bytes, "hello\n".len());
+}
+
+fn spec() -> LaunchSpec {
+    LaunchSpec {
+        attempt_id: AttemptId { run_id: RunId::generate(), attempt: 1 },
+        task: TaskSpec { image: IMAGE.into(), command: COMMAND.into(), ..TaskSpec::default() },
+        execution: Execution::default(),
+        log_path: "unused".into(),
+        log_cap_bytes: 100 << 20,
+        grace: Duration::from_secs(10),
+    }
+}
