@@ -10,7 +10,7 @@ use nix::sys::time::TimeValLike;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-use support::{Server, folder, number, tell_load, wait_until};
+use support::{LOCAL, Server, folder, number, tell_load, wait_until};
 
 /// How long the server is watched doing nothing.
 const IDLE: Duration = Duration::from_secs(10);
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let log_mb = number(1, 1024)?;
     tell_load()?;
     let folder = folder()?;
-    let server = Server::start(folder.path(), "", &[])?;
+    let server = Server::start(folder.path(), LOCAL, &[])?;
     let pid = server.pid();
     println!(
         "\n{:<34} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10}",

@@ -14,7 +14,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use support::{Samples, Server, folder, heading, number, report, tell_load, wait_until};
 
 const CLIENTS: usize = 16;
-const FULL_CLUSTER: &str = "[clusters.default]\nmax_running = 1\n";
+const FULL_CLUSTER: &str = "[clusters.default]\nengine = \"local\"\nmax_running = 1\n";
 
 fn main() -> Result<()> {
     let rounds = number(0, 10)?;

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use support::{Connection, Samples, Server, folder, heading, now_micros, number, report, tell_load, wait_until, word};
+use support::{
+    Connection, LOCAL, Samples, Server, folder, heading, now_micros, number, report, tell_load, wait_until, word,
+};
 
 /// Runs that are launched as fast as the server takes them.
 const MANY: u32 = 200;
@@ -24,7 +26,7 @@ fn main() -> Result<()> {
     let rounds = number(0, 60)?;
     tell_load()?;
     let folder = folder()?;
-    let server = Server::start(folder.path(), "", &[])?;
+    let server = Server::start(folder.path(), LOCAL, &[])?;
     let mut connection = server.connect()?;
     let own = std::env::current_exe()?;
     let stamp_command = format!("exec '{}' --stamp", own.display());
