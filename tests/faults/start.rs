@@ -147,8 +147,8 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
     let whole = fs::read(&database).unwrap();
     let page = page_of_the_runs(&database);
 
-    type Damage = dyn Fn(&mut fs::File);
-    let damages: [(&str, &Damage); 4] = [
+    type Damage<'a> = dyn Fn(&mut fs::File) + 'a;
+    let damages: [(&str, &Damage<'_>); 4] = [
         ("no database at all", &|file| file.write_all(&[b'x'; 4096]).unwrap()),
         ("half of it", &|file| file.set_len(whole.len() as u64 / 2).unwrap()),
         ("a page of rubbish in the middle", &|file| {
