@@ -2,6 +2,7 @@
 //!
 //! The rows are copies of one real run, written straight into the database, spread over definitions, clusters and
 //! owners.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
 mod support;
 
@@ -10,7 +11,7 @@ use std::time::Instant;
 use anyhow::Result;
 use rusqlite::Connection as Sqlite;
 
-use support::{Connection, Samples, Server, folder, heading, number, report, tell_load, wait_until};
+use support::{Connection, LOCAL, Samples, Server, folder, heading, number, report, tell_load, wait_until};
 
 const DEFINITIONS: u32 = 100;
 
@@ -36,6 +37,9 @@ fn main() -> Result<()> {
         ("STOPPED or RUNNING", "limit=50&status=STOPPED&status=RUNNING"),
         ("of a definition", "limit=50&definition_id=bench-7"),
         ("of a definition, STOPPED", "limit=50&definition_id=bench-7&status=STOPPED"),
+        ("of a definition, RUNNING", "limit=50&definition_id=bench-7&status=RUNNING"),
+        ("of two definitions", "limit=50&definition_id=bench-7&definition_id=bench-8"),
+        ("of a definition, by started_at", "limit=50&definition_id=bench-7&sort_by=started_at"),
         ("of an alias", "limit=50&alias=task-7"),
         ("of a cluster", "limit=50&cluster_name=cluster-1"),
         ("of a cluster, STOPPED", "limit=50&cluster_name=cluster-1&status=STOPPED"),
@@ -61,7 +65,7 @@ fn page(connection: &mut Connection, query: &str) -> Result<std::time::Duration>
 
 /// A server with so many runs behind it.
 fn fill(folder: &std::path::Path, rows: u32) -> Result<Server> {
-    let server = Server::start(folder, "", &[])?;
+    let server = Server::start(folder, LOCAL, &[])?;
     let mut connection = server.connect()?;
     let definition = connection.define("original", "echo hello")?;
     let run_id = connection.launch(&definition)?;
@@ -84,10 +88,10 @@ fn fill(folder: &std::path::Path, rows: u32) -> Result<Server> {
     tx.execute(
         "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?2 - 1)
          INSERT INTO runs
-           (run_id, definition_id, alias, group_name, image, cluster, engine, owner, task, execution, status, outcome,
+           (run_id, definition_id, alias, group_name, image, cluster, resolved_cluster, engine, owner, task, execution, status, outcome,
             exit_code, queued_at, started_at, finished_at, attempt_count, instance_id, instance_dns_name, is_log_complete)
          SELECT printf('%08x-0000-7000-8000-%012x', n, n), 'bench-' || (n % ?1), 'task-' || (n % ?1), group_name, image,
-                'cluster-' || (n / ?1 % 4), engine, 'owner-' || (n / 7 % 20), task, execution,
+                'cluster-' || (n / ?1 % 4), 'elsewhere', engine, 'owner-' || (n / 7 % 20), task, execution,
                 CASE WHEN n + 20 < ?2 THEN status ELSE 'RUNNING' END, CASE WHEN n + 20 < ?2 THEN outcome END,
                 CASE WHEN n + 20 < ?2 THEN exit_code END, queued_at - (?2 - n) * 1000000, started_at - (?2 - n) * 1000000,
                 CASE WHEN n + 20 < ?2 THEN finished_at - (?2 - n) * 1000000 END,
@@ -98,5 +102,5 @@ fn fill(folder: &std::path::Path, rows: u32) -> Result<Server> {
     tx.commit()?;
     println!("{rows} rows were written in {:.1} s", begun.elapsed().as_secs_f64());
     drop(database);
-    Server::start(folder, "", &[])
+    Server::start(folder, LOCAL, &[])
 }

@@ -1,4 +1,5 @@
 //! What a server uses that has nothing to do: after its start, after many runs, and after it gave out a large log.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
 mod support;
 
@@ -10,7 +11,7 @@ use nix::sys::time::TimeValLike;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-use support::{Server, folder, number, tell_load, wait_until};
+use support::{LOCAL, Server, folder, number, tell_load, wait_until};
 
 /// How long the server is watched doing nothing.
 const IDLE: Duration = Duration::from_secs(10);
@@ -20,7 +21,7 @@ fn main() -> Result<()> {
     let log_mb = number(1, 1024)?;
     tell_load()?;
     let folder = folder()?;
-    let server = Server::start(folder.path(), "", &[])?;
+    let server = Server::start(folder.path(), LOCAL, &[])?;
     let pid = server.pid();
     println!(
         "\n{:<34} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10}",

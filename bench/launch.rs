@@ -2,6 +2,7 @@
 //!
 //! The raw operation is one row committed by itself, on the same disk and with the same durability; the runs wait in
 //! the queue of a full cluster, so that nothing but launching goes on.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
 mod support;
 
@@ -14,7 +15,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use support::{Samples, Server, folder, heading, number, report, tell_load, wait_until};
 
 const CLIENTS: usize = 16;
-const FULL_CLUSTER: &str = "[clusters.default]\nmax_running = 1\n";
+const FULL_CLUSTER: &str = "[clusters.default]\nengine = \"local\"\nmax_running = 1\n";
 
 fn main() -> Result<()> {
     let rounds = number(0, 10)?;

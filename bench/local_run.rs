@@ -1,5 +1,6 @@
 //! A local run on an idle server: from the request to the command's own first act, and to STOPPED, against the same
 //! command started and waited for without a server.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
 mod support;
 
@@ -8,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use support::{Connection, Samples, Server, folder, heading, now_micros, number, report, tell_load, wait_until, word};
+use support::{
+    Connection, LOCAL, Samples, Server, folder, heading, now_micros, number, report, tell_load, wait_until, word,
+};
 
 /// Runs that are launched as fast as the server takes them.
 const MANY: u32 = 200;
@@ -24,7 +27,7 @@ fn main() -> Result<()> {
     let rounds = number(0, 60)?;
     tell_load()?;
     let folder = folder()?;
-    let server = Server::start(folder.path(), "", &[])?;
+    let server = Server::start(folder.path(), LOCAL, &[])?;
     let mut connection = server.connect()?;
     let own = std::env::current_exe()?;
     let stamp_command = format!("exec '{}' --stamp", own.display());

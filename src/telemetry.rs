@@ -69,7 +69,11 @@ impl fmt::Display for LogFilter {
 
 /// Starts writing events. Only the first call in a process has an effect.
 pub fn init(format: LogFormat, filter: &LogFilter) {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter.to_env_filter()).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter.to_env_filter())
+        .with_writer(std::io::stderr)
+        // It would tell on standard error that standard error can't be written, and panic where it can't.
+        .log_internal_errors(false);
     let started = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).finish().try_init(),
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),

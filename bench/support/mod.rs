@@ -18,6 +18,9 @@ use tempfile::TempDir;
 /// How long anything of a benchmark may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// The configuration of a server whose runs are processes of this machine.
+pub const LOCAL: &str = "[clusters.default]\nengine = \"local\"\n";
+
 /// A folder of its own on the disk of the build's output, where an fsync costs what it costs a server.
 pub fn folder() -> Result<TempDir> {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).context("cannot make a folder")

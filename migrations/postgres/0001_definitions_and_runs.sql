@@ -71,18 +71,73 @@ CREATE TABLE runs (
 CREATE INDEX runs_by_queued_at ON runs (queued_at, run_id);
 CREATE INDEX runs_by_started_at ON runs (COALESCE(started_at, 9223372036854775807), run_id);
 CREATE INDEX runs_by_finished_at ON runs (COALESCE(finished_at, 9223372036854775807), run_id);
-CREATE INDEX runs_by_definition ON runs (definition_id, queued_at, run_id);
-CREATE INDEX runs_by_status ON runs (status, queued_at, run_id);
 CREATE INDEX runs_by_cluster ON runs (cluster, queued_at, run_id);
-CREATE INDEX runs_by_queue ON runs (resolved_cluster, status, queued_at, run_id);
-CREATE INDEX runs_by_alias ON runs (alias, queued_at, run_id);
 CREATE INDEX runs_by_group ON runs (group_name, queued_at, run_id);
 CREATE INDEX runs_by_image ON runs (image, queued_at, run_id);
 CREATE INDEX runs_by_owner ON runs (owner, queued_at, run_id);
+CREATE INDEX runs_by_alias ON runs (alias, queued_at, run_id);
+CREATE INDEX runs_by_definition ON runs (definition_id, queued_at, run_id);
+CREATE INDEX runs_by_queue ON runs (resolved_cluster, status, queued_at, run_id);
 CREATE INDEX runs_by_parent ON runs (parent_run_id, queued_at, run_id) WHERE parent_run_id IS NOT NULL;
-CREATE INDEX runs_by_claim ON runs (claim) WHERE status IN ('QUEUED', 'PENDING');
+-- Nearly all runs have stopped, so that an index would only mislead who looks for those.
+CREATE INDEX runs_active ON runs (status, queued_at, run_id) WHERE status <> 'STOPPED';
+CREATE INDEX runs_by_claim ON runs (claim) WHERE status <> 'STOPPED';
 CREATE INDEX runs_due ON runs (due_at) WHERE status = 'NEEDS_RETRY';
 CREATE INDEX runs_stopping ON runs (run_id) WHERE stop_at IS NOT NULL AND status <> 'STOPPED';
+
+-- How many runs have stopped, by all that lists of runs are filtered by: a list's total adds these up instead of
+-- counting history. Whatever is done to `runs` is done here in the same transaction. Several rows share each count, so
+-- that transactions rarely wait for one another; one that stops a single run touches a single row and can't deadlock.
+CREATE TABLE stopped_runs (
+    definition_id TEXT COLLATE "C" NOT NULL,
+    alias TEXT COLLATE "C",
+    group_name TEXT COLLATE "C" NOT NULL,
+    image TEXT COLLATE "C" NOT NULL,
+    cluster TEXT COLLATE "C" NOT NULL,
+    owner TEXT COLLATE "C" NOT NULL,
+    share BIGINT NOT NULL,
+    runs BIGINT NOT NULL
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX stopped_runs_by_all ON stopped_runs
+    (definition_id, COALESCE(alias, ''), group_name, image, cluster, owner, share);
+
+CREATE FUNCTION count_stopped_run() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    run runs := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+    change BIGINT := CASE TG_OP WHEN 'DELETE' THEN -1 ELSE 1 END;
+BEGIN
+    INSERT INTO stopped_runs (definition_id, alias, group_name, image, cluster, owner, share, runs)
+    VALUES (run.definition_id, run.alias, run.group_name, run.image, run.cluster, run.owner, pg_backend_pid() % 16, change)
+    ON CONFLICT (definition_id, COALESCE(alias, ''), group_name, image, cluster, owner, share)
+    DO UPDATE SET runs = stopped_runs.runs + change;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER runs_inserted AFTER INSERT ON runs
+FOR EACH ROW
+WHEN (NEW.status = 'STOPPED')
+EXECUTE FUNCTION count_stopped_run();
+CREATE TRIGGER runs_stopped AFTER UPDATE OF status ON runs
+FOR EACH ROW
+WHEN (NEW.status = 'STOPPED' AND OLD.status <> 'STOPPED')
+EXECUTE FUNCTION count_stopped_run();
+CREATE TRIGGER runs_deleted AFTER DELETE ON runs
+FOR EACH ROW
+WHEN (OLD.status = 'STOPPED')
+EXECUTE FUNCTION count_stopped_run();
+-- What a stopped run is counted by does not change any more.
+CREATE FUNCTION refuse_change_of_stopped_run() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a stopped run stays what it was' USING ERRCODE = 'check_violation';
+END
+$$;
+CREATE TRIGGER runs_stay_stopped
+BEFORE UPDATE OF status, definition_id, alias, group_name, image, cluster, owner ON runs
+FOR EACH ROW
+WHEN (OLD.status = 'STOPPED'
+ AND (NEW.status, NEW.definition_id, COALESCE(NEW.alias, ''), NEW.group_name, NEW.image, NEW.cluster, NEW.owner)
+  <> (OLD.status, OLD.definition_id, COALESCE(OLD.alias, ''), OLD.group_name, OLD.image, OLD.cluster, OLD.owner))
+EXECUTE FUNCTION refuse_change_of_stopped_run();
 
 -- One row each time a run was handed to an engine; cleaned_at says that nothing of it is left there.
 CREATE TABLE attempts (

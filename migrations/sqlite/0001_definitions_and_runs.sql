@@ -71,18 +71,67 @@ CREATE TABLE runs (
 CREATE INDEX runs_by_queued_at ON runs (queued_at, run_id);
 CREATE INDEX runs_by_started_at ON runs (COALESCE(started_at, 9223372036854775807), run_id);
 CREATE INDEX runs_by_finished_at ON runs (COALESCE(finished_at, 9223372036854775807), run_id);
-CREATE INDEX runs_by_definition ON runs (definition_id, queued_at, run_id);
-CREATE INDEX runs_by_status ON runs (status, queued_at, run_id);
+-- The likely narrowest come last: SQLite takes the last of those that look equal to it.
 CREATE INDEX runs_by_cluster ON runs (cluster, queued_at, run_id);
-CREATE INDEX runs_by_queue ON runs (resolved_cluster, status, queued_at, run_id);
-CREATE INDEX runs_by_alias ON runs (alias, queued_at, run_id);
 CREATE INDEX runs_by_group ON runs (group_name, queued_at, run_id);
 CREATE INDEX runs_by_image ON runs (image, queued_at, run_id);
 CREATE INDEX runs_by_owner ON runs (owner, queued_at, run_id);
+CREATE INDEX runs_by_alias ON runs (alias, queued_at, run_id);
+CREATE INDEX runs_by_definition ON runs (definition_id, queued_at, run_id);
+CREATE INDEX runs_by_queue ON runs (resolved_cluster, status, queued_at, run_id);
 CREATE INDEX runs_by_parent ON runs (parent_run_id, queued_at, run_id) WHERE parent_run_id IS NOT NULL;
-CREATE INDEX runs_by_claim ON runs (claim) WHERE status IN ('QUEUED', 'PENDING');
+-- Nearly all runs have stopped, so that an index would only mislead who looks for those.
+CREATE INDEX runs_active ON runs (status, queued_at, run_id) WHERE status <> 'STOPPED';
+CREATE INDEX runs_by_claim ON runs (claim) WHERE status <> 'STOPPED';
 CREATE INDEX runs_due ON runs (due_at) WHERE status = 'NEEDS_RETRY';
 CREATE INDEX runs_stopping ON runs (run_id) WHERE stop_at IS NOT NULL AND status <> 'STOPPED';
+
+-- How many runs have stopped, by all that lists of runs are filtered by: a list's total adds these up instead of
+-- counting history. Whatever is done to `runs` is done here in the same transaction.
+CREATE TABLE stopped_runs (
+    definition_id TEXT NOT NULL,
+    alias TEXT,
+    group_name TEXT NOT NULL,
+    image TEXT NOT NULL,
+    cluster TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    runs INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX stopped_runs_by_all ON stopped_runs
+    (definition_id, COALESCE(alias, ''), group_name, image, cluster, owner);
+
+CREATE TRIGGER runs_inserted AFTER INSERT ON runs
+WHEN NEW.status = 'STOPPED'
+BEGIN
+    INSERT INTO stopped_runs (definition_id, alias, group_name, image, cluster, owner, runs)
+    VALUES (NEW.definition_id, NEW.alias, NEW.group_name, NEW.image, NEW.cluster, NEW.owner, 1)
+    ON CONFLICT (definition_id, COALESCE(alias, ''), group_name, image, cluster, owner)
+    DO UPDATE SET runs = runs + 1;
+END;
+CREATE TRIGGER runs_stopped AFTER UPDATE OF status ON runs
+WHEN NEW.status = 'STOPPED' AND OLD.status <> 'STOPPED'
+BEGIN
+    INSERT INTO stopped_runs (definition_id, alias, group_name, image, cluster, owner, runs)
+    VALUES (NEW.definition_id, NEW.alias, NEW.group_name, NEW.image, NEW.cluster, NEW.owner, 1)
+    ON CONFLICT (definition_id, COALESCE(alias, ''), group_name, image, cluster, owner)
+    DO UPDATE SET runs = runs + 1;
+END;
+CREATE TRIGGER runs_deleted AFTER DELETE ON runs
+WHEN OLD.status = 'STOPPED'
+BEGIN
+    UPDATE stopped_runs SET runs = runs - 1
+    WHERE definition_id = OLD.definition_id AND COALESCE(alias, '') = COALESCE(OLD.alias, '')
+      AND group_name = OLD.group_name AND image = OLD.image AND cluster = OLD.cluster AND owner = OLD.owner;
+END;
+-- What a stopped run is counted by does not change any more.
+CREATE TRIGGER runs_stay_stopped
+BEFORE UPDATE OF status, definition_id, alias, group_name, image, cluster, owner ON runs
+WHEN OLD.status = 'STOPPED'
+ AND (NEW.status, NEW.definition_id, COALESCE(NEW.alias, ''), NEW.group_name, NEW.image, NEW.cluster, NEW.owner)
+  <> (OLD.status, OLD.definition_id, COALESCE(OLD.alias, ''), OLD.group_name, OLD.image, OLD.cluster, OLD.owner)
+BEGIN
+    SELECT RAISE(ABORT, 'a stopped run stays what it was');
+END;
 
 -- One row each time a run was handed to an engine; cleaned_at says that nothing of it is left there.
 CREATE TABLE attempts (

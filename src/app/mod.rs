@@ -2,6 +2,7 @@
 
 mod data_dir;
 mod engines;
+mod handover;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +11,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ use crate::http::{self, App, Limits};
 use crate::logs::{CappedLog, Logs};
 use crate::model::{AttemptId, RunId};
 use crate::service::{self, Service};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::wake::Wake;
 
 /// A server that accepts requests and runs tasks, until it is told to stop.
@@ -35,7 +36,7 @@ pub struct RunningServer {
     clusters: String,
     logs: Arc<Logs>,
     stop: CancellationToken,
-    serving: tokio::task::JoinHandle<io::Result<()>>,
+    serving: tokio::task::JoinHandle<()>,
     loops: JoinSet<()>,
     /// Held as long as the server runs.
     _data_dir: DataDir,
@@ -44,9 +45,8 @@ pub struct RunningServer {
 /// Starts a server. `stop` ends it in order: it accepts nothing more, finishes the requests in flight and the steps of
 /// its loops; local runs go on.
 pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<RunningServer> {
-    let listen = config.server.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    let data_dir = DataDir::open(&config.server.data_dir)?;
+    let listener = listen_on(config.server.listen).await?;
+    let data_dir = DataDir::open(&config.server.data_dir).await?;
     let store = Arc::new(open_store(&config.server.database).await?);
     let installation = store.installation_id().await.context("cannot read the database")?;
     let logs_dir = data_dir.path.join("logs");
@@ -106,14 +106,13 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     };
     let router = http::router(App { service: Arc::new(service), limits, stop: stop.clone() });
     let address = listener.local_addr().context("the socket has no address")?;
-    let serve = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     Ok(RunningServer {
         address,
         database: config.server.database.to_string(),
         clusters: clusters_line,
         logs,
+        serving: tokio::spawn(http::serve(listener, router, stop.clone())),
         stop,
-        serving: tokio::spawn(serve.into_future()),
         loops,
         _data_dir: data_dir,
     })
@@ -147,7 +146,7 @@ impl RunningServer {
     /// Returns when the server has stopped: because it was told to, or because a part of it failed.
     pub async fn wait(mut self) -> anyhow::Result<()> {
         let result = tokio::select! {
-            served = &mut self.serving => served.context("the HTTP server failed")?.context("the HTTP server failed"),
+            served = &mut self.serving => served.context("the HTTP server failed"),
             // The loops end only when they are told to, or by a panic.
             Some(ended) = self.loops.join_next() => match ended {
                 Ok(()) => Ok(()),
@@ -159,7 +158,7 @@ impl RunningServer {
             ended.context("a control loop failed")?;
         }
         if !self.serving.is_finished() {
-            self.serving.await.context("the HTTP server failed")?.context("the HTTP server failed")?;
+            self.serving.await.context("the HTTP server failed")?;
         }
         result
     }
@@ -170,12 +169,32 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
     crate::engine::local::supervise(folder, || Clock::system().now(), CappedLog::append, CappedLog::finish)
 }
 
+async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let is_taken = |result: &io::Result<_>| matches!(result, Err(error) if error.kind() == io::ErrorKind::AddrInUse);
+    handover::wait_while(is_taken, async || TcpListener::bind(address).await).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program does; stop it, or choose another address by --listen",
+            io::ErrorKind::AddrNotAvailable => "this machine does not have that address; choose another by --listen",
+            io::ErrorKind::PermissionDenied => "it takes more rights; choose a port from 1024 on by --listen",
+            _ => return anyhow::Error::new(error).context(format!("cannot listen on {address}")),
+        };
+        anyhow!("cannot listen on {address}: {hint}")
+    })
+}
+
 async fn open_store(database: &Database) -> anyhow::Result<Store> {
     let opened = match database {
         Database::Sqlite { path } => Store::open_sqlite(path).await,
         Database::Postgres { url } => Store::open_postgres(url.expose()).await,
     };
-    opened.with_context(|| format!("cannot use the database {database}"))
+    opened.map_err(|error| {
+        let hint = match &error {
+            StoreError::Corrupt(_) => "; set the file aside, or put a copy in its place that was made before",
+            StoreError::Full(_) => "; make room, and start again",
+            _ => "",
+        };
+        anyhow!("cannot use the database {database}: {:#}{hint}", anyhow::Error::new(error))
+    })
 }
 
 /// With nothing said about clusters, a Docker Engine that answers in its usual place is one, and the default.

@@ -1,16 +1,32 @@
 //! Clean: after a run has stopped, or needs another attempt, nothing of the old attempt is left on the engine: its log
 //! is finished first, then its object is removed.
 
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
 use super::Control;
 use super::pump::PumpState;
 use super::watch::handle_of;
+use super::work::behind;
 use crate::engine::EngineError;
 use crate::model::Observation;
 use crate::store::ActiveAttempt;
 
 impl Control {
-    /// Takes the cleaning of one attempt as far as it goes now. What is not done is done at the next look.
-    pub(super) async fn clean(&self, attempt: &ActiveAttempt) {
+    /// Begins to clean an attempt; `None` where that is under way already, or too much else.
+    pub(super) fn begin_cleaning(self: &Arc<Self>, attempt: ActiveAttempt) -> Option<JoinHandle<()>> {
+        let work = &self.state.work;
+        let mark = work.begin(attempt.attempt_id, &work.cleanings)?;
+        let control = Arc::clone(self);
+        Some(behind(async move {
+            control.clean(&attempt).await;
+            drop(mark);
+        }))
+    }
+
+    /// Goes as far as it goes now. What is not done is done at the next look.
+    async fn clean(&self, attempt: &ActiveAttempt) {
         let handle = handle_of(attempt);
         let observed = match self.engine.observe(std::slice::from_ref(&handle)).await {
             Ok(observed) => observed.into_iter().next(),

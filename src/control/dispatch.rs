@@ -1,15 +1,12 @@
 //! Dispatch: claims waiting runs for the free places of a cluster, and hands them to its engine.
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use std::sync::Arc;
 
-use super::{CONCURRENCY, Control};
+use super::Control;
+use super::work::wait_a_while;
 use crate::engine::Capacity;
 use crate::model::RunId;
 use crate::store::{QueuedRun, StoreError};
-
-/// How many runs are claimed in one transaction.
-const BATCH: u32 = 64;
 
 /// What a cluster has room for, and what is taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,8 +46,8 @@ pub fn choose(queue: &[QueuedRun], load: Load) -> Vec<RunId> {
 }
 
 impl Control {
-    /// Starts what can be started. Returns when every claimed run has been handed over, or could not be.
-    pub async fn dispatch(&self) -> Result<(), StoreError> {
+    /// Starts what can be started.
+    pub async fn dispatch(self: &Arc<Self>) -> Result<(), StoreError> {
         if self.store.requeue_due(self.clock.now()).await? {
             // The runs may be for any cluster.
             self.wake.queue();
@@ -60,8 +57,13 @@ impl Control {
     }
 
     /// Whether there may be more to start.
-    async fn dispatch_batch(&self) -> Result<bool, StoreError> {
-        let queue = self.store.next_queued(&self.cluster, BATCH).await?;
+    async fn dispatch_batch(self: &Arc<Self>) -> Result<bool, StoreError> {
+        // No more is claimed than can be handed over at once: the rest waits in the queue, where it can be seen waiting.
+        let places = u32::try_from(self.state.work.launches.available_permits()).unwrap_or(u32::MAX);
+        if places == 0 {
+            return Ok(false);
+        }
+        let queue = self.store.next_queued(&self.cluster, places).await?;
         if queue.is_empty() {
             return Ok(false);
         }
@@ -79,14 +81,13 @@ impl Control {
         }
         let max_running = self.max_running.unwrap_or(u32::MAX);
         let claimed = self.store.claim(&self.cluster, &chosen, max_running, &self.node, self.clock.now()).await?;
-        let is_progress = !claimed.is_empty();
-        stream::iter(claimed)
-            .for_each_concurrent(CONCURRENCY, |run| async move {
-                self.wake.changed(run.run_id);
-                self.launch(&run).await;
-            })
-            .await;
-        Ok(is_progress)
+        let mut begun = Vec::new();
+        for run in &claimed {
+            self.wake.changed(run.run_id);
+            begun.extend(self.begin_launch(run));
+        }
+        wait_a_while(begun).await;
+        Ok(!claimed.is_empty())
     }
 }
 

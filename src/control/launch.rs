@@ -4,15 +4,33 @@
 //! happened, so it is asked for again by the same name until the engine says: the same object is found, never a second
 //! one made. Only what certainly never started is given up for another attempt.
 
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
 use super::Control;
+use super::work::behind;
 use crate::engine::{EngineError, Handle, LaunchSpec};
 use crate::model::{Change, Event, Outcome, Run, Status, refuse, retry};
 
 impl Control {
-    /// Makes the engine have the run's newest attempt. What goes wrong becomes part of the run's story.
-    pub(super) async fn launch(&self, run: &Run) {
+    /// Begins to make the engine have the run's newest attempt; `None` where that is under way already, or too much else.
+    pub(super) fn begin_launch(self: &Arc<Self>, run: &Run) -> Option<JoinHandle<()>> {
+        let work = &self.state.work;
+        let mark = work.begin(run.attempt_id(), &work.launches)?;
+        let (control, run) = (Arc::clone(self), run.clone());
+        Some(behind(async move {
+            control.launch(&run).await;
+            drop(mark);
+            // What came while it was being launched was passed over, and a place for another launch is free.
+            control.pokes.poke(run.attempt_id());
+            control.wake.queue();
+        }))
+    }
+
+    /// What goes wrong becomes part of the run's story.
+    async fn launch(&self, run: &Run) {
         let attempt_id = run.attempt_id();
-        let Some(_launching) = self.begin_launch(attempt_id) else { return };
         let spec = LaunchSpec {
             attempt_id,
             task: run.task.clone(),
@@ -39,8 +57,7 @@ impl Control {
     async fn store_handle(&self, handle: &Handle) {
         let attempt_id = handle.attempt_id;
         match self.store.set_handle(attempt_id, &handle.text).await {
-            // What the engine has to tell about it may have come while it was being launched.
-            Ok(()) => self.pokes.poke(attempt_id),
+            Ok(()) => {}
             // The attempt is found by its name when the loops look again.
             Err(error) => {
                 tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "the handle was not stored");

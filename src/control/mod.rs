@@ -13,8 +13,9 @@ mod pump;
 mod run_loops;
 mod sweep;
 mod watch;
+mod work;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +28,9 @@ use crate::model::AttemptId;
 use crate::store::Store;
 use crate::wake::Wake;
 use pump::PumpState;
+use work::Work;
 
-/// How many engine calls and database changes of one step go on at once.
+/// How many database changes of one step go on at once.
 const CONCURRENCY: usize = 16;
 
 /// What the operator decided about running.
@@ -63,7 +65,7 @@ pub struct Control {
 /// What this process is doing about attempts just now; nothing here has to survive it.
 #[derive(Default)]
 pub struct State {
-    launching: Mutex<HashSet<AttemptId>>,
+    work: Work,
     pumps: Arc<Mutex<HashMap<AttemptId, PumpState>>>,
     /// Why launches are delayed, so that each reason is told once.
     delays: Mutex<HashMap<AttemptId, String>>,
@@ -74,20 +76,6 @@ pub struct State {
 }
 
 impl Control {
-    /// Marks that this process hands an attempt to the engine; `None` where it already does. Dropping it ends the mark.
-    fn begin_launch(&self, attempt_id: AttemptId) -> Option<Launching<'_>> {
-        let is_new = self.launching().insert(attempt_id);
-        is_new.then_some(Launching { control: self, attempt_id })
-    }
-
-    fn is_launching(&self, attempt_id: AttemptId) -> bool {
-        self.launching().contains(&attempt_id)
-    }
-
-    fn launching(&self) -> std::sync::MutexGuard<'_, HashSet<AttemptId>> {
-        self.state.launching.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn is_new_delay(&self, attempt_id: AttemptId, reason: &str) -> bool {
         let mut delays = self.state.delays.lock().unwrap_or_else(PoisonError::into_inner);
         delays.insert(attempt_id, reason.to_owned()).is_none_or(|known| known != reason)
@@ -112,16 +100,5 @@ impl Control {
             _ => {}
         }
         *last = complaint;
-    }
-}
-
-struct Launching<'a> {
-    control: &'a Control,
-    attempt_id: AttemptId,
-}
-
-impl Drop for Launching<'_> {
-    fn drop(&mut self) {
-        self.control.launching().remove(&self.attempt_id);
     }
 }

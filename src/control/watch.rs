@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! attempt of …                     is …
-//! a PENDING run, without a handle  asked for by name: adopted where the engine has it, launched again where it has not
+//! a PENDING run, without a handle  asked for by name: adopted where it runs, launched again where it does not
 //! a PENDING or RUNNING run         observed; stopped where a stop is stored; its output pumped
 //! any other run, or an older one   cleaned: its log finished, its object removed
 //! ```
@@ -10,11 +10,13 @@
 //! The first row is the recovery from a crash: there is no other code for it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::Timestamp;
 
+use super::work::wait_a_while;
 use super::{CONCURRENCY, Control};
 use crate::engine::{EngineError, Handle};
 use crate::model::{AttemptId, Observation, Run, Status, StopCause, StopRequest, decide};
@@ -25,7 +27,7 @@ const OBSERVED_TOGETHER: usize = 256;
 
 impl Control {
     /// Looks at every attempt of the cluster. Tells when the earliest deadline of a running one passes.
-    pub async fn watch_all(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn watch_all(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
         self.store_notes().await?;
         let active = self.store.active_attempts(&self.cluster).await?;
         self.forget_pumps_except(&active);
@@ -36,7 +38,10 @@ impl Control {
     }
 
     /// Looks at these attempts. Tells the earliest deadline of those that are running.
-    pub async fn watch_some(&self, attempt_ids: BTreeSet<AttemptId>) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn watch_some(
+        self: &Arc<Self>,
+        attempt_ids: BTreeSet<AttemptId>,
+    ) -> Result<Option<Timestamp>, StoreError> {
         self.store_notes().await?;
         let mut active = Vec::new();
         for attempt_id in attempt_ids {
@@ -60,13 +65,13 @@ impl Control {
         Ok(())
     }
 
-    async fn look_at(&self, attempts: Vec<ActiveAttempt>) -> Result<(), StoreError> {
+    async fn look_at(self: &Arc<Self>, attempts: Vec<ActiveAttempt>) -> Result<(), StoreError> {
         let mut to_observe = Vec::new();
         let mut to_clean = Vec::new();
         for attempt in attempts {
             let is_elsewhere =
                 attempt.node != self.node && (self.engine.is_tied_to_server() || attempt.handle.is_none());
-            if is_elsewhere || self.is_launching(attempt.attempt_id) {
+            if is_elsewhere || self.state.work.is_on(attempt.attempt_id) {
                 continue;
             }
             let is_newest = attempt.attempt_id == attempt.run.attempt_id();
@@ -78,13 +83,11 @@ impl Control {
         for together in to_observe.chunks(OBSERVED_TOGETHER) {
             self.observe(together).await;
         }
-        stream::iter(to_clean)
-            .for_each_concurrent(CONCURRENCY, |attempt| async move { self.clean(&attempt).await })
-            .await;
+        wait_a_while(to_clean.into_iter().filter_map(|attempt| self.begin_cleaning(attempt)).collect()).await;
         Ok(())
     }
 
-    async fn observe(&self, attempts: &[ActiveAttempt]) {
+    async fn observe(self: &Arc<Self>, attempts: &[ActiveAttempt]) {
         let handles: Vec<Handle> = attempts.iter().map(handle_of).collect();
         match self.engine.observe(&handles).await {
             Ok(observations) => {
@@ -99,12 +102,15 @@ impl Control {
         }
     }
 
-    async fn conclude(&self, attempt: &ActiveAttempt, observation: Observation) {
+    async fn conclude(self: &Arc<Self>, attempt: &ActiveAttempt, observation: Observation) {
         let run = &attempt.run;
         let now = self.clock.now();
         let was_never_launched = attempt.handle.is_none() && run.status == Status::Pending;
         match observation {
-            Observation::Gone { .. } if was_never_launched && run.stop.is_none() => self.launch(run).await,
+            // A launch that broke off half-way is finished by another under the same name.
+            Observation::Gone { .. } | Observation::Starting if was_never_launched && run.stop.is_none() => {
+                wait_a_while(self.begin_launch(run).into_iter().collect()).await;
+            }
             Observation::Gone { .. } if was_never_launched => {
                 let reason = "stopped before it started".to_owned();
                 if let Some(change) = decide(run, Observation::NeverRan { reason, retry: false }, now) {
@@ -165,7 +171,7 @@ impl Control {
     }
 
     /// Carries out what was asked since: stops of runs that an engine has, and of the children of stopped parents.
-    pub async fn watch_stops(&self) -> Result<(), StoreError> {
+    pub async fn watch_stops(self: &Arc<Self>) -> Result<(), StoreError> {
         let stopping = self.store.stopping_runs().await?;
         let ours = stopping.iter().filter(|run| run.execution.resolved_cluster == self.cluster);
         self.watch_some(ours.map(Run::attempt_id).collect()).await.map(|_| ())

@@ -213,6 +213,7 @@ impl Engine for FakeEngine {
                     cause: cause.clone(),
                     usage: Usage { max_memory_bytes: Some(1 << 20), cpu_time_ms: Some(1), ..Usage::default() },
                     is_log_complete: false,
+                    notes: vec![],
                 }),
                 _ => {
                     attempt.shown = 2;

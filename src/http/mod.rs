@@ -16,6 +16,7 @@ mod params;
 mod request;
 mod respond;
 mod runs;
+mod serve;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use utoipa_axum::routes;
 
 pub use docs::openapi;
 use error::ApiError;
+pub use serve::serve;
 
 use crate::service::Service;
 

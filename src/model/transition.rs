@@ -75,6 +75,9 @@ pub struct Ended {
     pub usage: Usage,
     /// Whether the attempt's log holds everything already.
     pub is_log_complete: bool,
+    /// What a person should know about how it ran and ended, told once.
+    #[serde(default)]
+    pub notes: Vec<Event>,
 }
 
 /// Why a process ended, as far as the engine knows.
@@ -201,7 +204,7 @@ pub fn decide(run: &Run, observation: Observation, now: Timestamp) -> Option<Cha
 }
 
 fn end(run: &Run, ended: Ended) -> Change {
-    let Ended { started, finished_at, exit_code, cause, usage, is_log_complete } = ended;
+    let Ended { started, finished_at, exit_code, cause, usage, is_log_complete, notes } = ended;
     let usage = Usage {
         memory_limit_bytes: usage.memory_limit_bytes.or(started.usage.memory_limit_bytes),
         cpu_limit_millis: usage.cpu_limit_millis.or(started.usage.cpu_limit_millis),
@@ -226,6 +229,7 @@ fn end(run: &Run, ended: Ended) -> Change {
         events.push(started_event(started.at, &started.instance));
         events.extend(started.notes);
     }
+    events.extend(notes);
     events.push(ended_event(finished_at, outcome, exit_code, reason.as_deref(), usage));
     Change {
         outcome: Some(outcome),
@@ -415,6 +419,7 @@ mod tests {
             cause,
             usage,
             is_log_complete: true,
+            notes: vec![],
         })
     }
 

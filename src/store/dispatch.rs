@@ -1,5 +1,6 @@
 //! The runs table as a queue: what waits, what is claimed, what an engine still has. A cluster is meant here by its own
-//! name, not by one that stands for it.
+//! name, not by one that stands for it. What `status <> 'STOPPED'` says twice, it says for the sake of an index, see
+//! `runs::IS_ACTIVE`.
 
 use jiff::Timestamp;
 
@@ -107,14 +108,14 @@ impl Store {
 
         let attempts = Statement::new(
             "INSERT INTO attempts (run_id, attempt, resolved_cluster, node, created_at)
-             SELECT run_id, attempt_count, resolved_cluster, $2, $3 FROM runs WHERE claim = $1 AND status = 'PENDING'",
+             SELECT run_id, attempt_count, resolved_cluster, $2, $3 FROM runs WHERE claim = $1 AND status = 'PENDING' AND status <> 'STOPPED'",
             [claim.as_str().into(), node.into(), now.into()],
         );
         let event = Event::normal(now, "Dispatched", "");
         let events = Statement::new(
             "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
              SELECT run_id, $2, $3, $4, $5, 'handed to the ' || engine || ' engine of cluster ' || resolved_cluster
-             FROM runs WHERE claim = $1 AND status = 'PENDING'",
+             FROM runs WHERE claim = $1 AND status = 'PENDING' AND status <> 'STOPPED'",
             [
                 claim.as_str().into(),
                 event.timestamp.into(),
@@ -213,7 +214,7 @@ impl Store {
         let event = Event::normal(now, "Queued", "queued again for another attempt");
         let events = Statement::new(
             "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
-             SELECT run_id, $2, $3, $4, $5, $6 FROM runs WHERE claim = $1 AND status = 'QUEUED'",
+             SELECT run_id, $2, $3, $4, $5, $6 FROM runs WHERE claim = $1 AND status = 'QUEUED' AND status <> 'STOPPED'",
             [
                 claim.as_str().into(),
                 event.timestamp.into(),
@@ -248,7 +249,7 @@ impl Store {
     pub async fn orphans_to_stop(&self) -> Result<Vec<Run>, StoreError> {
         let select = format!(
             "SELECT {} FROM runs JOIN runs AS parent ON parent.run_id = runs.parent_run_id
-             WHERE runs.status IN ('QUEUED', 'PENDING', 'RUNNING', 'NEEDS_RETRY')
+             WHERE runs.status IN ('QUEUED', 'PENDING', 'RUNNING', 'NEEDS_RETRY') AND runs.status <> 'STOPPED'
                AND runs.stop_at IS NULL AND parent.stop_cause IN ('request', 'parent')",
             qualified_run_columns()
         );

@@ -24,14 +24,35 @@ pub enum StoreError {
     Other(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl StoreError {
+    /// The same, for another caller who met it.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Duplicate(source) => Self::Duplicate(source.to_string().into()),
+            Self::Full(source) => Self::Full(source.to_string().into()),
+            Self::Unavailable(source) => Self::Unavailable(source.to_string().into()),
+            Self::Corrupt(source) => Self::Corrupt(source.to_string().into()),
+            Self::Unusable(reason) => Self::Unusable(reason.clone()),
+            Self::Decode { column, problem } => Self::Decode { column: *column, problem: problem.clone() },
+            Self::Other(source) => Self::Other(source.to_string().into()),
+        }
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
         const UNIQUE: [i32; 2] = [rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE, rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY];
         let Some(&failure) = error.sqlite_error() else { return Self::Other(error.into()) };
+        // The text alone: the source of the error says the same once more.
+        let error = error.to_string();
         match failure.code {
             Code::ConstraintViolation if UNIQUE.contains(&failure.extended_code) => Self::Duplicate(error.into()),
             Code::DiskFull => Self::Full(error.into()),
+            // The index of the log of changes could not grow: its file is beside the database.
+            Code::SystemIoFailure if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => {
+                Self::Full(error.into())
+            }
             Code::NotADatabase | Code::DatabaseCorrupt => Self::Corrupt(error.into()),
             Code::DatabaseBusy
             | Code::DatabaseLocked
@@ -49,15 +70,20 @@ impl From<sqlx::Error> for StoreError {
         // https://www.postgresql.org/docs/current/errcodes-appendix.html
         let code =
             error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
-        match (&error, code.as_str()) {
-            (_, "23505") => Self::Duplicate(error.into()),
-            (_, "53100") => Self::Full(error.into()),
-            (_, "XX001" | "XX002") => Self::Corrupt(error.into()),
-            (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed, _) => {
-                Self::Unavailable(error.into())
-            }
-            // Connection, resource, operator intervention (the server stops or starts), serialization.
-            (_, code) if ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) => {
+        let is_unreachable = matches!(
+            error,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed
+        );
+        // The text alone: it holds that of the source, and of the database's own words what is for people.
+        let error = error.as_database_error().map_or_else(|| error.to_string(), |words| words.message().to_owned());
+        match code.as_str() {
+            "23505" => Self::Duplicate(error.into()),
+            "53100" => Self::Full(error.into()),
+            "XX001" | "XX002" => Self::Corrupt(error.into()),
+            _ if is_unreachable => Self::Unavailable(error.into()),
+            // Connection, authorization, resources, operator intervention (the server stops or starts), serialization;
+            // and a database that is not there.
+            code if ["08", "28", "3D", "40", "53", "57"].iter().any(|class| code.starts_with(class)) => {
                 Self::Unavailable(error.into())
             }
             _ => Self::Other(error.into()),

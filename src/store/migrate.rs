@@ -51,13 +51,14 @@ pub(super) fn migrate_sqlite(connection: &mut Connection) -> Result<(), StoreErr
         .prepare(APPLIED)?
         .query_map([], |row| Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? }))?
         .collect::<Result<Vec<_>, _>>()?;
-    for migration in missing(SQLITE, &applied)? {
+    let missing = missing(SQLITE, &applied)?;
+    for migration in missing {
         tx.execute_batch(migration.sql)?;
         let insert = "INSERT INTO schema_migrations (version, name, checksum) VALUES (?1, ?2, ?3)";
         tx.execute(insert, (migration.version, migration.name, checksum(migration.sql)))?;
-        tracing::info!(migration = migration.name, "the database schema was changed");
     }
     tx.commit()?;
+    tell(missing);
     Ok(())
 }
 
@@ -71,7 +72,8 @@ pub(super) async fn migrate_postgres(pool: &PgPool) -> Result<(), StoreError> {
         .iter()
         .map(|row| Ok(Applied { version: row.try_get(0)?, name: row.try_get(1)?, checksum: row.try_get(2)? }))
         .collect::<Result<Vec<_>, sqlx::Error>>()?;
-    for migration in missing(POSTGRES, &applied)? {
+    let missing = missing(POSTGRES, &applied)?;
+    for migration in missing {
         sqlx::raw_sql(AssertSqlSafe(migration.sql)).execute(&mut *tx).await?;
         sqlx::query("INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)")
             .bind(migration.version)
@@ -79,10 +81,16 @@ pub(super) async fn migrate_postgres(pool: &PgPool) -> Result<(), StoreError> {
             .bind(checksum(migration.sql))
             .execute(&mut *tx)
             .await?;
-        tracing::info!(migration = migration.name, "the database schema was changed");
     }
     tx.commit().await?;
+    tell(missing);
     Ok(())
+}
+
+fn tell(done: &[Migration]) {
+    for migration in done {
+        tracing::info!(migration = migration.name, "the database schema was changed");
+    }
 }
 
 /// The steps still to be applied, or why the database can't be used.
@@ -132,6 +140,46 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate_sqlite(&mut connection).unwrap();
         migrate_sqlite(&mut connection).unwrap();
+    }
+
+    #[test]
+    fn stopped_runs_are_counted_whatever_is_done_to_them() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate_sqlite(&mut connection).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        let insert = |id: &str, alias: Option<&str>, status: &str| {
+            let ended = (status == "STOPPED").then_some(1);
+            connection.execute(
+                "INSERT INTO runs (run_id, definition_id, alias, group_name, image, cluster, resolved_cluster, engine, owner,
+                                   task, execution, status, outcome, queued_at, finished_at, attempt_count, instance_id,
+                                   instance_dns_name, is_log_complete)
+                 VALUES (?1, 'd', ?2, 'g', 'i', 'c', 'c', 'e', 'o', '{}', '{}', ?3, ?4, 1, ?5, 1, '', '', 0)",
+                (id, alias, status, ended.map(|_| "failed"), ended),
+            )
+        };
+        let counted = || -> Vec<(Option<String>, i64)> {
+            let mut select = connection.prepare("SELECT alias, runs FROM stopped_runs ORDER BY alias").unwrap();
+            select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+        };
+        for (id, alias, status) in
+            [("1", None, "STOPPED"), ("2", None, "QUEUED"), ("3", Some("a"), "STOPPED"), ("4", None, "QUEUED")]
+        {
+            insert(id, alias, status).unwrap();
+        }
+        assert_eq!(counted(), [(None, 1), (Some("a".to_owned()), 1)]);
+        let stop = "UPDATE runs SET status = 'STOPPED', outcome = 'failed', finished_at = 2 WHERE run_id = '2'";
+        connection.execute(stop, []).unwrap();
+        connection.execute(stop, []).unwrap();
+        connection.execute("UPDATE runs SET is_log_complete = 1, owner = 'o' WHERE run_id = '2'", []).unwrap();
+        assert_eq!(counted(), [(None, 2), (Some("a".to_owned()), 1)]);
+        for change in
+            ["alias = 'b'", "owner = 'p'", "status = 'RUNNING', outcome = NULL, finished_at = NULL, started_at = 1"]
+        {
+            let error = connection.execute(&format!("UPDATE runs SET {change} WHERE run_id = '2'"), []).unwrap_err();
+            assert!(error.to_string().contains("stays what it was"), "{change}: {error}");
+        }
+        connection.execute("DELETE FROM runs WHERE run_id IN ('1', '4')", []).unwrap();
+        assert_eq!(counted(), [(None, 1), (Some("a".to_owned()), 1)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Column, PgPool, Row as _, TypeInfo};
+use sqlx::{AssertSqlSafe, Column, Connection as _, PgPool, Row as _, TypeInfo};
 
 use super::StoreError;
 use super::db::{FromRow, Row, Statement, Value, Written};
@@ -12,7 +12,9 @@ use super::db::{FromRow, Row, Statement, Value, Written};
 /// Connections to the database server, which by default allows 100 in all.
 const CONNECTIONS: u32 = 16;
 /// How long a request waits for a connection before it is told that the database is unavailable.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the database server may take to let us in at the start.
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Postgres {
     pool: PgPool,
@@ -20,12 +22,16 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) async fn connect(url: &str) -> Result<Self, StoreError> {
-        let options: PgConnectOptions = url
-            .parse()
-            .map_err(|error| StoreError::Unusable(format!("the database URL can't be understood: {error}")))?;
+        let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
+            let innermost =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
+            let reason = innermost.map(ToString::to_string).unwrap_or_default();
+            StoreError::Unusable(format!("its address can't be understood: {reason}"))
+        })?;
         let options = options.application_name("flotilla");
+        knock(&options).await?;
         let pool =
-            PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect_with(options).await?;
+            PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect_lazy_with(options);
         Ok(Self { pool })
     }
 
@@ -56,6 +62,23 @@ impl Postgres {
     pub(super) async fn read_one<T: FromRow>(&self, statement: &Statement) -> Result<Option<T>, StoreError> {
         let row = query(statement).fetch_optional(&self.pool).await?;
         row.map(|row| T::from_row(&mut decode(&row)?)).transpose()
+    }
+}
+
+/// Makes a connection without the pool, which would try again and again and then not say why it can't.
+async fn knock(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let knocking = async { PgConnection::connect_with(options).await?.close().await };
+    match tokio::time::timeout(FIRST_PATIENCE, knocking).await {
+        Ok(Ok(())) => Ok(()),
+        // No statement was sent: whatever is there is no PostgreSQL server that lets us in.
+        Ok(Err(error)) => match StoreError::from(error) {
+            StoreError::Other(reason) => Err(StoreError::Unavailable(reason)),
+            error => Err(error),
+        },
+        Err(_) => {
+            let reason = format!("it does not answer within {} s", FIRST_PATIENCE.as_secs());
+            Err(StoreError::Unavailable(reason.into()))
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -20,6 +21,8 @@ const QUEUED_WRITES: usize = 1024;
 const GROUP: usize = 256;
 /// How many reads go on at once.
 const READERS: usize = 4;
+/// Up to which size the whole file is read at the start: a tenth of a second.
+const CHECKED_BYTES: u64 = 64 << 20;
 /// Prepared statements kept by each connection; the program has fewer, free filters aside.
 const STATEMENTS: usize = 128;
 
@@ -40,10 +43,14 @@ impl Sqlite {
         migrate: impl FnOnce(&mut Connection) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
+        // A database that can't be used is left as it is, with what its write-ahead log holds.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         configure(&connection)?;
+        check(&connection, path)?;
         migrate(&mut connection)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         let (writer, jobs) = mpsc::channel(QUEUED_WRITES);
         std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
@@ -107,6 +114,19 @@ impl Readers {
     }
 }
 
+/// Looks for damage, where that takes no time worth mentioning: sooner than when a request meets it, and before more is
+/// written on top.
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if length > CHECKED_BYTES {
+        return Ok(());
+    }
+    let found: String = connection.query_one("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    // The first line may only say where the second looked.
+    let damage = found.lines().last().unwrap_or_default();
+    if damage == "ok" { Ok(()) } else { Err(StoreError::Corrupt(damage.into())) }
+}
+
 fn configure(connection: &Connection) -> Result<(), StoreError> {
     // Somebody may look into the file with another program while the server runs.
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
@@ -131,40 +151,44 @@ fn write_until_closed(connection: &Connection, mut jobs: mpsc::Receiver<Job>) {
 
 type Replies = Vec<oneshot::Sender<Result<Written, StoreError>>>;
 
-/// Carries out a group in one transaction. Where that can't begin or commit, every write of the group has failed.
+/// Carries out a group in one transaction. Where that can't begin or commit, or is rolled back on the way, every write
+/// of the group has failed.
 fn write_group(connection: &Connection, group: Vec<Job>) -> (Replies, Vec<Result<Written, StoreError>>) {
     let (jobs, replies): (Vec<_>, Replies) = group.into_iter().map(|job| (job.statements, job.reply)).unzip();
-    let all_failed = |error: &rusqlite::Error| jobs.iter().map(|_| Err(StoreError::from(again(error)))).collect();
-    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
-        return (replies, all_failed(&error));
-    }
-    let results = jobs.iter().map(|statements| write_one(connection, statements)).collect();
-    match connection.execute_batch("COMMIT") {
-        Ok(()) => (replies, results),
-        Err(error) => {
-            // A full disk has rolled the transaction back already, and this says so.
-            if let Err(error) = connection.execute_batch("ROLLBACK") {
-                tracing::debug!(%error, "nothing was left to roll back");
-            }
-            (replies, all_failed(&error))
+    let results = carry_out_together(connection, &jobs).unwrap_or_else(|error| {
+        // A full disk may have rolled the transaction back already, and this says so.
+        if let Err(error) = connection.execute_batch("ROLLBACK") {
+            tracing::debug!(%error, "nothing was left to roll back");
+        }
+        jobs.iter().map(|_| Err(error.again())).collect()
+    });
+    (replies, results)
+}
+
+/// The outer error is that of the whole group.
+fn carry_out_together(
+    connection: &Connection,
+    jobs: &[Vec<Statement>],
+) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let results = jobs.iter().map(|statements| write_one(connection, statements)).collect::<Result<_, _>>()?;
+    connection.execute_batch("COMMIT")?;
+    Ok(results)
+}
+
+/// Carries out one write, or nothing of it. The outer error is that of the whole group.
+fn write_one(connection: &Connection, statements: &[Statement]) -> Result<Result<Written, StoreError>, StoreError> {
+    connection.execute_batch("SAVEPOINT one")?;
+    match carry_out(connection, statements) {
+        // After some errors SQLite has rolled back the whole transaction (https://sqlite.org/lang_transaction.html,
+        // section 3). A further savepoint would begin another, and keep what the caller is told has failed.
+        Err(error) if connection.is_autocommit() => Err(error),
+        result => {
+            let is_kept = matches!(result, Ok(Written::Done(_)));
+            connection.execute_batch(if is_kept { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" })?;
+            Ok(result)
         }
     }
-}
-
-/// The same failure for another caller: rusqlite's errors can't be cloned.
-fn again(error: &rusqlite::Error) -> rusqlite::Error {
-    match error {
-        rusqlite::Error::SqliteFailure(failure, message) => rusqlite::Error::SqliteFailure(*failure, message.clone()),
-        other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
-    }
-}
-
-fn write_one(connection: &Connection, statements: &[Statement]) -> Result<Written, StoreError> {
-    connection.execute_batch("SAVEPOINT one")?;
-    let result = carry_out(connection, statements);
-    let is_kept = matches!(result, Ok(Written::Done(_)));
-    connection.execute_batch(if is_kept { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" })?;
-    result
 }
 
 fn carry_out(connection: &Connection, statements: &[Statement]) -> Result<Written, StoreError> {
@@ -228,5 +252,41 @@ fn value(value: ValueRef<'_>, column: usize) -> Result<Value, StoreError> {
         ValueRef::Real(_) | ValueRef::Blob(_) => {
             Err(StoreError::Decode { column, problem: "is neither text nor an integer".to_owned() })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(statements: Vec<Statement>) -> Job {
+        Job { statements, reply: oneshot::channel().0 }
+    }
+
+    fn insert(name: &str, bytes: usize) -> Job {
+        let sql = "INSERT INTO things (name, content) VALUES ($1, $2)";
+        job(vec![Statement::new(sql, [name.into(), "x".repeat(bytes).into()])])
+    }
+
+    fn names(connection: &Connection) -> Vec<String> {
+        let mut select = connection.prepare("SELECT name FROM things ORDER BY name").unwrap();
+        select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_write_that_does_not_fit_on_the_disk_fails_with_all_of_its_group_and_nothing_of_it_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Connection::open(folder.path().join("db")).unwrap();
+        connection.execute_batch("CREATE TABLE things (name TEXT PRIMARY KEY, content TEXT)").unwrap();
+        connection.pragma_update(None, "max_page_count", 20).unwrap();
+        let (_, results) = write_group(&connection, vec![insert("a", 10), insert("b", 1 << 20), insert("c", 10)]);
+        for result in results {
+            assert!(matches!(result, Err(StoreError::Full(_))), "{result:?}");
+        }
+        assert!(names(&connection).is_empty());
+
+        let (_, results) = write_group(&connection, vec![insert("d", 10), insert("d", 10), insert("e", 10)]);
+        assert!(matches!(results[..], [Ok(_), Err(StoreError::Duplicate(_)), Ok(_)]), "{results:?}");
+        assert_eq!(names(&connection), ["d", "e"]);
     }
 }

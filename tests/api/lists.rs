@@ -86,8 +86,10 @@ on_docker_too! {
         for (definition, owner, cluster) in [(&first, "ada", "default"), (&second, "bob", "default"), (&first, "bob", "idle")] {
             world.clock.advance(jiff::SignedDuration::from_secs(1));
             ids.push(world.launch(definition, owned(owner, cluster)).await);
+            if definition == &first && cluster == "default" {
+                world.finish(&ids[0]).await;
+            }
         }
-        world.finish(&ids[0]).await;
         world.step_until(&ids[1], |run| run["status"] == "RUNNING").await;
         let (a, b, c) = (ids[0].as_str(), ids[1].as_str(), ids[2].as_str());
         let by_image = format!("image={}&user=bob", world.image);
@@ -110,6 +112,8 @@ on_docker_too! {
             for path in ["/api/v1/history", "/v1/history", "/api/v6/history"] {
                 let list = world.get(&format!("{path}?{query}")).await.ok();
                 assert_eq!(each(&list["history"], "run_id"), expected, "{path} {query}");
+                let total = if query.starts_with("limit") { 3 } else { expected.len() };
+                assert_eq!(list["total"], total, "{path} {query}");
             }
         }
         let list = world.get("/api/v1/history?env=N|ada&status=STOPPED&status=RUNNING").await.ok();
@@ -123,6 +127,36 @@ on_docker_too! {
             let list = world.get(&format!("/api/v1/history?sort_by={sort_by}")).await.ok();
             assert_eq!(list["total"], 3, "{sort_by}");
         }
+    }
+
+    async fn a_total_counts_what_the_filters_let_through_at_every_step_of_a_life(world: World) {
+        let definitions = [world.define("first", "exit 0").await, world.define("second", "sleep 100").await];
+        let mut ids = Vec::new();
+        for (i, (owner, cluster)) in [("ada", "default"), ("bob", "default"), ("ada", "idle")].into_iter().cycle().take(9).enumerate() {
+            let body = json!({"run_tags": {"owner_id": owner}, "cluster": cluster});
+            ids.push(world.launch(&definitions[i % 2], body).await);
+        }
+        let statuses = ["", "&status=STOPPED", "&status=RUNNING", "&status=QUEUED&status=PENDING", "&status=STOPPED&status=QUEUED"];
+        let fields = ["", "&user=ada", "&alias=first", "&alias=none", "&cluster_name=default", "&cluster_name=idle&cluster_name=default",
+                      "&user=ada&user=bob&alias=second", "&group_name=testing&image=busybox:1"];
+        for step in ["launched", "some ended", "one stopped before it started"] {
+            match step {
+                "some ended" => drop(world.finish(&ids[0]).await),
+                "one stopped before it started" => {
+                    world.delete(&format!("/api/v1/task/{}/history/{}", definitions[0], ids[2])).await.ok();
+                }
+                _ => {}
+            }
+            for status in statuses {
+                for field in fields {
+                    let list = world.get(&format!("/api/v1/history?{status}{field}")).await.ok();
+                    let runs = list["history"].as_array().unwrap();
+                    assert_eq!(list["total"], runs.len(), "{status}{field}, {step}");
+                }
+            }
+        }
+        let stopped = world.get("/api/v1/history?status=STOPPED&limit=1").await.ok();
+        assert!(stopped["total"].as_u64() > Some(1), "{stopped}");
     }
 
     async fn groups_tags_and_clusters_are_listed_at_every_path(world: World) {

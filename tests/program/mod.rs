@@ -1,14 +1,15 @@
 //! The real binary: a server of it with its own data, and commands that speak to that server.
 
-#![allow(dead_code, reason = "each test binary that includes this uses a part of it")]
+#![allow(dead_code, clippy::print_stderr, reason = "each test binary that includes this uses a part of it")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -32,12 +33,28 @@ pub fn flotilla(folder: &Path) -> Command {
     command
 }
 
+/// How a server is started.
+#[derive(Default)]
+pub struct Setup {
+    /// Its `flotilla.toml`.
+    pub config: String,
+    /// A program and arguments that execute what follows them, such as `nice -n5`.
+    pub wrapper: Vec<String>,
+    /// Where its data really is, instead of in its folder.
+    pub data_dir: Option<PathBuf>,
+}
+
 /// A server that is killed when it is dropped.
 pub struct Server {
     folder: TempDir,
+    wrapper: Vec<String>,
     child: Child,
     pub url: String,
+    said: Lines,
 }
+
+/// What a process wrote so far.
+type Lines = Arc<Mutex<Vec<String>>>;
 
 impl Server {
     pub fn start() -> Self {
@@ -46,26 +63,74 @@ impl Server {
 
     /// A server whose `flotilla.toml` is this.
     pub fn with_config(config: &str) -> Self {
+        Self::with(Setup { config: config.to_owned(), ..Setup::default() })
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        let Setup { config, wrapper, data_dir } = setup;
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("flotilla.toml"), config).unwrap();
-        let (child, url) = start(folder.path(), &free_address());
-        Self { folder, child, url }
+        if let Some(data_dir) = data_dir {
+            std::os::unix::fs::symlink(data_dir, folder.path().join("data")).unwrap();
+        }
+        let said = Lines::default();
+        let (child, url) = start(folder.path(), &wrapper, &free_address(), &said);
+        Self { folder, wrapper, child, url, said }
     }
 
     /// Stops it in order and starts it again, at the same address.
     pub fn restart(&mut self) {
-        interrupt(&self.child, Signal::SIGTERM);
-        assert!(wait(&mut self.child).success());
-        let address = self.url.trim_start_matches("http://").to_owned();
-        (self.child, self.url) = start(self.folder.path(), &address);
+        assert!(self.stop().success());
+        self.start_again();
     }
 
     /// Kills it as the kernel would, and starts it again at the same address.
     pub fn kill_and_restart(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// Stops it in order; it can be started again.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait_until_ended()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        interrupt(&self.child, signal);
+    }
+
+    pub fn wait_until_ended(&mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+
+    /// Kills it as the kernel would; it can be started again.
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Starts one that has ended, at the same address.
+    pub fn start_again(&mut self) {
         let address = self.url.trim_start_matches("http://").to_owned();
-        (self.child, self.url) = start(self.folder.path(), &address);
+        (self.child, self.url) = start(self.folder.path(), &self.wrapper, &address, &self.said);
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The server's own log, since its first start.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().join("\n")
+    }
+
+    pub fn wait_until_said(&self, text: &str) {
+        until(&format!("{text:?} is said"), || self.said().contains(text));
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder().join("data")
     }
 
     pub fn folder(&self) -> &Path {
@@ -149,22 +214,47 @@ fn free_address() -> String {
     }
 }
 
-fn start(folder: &Path, address: &str) -> (Child, String) {
+fn start(folder: &Path, wrapper: &[String], address: &str, said: &Lines) -> (Child, String) {
     let mut command = flotilla(folder);
+    if let [program, arguments @ ..] = wrapper {
+        let wrapped = command;
+        command = Command::new(program);
+        command.args(arguments).arg(wrapped.get_program()).current_dir(folder);
+        for (name, value) in wrapped.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+    }
     command.args(["serve", "--data-dir", "data", "--listen", address]).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let mut seen = Vec::new();
     let url = loop {
-        let line = lines.next().unwrap_or_else(|| panic!("the server has gone: {seen:?}"));
+        let line = lines.next().unwrap_or_else(|| panic!("the server has gone: {:?}", said.lock().unwrap()));
+        said.lock().unwrap().push(line.clone());
         if let Some((_, rest)) = line.split_once("serving at ") {
             break rest.split_whitespace().next().unwrap().to_owned();
         }
-        seen.push(line);
     };
     // Read on, so that the server never waits for us.
-    std::thread::spawn(move || lines.for_each(|line| eprintln!("server: {line}")));
+    let said = Arc::clone(said);
+    std::thread::spawn(move || {
+        lines.for_each(|line| {
+            eprintln!("server: {line}");
+            said.lock().unwrap().push(line);
+        });
+    });
     (child, url)
+}
+
+/// Waits until something is true.
+pub fn until(what: &str, is_true: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_true() {
+        assert!(begun.elapsed() < PATIENCE, "it never comes to pass that {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// What a command said, and how it ended.
@@ -235,9 +325,13 @@ impl Going {
 
     /// How it ended, and what it printed beyond the lines that were read.
     pub fn end(mut self) -> Said {
-        let mut out = String::new();
-        self.out.read_to_string(&mut out).unwrap();
+        let mut out = self.out;
+        let reading = std::thread::spawn(move || {
+            let mut text = String::new();
+            out.read_to_string(&mut text).map(|_| text)
+        });
         let code = wait(&mut self.child).code().expect("it exits by itself");
+        let out = reading.join().unwrap().unwrap();
         Said { code, out, err: self.err.recv_timeout(PATIENCE).unwrap() }
     }
 }
@@ -246,7 +340,7 @@ fn interrupt(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
 }
 
-fn wait(child: &mut Child) -> std::process::ExitStatus {
+fn wait(child: &mut Child) -> ExitStatus {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {

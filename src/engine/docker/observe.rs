@@ -145,7 +145,7 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
         cpu_time_ms: facts.peak.cpu_time_ms,
         ..started.usage
     };
-    Observation::Ended(Ended { started, finished_at, exit_code, cause, usage, is_log_complete: false })
+    Observation::Ended(Ended { started, finished_at, exit_code, cause, usage, is_log_complete: false, notes: vec![] })
 }
 
 fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts: &Facts) -> EndCause {

@@ -82,23 +82,29 @@ impl Folder {
         }
         // Of two that do this at once each has its own.
         let unfinished = Self(self.sibling(UNFINISHED).with_extension(Uuid::new_v4().simple().to_string()));
-        make_folder(&unfinished.0)?;
-        make_folder(&unfinished.work())?;
-        for name in ["control", "status"] {
-            mkfifo(&unfinished.0.join(name), Mode::S_IRUSR | Mode::S_IWUSR)?;
-        }
-        unfinished.write("spec.json", spec)?;
-        unfinished.reserve("started.json")?;
-        unfinished.reserve("exit.json")?;
-        let channels = unfinished.open()?;
-        match fs::rename(&unfinished.0, &self.0) {
+        let placed = unfinished.fill(spec).and_then(|channels| match fs::rename(&unfinished.0, &self.0) {
             Ok(()) => Ok(channels),
-            Err(_) if self.exists()? => {
-                remove_tree(&unfinished.0)?;
-                Ok(None)
-            }
+            Err(_) if self.exists()? => Ok(None),
             Err(error) => Err(error),
+        });
+        if matches!(placed, Ok(Some(_))) {
+            return placed;
         }
+        // On a full disk it is tried again and again: nothing of it may stay.
+        let removed = remove_tree(&unfinished.0);
+        placed.and_then(|none| removed.map(|()| none))
+    }
+
+    fn fill(&self, spec: &Spec) -> io::Result<Option<Channels>> {
+        make_folder(&self.0)?;
+        make_folder(&self.work())?;
+        for name in ["control", "status"] {
+            mkfifo(&self.0.join(name), Mode::S_IRUSR | Mode::S_IWUSR)?;
+        }
+        self.write("spec.json", spec)?;
+        self.reserve("started.json")?;
+        self.reserve("exit.json")?;
+        self.open()
     }
 
     /// Takes the lock and opens the ends; `None` where a supervisor has it.

@@ -3,6 +3,7 @@
 //! It is the same program, started as `flotilla supervise FOLDER` with the folder's open ends as stdin, stdout and
 //! stderr (see `folder.rs`). Here is how it begins and ends; `supervisor.rs` is what it does in between.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -60,12 +61,12 @@ pub fn supervise<L: Write>(
         Ok((mut supervisor, start)) => {
             // The command runs, so this goes on whatever happens to the folder.
             if let Err(error) = folder.write_start(&start) {
-                eprintln!("can't tell that the command started: {error}");
+                complain(format_args!("can't tell that the command started: {error}"));
             }
             // Nobody reads it while the server is away.
             let _ = write(io::stdout().as_fd(), b"s");
             if let Err(error) = supervisor.run(now) {
-                eprintln!("the supervisor can't go on: {error}");
+                complain(format_args!("the supervisor can't go on: {error}"));
                 supervisor.abandon(now);
             }
             End::Ended(Box::new(supervisor.finish(start.started, finish_log)))
@@ -163,6 +164,11 @@ fn host_name() -> String {
     gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
+/// Says it on stderr, where the server finds it. Unlike `eprintln!`, which panics where the disk is full.
+pub(super) fn complain(what: impl Display) {
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
 fn remove_groups(groups: &Groups) {
     for _ in 0..GROUP_TRIES {
         match groups.remove() {
@@ -171,7 +177,7 @@ fn remove_groups(groups: &Groups) {
             Err(_) => break,
         }
     }
-    eprintln!("can't remove the task's control groups");
+    complain("can't remove the task's control groups");
 }
 
 fn write_end(folder: &Folder, end: &End) -> io::Result<()> {

@@ -28,9 +28,10 @@ use nix::unistd::{Pid, read};
 use super::cgroup::{Groups, Limits};
 use super::processes;
 use super::record::Spec;
+use super::supervise::complain;
 use super::task::Task;
 use super::usage::Meter;
-use crate::model::{EndCause, Ended, Started};
+use crate::model::{EndCause, Ended, Event, Started};
 
 /// What is read of the output at once: as much as a pipe holds.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -54,7 +55,15 @@ fn parse_request(line: &[u8]) -> Option<Duration> {
 /// The log, and what could not be written to it.
 pub(super) struct Sink<L> {
     log: L,
-    lost: Option<(usize, io::Error)>,
+    /// How much is missing at the log's end, which it does not say yet.
+    gap_bytes: usize,
+    lost: Option<Lost>,
+}
+
+/// At most so much could not be written: what failed may have been written in part.
+struct Lost {
+    bytes: usize,
+    error: io::Error,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,25 +98,34 @@ pub(super) struct Supervisor<'a, L> {
 
 impl<L: Write> Sink<L> {
     pub fn new(log: L) -> Self {
-        Self { log, lost: None }
+        Self { log, gap_bytes: 0, lost: None }
     }
 
-    /// Never fails, for a task must not be stopped by a full disk: what is lost is counted.
+    /// Never fails, for a task must not be stopped by a full disk: what is lost is counted, and the log says where.
     fn write(&mut self, bytes: &[u8]) {
-        if let Err(error) = self.log.write_all(bytes) {
-            self.lost.get_or_insert((0, error)).0 += bytes.len();
+        if let Err(error) = self.tell_gap().and_then(|()| self.log.write_all(bytes)) {
+            self.gap_bytes += bytes.len();
+            self.lost.get_or_insert(Lost { bytes: 0, error }).bytes += bytes.len();
         }
     }
 
-    fn finish(mut self, finish: impl FnOnce(L) -> io::Result<()>) {
-        if let Some((bytes, error)) = &self.lost {
-            let line = format!("\n[flotilla: up to {bytes} bytes of output could not be written: {error}]\n");
-            let _ = self.log.write_all(line.as_bytes());
-            eprint!("{line}");
+    fn tell_gap(&mut self) -> io::Result<()> {
+        if let (1.., Some(Lost { error, .. })) = (self.gap_bytes, &self.lost) {
+            let bytes = self.gap_bytes;
+            let line = format!("\n[flotilla: up to {bytes} bytes of output are missing here: {error}]\n");
+            self.log.write_all(line.as_bytes())?;
+            self.gap_bytes = 0;
         }
-        if let Err(error) = finish(self.log) {
-            eprintln!("can't finish the log: {error}");
+        Ok(())
+    }
+
+    /// What is to be told of the output, beside what the log says.
+    fn finish(mut self, finish: impl FnOnce(L) -> io::Result<()>) -> Option<String> {
+        if let Err(error) = self.tell_gap().and_then(|()| finish(self.log)) {
+            complain(format_args!("can't finish the log: {error}"));
         }
+        let Lost { bytes, error } = self.lost?;
+        Some(format!("up to {bytes} bytes of output could not be written to the log: {error}"))
     }
 }
 
@@ -170,7 +188,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
     /// What became of the task. All the output is in the log when this returns.
     pub fn finish(self, started: Started, finish_log: impl FnOnce(L) -> io::Result<()>) -> Ended {
         let usage = self.meter.finish(Instant::now(), self.groups);
-        self.sink.finish(finish_log);
+        let lost = self.sink.finish(finish_log);
         let (status, finished_at) = self.exit.unwrap_or((ExitStatus::default(), started.at));
         let exit_code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         let cause = match (self.cause, status.signal()) {
@@ -179,7 +197,8 @@ impl<'a, L: Write> Supervisor<'a, L> {
             (None, Some(signal)) => EndCause::Signal { name: signal_name(signal) },
             (None, None) => EndCause::Exited,
         };
-        Ended { started, finished_at, exit_code: i64::from(exit_code), cause, usage, is_log_complete: true }
+        let notes = lost.map(|message| Event::warning(finished_at, "OutputLost", message)).into_iter().collect();
+        Ended { started, finished_at, exit_code: i64::from(exit_code), cause, usage, is_log_complete: true, notes }
     }
 
     /// Reaps whoever ended; `false` when there is no child any more, and so no descendant.
@@ -333,6 +352,8 @@ fn signal_name(number: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
     use super::*;
 
     #[test]
@@ -342,6 +363,44 @@ mod tests {
         for line in ["", "stop", "stop x", "stop -1", "start 1", "stop 99999999999999999999"] {
             assert_eq!(parse_request(line.as_bytes()), None, "{line}");
         }
+    }
+
+    /// A log on a disk that is full from time to time.
+    #[derive(Default)]
+    struct Disk {
+        text: RefCell<String>,
+        is_full: Cell<bool>,
+    }
+
+    impl Write for &Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.is_full.get() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.text.borrow_mut().push_str(std::str::from_utf8(bytes).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_told_where_it_is_missing_and_in_all() {
+        let disk = Disk::default();
+        let mut sink = Sink::new(&disk);
+        for (is_full, line) in [(false, "a\n"), (true, "bb\n"), (true, "c\n"), (false, "d\n"), (true, "e\n")] {
+            disk.is_full.set(is_full);
+            sink.write(line.as_bytes());
+        }
+        let told = sink.finish(|_| Ok(()));
+        assert_eq!(told.as_deref(), Some("up to 7 bytes of output could not be written to the log: no storage space"));
+        assert_eq!(
+            *disk.text.borrow(),
+            "a\n\n[flotilla: up to 5 bytes of output are missing here: no storage space]\nd\n"
+        );
+        assert_eq!(Sink::new(&disk).finish(|_| Ok(())), None);
     }
 
     #[test]

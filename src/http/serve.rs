@@ -1,0 +1,185 @@
+//! Connections: accepted up to a number, with a bound on how long one may keep us waiting, and ended in order.
+//!
+//! A connection that waits for its client, between requests or within the head of one, is closed after a while; so
+//! clients that say nothing can't use up the process's open files, which the database and the runs need as well.
+//! How long a body may take is the matter of `request.rs`; an answer may take as long as its reader likes.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a client may take for the head of a request, counted from the end of the one before.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// How long requests in flight may take to end after the server was told to stop; `docker stop` kills after 10 s.
+const END_PATIENCE: Duration = Duration::from_secs(8);
+/// How many connections there may be where the process may open many files; it keeps half of those for other ends.
+const MOST_CONNECTIONS: u64 = 10_000;
+/// Until accepting is tried again that failed for a reason of the machine's.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// Answers requests until `stop`; then accepts nothing more, and returns when those in flight are finished.
+pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
+    let mut places = Places::new();
+    let connections = TaskTracker::new();
+    while let Some((stream, place)) = stop.run_until_cancelled(accept(&listener, &mut places)).await {
+        let (routes, stop) = (routes.clone(), stop.clone());
+        connections.spawn(async move {
+            answer(stream, routes, stop).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// The requests of one connection.
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Router, stop: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let mut connection = pin!(connection);
+    let ended = match stop.run_until_cancelled(connection.as_mut()).await {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(END_PATIENCE, connection).await.unwrap_or_else(|_| {
+                tracing::warn!("a request was still in flight when the server stopped, and was cut off");
+                Ok(())
+            })
+        }
+    };
+    if let Err(error) = ended {
+        // A client that went away, or that speaks no HTTP.
+        tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended early");
+    }
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(listener: &TcpListener, places: &mut Places) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = places.take().await;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Or a small piece of a followed log would wait for the client to acknowledge the one before.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "a connection can't be told to send small pieces at once");
+                }
+                return (stream, place);
+            }
+            Err(error) if is_clients_fault(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "connections can't be accepted now");
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+            }
+        }
+    }
+}
+
+fn is_clients_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// How many connections there may be at once.
+struct Places {
+    free: Arc<Semaphore>,
+    number: usize,
+    /// Whether the last one had to be waited for, so that this is told once.
+    was_full: bool,
+}
+
+impl Places {
+    fn new() -> Self {
+        // `RLIM_INFINITY` is the largest number there is.
+        let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(now, _)| now);
+        let number = usize::try_from((open_files / 2).min(MOST_CONNECTIONS)).unwrap_or(Semaphore::MAX_PERMITS).max(1);
+        Self { free: Arc::new(Semaphore::new(number)), number, was_full: false }
+    }
+
+    async fn take(&mut self) -> OwnedSemaphorePermit {
+        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
+            self.was_full = false;
+            return place;
+        }
+        if !std::mem::replace(&mut self.was_full, true) {
+            tracing::warn!(connections = self.number, "all places for connections are taken; further ones wait");
+        }
+        Arc::clone(&self.free).acquire_owned().await.expect("nobody closes it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn connect(routes: Router, stop: &CancellationToken) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+        let (client, server) = duplex(64 * 1024);
+        (client, tokio::spawn(answer(server, routes, stop.clone())))
+    }
+
+    /// What comes until the connection is closed, and how long that takes.
+    async fn read_to_end(client: &mut DuplexStream) -> (String, Duration) {
+        let begun = Instant::now();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        (text, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_finishes_the_head_of_a_request_is_not_waited_for() {
+        for begin in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: a"] {
+            let (mut client, _) = connect(Router::new(), &CancellationToken::new());
+            client.write_all(begin.as_bytes()).await.unwrap();
+            let (_, waited) = read_to_end(&mut client).await;
+            assert!(waited >= HEAD_PATIENCE && waited < 2 * HEAD_PATIENCE, "{begin:?}: {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_further_request_is_closed() {
+        let routes = Router::new().route("/", get(|| async { "hello" }));
+        let (mut client, _) = connect(routes, &CancellationToken::new());
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let (text, waited) = read_to_end(&mut client).await;
+        assert!(text.ends_with("hello"), "{text}");
+        assert!(waited >= HEAD_PATIENCE && waited < 2 * HEAD_PATIENCE, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_takes_as_long_as_it_takes_until_the_server_stops() {
+        let slow = |secs| get(move || async move { tokio::time::sleep(Duration::from_secs(secs)).await });
+        let routes = Router::new().route("/slow", slow(3600)).route("/slower", slow(4000));
+        let stop = CancellationToken::new();
+        let (mut first, _) = connect(routes.clone(), &stop);
+        let (mut second, _) = connect(routes.clone(), &stop);
+        let (mut idle, _) = connect(routes, &stop);
+        first.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        second.write_all(b"GET /slower HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let (text, waited) = read_to_end(&mut first).await;
+        assert!(text.starts_with("HTTP/1.1 200 ") && waited >= Duration::from_hours(1), "{waited:?}: {text}");
+        assert_eq!(read_to_end(&mut idle).await.0, "");
+
+        stop.cancel();
+        let (text, waited) = read_to_end(&mut second).await;
+        assert_eq!(text, "", "it is cut off");
+        assert!(waited >= END_PATIENCE && waited < 2 * END_PATIENCE, "{waited:?}");
+    }
+}

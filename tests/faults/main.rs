@@ -1,0 +1,15 @@
+//! What goes wrong around a server, through the real binary: it says so, loses nothing, and goes on when it can.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where and why")]
+
+#[path = "../program/mod.rs"]
+mod program;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod disk;
+mod http;
+mod load;
+mod postgres;
+mod start;
+mod stop;
+mod world;
