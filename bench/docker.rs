@@ -9,6 +9,7 @@
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a measurement that fails says so at once")]
+#![allow(clippy::print_stdout, reason = "the figures are its result")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,6 +3,8 @@
 //! The rows are copies of one real run, written straight into the database, spread over definitions, clusters and
 //! owners.
 
+#![allow(clippy::print_stdout, reason = "the figures are its result")]
+
 mod support;
 
 use std::time::Instant;

@@ -1,5 +1,7 @@
 //! What a server uses that has nothing to do: after its start, after many runs, and after it gave out a large log.
 
+#![allow(clippy::print_stdout, reason = "the figures are its result")]
+
 mod support;
 
 use std::fs;

@@ -3,6 +3,8 @@
 //! The raw operation is one row committed by itself, on the same disk and with the same durability; the runs wait in
 //! the queue of a full cluster, so that nothing but launching goes on.
 
+#![allow(clippy::print_stdout, reason = "the figures are its result")]
+
 mod support;
 
 use std::path::Path;

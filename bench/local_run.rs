@@ -1,6 +1,8 @@
 //! A local run on an idle server: from the request to the command's own first act, and to STOPPED, against the same
 //! command started and waited for without a server.
 
+#![allow(clippy::print_stdout, reason = "the figures are its result")]
+
 mod support;
 
 use std::process::{Command, Stdio};
