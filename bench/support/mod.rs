@@ -1,5 +1,6 @@
 //! What the benchmarks share: a server of the real binary, a plain connection to it, and figures.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
+#![allow(clippy::print_stdout, reason = "the figures are its result")]
 
 use std::env;
 use std::fs;
