@@ -4,8 +4,6 @@
 //! owners.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
-#![allow(clippy::print_stdout, reason = "the figures are its result")]
-
 mod support;
 
 use std::time::Instant;

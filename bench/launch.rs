@@ -4,8 +4,6 @@
 //! the queue of a full cluster, so that nothing but launching goes on.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
-#![allow(clippy::print_stdout, reason = "the figures are its result")]
-
 mod support;
 
 use std::path::Path;

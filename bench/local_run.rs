@@ -2,8 +2,6 @@
 //! command started and waited for without a server.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
-#![allow(clippy::print_stdout, reason = "the figures are its result")]
-
 mod support;
 
 use std::process::{Command, Stdio};

@@ -54,7 +54,7 @@ fn clients_that_say_nothing_or_little_do_not_hold_up_others() {
 fn what_is_no_request_is_refused_and_nothing_comes_of_it() {
     let mut server = Server::start();
     let long = |bytes: usize| "a".repeat(bytes);
-    let many_headers: String = (0..200).map(|i| format!("X-{i}: y\r\n")).collect();
+    let many_headers = "X-Some: y\r\n".repeat(200);
     let task = r#"{"alias":"s","group_name":"g","image":"i","command":"c"}"#;
     let smuggled = format!("POST /api/v1/task HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{task}", task.len());
     let table: Vec<(&str, Vec<u8>)> = vec![

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::program::{Server, until};
-use crate::world::{Wire, get, launch, story};
+use crate::world::{Wire, get, launch, seq, story};
 
 const STOPPING: &str = "stopping in an orderly way";
 /// How long an orderly stop may take that has nothing to wait for.
@@ -209,9 +209,8 @@ fn runs_that_end_while_the_server_is_away_are_told_as_they_were() {
     let ended_at = Timestamp::now();
     server.start_again();
 
-    let numbers: String = (1..=5000).map(|i| format!("{i}\n")).collect();
     for (run_id, exit_code, reason, log) in [
-        (&runs[0], 0, Value::Null, format!("one\n{numbers}")),
+        (&runs[0], 0, Value::Null, format!("one\n{}", seq(5000))),
         (&runs[1], 42, "exited with code 42".into(), "two\noops\n".to_owned()),
         (&runs[2], 139, "ended by signal 11 (SIGSEGV)".into(), "three\n".to_owned()),
     ] {
