@@ -7,9 +7,7 @@
 //! ```text
 //! FLOTILLA_TEST_DOCKER=unix:///… cargo bench --bench docker
 //! ```
-
-#![allow(clippy::unwrap_used, reason = "a measurement that fails says so at once")]
-#![allow(clippy::print_stdout, reason = "the figures are its result")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -2,8 +2,7 @@
 //!
 //! The rows are copies of one real run, written straight into the database, spread over definitions, clusters and
 //! owners.
-
-#![allow(clippy::print_stdout, reason = "the figures are its result")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
 mod support;
 

@@ -1,6 +1,5 @@
 //! What a server uses that has nothing to do: after its start, after many runs, and after it gave out a large log.
-
-#![allow(clippy::print_stdout, reason = "the figures are its result")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
 mod support;
 

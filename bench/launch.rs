@@ -2,8 +2,7 @@
 //!
 //! The raw operation is one row committed by itself, on the same disk and with the same durability; the runs wait in
 //! the queue of a full cluster, so that nothing but launching goes on.
-
-#![allow(clippy::print_stdout, reason = "the figures are its result")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
 mod support;
 

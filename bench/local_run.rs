@@ -1,7 +1,6 @@
 //! A local run on an idle server: from the request to the command's own first act, and to STOPPED, against the same
 //! command started and waited for without a server.
-
-#![allow(clippy::print_stdout, reason = "the figures are its result")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
 mod support;
 

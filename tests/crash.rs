@@ -1,6 +1,6 @@
 //! The server is killed with SIGKILL at random moments under load, again and again. Afterwards every accepted launch
 //! has run exactly once, to its end, with its own exit code and its whole log.
-#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where and why")]
 
 mod program;
 mod support;

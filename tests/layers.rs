@@ -8,7 +8,7 @@
 //!
 //! Code under `#[cfg(test)]` is not looked at: a test may reach across. To allow an import, change the drawing in
 //! ARCHITECTURE.md and the table here, and say why in the commit.
-#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where and why")]
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,5 +1,5 @@
 //! The services that `scripts/test` starts are what the other tests take them for.
-#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where and why")]
 
 mod support;
 

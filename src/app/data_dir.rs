@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::handover;
+
 pub(super) struct DataDir {
     pub(super) path: PathBuf,
     /// Tells this folder from that of any other server.
@@ -15,7 +17,7 @@ pub(super) struct DataDir {
 
 impl DataDir {
     /// Makes the folder where it is missing, and holds it until it is dropped.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn open(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if path.exists() && !path.is_dir() {
             bail!("cannot use the data directory {shown}: it is not a directory");
@@ -25,7 +27,8 @@ impl DataDir {
         let lock_path = path.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.with_context(|| format!("cannot write to the data directory {shown}"))?;
-        match lock.try_lock() {
+        let is_held = |result: &Result<(), TryLockError>| matches!(result, Err(TryLockError::WouldBlock));
+        match handover::wait_while(is_held, async || lock.try_lock()).await {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 bail!(

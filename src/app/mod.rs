@@ -2,6 +2,7 @@
 
 mod data_dir;
 mod engines;
+mod handover;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -45,7 +46,7 @@ pub struct RunningServer {
 /// its loops; local runs go on.
 pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<RunningServer> {
     let listener = listen_on(config.server.listen).await?;
-    let data_dir = DataDir::open(&config.server.data_dir)?;
+    let data_dir = DataDir::open(&config.server.data_dir).await?;
     let store = Arc::new(open_store(&config.server.database).await?);
     let installation = store.installation_id().await.context("cannot read the database")?;
     let logs_dir = data_dir.path.join("logs");
@@ -169,7 +170,8 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
 }
 
 async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+    let is_taken = |result: &io::Result<_>| matches!(result, Err(error) if error.kind() == io::ErrorKind::AddrInUse);
+    handover::wait_while(is_taken, async || TcpListener::bind(address).await).await.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => "another program does; stop it, or choose another address by --listen",
             io::ErrorKind::AddrNotAvailable => "this machine does not have that address; choose another by --listen",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use super::Context;
@@ -90,6 +91,8 @@ pub fn parse(text: &str) -> anyhow::Result<DefinitionBody> {
     // No TOML document begins with a brace, and every JSON object does.
     let mut fields: Map<String, Value> = if text.trim_start().starts_with('{') {
         serde_json::from_str(text)?
+    } else if serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        bail!("it must be an object, such as {{\"alias\": …}}")
     } else {
         toml::from_str(text).map_err(|error| anyhow!("{}", one_line(text, &error)))?
     };
@@ -164,6 +167,8 @@ mod tests {
             ("[env]\nA = []", "`env.A` must be a text"),
             ("{\"alias\": 5}", "`alias`: invalid type: integer `5`, expected a string"),
             ("{", "EOF while parsing"),
+            ("[]", "it must be an object, such as {"),
+            ("\"hello\"", "it must be an object, such as {"),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());
             assert!(error.starts_with(message) && !error.contains('\n'), "{text:?}: {error}");

@@ -122,7 +122,7 @@ pub fn main() -> ExitCode {
 fn supervise(folder: &OsStr) -> ExitCode {
     match crate::app::supervise(Path::new(folder)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error.into()),
+        Err(error) => report(&anyhow::Error::new(error).context("cannot supervise a run")),
     }
 }
 
@@ -200,6 +200,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         ),
         ClientError::Unexpected { .. } => {
             Some("is there a flotilla server at this address? --server URL or FLOTILLA_SERVER says where".to_owned())
+        }
+        ClientError::Refused { status: 404, .. } => {
+            Some("`flotilla tasks` lists what is defined, `flotilla ps -a` what runs and ran".to_owned())
         }
         ClientError::NoAnswer { .. } | ClientError::Refused { .. } | ClientError::BadName(_) => None,
     }

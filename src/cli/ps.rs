@@ -31,7 +31,7 @@ pub struct Ps {
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
     /// How many at most
-    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 50)]
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 50, allow_negative_numbers = true)]
     limit: u32,
 }
 

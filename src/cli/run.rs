@@ -51,10 +51,10 @@ pub struct RunTask {
     #[arg(long)]
     command: Option<String>,
     /// Megabytes of memory
-    #[arg(long, value_name = "MB")]
+    #[arg(long, value_name = "MB", allow_negative_numbers = true)]
     memory: Option<i64>,
     /// Thousandths of a core
-    #[arg(long, value_name = "MILLIS")]
+    #[arg(long, value_name = "MILLIS", allow_negative_numbers = true)]
     cpu: Option<i64>,
     /// Whose run this is
     #[arg(long, value_name = "ID")]
@@ -69,7 +69,7 @@ pub struct RunTask {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
     /// End the run this long after its start
-    #[arg(long, value_name = "SECS")]
+    #[arg(long, value_name = "SECS", allow_negative_numbers = true)]
     deadline: Option<i64>,
 }
 

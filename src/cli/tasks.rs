@@ -26,7 +26,7 @@ pub struct Tasks {
     #[arg(long)]
     tag: Option<String>,
     /// How many at most
-    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 100)]
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 100, allow_negative_numbers = true)]
     limit: u32,
 }
 

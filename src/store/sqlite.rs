@@ -56,7 +56,7 @@ impl Sqlite {
             .name("sqlite-writer".to_owned())
             .spawn(move || write_until_closed(&connection, jobs))
             .map_err(|error| StoreError::Unavailable(error.into()))?;
-        Ok(Self { writer, readers: Arc::new(Readers::new(path)) })
+        Ok(Self { writer, readers: Arc::new(Readers::open(path)?) })
     }
 
     pub(super) async fn write(&self, statements: Vec<Statement>) -> Result<Written, StoreError> {
@@ -85,7 +85,7 @@ impl Sqlite {
     }
 }
 
-/// Connections that only read, opened when first needed.
+/// Connections that only read. All are opened at the start, when there are files to be opened.
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
@@ -93,25 +93,28 @@ struct Readers {
 }
 
 impl Readers {
-    fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), idle: Mutex::default(), permits: Arc::new(Semaphore::new(READERS)) }
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let idle = (0..READERS).map(|_| open_reader(path)).collect::<Result<_, _>>()?;
+        Ok(Self { path: path.to_owned(), idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(READERS)) })
     }
 
     fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => {
-                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-                let connection = Connection::open_with_flags(&self.path, flags)?;
-                configure(&connection)?;
-                connection
-            }
-        };
+        // A read that panicked took its connection with it.
+        let connection = idle.map_or_else(|| open_reader(&self.path), Ok)?;
         let result = read(&connection);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         result
     }
+}
+
+fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    configure(&connection)?;
+    // The write-ahead log is opened by the first read.
+    connection.query_one("SELECT COUNT(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
 }
 
 /// Looks for damage, where that takes no time worth mentioning: sooner than when a request meets it, and before more is

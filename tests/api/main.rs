@@ -1,6 +1,6 @@
 //! The API through the real router, on both databases, with the fake engine and loops stepped by hand; what does not
 //! need to tell the engine what to do, on real containers as well.
-#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where and why")]
 
 #[path = "../support/mod.rs"]
 mod support;

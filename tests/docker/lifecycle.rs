@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use flotilla::engine::docker::{BindMount, DockerConfig};
-use flotilla::engine::{EngineError, EngineState, Handle};
+use flotilla::engine::{EngineError, EngineState, Handle, LaunchSpec};
 use flotilla::model::{AttemptId, EndCause, EnvVar, Observation, RunId};
 
 use crate::support::skip;
@@ -106,6 +106,22 @@ async fn launching_again_finds_the_first_and_runs_nothing_twice() {
 #[tokio::test]
 async fn a_container_that_was_made_and_not_started_is_started_by_the_next_launch() {
     let Some(world) = world() else { return };
+    let spec = made_and_not_started(&world);
+    let unstored = Handle { attempt_id: spec.attempt_id, text: String::new() };
+    assert!(matches!(world.try_observe(&unstored).await.unwrap(), Observation::Gone { .. }));
+    assert_eq!(world.run(&spec).await.1, "once\n");
+}
+
+#[tokio::test]
+async fn a_container_whose_start_nobody_finishes_is_removed_and_given_back() {
+    let Some(world) = world() else { return };
+    let handle = Handle { attempt_id: made_and_not_started(&world).attempt_id, text: "pulling".into() };
+    let Observation::NeverRan { retry: true, .. } = world.over(&handle).await else { panic!("it never ran") };
+    assert_eq!(world.engine().list_ours().await.unwrap(), []);
+}
+
+/// What a server leaves behind that dies between two calls.
+fn made_and_not_started(world: &World) -> LaunchSpec {
     let spec = world.spec("echo once");
     let name = format!("flotilla-{}", spec.attempt_id);
     let labels = [
@@ -118,9 +134,7 @@ async fn a_container_that_was_made_and_not_started_is_started_by_the_next_launch
     arguments.extend(labels.iter().flat_map(|label| ["--label", label]));
     arguments.extend([IMAGE, "/bin/sh", "-ec", "echo once"]);
     world.docker(&arguments);
-    let unstored = Handle { attempt_id: spec.attempt_id, text: String::new() };
-    assert_eq!(world.try_observe(&unstored).await.unwrap(), Observation::Starting);
-    assert_eq!(world.run(&spec).await.1, "once\n");
+    spec
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The engine contract, run on every engine, and what only one engine promises.
 //!
 //! A new engine joins by a module with a `world` function and a `contract!(world)`.
-#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where and why")]
 
 mod contract;
 mod docker;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::program::{Server, Setup, until};
-use crate::world::{Disk, get, launch, request, story};
+use crate::world::{Disk, get, launch, request, seq, story};
 
 /// How much a database, a run and its log need at least.
 const SIZE: &str = "size=3m";
@@ -149,7 +149,7 @@ fn a_task_that_ends_on_a_full_disk_is_known_to_have_ended_when_there_is_room() {
         assert!(story.iter().any(|(reason, _)| reason == "OutputLost"), "{story:?}");
         // What could be written before is there, in order.
         let log = server.text(&["logs", run_id]);
-        let whole: String = (1..=20000).map(|i| format!("{i}\n")).collect();
+        let whole = seq(20000);
         let kept = log.split_once("\n[flotilla: ").map_or(log.as_str(), |(kept, _)| kept);
         assert!(whole.starts_with(kept), "{log}");
     }

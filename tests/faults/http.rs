@@ -1,1 +1,133 @@
+//! Clients that speak no HTTP, speak it wrongly, or say nothing: they hurt nobody but themselves.
 
+use std::time::{Duration, Instant};
+
+use crate::program::{Server, Setup};
+use crate::world::{Wire, get, request};
+
+/// A client that behaves is answered at once.
+fn assert_serves(server: &Server) {
+    let begun = Instant::now();
+    assert_eq!(get(server, "/api/v6/health").status(), 200);
+    assert_eq!(get(server, "/api/v1/history").status(), 200);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+fn assert_unhurt(server: &mut Server) {
+    assert_serves(server);
+    assert!(!server.said().contains("panicked"), "{}", server.said());
+    assert_eq!(get(server, "/api/v1/task").json()["total"], 0, "something was stored");
+    assert!(server.stop().success());
+}
+
+#[test]
+fn clients_that_say_nothing_or_little_do_not_hold_up_others() {
+    let mut server = Server::start();
+    let _crowd: Vec<Wire> = (0..210)
+        .map(|i| {
+            let mut client = Wire::open(&server);
+            client.say(
+                [
+                    "",
+                    "G",
+                    "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+                    "POST /api/v1/task HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
+                ][i % 4],
+            );
+            client
+        })
+        .collect();
+    assert_serves(&server);
+    let mut slow = Wire::open(&server);
+    for byte in b"GET /api/v6/health HTTP/1.1\r\nConnection: close\r\nHost: x\r\n\r\n" {
+        slow.say([*byte]);
+        assert_serves(&server);
+    }
+    assert_eq!(slow.hear().status(), 200, "slow is not wrong");
+    // Told to stop it does not wait for them for long; their requests never began, or never end.
+    let begun = Instant::now();
+    assert!(server.stop().success());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_nothing_comes_of_it() {
+    let mut server = Server::start();
+    let long = |bytes: usize| "a".repeat(bytes);
+    let many_headers = "X-Some: y\r\n".repeat(200);
+    let task = r#"{"alias":"s","group_name":"g","image":"i","command":"c"}"#;
+    let smuggled = format!("POST /api/v1/task HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{task}", task.len());
+    let table: Vec<(&str, Vec<u8>)> = vec![
+        ("nothing at all", vec![]),
+        ("zeros", vec![0; 4096]),
+        ("every byte", (0..=255).cycle().take(10_000).collect()),
+        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(40)),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec()),
+        ("a mail", b"HELO x\r\nMAIL FROM:<x@y>\r\n\r\n".to_vec()),
+        ("an old request", b"GET /\r\n\r\n".to_vec()),
+        ("a future version", b"GET / HTTP/9.9\r\nHost: x\r\n\r\n".to_vec()),
+        ("no host but spaces", b"GET  /  HTTP/1.1\r\n\r\n".to_vec()),
+        ("a method of rubbish", b"G\x01T / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        ("a header of rubbish", b"GET / HTTP/1.1\r\nHo\x00st: x\r\n\r\n".to_vec()),
+        ("a header without a colon", b"GET / HTTP/1.1\r\nHost\r\n\r\n".to_vec()),
+        ("a folded header", b"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n".to_vec()),
+        ("a negative length", b"POST /api/v1/task HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n".to_vec()),
+        ("a length beyond all numbers", b"POST /api/v1/task HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n".to_vec()),
+        ("two lengths", format!("POST /api/v1/task HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 500\r\n\r\nhello{smuggled}").into()),
+        ("a length and chunks", format!("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{smuggled}").into()),
+        ("chunks that are none", format!("POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n{smuggled}").into()),
+        ("a chunk beyond all numbers", b"POST /api/v1/task HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n".to_vec()),
+        ("a chunk that is no number", b"POST /api/v1/task HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nxx\r\n0\r\n\r\n".to_vec()),
+        ("a body that breaks off", b"POST /api/v1/task HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"alias\"".to_vec()),
+        ("a huge header", format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", long(2 << 20)).into()),
+        ("many headers", format!("GET / HTTP/1.1\r\nHost: x\r\n{many_headers}\r\n").into()),
+        ("a huge address", format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", long(1 << 20)).into()),
+        ("a huge query", format!("GET /api/v1/history?alias={} HTTP/1.1\r\nHost: x\r\n\r\n", long(70_000)).into()),
+        ("a huge body that is told", b"POST /api/v1/task HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{".to_vec()),
+        ("an address that is none", b"GET http://[::bad/%zz HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        ("a tunnel", b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n".to_vec()),
+    ];
+    for (what, bytes) in table {
+        let mut client = Wire::open(&server);
+        client.say(&bytes);
+        // We say no more, and listen.
+        let _ = client.0.shutdown(std::net::Shutdown::Write);
+        let answer = client.hear();
+        let statuses: Vec<_> = answer.0.split("HTTP/1.1 ").skip(1).map(|one| one[..3].to_owned()).collect();
+        assert!(statuses.iter().all(|status| status.starts_with(['3', '4'])), "{what}: {answer:?}");
+        assert!(answer.0.is_empty() || !statuses.is_empty(), "{what}: {answer:?}");
+    }
+    assert_unhurt(&mut server);
+}
+
+#[test]
+fn an_address_as_long_as_it_may_be_is_answered_like_any_other() {
+    let mut server = Server::start();
+    let long = "a".repeat(30_000);
+    for path in [format!("/{long}"), format!("/api/v1/history/{long}"), format!("/api/v1/{long}/logs")] {
+        let answer = get(&server, &path);
+        assert_eq!(answer.status(), 404, "{path}");
+        assert!(!answer.error().is_empty());
+    }
+    assert_eq!(get(&server, &format!("/api/v1/task?alias={long}")).json()["total"], 0);
+    assert_eq!(request(&server, "BREW", "/api/v1/task", "").status(), 405);
+    assert_unhurt(&mut server);
+}
+
+#[test]
+fn a_client_that_goes_away_in_the_middle_of_an_answer_hurts_nobody() {
+    let wrapper = ["sh", "-c", "ulimit -n 100; exec \"$@\"", "sh"].map(str::to_owned).to_vec();
+    let server = Server::with(Setup { wrapper, ..Setup::default() });
+    server.define("chatty", "seq 1000000");
+    let run_id = server.launch("chatty");
+    server.wait_for(&run_id, "STOPPED");
+    // More of them, one after the other, than the server may open files.
+    for i in 0..150 {
+        let path = if i % 2 == 0 { "logs?raw_text=true" } else { "logs/stream" };
+        let mut client = Wire::open(&server);
+        client.say(format!("GET /api/v1/{run_id}/{path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        client.hear_until("200 OK");
+    }
+    assert_serves(&server);
+    assert!(!server.said().contains("panicked"), "{}", server.said());
+}

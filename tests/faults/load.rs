@@ -14,23 +14,26 @@ fn id(answer: &crate::world::Answer) -> String {
 #[test]
 fn a_server_with_few_open_files_serves_what_it_can_and_recovers() {
     let wrapper = ["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"].map(str::to_owned).to_vec();
-    let mut server = Server::with(Setup { wrapper, ..Setup::default() });
+    let config = "[clusters.default]\nengine = \"local\"\nmax_running = 50\n".to_owned();
+    let mut server = Server::with(Setup { config, wrapper, ..Setup::default() });
     server.define("task", "echo done");
     server.define("gated", &format!("until [ -e {}/gate ]; do sleep 0.05; done; echo done", server.folder().display()));
     // More connections than the server may open files; those beyond its places wait to be accepted.
     let crowd: Vec<Wire> = (0..100).map(|_| Wire::open(&server)).collect();
     server.wait_until_said("all places for connections are taken");
     drop(crowd);
+    // More runs than there are files for.
     let mut runs: Vec<String> = (0..40).map(|_| id(&launch(&server, "gated"))).collect();
-    // As many run as are allowed, also where the files for that are short.
-    let begun = Instant::now();
-    until("some run", || get(&server, "/api/v1/history?status=RUNNING").json()["total"].as_u64() > Some(5));
+    until("a run waits for an open file", || {
+        runs.iter().any(|run_id| story(&server, run_id).iter().any(|(_, text)| text.contains("Too many open files")))
+    });
     assert_eq!(get(&server, "/health/ready").status(), 200);
+    assert_eq!(get(&server, "/api/v1/history").status(), 200);
     fs::write(server.folder().join("gate"), "").unwrap();
     runs.extend((0..5).map(|_| id(&launch(&server, "task"))));
     for run_id in &runs {
         let run = server.wait_for(run_id, "STOPPED");
-        assert_eq!((&run["exit_code"], &run["attempt_count"]), (&0.into(), &1.into()), "{run} after {:?}", begun.elapsed());
+        assert_eq!(run["exit_code"], 0, "{run}");
         assert_eq!(server.text(&["logs", run_id]), "done\n");
     }
     assert!(!server.said().contains("panicked"), "{}", server.said());
@@ -43,7 +46,9 @@ fn two_hundred_launches_at_once_start_in_their_order_and_all_end() {
     server.define("task", "echo $FLOTILLA_RUN_ID");
     let runs: Vec<String> = (0..200).map(|_| id(&launch(&server, "task"))).collect();
     let busy = || {
-        let count = |status: &str| get(&server, &format!("/api/v1/history?limit=1&status={status}")).json()["total"].as_u64().unwrap();
+        let count = |status: &str| {
+            get(&server, &format!("/api/v1/history?limit=1&status={status}")).json()["total"].as_u64().unwrap()
+        };
         count("PENDING") + count("RUNNING")
     };
     let ended = || get(&server, "/api/v1/history?limit=1&status=STOPPED").json()["total"] == 200;
@@ -80,10 +85,17 @@ fn two_hundred_megabytes_of_output_are_kept_to_the_last_byte() {
     let log = download.hear().0;
     let (_, log) = log.split_once("\r\n\r\n").unwrap();
     assert_eq!(log.len(), LINES * 100);
-    let is_whole = log.lines().enumerate().all(|(i, line)| line.split(' ').next() == Some(&(1_000_000 + i).to_string()));
+    let is_whole =
+        log.lines().enumerate().all(|(i, line)| line.split(' ').next() == Some(&(1_000_000 + i).to_string()));
     assert!(is_whole, "lines are missing or mixed");
     let peak = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB").parse::<u64>();
+    let peak = peak
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>();
     assert!(peak.clone().unwrap() < 150_000, "the server took {peak:?} kB");
 }
 
@@ -119,6 +131,7 @@ fn a_task_that_starts_ever_more_processes_is_stopped_with_all_of_them() {
 
 /// How many processes have this in their command line.
 fn processes(mark: &str) -> usize {
-    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
     processes.filter(|line| String::from_utf8_lossy(line).split('\0').any(|word| word == mark)).count()
 }

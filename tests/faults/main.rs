@@ -1,5 +1,5 @@
 //! What goes wrong around a server, through the real binary: it says so, loses nothing, and goes on when it can.
-#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where and why")]
 
 #[path = "../program/mod.rs"]
 mod program;

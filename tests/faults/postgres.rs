@@ -39,7 +39,20 @@ impl Cluster {
             let owned = Command::new("chown").args(["-R", "postgres"]).arg(cluster.folder.path()).status().unwrap();
             assert!(owned.success());
         }
-        cluster.execute("initdb", &["-D", "data", "-U", "flotilla", "-A", "scram-sha-256", "--pwfile=password", "--no-sync", "--no-instructions"]);
+        cluster.execute(
+            "initdb",
+            &[
+                "-D",
+                "data",
+                "-U",
+                "flotilla",
+                "-A",
+                "scram-sha-256",
+                "--pwfile=password",
+                "--no-sync",
+                "--no-instructions",
+            ],
+        );
         cluster.up();
         Some(cluster)
     }
@@ -62,11 +75,8 @@ impl Cluster {
     }
 
     fn up(&self) {
-        let settings = format!(
-            "-c listen_addresses=127.0.0.1 -c fsync=off -p {} -k {}",
-            self.port,
-            self.folder.path().display()
-        );
+        let settings =
+            format!("-c listen_addresses=127.0.0.1 -c fsync=off -p {} -k {}", self.port, self.folder.path().display());
         self.execute("pg_ctl", &["start", "-w", "-s", "-D", "data", "-l", "log", "-o", &settings]);
     }
 
@@ -114,7 +124,10 @@ fn a_database_that_goes_away_and_comes_back_costs_no_run_and_repeats_none() {
 
     let mut server = Server::with_config(&config(&cluster.good_url()));
     let folder = server.folder().display().to_string();
-    server.define("counted", &format!("echo start >>{folder}/starts\nuntil [ -e {folder}/gate ]; do sleep 0.02; done\necho end\nexit 3"));
+    server.define(
+        "counted",
+        &format!("echo start >>{folder}/starts\nuntil [ -e {folder}/gate ]; do sleep 0.02; done\necho end\nexit 3"),
+    );
     server.define("quick", &format!("echo quick >>{folder}/quick"));
     let run_id = server.launch("counted");
     server.wait_for(&run_id, "RUNNING");
@@ -181,7 +194,8 @@ async fn connections_that_are_cut_under_load_cost_no_accepted_run_and_repeat_non
     let mut accepted = Vec::new();
     let mut refused = 0;
     for _ in 0..15 {
-        let launching: Vec<Answer> = tokio::task::block_in_place(|| (0..4).map(|_| launch(&server, "counted")).collect());
+        let launching: Vec<Answer> =
+            tokio::task::block_in_place(|| (0..4).map(|_| launch(&server, "counted")).collect());
         for answer in launching {
             match answer.status() {
                 200 => accepted.push(answer.json()["run_id"].as_str().unwrap().to_owned()),

@@ -147,7 +147,7 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
     let whole = fs::read(&database).unwrap();
     let page = page_of_the_runs(&database);
 
-    let damages: [(&str, &dyn Fn(&mut fs::File)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("no database at all", &|file| file.write_all(&[b'x'; 4096]).unwrap()),
         ("half of it", &|file| file.set_len(whole.len() as u64 / 2).unwrap()),
         ("a page of rubbish in the middle", &|file| {
@@ -172,6 +172,8 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
     }
     used.starts();
 }
+
+type Damage<'a> = &'a dyn Fn(&mut fs::File);
 
 /// Where in the file the table of runs begins.
 fn page_of_the_runs(database: &Path) -> u64 {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::program::{Server, until};
-use crate::world::{Wire, get, launch, story};
+use crate::world::{Wire, get, launch, seq, story};
 
 const STOPPING: &str = "stopping in an orderly way";
 /// How long an orderly stop may take that has nothing to wait for.
@@ -73,7 +73,9 @@ fn a_stopping_server_answers_what_is_in_flight_ends_streams_and_leaves_runs_alon
     let length = body.len();
     let mut upload = Wire::open(&server);
     // The server has begun to read the body when it asks for it.
-    upload.say(format!("POST /api/v1/task HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"));
+    upload.say(format!(
+        "POST /api/v1/task HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+    ));
     upload.hear_until("HTTP/1.1 100 Continue\r\n\r\n");
     upload.say(first);
     let mut stream = Wire::open(&server);
@@ -136,7 +138,10 @@ fn a_run_whose_supervisor_was_killed_with_the_server_is_lost_and_nothing_of_it_i
     let folder = TempDir::new().unwrap();
     let told = folder.path().join("pids");
     // One child in the task's session, one that left it.
-    let script = format!("exec 3>{0}\nsleep 600 & echo $! >&3\nsetsid sleep 600 & echo $! >&3\necho $$ >&3\nwait", told.display());
+    let script = format!(
+        "exec 3>{0}\nsleep 600 & echo $! >&3\nsetsid sleep 600 & echo $! >&3\necho $$ >&3\nwait",
+        told.display()
+    );
     server.define("family", &script);
     let run_id = server.launch("family");
     server.wait_for(&run_id, "RUNNING");
@@ -163,7 +168,11 @@ fn a_stop_that_was_asked_for_is_carried_out_over_a_kill_of_the_server() {
     let folder = TempDir::new().unwrap();
     let (told, gate) = (folder.path().join("pids"), Gate::new());
     // It takes its time to end when it is asked to.
-    let script = format!("trap '{}; echo cleaned up; exit 9' TERM\necho $$ >{}\nwhile :; do sleep 0.02; done", gate.wait(), told.display());
+    let script = format!(
+        "trap '{}; echo cleaned up; exit 9' TERM\necho $$ >{}\nwhile :; do sleep 0.02; done",
+        gate.wait(),
+        told.display()
+    );
     server.define("careful", &script);
     let run_id = server.launch("careful");
     server.wait_for(&run_id, "RUNNING");
@@ -187,7 +196,8 @@ fn runs_that_end_while_the_server_is_away_are_told_as_they_were() {
     server.define("good", &format!("echo one\n{}\nseq 5000", gate.wait()));
     server.define("bad", &format!("echo two\n{}\necho oops >&2\nexit 42", gate.wait()));
     server.define("ugly", &format!("echo three\n{}\nkill -SEGV $$", gate.wait()));
-    let runs = ["good", "bad", "ugly"].map(|alias| launch(&server, alias).json()["run_id"].as_str().unwrap().to_owned());
+    let runs =
+        ["good", "bad", "ugly"].map(|alias| launch(&server, alias).json()["run_id"].as_str().unwrap().to_owned());
     for run_id in &runs {
         server.wait_for(run_id, "RUNNING");
     }
@@ -199,9 +209,8 @@ fn runs_that_end_while_the_server_is_away_are_told_as_they_were() {
     let ended_at = Timestamp::now();
     server.start_again();
 
-    let numbers: String = (1..=5000).map(|i| format!("{i}\n")).collect();
     for (run_id, exit_code, reason, log) in [
-        (&runs[0], 0, Value::Null, format!("one\n{numbers}")),
+        (&runs[0], 0, Value::Null, format!("one\n{}", seq(5000))),
         (&runs[1], 42, "exited with code 42".into(), "two\noops\n".to_owned()),
         (&runs[2], 139, "ended by signal 11 (SIGSEGV)".into(), "three\n".to_owned()),
     ] {

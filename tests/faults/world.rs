@@ -31,7 +31,7 @@ impl Wire {
     pub fn hear(&mut self) -> Answer {
         let mut bytes = Vec::new();
         // A server that closes a connection with unread bytes on it resets it; what it said before counts.
-        let mut piece = [0; 64 * 1024];
+        let mut piece = vec![0; 64 * 1024];
         while let Ok(length) = self.0.read(&mut piece)
             && length > 0
         {
@@ -87,6 +87,11 @@ pub fn get(server: &Server, path: &str) -> Answer {
 
 pub fn launch(server: &Server, alias: &str) -> Answer {
     request(server, "PUT", &format!("/api/v1/task/alias/{alias}/execute"), "{}")
+}
+
+/// What `seq` prints.
+pub fn seq(last: u32) -> String {
+    (1..=last).map(|i| format!("{i}\n")).collect::<Vec<_>>().concat()
 }
 
 /// The messages of a run's events.

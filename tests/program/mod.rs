@@ -1,6 +1,6 @@
 //! The real binary: a server of it with its own data, and commands that speak to that server.
 
-#![allow(dead_code, reason = "each test binary that includes this uses a part of it")]
+#![allow(dead_code, clippy::print_stderr, reason = "each test binary that includes this uses a part of it")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,6 +1,6 @@
 //! What integration tests share: the services that `scripts/test` starts, and how to say that one is missing.
 //! `mod support;` at the top of a test file brings it in.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, clippy::print_stderr, reason = "each test file uses a part of it")]
 
 use std::env;
 use std::fs::OpenOptions;

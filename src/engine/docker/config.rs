@@ -1,12 +1,10 @@
-//! What an operator decides about a Docker cluster. `docs/engines.md` says what each setting costs in safety.
+//! What an operator decides about a Docker cluster, checked where it is read. `docs/engines.md` says what each setting
+//! costs in safety.
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
-/// The settings of one cluster whose engine is `docker`. Everything has a default, so an empty section works.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// The settings of one cluster whose engine is `docker`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerConfig {
     /// Where the daemon listens: `unix:///…`, `tcp://HOST:PORT` or `http://HOST:PORT`.
     /// Without it `DOCKER_HOST`, and without that the usual socket.
@@ -61,8 +59,7 @@ impl Default for DockerConfig {
 }
 
 /// When an image is fetched from its registry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PullPolicy {
     /// Where the machine does not have it.
     #[default]
@@ -73,85 +70,22 @@ pub enum PullPolicy {
     Never,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindMount {
     /// An absolute path on the daemon's machine, which must exist.
     pub source: String,
     /// An absolute path in the container.
     pub target: String,
-    #[serde(default = "read_only")]
     pub read_only: bool,
-}
-
-/// A shared folder is for reading unless somebody says otherwise.
-const fn read_only() -> bool {
-    true
 }
 
 const USUAL_HOST: &str = "unix:///var/run/docker.sock";
 
 impl DockerConfig {
-    /// What is wrong with the settings, each naming its key.
-    #[must_use]
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        if let Some(host) = &self.host
-            && !["unix://", "tcp://", "http://"].iter().any(|scheme| host.starts_with(scheme))
-        {
-            faults.push(format!("`host` must start with unix://, tcp:// or http://, not {host:?}"));
-        }
-        if self.shell.first().is_none_or(String::is_empty) {
-            faults.push("`shell` must name a program".to_owned());
-        }
-        for (i, mount) in self.mounts.iter().enumerate() {
-            for (key, path) in [("source", &mount.source), ("target", &mount.target)] {
-                if !path.starts_with('/') {
-                    faults.push(format!("`mounts[{i}].{key}` must be an absolute path, not {path:?}"));
-                }
-            }
-        }
-        if self.gpus.is_some_and(|gpus| gpus < 0) {
-            faults.push("`gpus` must not be negative".to_owned());
-        }
-        faults
-    }
-
     /// Where the daemon is: what is set here, in the environment, or usual.
     #[must_use]
     pub fn host_or_usual(&self) -> String {
         let of_environment = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
         self.host.clone().or_else(of_environment).unwrap_or_else(|| USUAL_HOST.to_owned())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_section_is_a_cluster() {
-        let config: DockerConfig = toml::from_str("").unwrap();
-        assert_eq!(config, DockerConfig::default());
-        assert!(config.faults().is_empty());
-    }
-
-    #[test]
-    fn a_mount_is_for_reading_unless_told_otherwise() {
-        let text = "pull_policy = \"always\"\nmounts = [{ source = \"/data\", target = \"/data\" }]";
-        let config: DockerConfig = toml::from_str(text).unwrap();
-        assert!(config.mounts[0].read_only);
-        assert_eq!(config.pull_policy, PullPolicy::Always);
-    }
-
-    #[test]
-    fn faults_name_their_key() {
-        let text = "host = \"docker\"\nshell = []\nmounts = [{ source = \"data\", target = \"/data\" }]\ngpus = -1";
-        let config: DockerConfig = toml::from_str(text).unwrap();
-        let faults = config.faults().join("; ");
-        for key in ["`host`", "`shell`", "`mounts[0].source`", "`gpus`"] {
-            assert!(faults.contains(key), "{key} is missing in: {faults}");
-        }
-        assert!(toml::from_str::<DockerConfig>("hots = 1").is_err());
     }
 }

@@ -21,8 +21,6 @@ use crate::engine::{EngineError, Handle};
 use crate::model::{AttemptId, Observation};
 
 const INSPECTIONS_AT_ONCE: usize = 8;
-/// A container that was made and not started for so long will not be: who made it is gone.
-const START_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 /// How late the daemon may tell of a signal that it sent.
 const LATENESS: SignedDuration = SignedDuration::from_millis(250);
 /// How long the daemon may take to say what it remembers of a container.
@@ -113,28 +111,22 @@ impl Inner {
                 let retry = !is_final(500, &reason);
                 Ok(Observation::NeverRan { reason: format!("Docker can't start the container: {reason}"), retry })
             }
-            Stage::Created => self.look_at_unstarted(attempt_id, &container, now).await,
+            Stage::Created => self.look_at_unstarted(handle).await,
         }
     }
 
-    /// One that nobody starts any more is removed first, so that it surely never runs, and then given back.
-    async fn look_at_unstarted(
-        &self,
-        attempt_id: AttemptId,
-        container: &ContainerInspectResponse,
-        now: Timestamp,
-    ) -> Result<Observation, ApiError> {
-        let created = container.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-        let is_old = created.is_none_or(|created| now.duration_since(created) > START_TIMEOUT);
-        if !is_old {
-            return Ok(Observation::Starting);
+    /// A container that was made, and that nobody starts: the server died in between, or the daemon did. One that was
+    /// never handed over is launched again, and found. Any other is given back, after it was removed, so that it surely
+    /// never runs: one whose start is under way can't be removed.
+    async fn look_at_unstarted(&self, handle: &Handle) -> Result<Observation, ApiError> {
+        if handle.text.is_empty() {
+            return Ok(Observation::Gone { reason: "its container was made and never started".to_owned() });
         }
-        match self.remove_container(&name_of(attempt_id), false).await {
+        match self.remove_container(&name_of(handle.attempt_id), false).await {
             Ok(()) => Ok(Observation::NeverRan {
-                reason: "its container was made and never started, for the server or the daemon went away".to_owned(),
+                reason: "its container was made and not started, for the server or the daemon went away".to_owned(),
                 retry: true,
             }),
-            // It was started after all; the next look sees it.
             Err(error) if error.is_conflict() => Ok(Observation::Starting),
             Err(error) => Err(error),
         }

@@ -153,7 +153,7 @@ impl Inner {
     fn launch(&self, launch: &LaunchSpec) -> Result<Handle, EngineError> {
         let attempt_id = launch.attempt_id;
         let folder = self.folder(attempt_id);
-        let failed = |error: io::Error| unavailable("launch", attempt_id, &error);
+        let failed = |error: io::Error| unavailable("launch", &error);
         let spec = self.spec(launch).map_err(failed)?;
         let mut channels = folder.create(&spec).map_err(failed)?;
         if channels.is_none() {
@@ -207,7 +207,7 @@ impl Inner {
     fn observe(&self, handle: &Handle) -> Result<Observation, EngineError> {
         let attempt_id = handle.attempt_id;
         let folder = self.folder_of(handle)?;
-        let failed = |error: io::Error| unavailable("observe", attempt_id, &error);
+        let failed = |error: io::Error| unavailable("observe", &error);
         let Some(observation) = observe::observe(&folder, &self.boot_id).map_err(failed)? else {
             self.be_sure_of_the_disk()?;
             return Ok(Observation::Gone { reason: gone(attempt_id) });
@@ -244,7 +244,7 @@ impl Inner {
                 self.be_sure_of_the_disk()?;
                 Err(EngineError::Gone(format!("nothing of attempt {attempt_id} runs here")))
             }
-            Err(error) => Err(unavailable("stop", attempt_id, &error)),
+            Err(error) => Err(unavailable("stop", &error)),
         }
     }
 
@@ -255,8 +255,9 @@ impl Inner {
     }
 }
 
-fn unavailable(what: &str, attempt_id: AttemptId, error: &io::Error) -> EngineError {
-    EngineError::Unavailable(format!("can't {what} attempt {attempt_id}: {error}"))
+/// Without the attempt's id, which every caller knows: the same trouble with many is told of once.
+fn unavailable(what: &str, error: &io::Error) -> EngineError {
+    EngineError::Unavailable(format!("can't {what} it: {error}"))
 }
 
 fn gone(attempt_id: AttemptId) -> String {
@@ -309,7 +310,7 @@ impl Engine for LocalEngine {
     async fn remove(&self, handle: &Handle) -> Result<(), EngineError> {
         let attempt_id = handle.attempt_id;
         let folder = self.inner.folder_of(handle)?;
-        let failed = |error: io::Error| unavailable("remove", attempt_id, &error);
+        let failed = |error: io::Error| unavailable("remove", &error);
         // A supervisor that is told to stop without a grace kills everything, and ends.
         if folder.send(&supervisor::stop_request(Duration::ZERO)).map_err(failed)? {
             let has_ended = watch::wait_for_end(&folder, LONGEST_REMOVAL).await.map_err(failed)?;
@@ -317,6 +318,6 @@ impl Engine for LocalEngine {
                 return Err(EngineError::Unavailable(format!("attempt {attempt_id} is still being ended")));
             }
         }
-        self.blocking(move |_| remove::remove(&folder).map_err(|error| unavailable("remove", attempt_id, &error))).await
+        self.blocking(move |_| remove::remove(&folder).map_err(|error| unavailable("remove", &error))).await
     }
 }
