@@ -41,6 +41,8 @@ fn main() -> Result<()> {
     tell(&format!("after {runs} runs"), pid, None)?;
     tell_idle("idle again", pid)?;
 
+    // The server closes connections that are idle, so each step has its own.
+    let mut connection = server.connect()?;
     let talks = connection.define("talks", &format!("head -c {log_mb}M /dev/zero | tr '\\0' x"))?;
     let run_id = connection.launch(&talks)?;
     server.connect()?.follow(&run_id)?;
@@ -53,7 +55,7 @@ fn main() -> Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let rate = length as f64 / took.as_secs_f64() / 1e6;
     println!("the download ran at {rate:.0} MB/s");
-    connection.get(&format!("/api/v1/history?limit=1000&definition_id={trivial}"))?;
+    server.connect()?.get(&format!("/api/v1/history?limit=1000&definition_id={trivial}"))?;
     tell("after a page of 500 runs or more", pid, None)
 }
 

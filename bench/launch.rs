@@ -68,6 +68,8 @@ fn bench(name: &str, folder: &Path, arguments: &[&str], rounds: u32, raw: Raw) -
     report(&format!("raw: time for each of all, {CLIENTS} clients (SQLite has 1)"), &raw_rate, &raw_rate);
     report(&format!("launch: time for each of all, {CLIENTS} clients"), &rate, &raw_rate);
     report(&format!("launch: time of one, {CLIENTS} clients"), &many, &raw_one);
+    // The server has closed the first connection in the meantime, which was idle.
+    let mut connection = server.connect()?;
     connection.json("DELETE", &format!("/api/v1/task/{filler}/history/{first}"), "")?;
     wait_until(|| Ok(connection.get(&format!("/api/v1/history/{first}"))?["status"] == "STOPPED"))
 }
