@@ -47,6 +47,9 @@ impl Sqlite {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // What undoes a savepoint, which for a launch comes to more than the 64 KB that it may have in memory, would be
+        // written to a new file in /var/tmp each time.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         configure(&connection)?;
         check(&connection, path)?;
         migrate(&mut connection)?;

@@ -186,7 +186,9 @@ fn a_stop_that_was_asked_for_is_carried_out_over_a_kill_of_the_server() {
     server.start_again();
     let run = server.wait_for(&run_id, "STOPPED");
     assert_eq!((&run["outcome"], &run["exit_code"]), (&"stopped".into(), &9.into()), "{run}");
-    assert_eq!(server.text(&["logs", &run_id]), "cleaned up\n");
+    // A shell may say first that the program it waited for was ended.
+    let log = server.text(&["logs", &run_id]);
+    assert!(log.ends_with("cleaned up\n"), "{log}");
 }
 
 #[test]
