@@ -16,8 +16,8 @@ use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::{CreateContainerOptions, LogsOptions, RemoveContainerOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
-use flotilla::engine::{Engine, Handle, LaunchSpec, Output, Pokes};
-use flotilla::model::{AttemptId, Execution, LogPosition, Observation, RunId, TaskSpec};
+use flotilla::engine::{Engine, Handle, LaunchSpec, Origin, Output, Pokes};
+use flotilla::model::{AttemptId, DefinitionId, Execution, LogPosition, Observation, RunId, TaskSpec};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -139,6 +139,7 @@ async fn pump(engine: Arc<dyn Engine>, handle: Handle) {
 fn spec() -> LaunchSpec {
     LaunchSpec {
         attempt_id: AttemptId { run_id: RunId::generate(), attempt: 1 },
+        origin: Origin { definition_id: DefinitionId::from_text("bench-1"), alias: None, group_name: "bench".into() },
         task: TaskSpec { image: IMAGE.into(), command: COMMAND.into(), ..TaskSpec::default() },
         execution: Execution::default(),
         log_path: "unused".into(),

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::Control;
 use super::work::behind;
-use crate::engine::{EngineError, Handle, LaunchSpec};
+use crate::engine::{EngineError, Handle, LaunchSpec, Origin};
 use crate::model::{Change, Event, Outcome, Run, Status, refuse, retry};
 
 impl Control {
@@ -33,6 +33,11 @@ impl Control {
         let attempt_id = run.attempt_id();
         let spec = LaunchSpec {
             attempt_id,
+            origin: Origin {
+                definition_id: run.definition_id.clone(),
+                alias: run.alias.clone(),
+                group_name: run.group_name.clone(),
+            },
             task: run.task.clone(),
             execution: run.execution.clone(),
             log_path: self.logs.path(attempt_id),

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::model::{AttemptId, Execution, LogPosition, Observation, TaskSpec};
+use crate::model::{AttemptId, DefinitionId, Execution, LogPosition, Observation, TaskSpec};
 
 pub use pokes::Pokes;
 
@@ -25,6 +25,7 @@ pub use pokes::Pokes;
 #[derive(Debug, Clone)]
 pub struct LaunchSpec {
     pub attempt_id: AttemptId,
+    pub origin: Origin,
     pub task: TaskSpec,
     pub execution: Execution,
     /// Where the attempt's log belongs, for an engine that writes it itself.
@@ -33,6 +34,14 @@ pub struct LaunchSpec {
     pub log_cap_bytes: u64,
     /// How long a process may take to end after SIGTERM where the engine itself ends it.
     pub grace: Duration,
+}
+
+/// What a run was launched from: for those who look at the engine's objects without us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    pub definition_id: DefinitionId,
+    pub alias: Option<String>,
+    pub group_name: String,
 }
 
 /// Which object of the engine's is meant. The text is the engine's own; it is stored, and comes back after a restart.

@@ -82,6 +82,7 @@ on_both_databases! {
         let run_ids = [run_id.parse().unwrap()];
         let run = world.store.claim("default", &run_ids, 10, "this-node", world.control.clock.now()).await.unwrap().remove(0);
         let spec = flotilla::engine::LaunchSpec {
+            origin: crate::support::origin(),
             attempt_id: run.attempt_id(),
             task: run.task.clone(),
             execution: run.execution.clone(),
@@ -166,6 +167,7 @@ on_both_databases! {
         let run = world.store.run(run_id.parse().unwrap()).await.unwrap().unwrap();
         let launch = async |attempt_id| {
             let spec = flotilla::engine::LaunchSpec {
+                origin: crate::support::origin(),
                 attempt_id,
                 task: run.task.clone(),
                 execution: run.execution.clone(),

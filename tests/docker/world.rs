@@ -11,6 +11,8 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
+use crate::support::origin;
+
 pub use crate::support::DOCKER_IMAGE as IMAGE;
 pub use crate::support::docker_address as shared_host;
 
@@ -62,6 +64,7 @@ impl World {
         let task = TaskSpec { image: IMAGE.into(), command: command.into(), ..TaskSpec::default() };
         LaunchSpec {
             attempt_id: AttemptId { run_id: RunId::generate(), attempt: 1 },
+            origin: origin(),
             task,
             execution: Execution { user: "ada".into(), ..Execution::default() },
             log_path: "unused".into(),

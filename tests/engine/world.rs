@@ -10,6 +10,8 @@ use futures_util::StreamExt;
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
 
+use crate::support::origin;
+
 /// Nothing in these tests takes so long, unless it is broken.
 pub const LONGEST: Duration = Duration::from_secs(30);
 /// How long a poke is waited for before one looks anyway: the fake's steps come without pokes.
@@ -35,6 +37,7 @@ impl World {
         let attempt_id = AttemptId { run_id: RunId::generate(), attempt: 1 };
         LaunchSpec {
             attempt_id,
+            origin: origin(),
             task: TaskSpec { image: self.image.into(), command: command.into(), ..TaskSpec::default() },
             execution: Execution::default(),
             log_path: self.folder.path().join("logs").join(attempt_id.to_string()),

@@ -6,6 +6,8 @@ use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;
 
+use flotilla::engine::Origin;
+use flotilla::model::DefinitionId;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 /// The address of a new, empty PostgreSQL database, or `None`, and said so, where there is no server.
@@ -29,6 +31,11 @@ pub fn docker_address() -> Option<String> {
 
 /// A busybox with a shell, for tests with [`docker_address`].
 pub const DOCKER_IMAGE: &str = "flotilla-test/busybox:1";
+
+/// What the tests' attempts are launched from.
+pub fn origin() -> Origin {
+    Origin { definition_id: DefinitionId::from_text("test-1"), alias: Some("test".into()), group_name: "test".into() }
+}
 
 /// Says at the end of the whole test run that `what` was not tested. Fails the test where `FLOTILLA_REQUIRE` names it.
 pub fn skip(what: &str, why: &str) {

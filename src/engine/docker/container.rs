@@ -30,6 +30,9 @@ pub(super) const CLUSTER_LABEL: &str = "flotilla.cluster";
 const RUN_LABEL: &str = "flotilla.run_id";
 const ATTEMPT_LABEL: &str = "flotilla.attempt";
 const OWNER_LABEL: &str = "flotilla.owner";
+const DEFINITION_LABEL: &str = "flotilla.definition_id";
+const ALIAS_LABEL: &str = "flotilla.alias";
+const GROUP_LABEL: &str = "flotilla.group_name";
 /// What was asked for and could not be enforced, for the notes of the run.
 pub(super) const UNENFORCED_LABEL: &str = "flotilla.unenforced";
 
@@ -67,13 +70,18 @@ pub(super) fn describe(
     let task = &spec.task;
     check_privileged(task.privileged, config)?;
     let AttemptId { run_id, attempt } = spec.attempt_id;
-    let mut labels = HashMap::from([
+    // Those of the user's own come first, so that none can pass for one of ours.
+    let mut labels: HashMap<_, _> = spec.execution.labels.clone().into_iter().collect();
+    labels.extend([
         (SERVER_LABEL.to_owned(), identity.server_id.clone()),
         (CLUSTER_LABEL.to_owned(), identity.cluster.clone()),
         (RUN_LABEL.to_owned(), run_id.to_string()),
         (ATTEMPT_LABEL.to_owned(), attempt.to_string()),
         (OWNER_LABEL.to_owned(), spec.execution.user.clone()),
+        (DEFINITION_LABEL.to_owned(), spec.origin.definition_id.to_string()),
+        (GROUP_LABEL.to_owned(), spec.origin.group_name.clone()),
     ]);
+    labels.extend(spec.origin.alias.iter().map(|alias| (ALIAS_LABEL.to_owned(), alias.clone())));
     let unenforced = unenforced_limits(spec, machine);
     if !unenforced.is_empty() {
         labels.insert(UNENFORCED_LABEL.to_owned(), unenforced.join(","));
@@ -199,13 +207,25 @@ fn log_config(log_cap_bytes: u64) -> HostConfigLogConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EnvVar, Execution, RunId, TaskSpec};
+    use crate::engine::Origin;
+    use crate::model::{DefinitionId, EnvVar, Execution, RunId, TaskSpec};
 
     fn spec(task: TaskSpec) -> LaunchSpec {
         LaunchSpec {
             attempt_id: AttemptId { run_id: RunId::generate(), attempt: 2 },
+            origin: Origin {
+                definition_id: DefinitionId::from_text("g-1"),
+                alias: Some("nightly".into()),
+                group_name: "g".into(),
+            },
             task,
-            execution: Execution { user: "ada".into(), ..Execution::default() },
+            execution: Execution {
+                user: "ada".into(),
+                labels: [("team", "tides"), (RUN_LABEL, "forged")]
+                    .map(|(key, value)| (key.into(), value.into()))
+                    .into(),
+                ..Execution::default()
+            },
             log_path: "unused".into(),
             log_cap_bytes: 500 << 20,
             grace: std::time::Duration::from_secs(10),
@@ -229,6 +249,8 @@ mod tests {
         let labels = body.labels.unwrap();
         assert_eq!(attempt_of(&labels), Some(spec.attempt_id));
         assert!(identity.owns(&labels));
+        let said = [DEFINITION_LABEL, ALIAS_LABEL, GROUP_LABEL, OWNER_LABEL, "team"].map(|name| labels[name].as_str());
+        assert_eq!(said, ["g-1", "nightly", "g", "ada", "tides"]);
         assert!(!Identity { cluster: "d".into(), ..identity.clone() }.owns(&labels));
         assert!(!Identity { server_id: "t".into(), ..identity }.owns(&labels));
     }

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use tokio::time::timeout;
 
 use super::{LocalWorld, engine, is_alive, world, world_in};
+use crate::support::origin;
 use crate::world::{GRACE, LONGEST, World, eventually};
 
 #[tokio::test]
@@ -222,7 +223,7 @@ fn attempts_in(folder: &Path) -> Vec<LaunchSpec> {
         let task = TaskSpec { command, memory_mb: Some(64), ..TaskSpec::default() };
         let log_path = folder.join("logs").join(id);
         let execution = Execution::default();
-        LaunchSpec { attempt_id, task, execution, log_path, log_cap_bytes: 1000, grace: GRACE }
+        LaunchSpec { attempt_id, origin: origin(), task, execution, log_path, log_cap_bytes: 1000, grace: GRACE }
     };
     ids.lines().map(spec).collect()
 }
