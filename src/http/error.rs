@@ -48,6 +48,7 @@ impl From<ServiceError> for ApiError {
         let (status, message) = match &error {
             ServiceError::Invalid(message) => (StatusCode::BAD_REQUEST, message.clone()),
             ServiceError::NotFound(message) => (StatusCode::NOT_FOUND, message.clone()),
+            ServiceError::Forbidden(message) => (StatusCode::FORBIDDEN, message.clone()),
             ServiceError::Conflict(message) => (StatusCode::CONFLICT, message.clone()),
             ServiceError::NoSpace(_) => {
                 (StatusCode::INSUFFICIENT_STORAGE, "the server's disk is full; nothing was stored".to_owned())

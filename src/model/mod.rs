@@ -15,6 +15,7 @@
 //! | **fault** | one thing wrong with a request, naming the field |
 //! | **group**, **tag**, **alias** | how definitions are found: the owning group, free labels, one unique name |
 
+mod cluster;
 mod definition;
 mod env;
 mod event;
@@ -27,6 +28,7 @@ mod page;
 mod run;
 mod transition;
 
+pub use cluster::{Cluster, ClusterChange, ClusterDetails, ClusterRecord, ClusterStatus, Condition, Load, Settings};
 pub use definition::{Definition, DefinitionUpdate, NewDefinition, TaskSpec};
 pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType};
