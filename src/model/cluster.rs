@@ -131,7 +131,9 @@ impl ClusterChange {
             if list.len() > limits::LIST_ITEMS {
                 faults.add(field, format!("has {} items, at most {} are allowed", list.len(), limits::LIST_ITEMS));
             }
-            list.iter().for_each(|item| faults.check_name(field, item));
+            for item in list {
+                faults.check_name(field, item);
+            }
         }
         faults.into_result(())
     }
