@@ -18,12 +18,11 @@ mod request;
 mod respond;
 mod runs;
 mod serve;
+mod ui;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::response::Redirect;
-use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
@@ -60,7 +59,7 @@ pub fn router(app: App) -> Router {
     let routes = Router::new()
         .merge(at_root)
         .merge(under_api)
-        .route("/", get(|| async { Redirect::temporary("/api/docs/") }))
+        .merge(ui::routes())
         .merge(docs::routes(openapi))
         .fallback(|request: axum::extract::Request| async move { ApiError::no_route(&request) })
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })

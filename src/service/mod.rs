@@ -52,6 +52,12 @@ impl Service {
         Self { store, logs, wake, clock, policy, clusters, started_at }
     }
 
+    /// The time by the server's clock, which what it stores is told by.
+    #[must_use]
+    pub fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
     /// Whether the database answers: what a server needs to be of use.
     pub async fn ready(&self) -> Result<(), ServiceError> {
         Ok(self.store.ping().await?)

@@ -1,10 +1,10 @@
 //! Runs: found, stopped, told about themselves.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::{Service, ServiceError};
 use crate::model::{
-    DefinitionId, Event, Page, PageRequest, Run, RunId, Status, StopCause, set_by_hand, stop_before_start,
+    DefinitionId, Event, Page, PageRequest, Run, RunBrief, RunId, Status, StopCause, set_by_hand, stop_before_start,
 };
 use crate::model::{RunFilter, RunSort};
 
@@ -52,6 +52,22 @@ impl Service {
 
     pub async fn runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, ServiceError> {
         Ok(self.store.list_runs(filter, page).await?)
+    }
+
+    /// The newest runs of each of these definitions, at most `each` of one, newest first.
+    pub async fn recent_runs(
+        &self,
+        definitions: &[DefinitionId],
+        each: u32,
+    ) -> Result<HashMap<DefinitionId, Vec<RunBrief>>, ServiceError> {
+        let mut recent: HashMap<_, Vec<_>> = HashMap::new();
+        for run in self.store.newest_runs(definitions, each).await? {
+            recent.entry(run.definition_id.clone()).or_default().push(run);
+        }
+        for runs in recent.values_mut() {
+            runs.sort_unstable_by_key(|run| std::cmp::Reverse((run.queued_at, run.run_id)));
+        }
+        Ok(recent)
     }
 
     /// The runs of a definition, also of one that is deregistered.
