@@ -4,6 +4,7 @@
 //! translates: a request into a call of `service`, its result into a body of `wire`. Whatever goes wrong is answered
 //! with a status and `{"error": …}`, also by what is not a route.
 
+mod clusters;
 mod definitions;
 mod docs;
 mod error;
@@ -93,6 +94,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(also_at(&["/groups", "/v6/groups"], routes!(names::groups)))
         .routes(also_at(&["/tags", "/v6/tags"], routes!(names::tags)))
         .routes(also_at(&["/clusters"], routes!(names::clusters)))
+        .routes(routes!(clusters::list, clusters::create))
+        .routes(routes!(clusters::get, clusters::change, clusters::delete))
         .routes(also_at(&["/health/live"], routes!(health::live)))
         .routes(routes!(health::ready))
 }

@@ -17,6 +17,7 @@
 //! | **group**, **tag**, **alias** | how definitions are found: the owning group, free labels, one unique name |
 
 mod brief;
+mod cluster;
 mod definition;
 mod env;
 mod event;
@@ -30,6 +31,7 @@ mod run;
 mod transition;
 
 pub use brief::{RunBrief, typical_duration};
+pub use cluster::{Cluster, ClusterChange, ClusterDetails, ClusterRecord, ClusterStatus, Condition, Load, Settings};
 pub use definition::{Definition, DefinitionUpdate, NewDefinition, TaskSpec};
 pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType};

@@ -13,6 +13,9 @@ pub enum ServiceError {
     Faulty(#[from] Faults),
     #[error("{0}")]
     NotFound(String),
+    /// The operator does not let requests do it.
+    #[error("{0}")]
+    Forbidden(String),
     /// It contradicts what is stored.
     #[error("{0}")]
     Conflict(String),

@@ -17,6 +17,8 @@ pub struct RunDetails {
     pub run: Run,
     pub children: Vec<String>,
     pub events: Vec<Event>,
+    /// Why it has not started, where it waits.
+    pub waiting_reason: Option<String>,
 }
 
 impl Service {
@@ -39,7 +41,8 @@ impl Service {
 
     pub async fn details(&self, run: Run) -> Result<RunDetails, ServiceError> {
         let (children, events) = tokio::try_join!(self.store.children(run.run_id), self.store.list_events(run.run_id))?;
-        Ok(RunDetails { run, children, events })
+        let waiting_reason = self.why_waiting(&run).await?;
+        Ok(RunDetails { run, children, events, waiting_reason })
     }
 
     pub async fn events(&self, run_id: &str) -> Result<Vec<Event>, ServiceError> {

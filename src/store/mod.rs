@@ -5,6 +5,7 @@
 //! guarded by the old status.
 
 mod briefs;
+mod clusters;
 mod db;
 mod definitions;
 mod dispatch;

@@ -5,6 +5,7 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::PathBuf;
 
 use flotilla::engine::Origin;
 use flotilla::model::DefinitionId;
@@ -31,6 +32,15 @@ pub fn docker_address() -> Option<String> {
 
 /// A busybox with a shell, for tests with [`docker_address`].
 pub const DOCKER_IMAGE: &str = "flotilla-test/busybox:1";
+
+/// The path of a kubeconfig whose cluster has the image [`KUBERNETES_IMAGE`], or `None`, and said so.
+/// Other tests use the cluster at the same time, so make a namespace of your own, and remove it.
+pub fn kubernetes_config() -> Option<PathBuf> {
+    service("kubernetes", "FLOTILLA_TEST_KUBERNETES").map(PathBuf::from)
+}
+
+/// A busybox and a bash, for tests with [`kubernetes_config`]. Nothing can be pulled there.
+pub const KUBERNETES_IMAGE: &str = "flotilla-test/busybox:1";
 
 /// What the tests' attempts are launched from.
 pub fn origin() -> Origin {
