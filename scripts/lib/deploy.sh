@@ -5,14 +5,27 @@ readonly image=flotilla-test/flotilla:1
 readonly user=65532
 readonly rights=system:serviceaccount:flotilla:flotilla
 
+verify_unit() {
+    command -v systemd-analyze >/dev/null || install_packages systemd
+    # Verified is also that the program is there. An older systemd says that it leaves out what it does not know.
+    sed "s,/usr/local/bin/flotilla,$(realpath -- "$program")," deploy/systemd/flotilla.service >"$work/flotilla.service"
+    systemd-analyze verify "$work/flotilla.service" 2>&1 | tee "$work/verified"
+    ! grep -v "Unknown key.*'DelegateSubgroup'" "$work/verified"
+}
+
+# The API server reads them, so that no misspelt field is just not there.
 render_manifests() {
     local folder
+    # What is dry is not there for what comes next.
+    kubectl_here create namespace flotilla
+    kubectl_here create namespace flotilla-runs
     for folder in deploy/kubernetes/base deploy/kubernetes/overlays/*/; do
         echo "$folder"
-        # As strictly as the API server reads them, so that no misspelt field is just not there.
-        kubectl kustomize "$folder" >"$work/rendered.yaml"
-        [[ -s $work/rendered.yaml ]]
+        # Of 1.20, which has the budget of disruption in a version that went with 1.25.
+        kubectl kustomize "$folder" | sed 's,^apiVersion: policy/v1$,apiVersion: policy/v1beta1,' >"$work/rendered.yaml"
+        kubectl_here apply --dry-run=server --validate=true --filename "$work/rendered.yaml"
     done
+    kubectl_here delete namespace flotilla flotilla-runs
 }
 
 # From what the machine has in place of what a registry would have: the Dockerfile says what each is.
@@ -211,7 +224,7 @@ wait_until() {
 
 describe_failure() {
     [[ -n ${FLOTILLA_TEST_KUBERNETES:-} ]] || return 0
-    kubectl_here --namespace flotilla describe pods >&2
-    kubectl_here --namespace flotilla logs flotilla-0 --tail=30 >&2
-    kubectl_here --namespace flotilla-runs get jobs,pods,events >&2
+    kubectl_here --namespace flotilla describe pods
+    kubectl_here --namespace flotilla logs flotilla-0 --tail=30
+    kubectl_here --namespace flotilla-runs get jobs,pods,events
 }
