@@ -18,3 +18,4 @@ pub mod store;
 pub mod telemetry;
 pub mod wake;
 pub mod wire;
+pub mod words;

@@ -12,6 +12,7 @@ const REMEMBERED_CHANGES: usize = 1024;
 pub struct Wake {
     queue: watch::Sender<()>,
     stops: watch::Sender<()>,
+    clusters: watch::Sender<()>,
     changes: broadcast::Sender<RunId>,
 }
 
@@ -20,6 +21,7 @@ impl Default for Wake {
         Self {
             queue: watch::Sender::new(()),
             stops: watch::Sender::new(()),
+            clusters: watch::Sender::new(()),
             changes: broadcast::Sender::new(REMEMBERED_CHANGES),
         }
     }
@@ -36,6 +38,11 @@ impl Wake {
         self.stops.send_replace(());
     }
 
+    /// A cluster was created, changed or deleted.
+    pub fn clusters(&self) {
+        self.clusters.send_replace(());
+    }
+
     /// A run changed its status, or its log became complete.
     pub fn changed(&self, run_id: RunId) {
         // An error says that nobody listens.
@@ -50,6 +57,11 @@ impl Wake {
     #[must_use]
     pub fn on_stops(&self) -> watch::Receiver<()> {
         self.stops.subscribe()
+    }
+
+    #[must_use]
+    pub fn on_clusters(&self) -> watch::Receiver<()> {
+        self.clusters.subscribe()
     }
 
     /// Waits until this run changed, or many others did at once.

@@ -460,3 +460,28 @@ fn a_server_that_cannot_start_says_why() {
     let said = Said::of(flotilla(server.folder()).arg("serve").env("FLOTILLA_LISTEN", "nowhere"));
     assert!(said.code == 1 && said.err.contains("`FLOTILLA_LISTEN` "), "{}", said.err);
 }
+
+#[test]
+fn a_cluster_is_drained_and_resumed() {
+    let server = Server::start();
+    server.define("hello", "echo hello");
+    let listed = server.text(&["clusters"]);
+    assert!(
+        listed.starts_with("CLUSTER          ENGINE  STATUS  RUNNING  WAITING\nlocal (default)  local   active  0 of "),
+        "{listed}"
+    );
+    let drained = server.text(&["drain", "local", "--reason", "new disks"]);
+    assert_eq!(drained, "local is maintenance; 0 running, 0 waiting\n");
+    let run_id = server.launch("hello");
+    let waiting = server.text(&["show", &run_id]);
+    assert!(waiting.contains("it waits     the cluster local is in maintenance since "), "{waiting}");
+    let listed = server.text(&["clusters"]);
+    assert!(listed.contains("maintenance") && listed.contains(": new disks\n"), "{listed}");
+    assert_eq!(server.text(&["clusters", "-q"]), "local\n");
+
+    assert!(server.text(&["resume", "local"]).starts_with("local is active; "));
+    assert_eq!(server.wait_for(&run_id, "STOPPED")["exit_code"], 0);
+    let unknown = server.output(&["drain", "nowhere"]);
+    assert_eq!(unknown.code, 1);
+    assert!(unknown.err.contains("there is no cluster \"nowhere\"; there is default, local"), "{unknown:?}");
+}

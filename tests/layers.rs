@@ -18,10 +18,10 @@ use std::str::FromStr;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Each top folder or file of `src/`, and what it may use beside itself.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("main", &["cli"]),
     ("lib", &[]),
-    ("cli", &["client", "app", "wire", "model", "config", "telemetry", "shutdown", "clock"]),
+    ("cli", &["client", "app", "wire", "model", "config", "telemetry", "shutdown", "clock", "words"]),
     (
         "app",
         &[
@@ -40,7 +40,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "wake",
         ],
     ),
-    ("http", &["service", "wire", "model", "telemetry"]),
+    ("http", &["service", "wire", "model", "telemetry", "words"]),
     ("control", &["store", "logs", "engine", "model", "clock", "wake", "telemetry"]),
     ("service", &["store", "logs", "model", "clock", "wake", "telemetry"]),
     ("client", &["wire", "model"]),
@@ -55,16 +55,18 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("shutdown", &[]),
     ("clock", &[]),
     ("wake", &["model"]),
+    ("words", &[]),
     ("model", &[]),
 ];
 
 /// What is used in few places only, so that it can be replaced there. One name is a crate; several are found anywhere
 /// in a path.
-const OWNERS: [(&[&str], &[&str]); 20] = [
+const OWNERS: [(&[&str], &[&str]); 21] = [
     (&["rusqlite"], &["store"]),
     (&["sqlx"], &["store"]),
     (&["axum"], &["http", "app"]),
     (&["axum_extra"], &["http"]),
+    (&["askama"], &["http"]),
     (&["hyper"], &["http"]),
     (&["bollard"], &["engine"]),
     (&["kube"], &["engine"]),

@@ -9,8 +9,9 @@ use crate::clock::Clock;
 use crate::config;
 use crate::engine::docker::{BindMount, DockerConfig, DockerEngine, Identity, PullPolicy};
 use crate::engine::local::{LocalConfig, LocalEngine};
-use crate::engine::{Engine, EngineError, Pokes};
-use crate::service::LaunchCheck;
+use crate::engine::{Engine, EngineError, EngineState, Pokes};
+use crate::model::Condition;
+use crate::service::{LaunchCheck, Probe};
 
 /// What engines need beside their settings.
 pub(super) struct Maker<'a> {
@@ -99,5 +100,17 @@ pub(super) fn launch_check(engine: Arc<dyn Engine>) -> LaunchCheck {
                 Ok(()) | Err(EngineError::Unavailable(_) | EngineError::NotStarted(_) | EngineError::Gone(_)) => Ok(()),
             }
         })
+    })
+}
+
+/// What the engine tells about itself.
+pub(super) fn probe(engine: Arc<dyn Engine>) -> Probe {
+    Arc::new(move || {
+        let capacity = engine.capacity();
+        let unreachable = match engine.state() {
+            EngineState::Reachable => None,
+            EngineState::Unreachable { reason, since } => Some((since, reason)),
+        };
+        Condition { unreachable, memory_mb: capacity.memory_mb, cpu_millis: capacity.cpu_millis, gpus: capacity.gpus }
     })
 }

@@ -1,5 +1,6 @@
 //! The composition root: makes every part from the configuration, joins them, and starts and stops them in order.
 
+mod clusters;
 mod data_dir;
 mod engines;
 mod handover;
@@ -13,19 +14,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use clusters::{ClusterSet, Shared};
 use data_dir::DataDir;
 
 use crate::clock::Clock;
-use crate::config::{self, Config, DEFAULT_CLUSTER, DOCKER_CLUSTER, Database, DefaultCluster, LOCAL_CLUSTER};
-use crate::control::{self, Control, Settings};
-use crate::engine::Pokes;
+use crate::config::{self, Config, DOCKER_CLUSTER, Database, DefaultCluster, LOCAL_CLUSTER};
+use crate::control::Settings;
 use crate::http::{self, App, Limits};
 use crate::logs::{CappedLog, Logs};
 use crate::model::{AttemptId, RunId};
-use crate::service::{self, Service};
+use crate::service::Service;
 use crate::store::{Store, StoreError};
 use crate::wake::Wake;
 
@@ -33,11 +33,11 @@ use crate::wake::Wake;
 pub struct RunningServer {
     address: SocketAddr,
     database: String,
-    clusters: String,
+    clusters_line: String,
     logs: Arc<Logs>,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
-    loops: JoinSet<()>,
+    clusters: tokio::task::JoinHandle<anyhow::Result<()>>,
     /// Held as long as the server runs.
     _data_dir: DataDir,
 }
@@ -54,50 +54,24 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         Arc::new(Logs::open(&logs_dir).with_context(|| format!("cannot use the folder {}", logs_dir.display()))?);
     let (wake, clock) = (Wake::default(), Clock::system());
 
-    let settings = Settings {
-        grace: config.runs.grace,
-        log_cap_bytes: config.logs.max_bytes,
-        log_retention: config.logs.retention,
+    let (configured, default) = with_what_is_found(config.clusters, config.default_cluster).await;
+    let shared = Shared {
+        store: Arc::clone(&store),
+        logs: Arc::clone(&logs),
+        wake: wake.clone(),
+        clock: clock.clone(),
+        settings: Settings {
+            grace: config.runs.grace,
+            log_cap_bytes: config.logs.max_bytes,
+            log_retention: config.logs.retention,
+        },
+        node: data_dir.node.clone(),
+        data_dir: data_dir.path.clone(),
+        installation,
     };
-    let mut loops = JoinSet::new();
-    let mut clusters = Vec::new();
-    let (configured, default_cluster) = with_what_is_found(config.clusters, config.default_cluster).await;
-    for (name, cluster) in &configured {
-        let pokes = Pokes::default();
-        let maker =
-            engines::Maker { cluster: name, data_dir: &data_dir.path, installation: &installation, clock: &clock };
-        let engine =
-            maker.make(&cluster.engine, pokes.clone()).with_context(|| format!("cannot use cluster {name}"))?;
-        let check = engines::launch_check(Arc::clone(&engine));
-        let named = |shown: &str| service::Cluster {
-            name: shown.to_owned(),
-            resolved_name: name.clone(),
-            engine: engine.kind(),
-            check: Arc::clone(&check),
-        };
-        if *name == default_cluster && name != DEFAULT_CLUSTER {
-            clusters.push(named(DEFAULT_CLUSTER));
-        }
-        clusters.push(named(name));
-        let control = Arc::new(Control {
-            store: Arc::clone(&store),
-            logs: Arc::clone(&logs),
-            wake: wake.clone(),
-            clock: clock.clone(),
-            settings: settings.clone(),
-            node: data_dir.node.clone(),
-            cluster: name.clone(),
-            engine,
-            pokes,
-            max_running: cluster.max_running.map(std::num::NonZeroU32::get),
-            state: control::State::default(),
-        });
-        control::run_loops(&control, &stop, &mut loops);
-    }
-    clusters.sort_by(|a, b| a.name.cmp(&b.name));
-    let clusters_line = clusters_line(&clusters);
-
-    let service = Service::new(store, Arc::clone(&logs), wake, clock, config.launch, clusters);
+    let by_request = config.server.clusters_by_request;
+    let clusters = ClusterSet::start(shared, &configured, default, by_request, stop.clone()).await?;
+    let service = Service::new(store, Arc::clone(&logs), wake, clock, config.launch, clusters.listed());
     let limits = Limits {
         body_bytes: config.server.max_body_bytes,
         list_default: config.lists.default_limit,
@@ -109,11 +83,11 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     Ok(RunningServer {
         address,
         database: config.server.database.to_string(),
-        clusters: clusters_line,
+        clusters_line: clusters.line(),
         logs,
         serving: tokio::spawn(http::serve(listener, router, stop.clone())),
+        clusters: tokio::spawn(clusters.run()),
         stop,
-        loops,
         _data_dir: data_dir,
     })
 }
@@ -134,7 +108,7 @@ impl RunningServer {
     /// The clusters and their engines, for the start-up line.
     #[must_use]
     pub fn clusters_line(&self) -> String {
-        self.clusters.clone()
+        self.clusters_line.clone()
     }
 
     /// The file that holds the log of an attempt.
@@ -148,14 +122,11 @@ impl RunningServer {
         let result = tokio::select! {
             served = &mut self.serving => served.context("the HTTP server failed"),
             // The loops end only when they are told to, or by a panic.
-            Some(ended) = self.loops.join_next() => match ended {
-                Ok(()) => Ok(()),
-                Err(error) => Err(error).context("a control loop failed"),
-            },
+            ended = &mut self.clusters => ended.context("the control loops failed").flatten(),
         };
         self.stop.cancel();
-        while let Some(ended) = self.loops.join_next().await {
-            ended.context("a control loop failed")?;
+        if !self.clusters.is_finished() {
+            self.clusters.await.context("the control loops failed")??;
         }
         if !self.serving.is_finished() {
             self.serving.await.context("the HTTP server failed")?;
@@ -213,13 +184,4 @@ async fn with_what_is_found(
             None => (clusters, LOCAL_CLUSTER.to_owned()),
         },
     }
-}
-
-/// Each cluster with its engine, and which of them `default` is.
-fn clusters_line(clusters: &[service::Cluster]) -> String {
-    let shown = clusters.iter().map(|cluster| match cluster.name == cluster.resolved_name {
-        true => format!("{} ({})", cluster.name, cluster.engine),
-        false => format!("{} (is {})", cluster.name, cluster.resolved_name),
-    });
-    shown.collect::<Vec<_>>().join(", ")
 }

@@ -113,7 +113,8 @@ pub fn parse(text: &str) -> anyhow::Result<DefinitionBody> {
 fn check_names(fields: &Map<String, Value>) -> anyhow::Result<()> {
     let Value::Object(known) = serde_json::to_value(DefinitionBody::default())? else { return Ok(()) };
     let Some(unknown) = fields.keys().find(|name| !known.contains_key(*name)) else { return Ok(()) };
-    let known: Vec<&str> = known.keys().map(String::as_str).filter(|name| *name != "environment").collect();
+    let mut known: Vec<&str> = known.keys().map(String::as_str).filter(|name| *name != "environment").collect();
+    known.sort_unstable();
     bail!("`{unknown}` is no field of it; known are {}", known.join(", "))
 }
 

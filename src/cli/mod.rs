@@ -1,6 +1,7 @@
 //! The command line. Each command is a file: its arguments, its help, what it does. They speak to a server through
 //! [`crate::client`] and show what they find through `output`; `serve` and `quickstart` start one themselves.
 
+mod clusters;
 mod define;
 mod follow;
 mod logs;
@@ -81,6 +82,9 @@ enum Command {
     Show(show::Show),
     Logs(logs::Logs),
     Stop(stop::Stop),
+    Clusters(clusters::Clusters),
+    Drain(clusters::Drain),
+    Resume(clusters::Resume),
     /// Print a script that completes commands in a shell
     #[command(after_help = "Example:\n  source <(flotilla completions bash)")]
     Completions {
@@ -114,6 +118,9 @@ pub fn main() -> ExitCode {
         Command::Show(command) => with_client(&global, async |context| command.execute(context).await),
         Command::Logs(command) => with_client(&global, async |context| command.execute(context).await),
         Command::Stop(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Clusters(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Drain(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Resume(command) => with_client(&global, async |context| command.execute(context).await),
     };
     done.unwrap_or_else(|error| report(&error))
 }

@@ -16,8 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::{
-    DefinitionBody, DefinitionList, ErrorBody, EventList, LaunchBody, LogChunk, Run, RunList, StoppedRun,
-    TaskDefinition,
+    Cluster, ClusterBody, ClusterDetailList, DefinitionBody, DefinitionList, ErrorBody, EventList, LaunchBody,
+    LogChunk, Run, RunList, StoppedRun, TaskDefinition,
 };
 
 pub use error::ClientError;
@@ -129,6 +129,15 @@ impl Client {
     pub async fn stop(&self, definition_id: &str, run_id: &str) -> Result<StoppedRun, ClientError> {
         let url = self.url(&["api", "v1", "task", definition_id, "history", run_id])?;
         self.send(self.http.request(Method::DELETE, url)).await
+    }
+
+    pub async fn clusters(&self) -> Result<ClusterDetailList, ClientError> {
+        self.send(self.get(&["api", "v6", "clusters"])?).await
+    }
+
+    /// Changes what `change` holds; a field left out keeps its value.
+    pub async fn change_cluster(&self, name: &str, change: &ClusterBody) -> Result<Cluster, ClientError> {
+        self.send(self.put_json(Method::PUT, &["api", "v6", "clusters", name], change)?).await
     }
 
     pub async fn events(&self, run_id: &str) -> Result<EventList, ClientError> {

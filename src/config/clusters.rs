@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::reader::{Reader, Section};
 use super::{path, program, within};
+use crate::model::Settings;
 
 /// Where a launch goes that names no cluster.
 pub const DEFAULT_CLUSTER: &str = "default";
@@ -123,6 +124,29 @@ fn read_default(
 }
 
 impl Cluster {
+    /// The cluster that a section of these keys and values would be; the error says all that is wrong with them.
+    pub fn from_settings(name: &str, settings: &Settings) -> Result<Self, String> {
+        cluster_name(name).map_err(|message| format!("`name` {message}"))?;
+        if [DEFAULT_CLUSTER, LOCAL_CLUSTER].contains(&name) {
+            return Err(format!("`name` must not be {name}, which only the server's own configuration can set up"));
+        }
+        let section = BTreeMap::from([("clusters", BTreeMap::from([(name, settings)]))]);
+        let text = toml::to_string(&section).map_err(|error| format!("`settings` can't be read: {error}"))?;
+        let config = super::Config::parse("settings", &text, &super::Overrides::default()).map_err(|error| {
+            // The line is that of a file which the client never saw.
+            let without_place = |line: &str| line.split_once(": ").map_or(line, |(_, text)| text).to_owned();
+            error.to_string().lines().map(without_place).collect::<Vec<_>>().join("; ")
+        })?;
+        let cluster = config.clusters.get(name).ok_or("`enabled` must not be false; make the cluster `offline`")?;
+        match cluster.engine {
+            // Its runs belong to the machine of one server, and all servers get this cluster.
+            Engine::Local { .. } => {
+                Err("`engine` must not be `local`, which belongs to one server's machine".to_owned())
+            }
+            Engine::Docker(_) => Ok(cluster.clone()),
+        }
+    }
+
     /// `None` where it is not to be used.
     fn read(section: &mut Section<'_>, name: &str) -> Option<Self> {
         // A forgotten `engine` must not quietly execute on the server's machine what was meant for another place.

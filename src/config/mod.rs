@@ -50,6 +50,8 @@ pub struct Server {
     pub database: Database,
     /// The largest request body that is read.
     pub max_body_bytes: usize,
+    /// Whether requests may create, change and delete clusters that are not in the file.
+    pub clusters_by_request: bool,
 }
 
 /// How many rows a list gives.
@@ -146,6 +148,7 @@ impl Config {
             listen: section.text("listen", SocketAddr::from(([127, 0, 0, 1], 3000)), address),
             database: section.text("database_url", embedded, Database::parse),
             max_body_bytes: section.read("max_body_bytes", 1 << 20, within(1024..=1 << 30)),
+            clusters_by_request: section.read("clusters_by_request", false, Ok),
             data_dir,
         };
         let server_mode = section.text("mode", LaunchPolicy::default().server_mode, word);

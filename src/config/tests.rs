@@ -40,6 +40,7 @@ fn every_key_of_the_file_is_read() {
         data_dir = "/var/lib/flotilla"
         database_url = "postgres://h/d"
         max_body_bytes = 2048
+        clusters_by_request = true
         mode = "staging"
         [lists]
         default_limit = 5
@@ -116,6 +117,7 @@ fn every_key_of_the_file_is_read() {
             data_dir: "/var/lib/flotilla".into(),
             database: Database::parse("postgres://h/d").unwrap(),
             max_body_bytes: 2048,
+            clusters_by_request: true,
         },
         lists: Lists { default_limit: 5, max_limit: 50 },
         launch: LaunchPolicy { is_owner_required: true, owner_variable: "OWNER".into(), server_mode: "staging".into() },
@@ -406,5 +408,32 @@ proptest! {
             Ok(config) => prop_assert!(!config.clusters.is_empty()),
             Err(error) => prop_assert!(error.to_string().lines().all(|line| !line.is_empty())),
         }
+    }
+}
+
+#[test]
+fn settings_of_a_request_are_read_as_a_section_is() {
+    let read = |name: &str, settings: serde_json::Value| {
+        Cluster::from_settings(name, settings.as_object().expect("settings are an object"))
+    };
+    let given = serde_json::json!({"engine": "docker", "max_running": 2, "mounts": ["/a:/b"], "read_only_root": true});
+    let section = "[clusters.far]\nengine = \"docker\"\nmax_running = 2\nmounts = [\"/a:/b\"]\nread_only_root = true";
+    assert_eq!(read("far", given).as_ref(), Ok(&parse(section).unwrap().clusters["far"]));
+    assert!(read("a.b c", serde_json::json!({"engine": "docker"})).unwrap_err().starts_with("`name` must be"));
+    for (name, settings, expected) in [
+        ("far", serde_json::json!({}), "`engine`"),
+        ("far", serde_json::json!({"engine": "local"}), "must not be `local`"),
+        (
+            "far",
+            serde_json::json!({"engine": "docker", "hots": "x"}),
+            "unknown key `hots` in [clusters.far]; did you mean `host`?",
+        ),
+        ("far", serde_json::json!({"engine": "docker", "gpus": null}), "can't be read"),
+        ("far", serde_json::json!({"engine": "docker", "enabled": false}), "`enabled`"),
+        ("local", serde_json::json!({"engine": "docker"}), "must not be local"),
+        ("default", serde_json::json!({"engine": "docker"}), "must not be default"),
+    ] {
+        let fault = read(name, settings.clone()).expect_err(expected);
+        assert!(fault.contains(expected) && !fault.contains("line "), "{settings}: {fault}");
     }
 }

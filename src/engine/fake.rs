@@ -18,7 +18,7 @@ use futures_util::stream;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Chunk, Engine, EngineError, Handle, LaunchSpec, Output, Pokes};
+use super::{Chunk, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::model::{AttemptId, EndCause, Ended, Instance, LogPosition, Observation, Started, TaskSpec, Usage};
 
 /// Resources above which [`Engine::check`] refuses, as a cluster without a larger machine would.
@@ -37,7 +37,7 @@ struct World {
     /// How often each attempt's command was really started: more than once is what must never happen.
     starts: BTreeMap<AttemptId, u32>,
     /// What every call answers while the engine is away.
-    outage: Option<String>,
+    outage: Option<(Timestamp, String)>,
     refusal: Option<Refusal>,
 }
 
@@ -67,14 +67,14 @@ impl FakeEngine {
     fn reachable(&self) -> Result<MutexGuard<'_, World>, EngineError> {
         let world = self.world();
         match &world.outage {
-            Some(reason) => Err(EngineError::Unavailable(reason.clone())),
+            Some((_, reason)) => Err(EngineError::Unavailable(reason.clone())),
             None => Ok(world),
         }
     }
 
     /// Makes every call fail with [`EngineError::Unavailable`], or lets them work again.
     pub fn set_available(&self, outage: Option<&str>) {
-        self.world().outage = outage.map(str::to_owned);
+        self.world().outage = outage.map(|reason| ((self.now)(), reason.to_owned()));
     }
 
     /// Every launch from now on is refused for good (`retry` false) or for now.
@@ -146,6 +146,13 @@ fn gone(attempt_id: AttemptId) -> EngineError {
 impl Engine for FakeEngine {
     fn kind(&self) -> &'static str {
         "fake"
+    }
+
+    fn state(&self) -> EngineState {
+        match self.world().outage.clone() {
+            Some((since, reason)) => EngineState::Unreachable { reason, since },
+            None => EngineState::Reachable,
+        }
     }
 
     async fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {

@@ -42,6 +42,7 @@ pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<R
         alias: params.all("alias"),
         tag: params.all("tag"),
         env: params.env(),
+        ..DefinitionFilter::default()
     };
     filter.tag.extend(params.all("tags"));
     let filters = params.filters();

@@ -24,6 +24,10 @@ pub(super) struct ApiError {
 #[derive(Debug, Clone)]
 pub(super) struct Cause(pub(super) Arc<dyn std::error::Error + Send + Sync>);
 
+/// Travels with each refusal, for the pages, which tell it in their own way.
+#[derive(Debug, Clone)]
+pub(super) struct Refused(pub(super) String);
+
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), cause: None }
@@ -48,6 +52,7 @@ impl From<ServiceError> for ApiError {
         let (status, message) = match &error {
             ServiceError::Invalid(message) => (StatusCode::BAD_REQUEST, message.clone()),
             ServiceError::NotFound(message) => (StatusCode::NOT_FOUND, message.clone()),
+            ServiceError::Forbidden(message) => (StatusCode::FORBIDDEN, message.clone()),
             ServiceError::Conflict(message) => (StatusCode::CONFLICT, message.clone()),
             ServiceError::NoSpace(_) => {
                 (StatusCode::INSUFFICIENT_STORAGE, "the server's disk is full; nothing was stored".to_owned())
@@ -78,7 +83,8 @@ impl From<Faults> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = json(self.status, &ErrorBody { error: self.message });
+        let mut response = json(self.status, &ErrorBody { error: self.message.clone() });
+        response.extensions_mut().insert(Refused(self.message));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
         }

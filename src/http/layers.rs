@@ -8,21 +8,24 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use uuid::Uuid;
 
-use super::error::Cause;
-use super::respond::json;
-use crate::wire::ErrorBody;
+use super::error::{ApiError, Cause};
+use super::ui;
 
 const REQUEST_ID: &str = "x-request-id";
 /// A client's own request id is kept where it is short enough to be one.
 const REQUEST_ID_BYTES: usize = 128;
 
 pub(super) fn around(routes: Router) -> Router {
-    routes.layer(CatchPanicLayer::custom(after_panic)).layer(from_fn(identify)).layer(CompressionLayer::new())
+    routes
+        .layer(CatchPanicLayer::custom(after_panic))
+        .layer(from_fn(identify))
+        .layer(from_fn(ui::around))
+        .layer(CompressionLayer::new())
 }
 
 /// Names the request, and tells the client that name where the failure is ours.
@@ -38,7 +41,7 @@ async fn identify(request: Request, next: Next) -> Response {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             let message =
                 format!("the server failed to carry out the request; its log tells why under request id {shown}");
-            response = json(status, &ErrorBody { error: message });
+            response = ApiError::new(status, message).into_response();
         }
     }
     response.headers_mut().insert(REQUEST_ID, id);
@@ -60,7 +63,7 @@ struct Panicked(String);
 fn after_panic(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
-    let mut response = json(StatusCode::INTERNAL_SERVER_ERROR, &ErrorBody { error: String::new() });
+    let mut response = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "").into_response();
     response.extensions_mut().insert(Cause(std::sync::Arc::new(Panicked(text))));
     response
 }

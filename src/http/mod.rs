@@ -4,6 +4,7 @@
 //! translates: a request into a call of `service`, its result into a body of `wire`. Whatever goes wrong is answered
 //! with a status and `{"error": …}`, also by what is not a route.
 
+mod clusters;
 mod definitions;
 mod docs;
 mod error;
@@ -17,12 +18,11 @@ mod request;
 mod respond;
 mod runs;
 mod serve;
+mod ui;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::response::Redirect;
-use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
@@ -59,7 +59,7 @@ pub fn router(app: App) -> Router {
     let routes = Router::new()
         .merge(at_root)
         .merge(under_api)
-        .route("/", get(|| async { Redirect::temporary("/api/docs/") }))
+        .merge(ui::routes())
         .merge(docs::routes(openapi))
         .fallback(|request: axum::extract::Request| async move { ApiError::no_route(&request) })
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })
@@ -94,6 +94,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(also_at(&["/groups", "/v6/groups"], routes!(names::groups)))
         .routes(also_at(&["/tags", "/v6/tags"], routes!(names::tags)))
         .routes(also_at(&["/clusters"], routes!(names::clusters)))
+        .routes(routes!(clusters::list, clusters::create))
+        .routes(routes!(clusters::get, clusters::change, clusters::delete))
         .routes(also_at(&["/health/live"], routes!(health::live)))
         .routes(routes!(health::ready))
 }

@@ -142,6 +142,7 @@ pub(super) async fn get_of_definition(
 async fn with_details(app: &App, run: model::Run) -> Result<Response, ApiError> {
     let details = app.service.details(run).await?;
     Ok(ok(&Run {
+        waiting_reason: details.waiting_reason,
         spawned_runs: Some(details.children.into_iter().map(|run_id| SpawnedRun { run_id }).collect()),
         pod_events: Some(details.events.into_iter().map(PodEvent::from).collect()),
         ..Run::from(details.run)

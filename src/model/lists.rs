@@ -13,6 +13,8 @@ pub struct DefinitionFilter {
     pub alias: Vec<String>,
     pub tag: Vec<String>,
     pub env: Vec<EnvVar>,
+    /// Words that are each a part of the alias, the group, the image or a tag, whatever their case.
+    pub words: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,10 +11,13 @@
 //! | **attempt** | one try of a cluster to execute a run; a run has one, more only where the machine failed it |
 //! | **cluster** | a named place where runs are executed, by one engine |
 //! | **engine** | the kind of place: `local` processes, `docker`, `kubernetes` |
+//! | **brief** | the few facts about a run that lists of tasks show |
 //! | **event** | one line of a run's story |
 //! | **fault** | one thing wrong with a request, naming the field |
 //! | **group**, **tag**, **alias** | how definitions are found: the owning group, free labels, one unique name |
 
+mod brief;
+mod cluster;
 mod definition;
 mod env;
 mod event;
@@ -27,6 +30,8 @@ mod page;
 mod run;
 mod transition;
 
+pub use brief::{RunBrief, typical_duration};
+pub use cluster::{Cluster, ClusterChange, ClusterDetails, ClusterRecord, ClusterStatus, Condition, Load, Settings};
 pub use definition::{Definition, DefinitionUpdate, NewDefinition, TaskSpec};
 pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType};

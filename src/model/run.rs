@@ -1,8 +1,5 @@
 //! A run: one launch and what became of it.
 
-use std::fmt;
-use std::str::FromStr;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -125,13 +122,13 @@ impl UnknownWord {
 /// Reading and writing an enum by its `as_str`.
 macro_rules! as_word {
     ($($name:ident),*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
 
-        impl FromStr for $name {
+        impl std::str::FromStr for $name {
             type Err = UnknownWord;
 
             fn from_str(text: &str) -> Result<Self, UnknownWord> {
@@ -141,6 +138,8 @@ macro_rules! as_word {
         }
     )*};
 }
+
+pub(super) use as_word;
 
 as_word!(Status, Outcome, StopCause);
 

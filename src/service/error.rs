@@ -10,6 +10,9 @@ pub enum ServiceError {
     Invalid(String),
     #[error("{0}")]
     NotFound(String),
+    /// The operator does not let requests do it.
+    #[error("{0}")]
+    Forbidden(String),
     /// It contradicts what is stored.
     #[error("{0}")]
     Conflict(String),

@@ -1,6 +1,6 @@
 //! Launches: from a definition to a stored run that waits for its cluster.
 
-use super::{Cluster, DEFAULT_CLUSTER, Service, ServiceError};
+use super::{DEFAULT_CLUSTER, Service, ServiceError};
 use crate::model::{Definition, DefinitionId, Faults, LaunchRequest, Run, RunId, Target, plan_launch};
 use crate::store::Launched;
 
@@ -19,16 +19,17 @@ impl Service {
     /// request comes back together, before anything is stored.
     async fn launch_definition(&self, definition: &Definition, request: LaunchRequest) -> Result<Run, ServiceError> {
         let name = request.cluster.clone().unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
-        let cluster = self.clusters.iter().find(|cluster| cluster.name == name);
+        let cluster = self.clusters.find(&name);
         let target = Target {
             cluster: &name,
-            resolved_cluster: cluster.map_or(&name, |cluster| &cluster.resolved_name),
-            engine: cluster.map_or("", |cluster| cluster.engine),
+            resolved_cluster: cluster.as_ref().map_or(&name, |cluster| &cluster.resolved_name),
+            engine: cluster.as_ref().map_or("", |cluster| cluster.engine),
         };
         let now = self.clock.now();
         let planned = plan_launch(definition, request, &self.policy, target, RunId::generate(), now);
         let run = match (planned, cluster) {
             (Ok(run), Some(cluster)) => {
+                self.check_tier(&run).await?;
                 (cluster.check)(run.task.clone()).await.map_err(ServiceError::Invalid)?;
                 run
             }
@@ -51,6 +52,22 @@ impl Service {
         }
     }
 
+    /// An operator may have given a cluster to some tiers only.
+    async fn check_tier(&self, run: &Run) -> Result<(), ServiceError> {
+        let cluster = &run.execution.resolved_cluster;
+        let allowed = match self.store.cluster_record(cluster).await? {
+            Some(record) => record.details.allowed_tiers,
+            None => return Ok(()),
+        };
+        let tier = run.execution.tier.as_deref();
+        if allowed.is_empty() || tier.is_some_and(|tier| allowed.iter().any(|allowed| allowed == tier)) {
+            return Ok(());
+        }
+        let given = tier.map_or_else(|| "none is given".to_owned(), |tier| format!("not {tier:?}"));
+        let message = format!("must be one of those of the cluster {cluster} ({}), {given}", allowed.join(", "));
+        Err(Faults::one("tier", message).into())
+    }
+
     /// A run that is being stopped may go on launching children until it ends; they would have to be stopped at once.
     async fn refuse_child_of_stopping_parent(&self, run: &Run) -> Result<(), ServiceError> {
         let Some(parent_id) = run.execution.parent_run_id else { return Ok(()) };
@@ -64,7 +81,6 @@ impl Service {
     }
 
     fn unknown_cluster(&self, name: &str) -> String {
-        let known: Vec<_> = self.clusters.iter().map(|Cluster { name, .. }| name.as_str()).collect();
-        format!("{name:?} is not known; there is {}", known.join(", "))
+        format!("{name:?} is not known; there is {}", self.cluster_names().join(", "))
     }
 }

@@ -1,10 +1,10 @@
 //! Runs: found, stopped, told about themselves.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::{Service, ServiceError};
 use crate::model::{
-    DefinitionId, Event, Page, PageRequest, Run, RunId, Status, StopCause, set_by_hand, stop_before_start,
+    DefinitionId, Event, Page, PageRequest, Run, RunBrief, RunId, Status, StopCause, set_by_hand, stop_before_start,
 };
 use crate::model::{RunFilter, RunSort};
 
@@ -17,6 +17,8 @@ pub struct RunDetails {
     pub run: Run,
     pub children: Vec<String>,
     pub events: Vec<Event>,
+    /// Why it has not started, where it waits.
+    pub waiting_reason: Option<String>,
 }
 
 impl Service {
@@ -39,7 +41,8 @@ impl Service {
 
     pub async fn details(&self, run: Run) -> Result<RunDetails, ServiceError> {
         let (children, events) = tokio::try_join!(self.store.children(run.run_id), self.store.list_events(run.run_id))?;
-        Ok(RunDetails { run, children, events })
+        let waiting_reason = self.why_waiting(&run).await?;
+        Ok(RunDetails { run, children, events, waiting_reason })
     }
 
     pub async fn events(&self, run_id: &str) -> Result<Vec<Event>, ServiceError> {
@@ -49,6 +52,22 @@ impl Service {
 
     pub async fn runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, ServiceError> {
         Ok(self.store.list_runs(filter, page).await?)
+    }
+
+    /// The newest runs of each of these definitions, at most `each` of one, newest first.
+    pub async fn recent_runs(
+        &self,
+        definitions: &[DefinitionId],
+        each: u32,
+    ) -> Result<HashMap<DefinitionId, Vec<RunBrief>>, ServiceError> {
+        let mut recent: HashMap<_, Vec<_>> = HashMap::new();
+        for run in self.store.newest_runs(definitions, each).await? {
+            recent.entry(run.definition_id.clone()).or_default().push(run);
+        }
+        for runs in recent.values_mut() {
+            runs.sort_unstable_by_key(|run| std::cmp::Reverse((run.queued_at, run.run_id)));
+        }
+        Ok(recent)
     }
 
     /// The runs of a definition, also of one that is deregistered.

@@ -229,6 +229,11 @@ impl Row {
         let text = self.text()?;
         serde_json::from_str(&text).map_err(|error| self.error(error.to_string()))
     }
+
+    pub(super) fn maybe_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StoreError> {
+        let text = self.maybe_text()?;
+        text.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| self.error(error.to_string()))
+    }
 }
 
 /// A structure that one row holds.

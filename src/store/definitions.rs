@@ -183,6 +183,14 @@ fn push_filter(sql: &mut Builder, db: &Db, filter: &DefinitionFilter) {
         }
         sql.push(")");
     }
+    for word in &filter.words {
+        sql.push(" AND (");
+        for column in ["alias", "group_name", "image"] {
+            sql.push(&format!("LOWER({column}) LIKE ")).bind(substring_pattern(word)).push(" ESCAPE '\\' OR ");
+        }
+        sql.push("definition_id IN (SELECT definition_id FROM definition_tags WHERE LOWER(tag) LIKE ");
+        sql.bind(substring_pattern(word)).push(" ESCAPE '\\'))");
+    }
     push_env(sql, db, "task", &filter.env);
 }
 

@@ -69,11 +69,12 @@ impl Store {
     }
 
     /// The first runs that wait for a cluster, in the order they were launched. A further attempt waits until nothing is
-    /// left of the one before it.
+    /// left of the one before it; none starts where the operator has not left the cluster active.
     pub async fn next_queued(&self, cluster: &str, limit: u32) -> Result<Vec<QueuedRun>, StoreError> {
         let select = Statement::new(
             "SELECT run_id, memory_mb, cpu_millis FROM runs
              WHERE resolved_cluster = $1 AND status = 'QUEUED' AND stop_at IS NULL
+               AND NOT EXISTS (SELECT 1 FROM clusters WHERE clusters.name = $1 AND clusters.status <> 'active')
                AND (attempt_count = 0 OR NOT EXISTS (
                    SELECT 1 FROM attempts WHERE attempts.run_id = runs.run_id AND attempts.cleaned_at IS NULL))
              ORDER BY queued_at, run_id
@@ -84,8 +85,8 @@ impl Store {
     }
 
     /// Claims those of these runs that still wait: QUEUED becomes PENDING, on a new attempt, committed before the
-    /// engine hears of it. Nothing is claimed where the cluster would then have more than `max_running`: another
-    /// server was quicker, and the caller reads again.
+    /// engine hears of it. Nothing is claimed where the cluster would then have more than `max_running`, for another
+    /// server was quicker, or where it is no longer active: the caller reads again.
     pub async fn claim(
         &self,
         cluster: &str,
@@ -104,7 +105,9 @@ impl Store {
             "(SELECT COUNT(*) FROM runs AS other WHERE other.status IN ('PENDING', 'RUNNING') AND other.resolved_cluster = ",
         );
         update.bind(cluster).push(") + ").bind(i64::try_from(run_ids.len()).unwrap_or(i64::MAX));
-        update.push(" <= ").bind(max_running).push(&format!(" RETURNING {}", runs::COLUMNS));
+        update.push(" <= ").bind(max_running);
+        update.push(" AND NOT EXISTS (SELECT 1 FROM clusters WHERE clusters.status <> 'active' AND clusters.name = ");
+        update.bind(cluster).push(")").push(&format!(" RETURNING {}", runs::COLUMNS));
 
         let attempts = Statement::new(
             "INSERT INTO attempts (run_id, attempt, resolved_cluster, node, created_at)

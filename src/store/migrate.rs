@@ -26,8 +26,8 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: &[Migration] = migrations!("sqlite", 1 "0001_definitions_and_runs");
-const POSTGRES: &[Migration] = migrations!("postgres", 1 "0001_definitions_and_runs");
+const SQLITE: &[Migration] = migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters");
+const POSTGRES: &[Migration] = migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters");
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version BIGINT PRIMARY KEY,
@@ -188,10 +188,7 @@ mod tests {
         migrate_sqlite(&mut connection).unwrap();
         connection.execute("INSERT INTO schema_migrations VALUES (99, '0099_later', 'x')", []).unwrap();
         let newer = migrate_sqlite(&mut connection).unwrap_err().to_string();
-        assert!(
-            newer.contains("newer flotilla (its schema is at step 99, 0099_later; this program knows 1)"),
-            "{newer}"
-        );
+        assert!(newer.contains("newer flotilla (its schema is at step 99, 0099_later; this program knows"), "{newer}");
 
         connection.execute("DELETE FROM schema_migrations WHERE version = 99", []).unwrap();
         connection.execute("UPDATE schema_migrations SET checksum = 'x'", []).unwrap();

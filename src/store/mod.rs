@@ -4,6 +4,8 @@
 //! before its function returns. A run's status changes only in [`Store::apply`] and the few functions beside it, each
 //! guarded by the old status.
 
+mod briefs;
+mod clusters;
 mod db;
 mod definitions;
 mod dispatch;

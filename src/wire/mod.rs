@@ -4,12 +4,14 @@
 //! both. Every field of a response is always there, as `null` where there is nothing to say.
 
 mod body;
+mod cluster;
 mod definition;
 mod launch;
 mod lists;
 mod run;
 
 pub use body::{BodyError, parse_body, parse_launch_body};
+pub use cluster::{Cluster, ClusterBody, ClusterDeleted, ClusterDetailList};
 pub use definition::{DefinitionBody, Deregistered, EnvVarBody, TaskDefinition};
 pub use launch::LaunchBody;
 pub use lists::{ClusterList, DefinitionList, GroupList, OneOrMany, RunList, TagList};

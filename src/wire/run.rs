@@ -43,8 +43,10 @@ pub struct Run {
     pub outcome: Option<String>,
     /// 0 is success, 128 + n says that signal n ended it; without one the task never ran, or its end was not seen.
     pub exit_code: Option<i64>,
-    /// Why it ended or waits, in words.
+    /// Why it ended, or is to be tried again, in words.
     pub exit_reason: Option<String>,
+    /// Why a queued run has not started, in words; told for a single run, `null` in lists.
+    pub waiting_reason: Option<String>,
     #[schema(value_type = String, format = DateTime)]
     pub queued_at: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -132,6 +134,7 @@ impl From<model::Run> for Run {
             outcome: run.outcome.map(|outcome| outcome.to_string()),
             exit_code: run.exit_code,
             exit_reason: run.exit_reason,
+            waiting_reason: None,
             queued_at: run.queued_at,
             started_at: run.started_at,
             finished_at: run.finished_at,

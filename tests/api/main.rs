@@ -7,6 +7,7 @@ mod support;
 mod world;
 
 mod bad_input;
+mod clusters;
 mod definitions;
 mod launches;
 mod lists;

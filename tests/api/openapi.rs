@@ -17,7 +17,8 @@ async fn every_described_route_is_there_under_api_and_at_the_root() {
     let paths = description["paths"].as_object().unwrap();
     assert!(paths.len() > 30, "{}", paths.len());
     for (path, item) in paths {
-        let concrete = path.replace("{definition_id}", "x").replace("{run_id}", "x").replace("{alias}", "x");
+        let concrete =
+            path.replace("{definition_id}", "x").replace("{run_id}", "x").replace("{alias}", "x").replace("{id}", "x");
         let at_root = concrete.strip_prefix("/api").unwrap().to_owned();
         for method in METHODS {
             let is_described = item.get(method).is_some();

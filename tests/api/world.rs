@@ -11,11 +11,11 @@ use flotilla::clock::{Clock, ManualClock};
 use flotilla::control::{Control, Settings, State};
 use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
 use flotilla::engine::fake::FakeEngine;
-use flotilla::engine::{Engine, EngineError, Pokes};
+use flotilla::engine::{Engine, EngineError, EngineState, Pokes};
 use flotilla::http::{App, Limits, router};
 use flotilla::logs::Logs;
-use flotilla::model::{AttemptId, LaunchPolicy};
-use flotilla::service::{Cluster, Service};
+use flotilla::model::{AttemptId, Condition, LaunchPolicy};
+use flotilla::service::{Cluster, Clusters, Service};
 use flotilla::store::Store;
 use flotilla::wake::Wake;
 use http_body_util::BodyExt;
@@ -161,6 +161,19 @@ impl World {
                 name: name.to_owned(),
                 resolved_name: name.to_owned(),
                 engine: kind,
+                max_running: options.max_running,
+                is_configured: true,
+                probe: Arc::new({
+                    let probed = Arc::clone(&engine);
+                    move || Condition {
+                        unreachable: match probed.state() {
+                            EngineState::Reachable => None,
+                            EngineState::Unreachable { reason, since } => Some((since, reason)),
+                        },
+                        memory_mb: probed.capacity().memory_mb,
+                        ..Condition::default()
+                    }
+                }),
                 check: Arc::new(move |task| {
                     let checked = Arc::clone(&checked);
                     Box::pin(async move {
@@ -172,7 +185,7 @@ impl World {
                 }),
             }
         };
-        let clusters = vec![cluster("default"), cluster("idle")];
+        let clusters = Clusters::new(vec![cluster("default"), cluster("idle")], None);
         let control = Arc::new(Control {
             store: Arc::clone(&store),
             logs: Arc::clone(&logs),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Defined, Output, Stopped};
-use crate::wire::{DefinitionList, LogChunk, Run, RunList, StoppedRun, TaskDefinition};
+use crate::wire::{Cluster, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, StoppedRun, TaskDefinition};
 
 pub struct Json<W, N> {
     out: W,
@@ -78,6 +78,14 @@ impl<W: Write, N: Write> Output for Json<W, N> {
     fn stopped(&mut self, runs: &[Stopped]) -> io::Result<()> {
         let answers: Vec<&StoppedRun> = runs.iter().map(|stopped| &stopped.answer).collect();
         self.document(&answers)
+    }
+
+    fn clusters(&mut self, list: &ClusterDetailList, _now: Timestamp) -> io::Result<()> {
+        self.document(list)
+    }
+
+    fn cluster(&mut self, cluster: &Cluster) -> io::Result<()> {
+        self.document(cluster)
     }
 
     fn following(&mut self, run: &Run) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::io::{self, BufWriter, Write};
 
 use jiff::Timestamp;
 
-use crate::wire::{DefinitionList, LogChunk, Run, RunList, StoppedRun, TaskDefinition};
+use crate::wire::{Cluster, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, StoppedRun, TaskDefinition};
 
 /// What `flotilla define` did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub trait Output {
     /// A run and its story.
     fn run(&mut self, run: &Run, now: Timestamp) -> io::Result<()>;
     fn stopped(&mut self, runs: &[Stopped]) -> io::Result<()>;
+    fn clusters(&mut self, list: &ClusterDetailList, now: Timestamp) -> io::Result<()>;
+    /// A cluster that was changed.
+    fn cluster(&mut self, cluster: &Cluster) -> io::Result<()>;
 
     /// A run is followed from here on.
     fn following(&mut self, run: &Run) -> io::Result<()>;

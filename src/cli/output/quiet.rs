@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 
 use super::{Defined, Output, Stopped};
-use crate::wire::{DefinitionList, LogChunk, Run, RunList, TaskDefinition};
+use crate::wire::{Cluster, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, TaskDefinition};
 
 pub struct Quiet<W> {
     out: W,
@@ -51,6 +51,14 @@ impl<W: Write> Output for Quiet<W> {
 
     fn stopped(&mut self, runs: &[Stopped]) -> io::Result<()> {
         self.lines(runs.iter().map(|stopped| stopped.answer.run.run_id.as_str()))
+    }
+
+    fn clusters(&mut self, list: &ClusterDetailList, _now: Timestamp) -> io::Result<()> {
+        self.lines(list.clusters.iter().map(|cluster| cluster.name.as_str()))
+    }
+
+    fn cluster(&mut self, cluster: &Cluster) -> io::Result<()> {
+        self.lines([cluster.name.as_str()])
     }
 
     fn following(&mut self, _run: &Run) -> io::Result<()> {

@@ -7,8 +7,10 @@ use jiff::Timestamp;
 
 use super::{Defined, Output, Stopped};
 use crate::cli::words;
-use crate::model::Status;
-use crate::wire::{DefinitionList, EnvVarBody, LogChunk, PodEvent, Run, RunList, TaskDefinition};
+use crate::model::{ClusterStatus, Status};
+use crate::wire::{
+    Cluster, ClusterDetailList, DefinitionList, EnvVarBody, LogChunk, PodEvent, Run, RunList, TaskDefinition,
+};
 
 pub struct Text<W, N> {
     out: W,
@@ -150,6 +152,7 @@ impl<W: Write, N: Write> Output for Text<W, N> {
         self.field("status", &status(run))?;
         self.optional("exit code", run.exit_code.map(|code| code.to_string()))?;
         self.optional("reason", run.exit_reason.as_deref())?;
+        self.optional("it waits", run.waiting_reason.as_deref())?;
         self.field("queued", &words::time(run.queued_at))?;
         let waited = |at: Timestamp| words::duration(at.duration_since(run.queued_at));
         self.optional(
@@ -196,6 +199,29 @@ impl<W: Write, N: Write> Output for Text<W, N> {
                 (false, false) => writeln!(self.out, "{} is being stopped", run.run_id)?,
             }
         }
+        self.out.flush()
+    }
+
+    fn clusters(&mut self, list: &ClusterDetailList, now: Timestamp) -> io::Result<()> {
+        let row = |cluster: &Cluster| {
+            let mark = if cluster.is_default { " (default)" } else { "" };
+            let taken = cluster.running + cluster.pending;
+            vec![
+                format!("{}{mark}", words::plain(&cluster.name)),
+                cluster.engine.as_deref().map_or_else(|| "-".to_owned(), words::plain),
+                words::plain(&cluster.status),
+                cluster.max_running.map_or_else(|| taken.to_string(), |most| format!("{taken} of {most}")),
+                (cluster.queued + cluster.needs_retry).to_string(),
+                words::plain(&remark(cluster, now)),
+            ]
+        };
+        self.table(&["CLUSTER", "ENGINE", "STATUS", "RUNNING", "WAITING", ""], list.clusters.iter().map(row))
+    }
+
+    fn cluster(&mut self, cluster: &Cluster) -> io::Result<()> {
+        let (name, running) = (words::plain(&cluster.name), cluster.running + cluster.pending);
+        let waiting = cluster.queued + cluster.needs_retry;
+        writeln!(self.out, "{name} is {}; {running} running, {waiting} waiting", words::plain(&cluster.status))?;
         self.out.flush()
     }
 
@@ -254,6 +280,23 @@ impl<W: Write, N: Write> Text<W, N> {
             return self.note(&format!("{shown} of {total}; -n shows more"));
         }
         Ok(())
+    }
+}
+
+/// What keeps a cluster from starting runs, if anything does.
+fn remark(cluster: &Cluster, now: Timestamp) -> String {
+    if cluster.engine.is_none() {
+        return "this server has no such cluster".to_owned();
+    }
+    if let Some(reason) = &cluster.unreachable_reason {
+        let age =
+            cluster.unreachable_since.map_or_else(String::new, |since| format!(" for {}", words::age(since, now)));
+        return format!("can't be reached{age}: {reason}");
+    }
+    match (cluster.status == ClusterStatus::Active.as_str(), cluster.status_reason.as_str()) {
+        (true, reason) => reason.to_owned(),
+        (false, "") => format!("for {}", words::age(cluster.status_since, now)),
+        (false, reason) => format!("for {}: {reason}", words::age(cluster.status_since, now)),
     }
 }
 

@@ -1,0 +1,4 @@
+// What moves on a page. Everything works without it; each module adds one thing.
+import "./keys.js";
+import "./palette.js";
+import "./live.js";

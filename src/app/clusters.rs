@@ -1,0 +1,241 @@
+//! The clusters of a server: set up from the configuration when it starts, and from what requests have stored, at its
+//! start and while it runs. The stored ones are read again and again, so that all servers of a database get to the same.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::engines::{self, Maker};
+use crate::clock::Clock;
+use crate::config::{self, DEFAULT_CLUSTER};
+use crate::control::{self, Control, Settings};
+use crate::engine::Pokes;
+use crate::logs::Logs;
+use crate::service::{self, SettingsCheck};
+use crate::store::{Store, StoreError};
+use crate::wake::Wake;
+
+/// How often the stored clusters are read although nothing woke this: another server may have changed them.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// What every cluster of the server shares.
+pub(super) struct Shared {
+    pub(super) store: Arc<Store>,
+    pub(super) logs: Arc<Logs>,
+    pub(super) wake: Wake,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+    /// This server's identity: that of its data directory.
+    pub(super) node: String,
+    pub(super) data_dir: PathBuf,
+    /// The database's identity.
+    pub(super) installation: String,
+}
+
+/// All clusters, each with its loops.
+pub(super) struct ClusterSet {
+    shared: Shared,
+    stop: CancellationToken,
+    /// The cluster that `default` stands for.
+    default: String,
+    members: BTreeMap<String, Member>,
+    loops: JoinSet<()>,
+    listed: service::Clusters,
+    /// What was wrong with stored clusters, so that each is logged once.
+    faults: BTreeMap<String, String>,
+}
+
+struct Member {
+    settings: config::Cluster,
+    listed: service::Cluster,
+    stop: CancellationToken,
+    /// Its loops have finished their last steps.
+    ended: CancellationToken,
+}
+
+impl ClusterSet {
+    /// Sets up the configured clusters, and those that are stored. `by_request` says whether requests may add to them.
+    pub(super) async fn start(
+        shared: Shared,
+        configured: &BTreeMap<String, config::Cluster>,
+        default: String,
+        by_request: bool,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let creation: Option<SettingsCheck> = match by_request {
+            true => Some(Arc::new(|name, settings| config::Cluster::from_settings(name, settings).map(|_| ()))),
+            false => None,
+        };
+        let listed = service::Clusters::new(Vec::new(), creation);
+        let (members, faults, loops) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
+        let mut set = Self { shared, stop, default, members, loops, listed, faults };
+        for (name, settings) in configured {
+            set.add(name, settings, true)?;
+        }
+        set.follow_store().await.context("cannot read the database")?;
+        Ok(set)
+    }
+
+    /// The same list for as long as the server runs.
+    pub(super) fn listed(&self) -> service::Clusters {
+        self.listed.clone()
+    }
+
+    /// Keeps the clusters as they are stored, until the server stops; the loops finish their steps. An error is a loop
+    /// that failed.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        let mut changes = self.shared.wake.on_clusters();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                Some(ended) = self.loops.join_next() => ended.context("a control loop failed")?,
+                Ok(()) = changes.changed() => self.follow().await,
+                () = tokio::time::sleep(PERIOD) => self.follow().await,
+            }
+        }
+        while let Some(ended) = self.loops.join_next().await {
+            ended.context("a control loop failed")?;
+        }
+        Ok(())
+    }
+
+    async fn follow(&mut self) {
+        if let Err(error) = self.follow_store().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the stored clusters are read again later");
+        }
+    }
+
+    /// Makes the clusters of requests what is stored of them.
+    async fn follow_store(&mut self) -> Result<(), StoreError> {
+        let mut wanted = BTreeMap::new();
+        for record in self.shared.store.cluster_records().await? {
+            let Some(settings) = record.settings else { continue };
+            if self.members.get(&record.name).is_some_and(|member| member.listed.is_configured) {
+                self.note_fault(&record.name, "the configuration has a cluster of that name, which is used instead");
+                continue;
+            }
+            match config::Cluster::from_settings(&record.name, &settings) {
+                Ok(settings) => drop(wanted.insert(record.name, settings)),
+                Err(fault) => self.note_fault(&record.name, &fault),
+            }
+        }
+        let is_obsolete =
+            |name: &String, member: &Member| !member.listed.is_configured && wanted.get(name) != Some(&member.settings);
+        let obsolete: Vec<_> = self
+            .members
+            .iter()
+            .filter(|(name, member)| is_obsolete(name, member))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in obsolete {
+            self.remove(&name).await;
+        }
+        for (name, settings) in &wanted {
+            if self.members.contains_key(name) {
+                continue;
+            }
+            match self.add(name, settings, false) {
+                Ok(()) => {
+                    tracing::info!(cluster = name, "cluster added");
+                    self.faults.remove(name);
+                }
+                Err(error) => self.note_fault(name, &format!("{error:#}")),
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn note_fault(&mut self, cluster: &str, fault: &str) {
+        if self.faults.insert(cluster.to_owned(), fault.to_owned()).is_none_or(|known| known != fault) {
+            tracing::warn!(cluster, fault, "a stored cluster can't be set up");
+        }
+    }
+
+    fn add(&mut self, name: &str, settings: &config::Cluster, is_configured: bool) -> anyhow::Result<()> {
+        let shared = &self.shared;
+        let pokes = Pokes::default();
+        let maker = Maker {
+            cluster: name,
+            data_dir: &shared.data_dir,
+            installation: &shared.installation,
+            clock: &shared.clock,
+        };
+        let engine =
+            maker.make(&settings.engine, pokes.clone()).with_context(|| format!("cannot use cluster {name}"))?;
+        let max_running = settings.max_running.map(NonZeroU32::get);
+        let listed = service::Cluster {
+            name: name.to_owned(),
+            resolved_name: name.to_owned(),
+            engine: engine.kind(),
+            max_running,
+            is_configured,
+            check: engines::launch_check(Arc::clone(&engine)),
+            probe: engines::probe(Arc::clone(&engine)),
+        };
+        let control = Arc::new(Control {
+            store: Arc::clone(&shared.store),
+            logs: Arc::clone(&shared.logs),
+            wake: shared.wake.clone(),
+            clock: shared.clock.clone(),
+            settings: shared.settings.clone(),
+            node: shared.node.clone(),
+            cluster: name.to_owned(),
+            engine,
+            pokes,
+            max_running,
+            state: control::State::default(),
+        });
+        let (stop, ended) = (self.stop.child_token(), CancellationToken::new());
+        let mut loops = JoinSet::new();
+        control::run_loops(&control, &stop, &mut loops);
+        let at_end = ended.clone().drop_guard();
+        self.loops.spawn(async move {
+            let _at_end = at_end;
+            while let Some(ended) = loops.join_next().await {
+                if let Err(error) = ended {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
+        });
+        self.members.insert(name.to_owned(), Member { settings: settings.clone(), listed, stop, ended });
+        Ok(())
+    }
+
+    /// Ends a cluster's loops; whatever runs there goes on, and is found again where the cluster comes back.
+    async fn remove(&mut self, name: &str) {
+        let Some(member) = self.members.remove(name) else { return };
+        self.publish();
+        member.stop.cancel();
+        member.ended.cancelled().await;
+        tracing::info!(cluster = name, "cluster removed");
+    }
+
+    fn publish(&self) {
+        let mut list: Vec<_> = self.members.values().map(|member| member.listed.clone()).collect();
+        if let Some(meant) = self.members.get(&self.default)
+            && self.default != DEFAULT_CLUSTER
+        {
+            list.push(service::Cluster { name: DEFAULT_CLUSTER.to_owned(), ..meant.listed.clone() });
+        }
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        self.listed.set(list);
+    }
+
+    /// Each cluster with its engine, and which of them `default` is, for people.
+    pub(super) fn line(&self) -> String {
+        let own = self.members.iter().map(|(name, member)| format!("{name} ({})", member.listed.engine));
+        let mut shown: Vec<_> = own.collect();
+        if self.default != DEFAULT_CLUSTER {
+            shown.push(format!("{DEFAULT_CLUSTER} (is {})", self.default));
+        }
+        shown.sort();
+        shown.join(", ")
+    }
+}

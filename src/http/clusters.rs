@@ -1,0 +1,90 @@
+//! Clusters: listed, drained, added and removed while the server runs.
+
+use axum::extract::State;
+use axum::response::Response;
+
+use super::App;
+use super::error::ApiError;
+use super::params::Params;
+use super::request::{InPath, RawBody};
+use super::respond::ok;
+use crate::wire::{Cluster, ClusterBody, ClusterDeleted, ClusterDetailList, ErrorBody, parse_body};
+
+/// List the clusters with their state
+///
+/// Those of this server, those that anything was said about, and those that runs wait for.
+#[utoipa::path(
+    get, path = "/v6/clusters", tag = "clusters", operation_id = "list_cluster_details",
+    responses((status = 200, body = ClusterDetailList))
+)]
+pub(super) async fn list(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
+    params.finish()?;
+    let clusters: Vec<_> = app.service.clusters().await?.into_iter().map(Cluster::from).collect();
+    Ok(ok(&ClusterDetailList { total: clusters.len(), clusters }))
+}
+
+/// Get a cluster
+#[utoipa::path(
+    get, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "get_cluster",
+    params(("id" = String, Path, description = "Its name")),
+    responses((status = 200, body = Cluster), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn get(State(app): State<App>, InPath(name): InPath<String>) -> Result<Response, ApiError> {
+    Ok(ok(&Cluster::from(app.service.cluster(&name).await?)))
+}
+
+/// Add a cluster
+///
+/// To all servers of the database, without a restart; where the server's configuration allows it.
+#[utoipa::path(
+    post, path = "/v6/clusters", tag = "clusters", operation_id = "create_cluster", request_body = ClusterBody,
+    responses(
+        (status = 200, body = Cluster),
+        (status = 400, description = "A field is missing or can't be read", body = ErrorBody),
+        (status = 403, description = "The configuration does not allow it", body = ErrorBody),
+        (status = 409, description = "There is one of that name", body = ErrorBody),
+    )
+)]
+pub(super) async fn create(State(app): State<App>, RawBody(body): RawBody) -> Result<Response, ApiError> {
+    let (name, change) = parse_body::<ClusterBody>(&body)?.into_new()?;
+    Ok(ok(&Cluster::from(app.service.create_cluster(&name, change).await?)))
+}
+
+/// Change a cluster
+///
+/// A status other than `active` keeps further runs from it; those that it has go on. A field left out keeps its value.
+#[utoipa::path(
+    put, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "change_cluster", request_body = ClusterBody,
+    params(("id" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, body = Cluster),
+        (status = 400, description = "A field can't be read", body = ErrorBody),
+        (status = 403, description = "The configuration does not allow other settings", body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, description = "Its settings are in the configuration", body = ErrorBody),
+    )
+)]
+pub(super) async fn change(
+    State(app): State<App>,
+    InPath(name): InPath<String>,
+    RawBody(body): RawBody,
+) -> Result<Response, ApiError> {
+    let change = parse_body::<ClusterBody>(&body)?.into_change(&name)?;
+    Ok(ok(&Cluster::from(app.service.change_cluster(&name, change).await?)))
+}
+
+/// Remove a cluster that was added by a request
+#[utoipa::path(
+    delete, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "delete_cluster",
+    params(("id" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, body = ClusterDeleted),
+        (status = 403, description = "The configuration does not allow it", body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, description = "Runs are on it or wait for it, or it is in the configuration", body = ErrorBody),
+    )
+)]
+pub(super) async fn delete(State(app): State<App>, InPath(name): InPath<String>) -> Result<Response, ApiError> {
+    app.service.delete_cluster(&name).await?;
+    Ok(ok(&ClusterDeleted { id: name, deleted: true }))
+}

@@ -1,0 +1,107 @@
+//! What is around every page: forms are taken only from our own pages, refusals become pages, and browsers are told
+//! what a page may do.
+//!
+//! **Forms.** A browser says with each form where it comes from: `Sec-Fetch-Site` (over TLS and on loopback) or `Origin`.
+//! A request that changes something is carried out only where one of them says that it is our own page. One that has
+//! neither does not come from a browser of this decade; it is refused, for programs have the API. So no token is needed
+//! that would have to be stored, signed and renewed. For this to work pages must not be served with
+//! `Referrer-Policy: no-referrer`, with which browsers send `Origin: null`.
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::{is_page, refusal};
+use crate::http::error::{ApiError, Refused};
+
+/// Pages load their own scripts, styles and images, speak to this server, and are not shown within other sites.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+const HEADERS: [(HeaderName, &str); 4] = [
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+];
+
+pub(in crate::http) async fn around(request: Request, next: Next) -> Response {
+    if !is_page(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let mut response = match guard(request.method(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
+    if let Some(Refused(message)) = response.extensions_mut().remove::<Refused>() {
+        response = refusal::page(&response, &message);
+    }
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    // What a page shows may change at once; the assets say otherwise of themselves.
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
+    response
+}
+
+/// Refuses what changes something and was not sent by a page of ours.
+fn guard(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    if method.is_safe() || is_from_our_pages(headers) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::FORBIDDEN,
+        "the form was not sent by a page of this server, so nothing was done; programs use the API under /api",
+    ))
+}
+
+fn is_from_our_pages(headers: &HeaderMap) -> bool {
+    let given = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(site) = given(HeaderName::from_static("sec-fetch-site")) {
+        return site == "same-origin";
+    }
+    let host = given(header::HOST).filter(|host| !host.is_empty());
+    let origin = given(header::ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    host.is_some() && host == origin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_let_through(method: &Method, headers: &[(&'static str, &'static str)]) -> bool {
+        let pairs =
+            headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        guard(method, &pairs.collect()).is_ok()
+    }
+
+    #[test]
+    fn what_only_reads_is_let_through() {
+        assert!(is_let_through(&Method::GET, &[("sec-fetch-site", "cross-site")]));
+        assert!(is_let_through(&Method::HEAD, &[]));
+    }
+
+    #[test]
+    fn what_changes_something_must_say_that_it_comes_from_here() {
+        let host = ("host", "flotilla.example:3000");
+        for (headers, expected) in [
+            (vec![("sec-fetch-site", "same-origin")], true),
+            (vec![("sec-fetch-site", "same-site")], false),
+            (vec![("sec-fetch-site", "cross-site")], false),
+            (vec![("sec-fetch-site", "none")], false),
+            // The more trustworthy of the two counts.
+            (vec![host, ("sec-fetch-site", "cross-site"), ("origin", "http://flotilla.example:3000")], false),
+            (vec![host, ("origin", "http://flotilla.example:3000")], true),
+            (vec![host, ("origin", "https://flotilla.example:3000")], true),
+            (vec![host, ("origin", "http://flotilla.example")], false),
+            (vec![host, ("origin", "http://evil.example")], false),
+            (vec![host, ("origin", "null")], false),
+            (vec![host], false),
+            (vec![("host", ""), ("origin", "http://")], false),
+            (vec![], false),
+        ] {
+            assert_eq!(is_let_through(&Method::POST, &headers), expected, "{headers:?}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What all pages share: the head, the navigation, the foot; and how a page becomes an answer.
+
+use askama::Template;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::assets;
+
+/// The part of the navigation that a page belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Section {
+    Tasks,
+    /// A page outside of them.
+    None,
+}
+
+impl Section {
+    /// As the navigation lists them: the section, its address, its name.
+    pub(super) const ALL: &[(Self, &str, &str)] = &[(Self::Tasks, "/ui/tasks", "Tasks")];
+}
+
+/// What the layout's template asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    section: Section,
+}
+
+impl Layout {
+    pub(super) const fn new(section: Section) -> Self {
+        Self { section }
+    }
+
+    #[expect(clippy::unused_self, reason = "templates call what they are given")]
+    pub(super) fn asset(self, name: &str) -> String {
+        assets::address(name)
+    }
+
+    #[expect(clippy::unused_self, reason = "templates call what they are given")]
+    pub(super) const fn sections(self) -> &'static [(Section, &'static str, &'static str)] {
+        Section::ALL
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "templates pass references")]
+    pub(super) fn is_in(self, section: &Section) -> bool {
+        self.section == *section
+    }
+}
+
+/// 200 with a page.
+pub(super) fn html(page: &impl Template) -> Response {
+    html_with(StatusCode::OK, page)
+}
+
+pub(super) fn html_with(status: StatusCode, page: &impl Template) -> Response {
+    let html = render(page).expect("templates write to memory, and no filter of ours fails");
+    let content_type = HeaderValue::from_static("text/html; charset=utf-8");
+    (status, [(header::CONTENT_TYPE, content_type)], Body::from(html)).into_response()
+}
+
+pub(super) fn render(page: &impl Template) -> askama::Result<String> {
+    page.render()
+}

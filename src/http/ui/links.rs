@@ -1,0 +1,25 @@
+//! Where pages are, for those that lead to them.
+
+use askama::filters::urlencode_strict;
+
+use crate::model::{DefinitionId, RunId};
+
+/// The page of a task. A group, with which its id begins, may hold anything but a slash.
+pub(super) fn task(id: &DefinitionId) -> String {
+    let Ok(segment) = urlencode_strict(id.as_str());
+    format!("/ui/tasks/{segment}")
+}
+
+pub(super) fn run(id: RunId) -> String {
+    format!("/ui/runs/{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_one_segment_of_the_path_whatever_it_holds() {
+        assert_eq!(task(&DefinitionId::from_text("a b?#%-1")), "/ui/tasks/a%20b%3F%23%25-1");
+    }
+}

@@ -1,0 +1,76 @@
+//! The pages: server-rendered HTML over the same use cases as the API.
+//!
+//! Each page is one file here with its typed context, one template, and a `sample()` of itself that a test renders.
+//! A handler translates like those of the API do, and refuses with the same [`ApiError`](super::error::ApiError); what
+//! makes a page of a refusal, guards forms and sets the headers that every page has is [`around`](mod@around). Pages are whole without a script; the
+//! modules in `assets/` only make them move.
+//!
+//! Whatever comes from tasks is untrusted. Templates escape by default; `|safe` is not used, and the few types here that
+//! write markup of their own ([`look`], [`words`], [`chart`]) write nothing but numbers, times and our own words.
+
+mod around;
+mod assets;
+mod chart;
+mod layout;
+mod links;
+mod look;
+mod pager;
+mod palette;
+mod refusal;
+mod tasks;
+mod words;
+
+use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
+
+pub(super) use around::around;
+
+use super::App;
+
+/// Where the pages begin.
+pub(super) const HOME: &str = "/ui";
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/", get(|| async { Redirect::temporary(HOME) }))
+        .route("/ui", get(|| async { Redirect::temporary("/ui/tasks") }))
+        .route("/ui/", get(|| async { Redirect::permanent(HOME) }))
+        .route("/ui/tasks", get(tasks::page))
+        .route("/ui/palette", get(palette::search))
+        .route("/ui/assets/{version}/{name}", get(assets::serve))
+}
+
+/// Whether people look at this path, and not programs.
+pub(super) fn is_page(path: &str) -> bool {
+    path.strip_prefix(HOME).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_below_ui_is_a_page() {
+        for (path, expected) in
+            [("/ui", true), ("/ui/", true), ("/ui/tasks", true), ("/uix", false), ("/api/ui", false)]
+        {
+            assert_eq!(is_page(path), expected, "{path}");
+        }
+    }
+
+    /// Every page and the refusal, as they would be for invented values: what can't be rendered fails here.
+    #[test]
+    fn every_page_renders_a_sample_of_itself() {
+        for (name, rendered) in [
+            ("tasks", layout::render(&tasks::TasksPage::sample())),
+            ("refusal", layout::render(&refusal::RefusalPage::sample())),
+        ] {
+            let html = rendered.unwrap();
+            assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"), "{name}: {html}");
+            for forbidden in ["<script>", "style=", " onclick=", "javascript:", "http://", "https://"] {
+                assert!(!html.contains(forbidden), "{name} holds {forbidden}: {html}");
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Values as people read them on a page.
+
+use std::fmt;
+
+use askama::filters::HtmlSafe;
+use jiff::Timestamp;
+
+pub(super) use crate::words::duration;
+
+/// A time as it is seen from now: `3 min ago`, and the exact one when pointed at. Writes a `<time>`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) at: Timestamp,
+    pub(super) now: Timestamp,
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exact = self.at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        write!(f, "<time datetime=\"{:.3}\" title=\"{exact}\">{}</time>", self.at, relative(self.at, self.now))
+    }
+}
+
+impl HtmlSafe for Moment {}
+
+/// `just now`, `40 s ago`, `in 5 min`, `3 d ago`; the day for what is longer ago than a month.
+/// `assets/live.js` keeps these words true as time passes, and so says the same.
+fn relative(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(at).as_secs();
+    let words = match seconds.abs() {
+        0..5 => return "just now".to_owned(),
+        amount @ 5..60 => format!("{amount} s"),
+        amount @ 60..3600 => format!("{} min", amount / 60),
+        amount @ 3600..86_400 => format!("{} h", amount / 3600),
+        amount @ 86_400..2_592_000 => format!("{} d", amount / 86_400),
+        _ => return at.strftime("%Y-%m-%d").to_string(),
+    };
+    if seconds > 0 { format!("{words} ago") } else { format!("in {words}") }
+}
+
+/// `1 run`, `1,234 runs`.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(number))
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_moment_is_told_from_now_with_the_exact_time_beside_it() {
+        let moment = Moment { at: at(1_767_225_600), now: at(1_767_225_600 + 200) };
+        assert_eq!(
+            moment.to_string(),
+            "<time datetime=\"2026-01-01T00:00:00.000Z\" title=\"2026-01-01 00:00:00 UTC\">3 min ago</time>"
+        );
+        for (seconds, words) in [
+            (4, "just now"),
+            (59, "59 s ago"),
+            (-90, "in 1 min"),
+            (7200, "2 h ago"),
+            (200_000, "2 d ago"),
+            (9_000_000, "1970-01-01"),
+        ] {
+            assert_eq!(relative(at(1000), at(1000 + seconds)), words);
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped_and_nouns_agree_with_them() {
+        assert_eq!(count(1, "run"), "1 run");
+        assert_eq!(count(0, "run"), "0 runs");
+        assert_eq!(count(1_234_567, "run"), "1,234,567 runs");
+        assert_eq!(count(100, "run"), "100 runs");
+    }
+}

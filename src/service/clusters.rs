@@ -1,0 +1,240 @@
+//! Clusters: which this server has, what operators say of them, and how they are doing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::{Service, ServiceError};
+use crate::model::{self, ClusterChange, ClusterRecord, Condition, Faults, Load, Run, Settings, TaskSpec};
+
+/// How often a change is tried again after somebody else changed the cluster in between.
+const TRIES: u32 = 10;
+/// How long a request waits for a new cluster to be set up on this server; on others it is within their loops' period.
+const SETUP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a cluster could ever run this; the error is for the client. What can't be found out now is no reason to refuse.
+pub type LaunchCheck = Arc<dyn Fn(TaskSpec) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+/// How the cluster's engine is. A call costs nothing.
+pub type Probe = Arc<dyn Fn() -> Condition + Send + Sync>;
+/// Whether these could be a cluster's settings; the error is for the client.
+pub type SettingsCheck = Arc<dyn Fn(&str, &Settings) -> Result<(), String> + Send + Sync>;
+
+/// A cluster of this server.
+#[derive(Clone)]
+pub struct Cluster {
+    pub name: String,
+    /// The cluster that this name stands for: itself, or another, as `default` may.
+    pub resolved_name: String,
+    /// The kind of engine it has.
+    pub engine: &'static str,
+    pub max_running: Option<u32>,
+    /// Whether it is there by the configuration, and not by a request.
+    pub is_configured: bool,
+    pub check: LaunchCheck,
+    pub probe: Probe,
+}
+
+impl Cluster {
+    /// Whether the name only stands for another cluster.
+    fn is_alias(&self) -> bool {
+        self.name != self.resolved_name
+    }
+}
+
+/// The clusters of this server, in the order they are listed. They may become more and fewer while it runs.
+#[derive(Clone)]
+pub struct Clusters {
+    list: watch::Sender<Vec<Cluster>>,
+    /// What requests may create; `None` where the operator does not let them.
+    creation: Option<SettingsCheck>,
+}
+
+impl Clusters {
+    #[must_use]
+    pub fn new(list: Vec<Cluster>, creation: Option<SettingsCheck>) -> Self {
+        Self { list: watch::Sender::new(list), creation }
+    }
+
+    pub fn set(&self, list: Vec<Cluster>) {
+        self.list.send_replace(list);
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.list.borrow().iter().map(|cluster| cluster.name.clone()).collect()
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Cluster> {
+        self.list.borrow().iter().find(|cluster| cluster.name == name).cloned()
+    }
+
+    fn all(&self) -> Vec<Cluster> {
+        self.list.borrow().clone()
+    }
+
+    /// Waits for the list to hold what was created, or no longer what was deleted.
+    async fn until(&self, is_there: bool, name: &str) {
+        let mut list = self.list.subscribe();
+        let settled = list.wait_for(|list| list.iter().any(|cluster| cluster.name == name) == is_there);
+        if tokio::time::timeout(SETUP_PATIENCE, settled).await.is_err() {
+            tracing::warn!(cluster = name, "what was asked of the cluster is stored, but takes long here");
+        }
+    }
+}
+
+impl Service {
+    /// The names of the clusters that runs can be launched on.
+    #[must_use]
+    pub fn cluster_names(&self) -> Vec<String> {
+        self.clusters.names()
+    }
+
+    /// Every cluster that this server has, that anything was said about, or that a run waits for, by name.
+    pub async fn clusters(&self) -> Result<Vec<model::Cluster>, ServiceError> {
+        let (records, loads) = tokio::try_join!(self.store.cluster_records(), self.store.cluster_loads())?;
+        let clusters = self.clusters.all();
+        let own = clusters.iter().filter(|cluster| !cluster.is_alias()).map(|cluster| &cluster.name);
+        let stored = records.iter().map(|record| &record.name);
+        let loaded = loads.iter().map(|(name, _)| name);
+        let mut names: Vec<_> = own.chain(stored).chain(loaded).collect();
+        names.sort();
+        names.dedup();
+        let described = names.into_iter().map(|name| {
+            let record = records.iter().find(|record| record.name == *name).cloned();
+            let load = loads.iter().find(|(loaded, _)| loaded == name).map(|(_, load)| load.clone());
+            self.describe(&clusters, name, record, load.unwrap_or_default())
+        });
+        Ok(described.collect())
+    }
+
+    pub async fn cluster(&self, name: &str) -> Result<model::Cluster, ServiceError> {
+        let found = self.clusters().await?.into_iter().find(|cluster| cluster.record.name == name);
+        found.ok_or_else(|| self.no_cluster(name))
+    }
+
+    /// Changes what is said of a cluster. Where it is no longer active, no run is handed to it after this returns;
+    /// those that it has go on.
+    pub async fn change_cluster(&self, name: &str, change: ClusterChange) -> Result<model::Cluster, ServiceError> {
+        if let Some(settings) = &change.settings {
+            if self.is_configured(name) {
+                return Err(configured(name, "its settings are changed there"));
+            }
+            self.check_settings(name, settings)?;
+        }
+        for _ in 0..TRIES {
+            let before = self.store.cluster_record(name).await?;
+            if before.is_none() {
+                // A cluster of this server, or one that runs still wait for.
+                self.cluster(name).await?;
+            }
+            let now = self.clock.now();
+            let current = before.clone().unwrap_or_else(|| ClusterRecord::new(name, now));
+            let after = current.changed(change.clone(), now)?;
+            if self.store.save_cluster(&after, before.as_ref()).await? {
+                tracing::info!(cluster = name, status = %after.status, reason = after.status_reason, "cluster changed");
+                self.wake.clusters();
+                self.wake.queue();
+                return self.cluster(name).await;
+            }
+        }
+        Err(ServiceError::Conflict(format!("the cluster {name} is changing all the time; try again")))
+    }
+
+    /// Adds a cluster to all servers of the database, without a restart.
+    pub async fn create_cluster(&self, name: &str, change: ClusterChange) -> Result<model::Cluster, ServiceError> {
+        let settings = change.settings.clone().unwrap_or_default();
+        self.check_settings(name, &settings)?;
+        let now = self.clock.now();
+        let change = ClusterChange { settings: Some(settings), ..change };
+        let record = ClusterRecord::new(name, now).changed(change, now)?;
+        let is_known = self.clusters.find(name).is_some();
+        if is_known || !self.store.save_cluster(&record, None).await? {
+            return Err(ServiceError::Conflict(format!("there is a cluster {name:?} already")));
+        }
+        tracing::info!(cluster = name, "cluster created");
+        self.wake.clusters();
+        self.clusters.until(true, name).await;
+        self.cluster(name).await
+    }
+
+    /// Removes a cluster that a request created, once nothing is on it or waits for it.
+    pub async fn delete_cluster(&self, name: &str) -> Result<(), ServiceError> {
+        if self.clusters.creation.is_none() {
+            return Err(not_allowed());
+        }
+        if self.is_configured(name) {
+            return Err(configured(name, "it is removed there; until then it can be `offline`"));
+        }
+        let cluster = self.cluster(name).await?;
+        if !self.store.delete_cluster(name).await? {
+            let Load { queued, needs_retry, .. } = cluster.load;
+            let message = format!(
+                "{} and {} on the cluster {name}; make it `offline`, and stop them or let them end, before you delete it",
+                count(queued + needs_retry, "run waits for", "runs wait for"),
+                count(cluster.load.taken(), "is", "are"),
+            );
+            return Err(ServiceError::Conflict(message));
+        }
+        tracing::info!(cluster = name, "cluster deleted");
+        self.wake.clusters();
+        self.clusters.until(false, name).await;
+        Ok(())
+    }
+
+    /// Why a run that waits has not started, in words; `None` for one that does not wait.
+    pub async fn why_waiting(&self, run: &Run) -> Result<Option<String>, ServiceError> {
+        if run.status != model::Status::Queued || run.stop.is_some() {
+            return Ok(None);
+        }
+        let (clusters, ahead) = tokio::try_join!(self.clusters(), async { Ok(self.store.queued_before(run).await?) })?;
+        let cluster = clusters.iter().find(|cluster| cluster.record.name == run.execution.resolved_cluster);
+        Ok(cluster.and_then(|cluster| cluster.why_waiting(run, ahead)))
+    }
+
+    fn describe(&self, clusters: &[Cluster], name: &str, record: Option<ClusterRecord>, load: Load) -> model::Cluster {
+        let own = clusters.iter().find(|cluster| cluster.name == name);
+        let stands_for = |cluster: &&Cluster| cluster.name == super::DEFAULT_CLUSTER;
+        let default = clusters.iter().find(stands_for).map(|cluster| cluster.resolved_name.as_str());
+        model::Cluster {
+            record: record.unwrap_or_else(|| ClusterRecord::new(name, self.started_at)),
+            engine: own.map(|cluster| cluster.engine),
+            is_default: default == Some(name),
+            max_running: own.and_then(|cluster| cluster.max_running),
+            condition: own.map(|cluster| (cluster.probe)()).unwrap_or_default(),
+            load,
+        }
+    }
+
+    fn check_settings(&self, name: &str, settings: &Settings) -> Result<(), ServiceError> {
+        let check = self.clusters.creation.as_ref().ok_or_else(not_allowed)?;
+        if self.clusters.find(name).is_some_and(|cluster| cluster.is_alias()) {
+            return Err(Faults::one("name", format!("{name:?} stands for another cluster")).into());
+        }
+        check(name, settings).map_err(ServiceError::Invalid)
+    }
+
+    fn is_configured(&self, name: &str) -> bool {
+        self.clusters.find(name).is_some_and(|cluster| cluster.is_configured)
+    }
+
+    fn no_cluster(&self, name: &str) -> ServiceError {
+        ServiceError::NotFound(format!("there is no cluster {name:?}; there is {}", self.cluster_names().join(", ")))
+    }
+}
+
+fn configured(name: &str, what: &str) -> ServiceError {
+    ServiceError::Conflict(format!("the cluster {name} is part of the server's configuration; {what}"))
+}
+
+fn not_allowed() -> ServiceError {
+    ServiceError::Forbidden(
+        "this server takes its clusters from its configuration only; `clusters_by_request = true` in [server] lets \
+         requests create, change and delete others"
+            .to_owned(),
+    )
+}
+
+fn count(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

@@ -1,0 +1,141 @@
+//! What operators say of clusters, and how much there is to do on each.
+
+use super::db::{Builder, FromRow, Row, Statement, json};
+use super::{Store, StoreError};
+use crate::model::{ClusterRecord, Load, Run, Status};
+
+const COLUMNS: &str = "name, status, status_reason, status_since, details, settings, updated_at";
+
+impl FromRow for ClusterRecord {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            name: row.text()?,
+            status: row.parsed()?,
+            status_reason: row.text()?,
+            status_since: row.time()?,
+            details: row.json()?,
+            settings: row.maybe_json()?,
+            updated_at: row.time()?,
+        })
+    }
+}
+
+/// The runs of one cluster that are in one status, and what they asked for.
+struct Share {
+    cluster: String,
+    status: Status,
+    runs: u64,
+    memory_mb: i64,
+    cpu_millis: i64,
+}
+
+impl FromRow for Share {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        let (cluster, status) = (row.text()?, row.parsed()?);
+        Ok(Self { cluster, status, runs: row.count()?, memory_mb: row.int()?, cpu_millis: row.int()? })
+    }
+}
+
+impl Store {
+    /// The clusters that anything was said about, by name.
+    pub async fn cluster_records(&self) -> Result<Vec<ClusterRecord>, StoreError> {
+        let select = format!("SELECT {COLUMNS} FROM clusters ORDER BY name");
+        self.db.read(Builder::new(&select).build()).await
+    }
+
+    pub async fn cluster_record(&self, name: &str) -> Result<Option<ClusterRecord>, StoreError> {
+        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM clusters WHERE name = "));
+        select.bind(name);
+        self.db.read_one(select.build()).await
+    }
+
+    /// Stores a record, in place of the one of that name where `before` is the one that the change was made from: says
+    /// whether it was.
+    pub async fn save_cluster(
+        &self,
+        record: &ClusterRecord,
+        before: Option<&ClusterRecord>,
+    ) -> Result<bool, StoreError> {
+        let settings = match &record.settings {
+            Some(settings) => json(settings),
+            None => None::<String>.into(),
+        };
+        let upsert = Statement::new(
+            "INSERT INTO clusters (name, status, status_reason, status_since, details, settings, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (name) DO UPDATE
+             SET status = excluded.status, status_reason = excluded.status_reason,
+                 status_since = excluded.status_since, details = excluded.details, settings = excluded.settings,
+                 updated_at = excluded.updated_at
+             WHERE clusters.updated_at = $8",
+            [
+                record.name.as_str().into(),
+                record.status.as_str().into(),
+                record.status_reason.as_str().into(),
+                record.status_since.into(),
+                json(&record.details),
+                settings,
+                record.updated_at.into(),
+                before.map_or(i64::MIN, |before| before.updated_at.as_microsecond()).into(),
+            ],
+        );
+        Ok(self.db.write(vec![upsert.required()]).await?.is_done())
+    }
+
+    /// Forgets a cluster, unless a run is on it or waits for it: says whether it did.
+    pub async fn delete_cluster(&self, name: &str) -> Result<bool, StoreError> {
+        let delete = Statement::new(
+            "DELETE FROM clusters WHERE name = $1
+               AND NOT EXISTS (SELECT 1 FROM runs WHERE resolved_cluster = $1 AND status <> 'STOPPED')
+               AND NOT EXISTS (SELECT 1 FROM attempts WHERE resolved_cluster = $1 AND cleaned_at IS NULL)",
+            [name.into()],
+        );
+        Ok(self.db.write(vec![delete.required()]).await?.is_done())
+    }
+
+    /// The load of each cluster that has any, by name.
+    pub async fn cluster_loads(&self) -> Result<Vec<(String, Load)>, StoreError> {
+        let select = Statement::new(
+            "SELECT resolved_cluster, status, COUNT(*), CAST(COALESCE(SUM(memory_mb), 0) AS BIGINT),
+                    CAST(COALESCE(SUM(cpu_millis), 0) AS BIGINT)
+             FROM runs WHERE status IN ('QUEUED', 'PENDING', 'RUNNING', 'NEEDS_RETRY') AND status <> 'STOPPED'
+             GROUP BY resolved_cluster, status
+             ORDER BY resolved_cluster",
+            [],
+        );
+        let mut loads: Vec<(String, Load)> = Vec::new();
+        for share in self.db.read::<Share>(select).await? {
+            if loads.last().is_none_or(|(cluster, _)| *cluster != share.cluster) {
+                loads.push((share.cluster.clone(), Load::default()));
+            }
+            if let Some((_, load)) = loads.last_mut() {
+                add(load, &share);
+            }
+        }
+        Ok(loads)
+    }
+
+    /// How many runs wait for the same cluster and are to start before this one.
+    pub async fn queued_before(&self, run: &Run) -> Result<u64, StoreError> {
+        let select = Statement::new(
+            "SELECT COUNT(*) FROM runs
+             WHERE resolved_cluster = $1 AND status = 'QUEUED' AND stop_at IS NULL AND (queued_at, run_id) < ($2, $3)",
+            [run.execution.resolved_cluster.as_str().into(), run.queued_at.into(), run.run_id.to_string().into()],
+        );
+        Ok(self.db.read_one(select).await?.unwrap_or_default())
+    }
+}
+
+fn add(load: &mut Load, share: &Share) {
+    match share.status {
+        Status::Queued => load.queued = share.runs,
+        Status::NeedsRetry => load.needs_retry = share.runs,
+        Status::Pending => load.pending = share.runs,
+        Status::Running => load.running = share.runs,
+        Status::Stopped => {}
+    }
+    if matches!(share.status, Status::Pending | Status::Running) {
+        load.reserved_memory_mb += share.memory_mb;
+        load.reserved_cpu_millis += share.cpu_millis;
+    }
+}

@@ -1,0 +1,162 @@
+//! Clusters on the wire.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::model::{self, ClusterChange, ClusterStatus, Faults};
+
+/// What a client sends to create or change a cluster. In a change, a field left out keeps its value. Unknown fields are
+/// ignored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClusterRequest)]
+#[serde(default)]
+pub struct ClusterBody {
+    /// Needed to create one; it can't change.
+    #[schema(example = "batch")]
+    pub name: Option<String>,
+    /// `active`, `maintenance` or `offline`. Runs are handed to an active cluster only; those that it has go on.
+    #[schema(example = "maintenance")]
+    pub status: Option<String>,
+    /// For people whose runs wait.
+    pub status_reason: Option<String>,
+    /// Lets only runs of these tiers in; `[]` lets all in.
+    pub allowed_tiers: Option<Vec<String>>,
+    pub capabilities: Option<Vec<String>>,
+    pub region: Option<String>,
+    pub namespace: Option<String>,
+    pub cluster_version: Option<String>,
+    /// What would stand in the cluster's section of the configuration file: `engine`, and what belongs to it.
+    #[schema(value_type = Option<Object>, example = json!({"engine": "docker", "host": "tcp://10.0.0.7:2376"}))]
+    pub settings: Option<Map<String, Value>>,
+}
+
+impl ClusterBody {
+    /// The name of a cluster to create, and what is said of it.
+    pub fn into_new(mut self) -> Result<(String, ClusterChange), Faults> {
+        let name = self.name.take().ok_or_else(|| Faults::one("name", "is needed"))?;
+        Ok((name, self.into_fields()?))
+    }
+
+    /// What changes about the cluster of this name.
+    pub fn into_change(self, current: &str) -> Result<ClusterChange, Faults> {
+        match &self.name {
+            Some(name) if name != current => {
+                Err(Faults::one("name", format!("can't change: it is {current:?}, not {name:?}")))
+            }
+            _ => self.into_fields(),
+        }
+    }
+
+    fn into_fields(self) -> Result<ClusterChange, Faults> {
+        let status = self.status.as_deref().map(str::parse::<ClusterStatus>).transpose();
+        Ok(ClusterChange {
+            status: status.map_err(|error| Faults::one("status", error.to_string()))?,
+            status_reason: self.status_reason,
+            allowed_tiers: self.allowed_tiers,
+            capabilities: self.capabilities,
+            region: self.region,
+            namespace: self.namespace,
+            cluster_version: self.cluster_version,
+            settings: self.settings,
+        })
+    }
+}
+
+/// A cluster as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Cluster {
+    /// The same as `name`.
+    pub id: String,
+    pub name: String,
+    /// `active`, `maintenance` or `offline`, as an operator said.
+    pub status: String,
+    pub status_reason: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub status_since: Timestamp,
+    pub allowed_tiers: Vec<String>,
+    pub capabilities: Vec<String>,
+    pub region: String,
+    pub namespace: String,
+    pub cluster_version: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// The kind of engine; `null` where this server has no such cluster, and runs of it wait.
+    pub engine: Option<String>,
+    /// Whether a launch that names no cluster goes there.
+    pub is_default: bool,
+    /// Whether the engine answers.
+    pub reachable: bool,
+    pub unreachable_reason: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub unreachable_since: Option<Timestamp>,
+    /// How many runs it may have at a time; `null` is no limit.
+    pub max_running: Option<u32>,
+    /// Runs by status.
+    pub queued: u64,
+    pub pending: u64,
+    pub running: u64,
+    pub needs_retry: u64,
+    /// Megabytes that its machines have for runs; `null` is not known.
+    pub memory: Option<i64>,
+    /// Thousandths of a core.
+    pub cpu: Option<i64>,
+    pub gpu: Option<i64>,
+    /// Megabytes that its pending and running runs asked for.
+    pub reserved_memory: i64,
+    /// Thousandths of a core.
+    pub reserved_cpu: i64,
+    /// What it was created with; `null` for one of the server's configuration.
+    #[schema(value_type = Option<Object>)]
+    pub settings: Option<Map<String, Value>>,
+}
+
+impl From<model::Cluster> for Cluster {
+    fn from(cluster: model::Cluster) -> Self {
+        let model::Cluster { record, engine, is_default, max_running, condition, load } = cluster;
+        let details = record.details;
+        let (unreachable_since, unreachable_reason) = condition.unreachable.unzip();
+        Self {
+            id: record.name.clone(),
+            name: record.name,
+            status: record.status.to_string(),
+            status_reason: record.status_reason,
+            status_since: record.status_since,
+            allowed_tiers: details.allowed_tiers,
+            capabilities: details.capabilities,
+            region: details.region,
+            namespace: details.namespace,
+            cluster_version: details.cluster_version,
+            updated_at: record.updated_at,
+            engine: engine.map(str::to_owned),
+            is_default,
+            reachable: unreachable_reason.is_none(),
+            unreachable_reason,
+            unreachable_since,
+            max_running,
+            queued: load.queued,
+            pending: load.pending,
+            running: load.running,
+            needs_retry: load.needs_retry,
+            memory: condition.memory_mb,
+            cpu: condition.cpu_millis,
+            gpu: condition.gpus,
+            reserved_memory: load.reserved_memory_mb,
+            reserved_cpu: load.reserved_cpu_millis,
+            settings: record.settings,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterDetailList {
+    pub clusters: Vec<Cluster>,
+    pub total: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterDeleted {
+    pub id: String,
+    pub deleted: bool,
+}

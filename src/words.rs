@@ -1,0 +1,37 @@
+//! Values as people read them, the same on the command line and on the pages.
+
+use jiff::SignedDuration;
+
+/// `340 ms`, `1.2 s`, `2 min 3 s`, `1 h 2 min`, `3 d 4 h`.
+#[must_use]
+pub fn duration(duration: SignedDuration) -> String {
+    let milliseconds = duration.as_millis().max(0);
+    let seconds = milliseconds / 1000;
+    match seconds {
+        0 => format!("{milliseconds} ms"),
+        1..60 => format!("{seconds}.{} s", milliseconds % 1000 / 100),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_told_in_the_unit_that_matters() {
+        for (milliseconds, words) in [
+            (-5, "0 ms"),
+            (340, "340 ms"),
+            (1_250, "1.2 s"),
+            (59_999, "59.9 s"),
+            (123_000, "2 min 3 s"),
+            (3_720_000, "1 h 2 min"),
+            (273_600_000, "3 d 4 h"),
+        ] {
+            assert_eq!(duration(SignedDuration::from_millis(milliseconds)), words);
+        }
+    }
+}
