@@ -11,13 +11,15 @@ use super::assets;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
     Tasks,
+    Runs,
     /// A page outside of them.
     None,
 }
 
 impl Section {
     /// As the navigation lists them: the section, its address, its name.
-    pub(super) const ALL: &[(Self, &str, &str)] = &[(Self::Tasks, "/ui/tasks", "Tasks")];
+    pub(super) const ALL: &[(Self, &str, &str)] =
+        &[(Self::Tasks, "/ui/tasks", "Tasks"), (Self::Runs, "/ui/runs", "Runs")];
 }
 
 /// What the layout's template asks for.

@@ -11,18 +11,24 @@
 mod around;
 mod assets;
 mod chart;
+mod form;
+mod launch;
 mod layout;
 mod links;
 mod look;
 mod pager;
 mod palette;
 mod refusal;
+mod run_row;
+mod runs;
+mod task;
+mod task_form;
 mod tasks;
 mod words;
 
 use axum::Router;
 use axum::response::Redirect;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 pub(super) use around::around;
 
@@ -37,6 +43,13 @@ pub(super) fn routes() -> Router<App> {
         .route("/ui", get(|| async { Redirect::temporary("/ui/tasks") }))
         .route("/ui/", get(|| async { Redirect::permanent(HOME) }))
         .route("/ui/tasks", get(tasks::page))
+        .route("/ui/tasks/new", get(task_form::new).post(task_form::create))
+        .route("/ui/tasks/{definition_id}", get(task::page))
+        .route("/ui/tasks/{definition_id}/delete", get(task::confirm_delete).post(task::delete))
+        .route("/ui/tasks/{definition_id}/edit", get(task_form::edit).post(task_form::update))
+        .route("/ui/tasks/{definition_id}/launch", get(launch::page).post(launch::submit))
+        .route("/ui/runs", get(runs::page))
+        .route("/ui/runs/{run_id}/again", post(launch::again))
         .route("/ui/palette", get(palette::search))
         .route("/ui/assets/{version}/{name}", get(assets::serve))
 }
@@ -64,6 +77,11 @@ mod tests {
     fn every_page_renders_a_sample_of_itself() {
         for (name, rendered) in [
             ("tasks", layout::render(&tasks::TasksPage::sample())),
+            ("task", layout::render(&task::TaskPage::sample())),
+            ("task_delete", layout::render(&task::DeletePage::sample())),
+            ("task_form", layout::render(&task_form::TaskFormPage::sample())),
+            ("launch", layout::render(&launch::LaunchPage::sample())),
+            ("runs", layout::render(&runs::RunsPage::sample())),
             ("refusal", layout::render(&refusal::RefusalPage::sample())),
         ] {
             let html = rendered.unwrap();
