@@ -256,7 +256,9 @@ impl World {
     /// One step of the loops that start and watch.
     pub async fn step(&self) {
         self.control.dispatch().await.unwrap();
+        self.control.until_work_is_done().await;
         self.control.watch_all().await.unwrap();
+        self.control.until_work_is_done().await;
     }
 
     /// Steps until the run is as expected, and gives it.
@@ -297,10 +299,10 @@ impl World {
             }
         };
         let runs = async || self.get("/api/v1/history").await.ok();
-        match tokio::time::timeout(LONGEST, stepping).await {
-            Ok(found) => found,
-            Err(_) => panic!("waited in vain until {what}: {:#}", runs().await),
+        if let Ok(found) = tokio::time::timeout(LONGEST, stepping).await {
+            return found;
         }
+        panic!("waited in vain until {what}: {:#}", runs().await);
     }
 
     /// The loops of a server that was restarted: the same database, engine and identity, and nothing remembered.
