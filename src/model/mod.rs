@@ -43,7 +43,8 @@ pub use log::LogPosition;
 pub use page::{Order, Page, PageRequest};
 pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage};
 pub use transition::{
-    Change, EndCause, Ended, Observation, Started, decide, is_allowed, refuse, retry, set_by_hand, stop_before_start,
+    Change, EndCause, Ended, OUT_OF_MEMORY, Observation, Started, decide, is_allowed, refuse, retry, set_by_hand,
+    stop_before_start,
 };
 
 /// The limits of what a request may ask for, in one place. Each answers the question "how much is surely a mistake?".

@@ -17,7 +17,7 @@ pub use clusters::{Cluster, Clusters, LaunchCheck, Probe, SettingsCheck};
 pub use definitions::DefinitionChange;
 pub use error::ServiceError;
 pub use logs::{LogFollower, LogRead};
-pub use runs::RunDetails;
+pub use runs::{RunDetails, RunStory};
 
 use crate::clock::Clock;
 use crate::logs::Logs;

@@ -12,6 +12,13 @@ use super::look::Look;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Svg(String);
 
+impl Svg {
+    /// What the caller drew, of numbers and of our own words only.
+    pub(super) const fn drawn(markup: String) -> Self {
+        Self(markup)
+    }
+}
+
 impl fmt::Display for Svg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -11,13 +11,19 @@
 mod around;
 mod assets;
 mod chart;
+mod explain;
 mod layout;
 mod links;
 mod look;
+mod meter;
 mod pager;
 mod palette;
 mod refusal;
+mod run;
+#[cfg(test)]
+mod sample;
 mod tasks;
+mod timeline;
 mod words;
 
 use axum::Router;
@@ -37,6 +43,8 @@ pub(super) fn routes() -> Router<App> {
         .route("/ui", get(|| async { Redirect::temporary("/ui/tasks") }))
         .route("/ui/", get(|| async { Redirect::permanent(HOME) }))
         .route("/ui/tasks", get(tasks::page))
+        .route("/ui/runs/{run_id}", get(run::page))
+        .route("/ui/runs/{run_id}/stop", get(run::confirm_stop).post(run::stop))
         .route("/ui/palette", get(palette::search))
         .route("/ui/assets/{version}/{name}", get(assets::serve))
 }
@@ -64,6 +72,8 @@ mod tests {
     fn every_page_renders_a_sample_of_itself() {
         for (name, rendered) in [
             ("tasks", layout::render(&tasks::TasksPage::sample())),
+            ("run", layout::render(&run::RunPage::sample())),
+            ("run_stop", layout::render(&run::StopPage::sample())),
             ("refusal", layout::render(&refusal::RefusalPage::sample())),
         ] {
             let html = rendered.unwrap();
