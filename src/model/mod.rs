@@ -19,6 +19,7 @@
 mod brief;
 mod cluster;
 mod definition;
+mod ended;
 mod env;
 mod event;
 mod fault;
@@ -33,6 +34,7 @@ mod transition;
 pub use brief::{RunBrief, typical_duration};
 pub use cluster::{Cluster, ClusterChange, ClusterDetails, ClusterRecord, ClusterStatus, Condition, Load, Settings};
 pub use definition::{Definition, DefinitionUpdate, NewDefinition, TaskSpec};
+pub use ended::EndedRuns;
 pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType};
 pub use fault::{Fault, Faults};
