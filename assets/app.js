@@ -3,3 +3,4 @@ import "./keys.js";
 import "./palette.js";
 import "./live.js";
 import "./confirm.js";
+import "./forms.js";

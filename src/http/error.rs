@@ -51,9 +51,11 @@ impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
         let (status, message) = match &error {
             ServiceError::Invalid(message) => (StatusCode::BAD_REQUEST, message.clone()),
+            ServiceError::Faulty(faults) => (StatusCode::BAD_REQUEST, faults.to_string()),
             ServiceError::NotFound(message) => (StatusCode::NOT_FOUND, message.clone()),
             ServiceError::Forbidden(message) => (StatusCode::FORBIDDEN, message.clone()),
             ServiceError::Conflict(message) => (StatusCode::CONFLICT, message.clone()),
+            ServiceError::AliasTaken(_) => (StatusCode::CONFLICT, error.to_string()),
             ServiceError::NoSpace(_) => {
                 (StatusCode::INSUFFICIENT_STORAGE, "the server's disk is full; nothing was stored".to_owned())
             }

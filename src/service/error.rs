@@ -8,6 +8,9 @@ pub enum ServiceError {
     /// The client's fault; the text names the field and the value.
     #[error("{0}")]
     Invalid(String),
+    /// The same, each with the field it is about.
+    #[error("{0}")]
+    Faulty(#[from] Faults),
     #[error("{0}")]
     NotFound(String),
     /// The operator does not let requests do it.
@@ -16,6 +19,8 @@ pub enum ServiceError {
     /// It contradicts what is stored.
     #[error("{0}")]
     Conflict(String),
+    #[error("`alias` {0:?} is taken by another task definition")]
+    AliasTaken(String),
     /// The disk is full: nothing was stored.
     #[error("the request could not be stored")]
     NoSpace(#[source] StoreError),
@@ -40,12 +45,6 @@ impl From<StoreError> for ServiceError {
             | StoreError::Decode { .. }
             | StoreError::Other(_) => Self::Store(error),
         }
-    }
-}
-
-impl From<Faults> for ServiceError {
-    fn from(faults: Faults) -> Self {
-        Self::Invalid(faults.to_string())
     }
 }
 

@@ -39,12 +39,8 @@ impl Service {
 
     pub async fn cluster_runs(&self, cluster: &str, most: u32) -> Result<ClusterRuns, ServiceError> {
         let on = |status| self.store.runs_on(cluster, status, most);
-        let (mut running, pending, mut waiting, retrying) = tokio::try_join!(
-            on(Status::Running),
-            on(Status::Pending),
-            on(Status::Queued),
-            on(Status::NeedsRetry),
-        )?;
+        let (mut running, pending, mut waiting, retrying) =
+            tokio::try_join!(on(Status::Running), on(Status::Pending), on(Status::Queued), on(Status::NeedsRetry),)?;
         running.extend(pending);
         waiting.extend(retrying);
         running.truncate(most as usize);

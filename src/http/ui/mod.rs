@@ -12,6 +12,8 @@ mod around;
 mod assets;
 mod chart;
 mod explain;
+mod form;
+mod launch;
 mod layout;
 mod links;
 mod look;
@@ -20,15 +22,19 @@ mod pager;
 mod palette;
 mod refusal;
 mod run;
+mod run_row;
+mod runs;
 #[cfg(test)]
 mod sample;
+mod task;
+mod task_form;
 mod tasks;
 mod timeline;
 mod words;
 
 use axum::Router;
 use axum::response::Redirect;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 pub(super) use around::around;
 
@@ -45,6 +51,13 @@ pub(super) fn routes() -> Router<App> {
         .route("/ui/tasks", get(tasks::page))
         .route("/ui/runs/{run_id}", get(run::page))
         .route("/ui/runs/{run_id}/stop", get(run::confirm_stop).post(run::stop))
+        .route("/ui/tasks/new", get(task_form::new).post(task_form::create))
+        .route("/ui/tasks/{definition_id}", get(task::page))
+        .route("/ui/tasks/{definition_id}/delete", get(task::confirm_delete).post(task::delete))
+        .route("/ui/tasks/{definition_id}/edit", get(task_form::edit).post(task_form::update))
+        .route("/ui/tasks/{definition_id}/launch", get(launch::page).post(launch::submit))
+        .route("/ui/runs", get(runs::page))
+        .route("/ui/runs/{run_id}/again", post(launch::again))
         .route("/ui/palette", get(palette::search))
         .route("/ui/assets/{version}/{name}", get(assets::serve))
 }
@@ -74,6 +87,11 @@ mod tests {
             ("tasks", layout::render(&tasks::TasksPage::sample())),
             ("run", layout::render(&run::RunPage::sample())),
             ("run_stop", layout::render(&run::StopPage::sample())),
+            ("task", layout::render(&task::TaskPage::sample())),
+            ("task_delete", layout::render(&task::DeletePage::sample())),
+            ("task_form", layout::render(&task_form::TaskFormPage::sample())),
+            ("launch", layout::render(&launch::LaunchPage::sample())),
+            ("runs", layout::render(&runs::RunsPage::sample())),
             ("refusal", layout::render(&refusal::RefusalPage::sample())),
         ] {
             let html = rendered.unwrap();
