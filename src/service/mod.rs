@@ -54,12 +54,6 @@ impl Service {
         Self { store, logs, wake, clock, policy, clusters, started_at }
     }
 
-    /// The clusters that runs can be launched on, in the order they are listed.
-    #[must_use]
-    pub fn clusters(&self) -> &[Cluster] {
-        &self.clusters
-    }
-
     #[must_use]
     pub const fn is_owner_required(&self) -> bool {
         self.policy.is_owner_required
