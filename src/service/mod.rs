@@ -6,6 +6,7 @@ mod clusters;
 mod definitions;
 mod error;
 mod launches;
+mod log_lines;
 mod logs;
 mod runs;
 
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 pub use clusters::{Cluster, Clusters, LaunchCheck, Probe, SettingsCheck};
 pub use definitions::DefinitionChange;
 pub use error::ServiceError;
+pub use log_lines::{Line, LinesFrom, LogExtent, LogExtents, LogHits, LogLines, SearchFrom};
 pub use logs::{LogFollower, LogRead};
 pub use runs::RunDetails;
 

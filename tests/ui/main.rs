@@ -9,4 +9,5 @@ mod support;
 mod world;
 
 mod frame;
+mod log;
 mod tasks;

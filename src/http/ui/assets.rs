@@ -33,6 +33,7 @@ const ASSETS: &[(&str, &str, &[u8])] = assets![
     "icons.svg": IMAGE,
     "keys.js": SCRIPT,
     "live.js": SCRIPT,
+    "log.js": SCRIPT,
     "palette.js": SCRIPT,
 ];
 

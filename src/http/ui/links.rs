@@ -14,6 +14,11 @@ pub(super) fn run(id: RunId) -> String {
     format!("/ui/runs/{id}")
 }
 
+/// The log of a run alone.
+pub(super) fn log(id: RunId) -> String {
+    format!("/ui/runs/{id}/log")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

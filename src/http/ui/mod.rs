@@ -6,13 +6,16 @@
 //! modules in `assets/` only make them move.
 //!
 //! Whatever comes from tasks is untrusted. Templates escape by default; `|safe` is not used, and the few types here that
-//! write markup of their own ([`look`], [`words`], [`chart`]) write nothing but numbers, times and our own words.
+//! write markup of their own ([`look`], [`words`], [`chart`]) write nothing but numbers, times and our own words; but for
+//! [`ansi`], which escapes each character of a log itself.
 
+mod ansi;
 mod around;
 mod assets;
 mod chart;
 mod layout;
 mod links;
+mod log;
 mod look;
 mod pager;
 mod palette;
@@ -37,6 +40,10 @@ pub(super) fn routes() -> Router<App> {
         .route("/ui", get(|| async { Redirect::temporary("/ui/tasks") }))
         .route("/ui/", get(|| async { Redirect::permanent(HOME) }))
         .route("/ui/tasks", get(tasks::page))
+        .route("/ui/runs/{run_id}/log", get(log::page))
+        .route("/ui/runs/{run_id}/log/lines", get(log::lines))
+        .route("/ui/runs/{run_id}/log/search", get(log::search))
+        .route("/ui/runs/{run_id}/log/growth", get(log::growth))
         .route("/ui/palette", get(palette::search))
         .route("/ui/assets/{version}/{name}", get(assets::serve))
 }
@@ -64,6 +71,7 @@ mod tests {
     fn every_page_renders_a_sample_of_itself() {
         for (name, rendered) in [
             ("tasks", layout::render(&tasks::TasksPage::sample())),
+            ("log", layout::render(&log::LogPage::sample())),
             ("refusal", layout::render(&refusal::RefusalPage::sample())),
         ] {
             let html = rendered.unwrap();
