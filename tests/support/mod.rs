@@ -5,6 +5,7 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::PathBuf;
 
 use flotilla::engine::Origin;
 use flotilla::model::DefinitionId;
@@ -31,6 +32,15 @@ pub fn docker_address() -> Option<String> {
 
 /// A busybox with a shell, for tests with [`docker_address`].
 pub const DOCKER_IMAGE: &str = "flotilla-test/busybox:1";
+
+/// A kubeconfig whose context `flotilla` is a Kubernetes cluster that has the image [`KUBERNETES_IMAGE`], or `None`, and
+/// said so. Other tests use it at the same time, so name what you make by something unique.
+pub fn kubeconfig() -> Option<PathBuf> {
+    service("kubernetes", "FLOTILLA_TEST_KUBERNETES").map(PathBuf::from)
+}
+
+/// A busybox with a shell, for tests with [`kubeconfig`].
+pub const KUBERNETES_IMAGE: &str = "flotilla-test/busybox:1";
 
 /// What the tests' attempts are launched from.
 pub fn origin() -> Origin {
