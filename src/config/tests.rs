@@ -243,7 +243,7 @@ fn a_wrong_value_is_told_with_its_key() {
         ("[[clusters]]", "line 1: `clusters` must be a section, written [clusters]"),
         ("[clusters]\na = 1", "line 2: `clusters.a` must be a section, written [clusters.a]"),
         ("[clusters.a]", "line 1: [clusters.a] needs the key `engine`"),
-        ("[clusters.a]\nengine = 'x'", "line 2: `engine` in [clusters.a] must be `local` or `docker`, not \"x\""),
+        ("[clusters.a]\nengine = 'x'", "line 2: `engine` in [clusters.a] must be `local`, `docker` or `kubernetes`, not \"x\""),
         (
             "[clusters.'a/b']\nengine = 'local'",
             "line 1: a name in [clusters] must be 1 to 255 letters, digits, `-`, `_` and `.`, beginning with a letter \

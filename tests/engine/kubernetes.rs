@@ -9,7 +9,7 @@ use flotilla::model::RunId;
 use jiff::Timestamp;
 
 use crate::support::{KUBERNETES_IMAGE, kubeconfig};
-use crate::world::{World, remove_everything};
+use crate::world::{LONGEST, World, remove_everything};
 
 mod by_release {
     use crate::contract::contract;
@@ -61,5 +61,6 @@ fn world(maker: Option<PodMaker>) -> Option<KubernetesWorld> {
     let pokes = Pokes::default();
     let engine = KubernetesEngine::with_pod_maker(config, identity, pokes.clone(), Timestamp::now, maker);
     let world = World::new(Arc::new(engine), pokes, tempfile::tempdir().unwrap());
-    Some(KubernetesWorld(World { image: KUBERNETES_IMAGE, measures_short_runs: false, ..world }))
+    let poke_patience = LONGEST;
+    Some(KubernetesWorld(World { image: KUBERNETES_IMAGE, measures_short_runs: false, poke_patience, ..world }))
 }

@@ -121,6 +121,7 @@ impl Link {
         let answer = tokio::time::timeout(GREETING_TIMEOUT, self.connect()).await;
         match answer.unwrap_or_else(|_| Err(ApiError::Away("no answer to a greeting".to_owned()))) {
             Ok(connected) => {
+                tracing::info!(release = connected.release, pods_made_by = ?connected.pod_maker, "a Kubernetes cluster answers");
                 self.known().connected = Some(connected.clone());
                 self.found();
                 Ok(connected)

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::io::{AsyncBufRead, AsyncBufReadExt, Cursor};
@@ -38,12 +38,15 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(5);
 /// is told otherwise.
 const KEPT_BYTES: usize = 32 << 20;
 
+/// How long a node takes at most to begin sending what there is: the stream is open before that.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(1);
+
 type Source = Pin<Box<dyn AsyncBufRead + Send>>;
 
 /// Whose output is being read, and what of it is kept.
 #[derive(Default)]
 pub(super) struct Outputs {
-    readers: Mutex<HashMap<AttemptId, Weak<()>>>,
+    readers: Mutex<HashMap<AttemptId, Weak<Instant>>>,
     kept: Mutex<HashMap<AttemptId, watch::Receiver<Keeping>>>,
 }
 
@@ -56,7 +59,7 @@ enum Keeping {
 }
 
 impl Outputs {
-    fn readers(&self) -> MutexGuard<'_, HashMap<AttemptId, Weak<()>>> {
+    fn readers(&self) -> MutexGuard<'_, HashMap<AttemptId, Weak<Instant>>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -65,16 +68,18 @@ impl Outputs {
     }
 
     /// Counts as a reader for as long as the mark lives.
-    fn begin(&self, attempt_id: AttemptId) -> Arc<()> {
-        let mark = Arc::new(());
+    fn begin(&self, attempt_id: AttemptId) -> Arc<Instant> {
+        let mark = Arc::new(Instant::now());
         let mut readers = self.readers();
         readers.retain(|_, mark| mark.strong_count() > 0);
         readers.insert(attempt_id, Arc::downgrade(&mark));
         mark
     }
 
+    /// Whether somebody reads it, and for so long already that the node has surely begun to send it.
     fn is_read(&self, attempt_id: AttemptId) -> bool {
-        self.readers().get(&attempt_id).is_some_and(|mark| mark.strong_count() > 0)
+        let mark = self.readers().get(&attempt_id).and_then(Weak::upgrade);
+        mark.is_some_and(|since| since.elapsed() > BEGIN_PATIENCE)
     }
 
     pub(super) fn forget(&self, attempt_id: AttemptId) {
@@ -128,7 +133,7 @@ impl Inner {
         .boxed())
     }
 
-    /// Reads the output of a pod that is about to be deleted, where nobody else does. Returns when the stream is open.
+    /// Reads the output of a pod that is about to be deleted, where nobody else does. Returns when that has begun.
     pub(super) async fn keep_output(self: &Arc<Self>, attempt_id: AttemptId, pod: &PodView) {
         if self.outputs.is_read(attempt_id) || self.outputs.kept().contains_key(&attempt_id) {
             return;
@@ -140,6 +145,8 @@ impl Inner {
                 return;
             }
         };
+        // One that has printed nothing by then has nothing to lose.
+        let _ = tokio::time::timeout(BEGIN_PATIENCE, source.fill_buf()).await;
         let (sender, receiver) = watch::channel(Keeping::default());
         self.outputs.kept().insert(attempt_id, receiver);
         let keeping = async move {
@@ -172,7 +179,7 @@ struct Reader {
     pod_name: String,
     unpacker: Unpacker,
     phase: Phase,
-    _mark: Arc<()>,
+    _mark: Arc<Instant>,
 }
 
 enum Phase {
@@ -279,7 +286,6 @@ fn params(marker: Marker, follow: bool) -> LogParams {
 }
 
 enum ReadError {
-    /// What came is no output, but says that there is none.
     Lost,
     Broken(String),
 }
@@ -295,14 +301,14 @@ async fn next_chunk(source: &mut Source, unpacker: &mut Unpacker) -> Result<Opti
         };
         let length = match filled {
             Ok([]) => {
-                unpacker.finish(&mut bytes)?;
+                unpacker.finish(&mut bytes);
                 if bytes.is_empty() {
-                    return Ok(None);
+                    return if unpacker.is_lost { Err(ReadError::Lost) } else { Ok(None) };
                 }
                 break;
             }
             Ok(new) => {
-                unpacker.add(new, &mut bytes)?;
+                unpacker.add(new, &mut bytes);
                 new.len()
             }
             // What came is handed on. The stream ends behind an error, and its end is not believed blindly.
@@ -320,33 +326,36 @@ struct Unpacker {
     counter: Counter,
     since_secs: i64,
     is_taking: bool,
+    has_begun: bool,
+    /// What came is no output, but says that there is none.
+    is_lost: bool,
     skip_bytes: u64,
 }
 
 impl Unpacker {
     fn new(marker: Marker, skip_bytes: u64) -> Self {
         let since_secs = marker.since_secs;
-        Self { lines: Lines::default(), counter: Counter::from(marker), since_secs, is_taking: false, skip_bytes }
+        let (lines, counter) = (Lines::default(), Counter::from(marker));
+        Self { lines, counter, since_secs, is_taking: false, has_begun: false, is_lost: false, skip_bytes }
     }
 
-    fn add(&mut self, new: &[u8], bytes: &mut BytesMut) -> Result<(), ReadError> {
+    fn add(&mut self, new: &[u8], bytes: &mut BytesMut) {
         self.lines.add(new);
         while let Some(line) = self.lines.next() {
-            self.take(line, bytes)?;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, bytes: &mut BytesMut) -> Result<(), ReadError> {
-        match self.lines.rest() {
-            Some(line) => self.take(line, bytes),
-            None => Ok(()),
+            self.take(line, bytes);
         }
     }
 
-    fn take(&mut self, line: Line, bytes: &mut BytesMut) -> Result<(), ReadError> {
+    fn finish(&mut self, bytes: &mut BytesMut) {
+        while let Some(line) = self.lines.rest() {
+            self.take(line, bytes);
+        }
+    }
+
+    fn take(&mut self, line: Line, bytes: &mut BytesMut) {
         match line {
             Line::Begin(stamp) => {
+                self.has_begun = true;
                 // What was kept begins at the beginning.
                 let take = if stamp.as_second() < self.since_secs { Take::Stored } else { self.counter.take(stamp) };
                 self.is_taking = take != Take::Stored;
@@ -360,9 +369,9 @@ impl Unpacker {
                 bytes.extend_from_slice(&text[skipped..]);
             }
             Line::Text(_) => {}
-            Line::NoOutput => return Err(ReadError::Lost),
+            // Behind output these words tell that the container was removed after its end, which is the end as well.
+            Line::NoOutput => self.is_lost = !self.has_begun,
         }
-        Ok(())
     }
 
     fn lost(&self) -> Chunk {
