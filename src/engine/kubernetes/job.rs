@@ -374,7 +374,8 @@ mod tests {
                     "image": "busybox:1",
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["/bin/sh", "-ec", "echo $$(date)"],
-                    "resources": {},
+                    "env": [],
+                    "resources": { "requests": {}, "limits": {} },
                     "securityContext": {
                         "allowPrivilegeEscalation": false,
                         "capabilities": { "drop": ["ALL"] },

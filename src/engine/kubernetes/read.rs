@@ -274,3 +274,231 @@ pub(super) fn is_trouble(reason: &str) -> bool {
             | "RunContainerError"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const CREATED: &str = "2026-11-22T10:00:00Z";
+    const START: &str = "2026-11-22T10:00:05Z";
+    const END: &str = "2026-11-22T10:00:09Z";
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn now() -> Timestamp {
+        at("2026-11-22T10:10:00Z")
+    }
+
+    /// A pod with this state of its container and this status beside it.
+    fn pod(state: &Value, status: &Value, metadata: &Value) -> PodView {
+        let mut pod = json!({
+            "metadata": { "name": "p", "namespace": "n", "uid": "u", "creationTimestamp": CREATED },
+            "spec": {
+                "nodeName": "node-1",
+                "containers": [{ "name": "run", "image": "busybox:2",
+                                 "resources": { "limits": { "memory": "64Mi", "cpu": "500m" } } }],
+            },
+            "status": { "phase": "Running" },
+        });
+        let merge = |pod: &mut Value, key: &str, values: &Value| {
+            for (name, value) in values.as_object().unwrap() {
+                pod[key][name] = value.clone();
+            }
+        };
+        if !state.is_null() {
+            pod["status"]["containerStatuses"] = json!([
+                { "name": "sidecar", "ready": true, "restartCount": 0, "image": "s", "imageID": "s", "state": {} },
+                { "name": "run", "ready": false, "restartCount": 0, "image": "busybox:2",
+                  "imageID": "docker.io/library/busybox@sha256:1", "state": state },
+            ]);
+        }
+        merge(&mut pod, "status", status);
+        merge(&mut pod, "metadata", metadata);
+        PodView::read(&serde_json::from_value(pod).unwrap())
+    }
+
+    fn ended_pod(exit_code: i64, reason: &str, status: &Value, metadata: &Value) -> PodView {
+        let state = json!({ "terminated": {
+            "exitCode": exit_code, "reason": reason, "startedAt": START, "finishedAt": END, "containerID": "c",
+        } });
+        pod(&state, status, metadata)
+    }
+
+    fn seen(pod: &PodView, facts: &Facts) -> Observation {
+        match read(pod, facts, now()) {
+            Reading::Seen(observation) => observation,
+            Reading::GiveUp(verdict) => panic!("given up: {verdict:?}"),
+        }
+    }
+
+    fn ended(pod: &PodView, facts: &Facts) -> Ended {
+        match seen(pod, facts) {
+            Observation::Ended(ended) => ended,
+            other => panic!("{other:?} is no end"),
+        }
+    }
+
+    fn deleted(grace: i64) -> Value {
+        json!({ "deletionTimestamp": "2026-11-22T10:00:10Z", "deletionGracePeriodSeconds": grace })
+    }
+
+    #[test]
+    fn each_end_has_its_cause() {
+        let none = json!({});
+        let quiet = Facts::default();
+        let asked = Facts { was_asked_to_stop: true, ..Facts::default() };
+        let outside = |by: &str| EndCause::Outside { by: by.to_owned() };
+        let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" });
+        let shutdown = json!({ "phase": "Failed", "reason": "NodeShutdown", "message": "Node is shutting down" });
+        // Releases from 1.26 on.
+        let disrupted = json!({ "conditions": [
+            { "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "preempted for b" },
+        ] });
+        let deadline = json!({ "phase": "Failed", "reason": "DeadlineExceeded", "message": "too long" });
+        let table = [
+            (ended_pod(0, "Completed", &none, &none), &quiet, EndCause::Exited),
+            (ended_pod(3, "Error", &none, &none), &quiet, EndCause::Exited),
+            (ended_pod(139, "Error", &none, &none), &quiet, EndCause::Signal { name: "SIGSEGV".into() }),
+            (ended_pod(137, "OOMKilled", &none, &none), &quiet, EndCause::OutOfMemory),
+            (ended_pod(143, "Error", &none, &deleted(30)), &asked, EndCause::Stopped),
+            (ended_pod(0, "Completed", &none, &deleted(30)), &asked, EndCause::Stopped),
+            // Asked, and over before it was done.
+            (ended_pod(1, "Error", &none, &none), &asked, EndCause::Exited),
+            (ended_pod(143, "Error", &none, &deleted(30)), &quiet, outside("its pod was deleted")),
+            (ended_pod(0, "Completed", &none, &deleted(30)), &quiet, EndCause::Exited),
+            (ended_pod(137, "Error", &evicted, &none), &quiet, outside("evicted from its node: low on memory")),
+            (ended_pod(143, "Error", &shutdown, &none), &quiet, outside("its node was shut down: Node is shutting down")),
+            (ended_pod(143, "Error", &disrupted, &deleted(30)), &quiet, outside("its pod was taken away: preempted for b")),
+            (ended_pod(143, "Error", &deadline, &none), &quiet, EndCause::Deadline),
+        ];
+        for (pod, facts, cause) in table {
+            assert_eq!(ended(&pod, facts).cause, cause, "{pod:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_tells_its_place_its_limits_and_the_least_peak_that_out_of_memory_means() {
+        let ended = ended(&ended_pod(137, "OOMKilled", &json!({}), &json!({})), &Facts::default());
+        assert_eq!(ended.started.instance, Instance { instance_id: "n/p".into(), dns_name: "node-1".into() });
+        assert_eq!(ended.started.image_digest.as_deref(), Some("docker.io/library/busybox@sha256:1"));
+        assert_eq!((ended.usage.memory_limit_bytes, ended.usage.cpu_limit_millis), (Some(64 << 20), Some(500)));
+        assert_eq!(ended.usage.max_memory_bytes, Some(64 << 20));
+    }
+
+    #[test]
+    fn times_of_whole_seconds_neither_precede_the_launch_nor_a_stop_in_the_same_second() {
+        let launched_at = at("2026-11-22T10:00:05.4Z");
+        let facts = |end_seen_at: &str| Facts {
+            launched_at: Some(launched_at),
+            end_seen_at: Some(at(end_seen_at)),
+            ..Facts::default()
+        };
+        let pod = ended_pod(0, "Completed", &json!({}), &json!({}));
+        let soon = ended(&pod, &facts("2026-11-22T10:00:09.7Z"));
+        assert_eq!((soon.started.at, soon.finished_at), (launched_at, at("2026-11-22T10:00:09.7Z")));
+        assert_eq!(ended(&pod, &facts("2026-11-22T10:09:00Z")).finished_at, at("2026-11-22T10:00:09.999Z"));
+    }
+
+    #[test]
+    fn what_did_not_start_says_why_and_whether_it_may_be_tried_again() {
+        let none = json!({});
+        let failed = |reason: &str, message: &str| json!({ "phase": "Failed", "reason": reason, "message": message });
+        let not_executed = json!({ "terminated": { "exitCode": 128, "reason": "StartError",
+            "message": "exec: \"/bin/sh\": stat /bin/sh: no such file or directory: unknown",
+            "startedAt": "1970-01-01T00:00:00Z", "finishedAt": END } });
+        let waiting = json!({ "waiting": { "reason": "ContainerCreating" } });
+        let table = [
+            (pod(&not_executed, &none, &none), "its container can't be started: exec", false),
+            (pod(&Value::Null, &failed("OutOfcpu", "no room"), &none), "its node did not take it: OutOfcpu: no room", true),
+            (pod(&Value::Null, &failed("Evicted", "The node had condition: [DiskPressure]."), &none), "its node did not take it", true),
+            (pod(&waiting, &failed("Evicted", "low on disk"), &none), "its node did not take it: Evicted: low on disk", true),
+            (pod(&waiting, &failed("DeadlineExceeded", "m"), &none), "it did not start within its deadline", false),
+            (pod(&waiting, &none, &deleted(0)), "its pod was deleted before it started", true),
+        ];
+        for (pod, words, is_retried) in table {
+            match seen(&pod, &Facts::default()) {
+                Observation::NeverRan { reason, retry } => {
+                    assert!(reason.starts_with(words), "{reason}");
+                    assert_eq!(retry, is_retried, "{reason}");
+                }
+                other => panic!("{words}: {other:?}"),
+            }
+        }
+        let stopped = Facts { was_asked_to_stop: true, ..Facts::default() };
+        let expected = Observation::NeverRan { reason: "stopped before it started".into(), retry: false };
+        assert_eq!(seen(&pod(&waiting, &none, &deleted(0)), &stopped), expected);
+    }
+
+    #[test]
+    fn what_may_have_run_is_lost_and_never_called_unstarted() {
+        let none = json!({});
+        let running = json!({ "running": { "startedAt": START } });
+        let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" });
+        let waiting = json!({ "waiting": { "reason": "ContainerCreating" } });
+        let unknown = json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown", "message": "m" } });
+        let was_seen = Facts { was_seen_running: true, ..Facts::default() };
+        let node_lost = Facts { is_node_lost: true, ..Facts::default() };
+        let quiet = Facts::default();
+        let table = [
+            (pod(&Value::Null, &evicted, &none), &quiet, "evicted from its node: low on memory"),
+            (pod(&running, &evicted, &none), &quiet, "its end was not seen: evicted from its node: low on memory"),
+            (pod(&waiting, &evicted, &none), &was_seen, "its end was not seen"),
+            (pod(&waiting, &none, &deleted(0)), &was_seen, "its pod was deleted"),
+            (pod(&unknown, &none, &none), &quiet, "its node lost track of it: m"),
+            (pod(&running, &none, &deleted(30)), &node_lost, "its node node-1 was lost"),
+            (pod(&running, &none, &deleted(0)), &quiet, "its pod was deleted by force"),
+        ];
+        for (pod, facts, words) in table {
+            match seen(&pod, facts) {
+                Observation::Gone { reason } => assert!(reason.starts_with(words), "{reason}"),
+                other => panic!("{words}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_on_is_not_concluded() {
+        let none = json!({});
+        let running = json!({ "running": { "startedAt": START } });
+        let waiting = json!({ "waiting": { "reason": "ContainerCreating" } });
+        let quiet = Facts::default();
+        assert!(matches!(seen(&pod(&running, &none, &none), &quiet), Observation::Running(_)));
+        // Its node may only be slow to say so.
+        assert!(matches!(seen(&pod(&running, &none, &deleted(30)), &quiet), Observation::Running(_)));
+        for pod in [pod(&waiting, &none, &none), pod(&waiting, &none, &deleted(30)), pod(&Value::Null, &none, &none)] {
+            assert_eq!(seen(&pod, &quiet), Observation::Starting);
+        }
+    }
+
+    #[test]
+    fn a_container_in_trouble_is_given_up_after_its_grace() {
+        let waiting = |reason: &str| json!({ "waiting": { "reason": reason, "message": "m" } });
+        let trouble = |pull_error: &str, waited_secs: i64| Facts {
+            waiting_since: Some(now() - SignedDuration::from_secs(waited_secs)),
+            pull_error: Some(pull_error.to_owned()),
+            pull_grace: SignedDuration::from_secs(60),
+            ..Facts::default()
+        };
+        let unknown = "manifest unknown: manifest unknown";
+        let away = "dial tcp: lookup r.example.org: no such host";
+        let early = trouble(unknown, 59);
+        let late = trouble(unknown, 60);
+        let outage = trouble(away, 60);
+        let give_up = |reason: String, retry| Reading::GiveUp(Verdict { reason, retry });
+        let starting = Reading::Seen(Observation::Starting);
+        let table = [
+            ("InvalidImageName", &early, give_up("image `busybox:2` can't be pulled: its name is not valid".into(), false)),
+            ("ImagePullBackOff", &early, starting.clone()),
+            ("ImagePullBackOff", &late, give_up(format!("image `busybox:2` can't be pulled: {unknown}"), false)),
+            ("ErrImagePull", &outage, give_up(format!("image `busybox:2` can't be pulled: {away}"), true)),
+            ("CreateContainerConfigError", &late, give_up("its container can't be made: m".into(), false)),
+            ("PodInitializing", &late, starting),
+        ];
+        for (reason, facts, expected) in table {
+            assert_eq!(read(&pod(&waiting(reason), &json!({ "phase": "Pending" }), &json!({})), facts, now()), expected);
+        }
+    }
+}

@@ -147,7 +147,7 @@ mod tests {
     fn a_template_is_read_from_yaml_and_from_json_and_a_bad_one_says_why() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pod.yaml");
-        let mut read = |text: &str| {
+        let read = |text: &str| {
             std::fs::write(&path, text).unwrap();
             read_template(&path)
         };

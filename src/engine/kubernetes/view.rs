@@ -215,3 +215,50 @@ pub(super) fn read_event(event: &core::Event) -> Option<Event> {
         message: message.to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn job(status: serde_json::Value) -> JobView {
+        let job = json!({ "metadata": { "name": "j", "uid": "u" }, "spec": { "template": {} }, "status": status });
+        JobView::read(&serde_json::from_value(job).unwrap())
+    }
+
+    #[test]
+    fn a_failed_job_is_known_in_old_and_new_words() {
+        let failed = |kind: &str| {
+            json!({ "conditions": [{ "type": kind, "status": "True", "reason": "BackoffLimitExceeded",
+                                     "message": "Job has reached the specified backoff limit" }] })
+        };
+        for kind in ["Failed", "FailureTarget"] {
+            assert_eq!(job(failed(kind)).failure.as_deref(), Some("Job has reached the specified backoff limit"), "{kind}");
+        }
+        for kind in ["Complete", "SuccessCriteriaMet", "Suspended"] {
+            assert_eq!(job(failed(kind)).failure, None, "{kind}");
+        }
+        // A release that has no `ready`, and one that has.
+        assert_eq!(job(json!({ "active": 1 })), job(json!({ "active": 1, "ready": 0, "terminating": 0 })));
+    }
+
+    #[test]
+    fn an_event_is_told_in_kubernetes_words_and_at_its_first_time() {
+        let event = |reason: &str, message: &str| {
+            let event = json!({
+                "metadata": { "name": "e", "creationTimestamp": "2026-11-22T10:00:02Z" },
+                "involvedObject": { "kind": "Pod", "name": "p" },
+                "reason": reason, "message": message, "type": "Warning", "count": 7,
+                "firstTimestamp": "2026-11-22T10:00:00Z", "lastTimestamp": "2026-11-22T10:09:00Z",
+                "source": { "component": "kubelet" },
+            });
+            read_event(&serde_json::from_value(event).unwrap())
+        };
+        let told = event("FailedMount", "no such claim").unwrap();
+        assert_eq!(told.timestamp, "2026-11-22T10:00:00Z".parse().unwrap());
+        assert_eq!((told.reason.as_str(), told.message.as_str()), ("FailedMount", "no such claim"));
+        assert_eq!((told.event_type, told.source_object.as_str()), (EventType::Warning, "kubelet"));
+        assert_eq!(event("FailedScheduling", "told from the pod"), None);
+        assert_eq!(event("FailedCreate", &format!("no PriorityClass with name {}", super::super::job::NO_POD_CLASS)), None);
+    }
+}
