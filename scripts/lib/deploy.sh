@@ -50,6 +50,11 @@ import_image() {
     tar -C "$1" --owner=0 --group=0 --numeric-owner -c . | docker_here import - "$2"
 }
 
+# The engine may be one that was there before.
+remove_images() {
+    docker_here rmi "$image" flotilla-test/program:1 flotilla-test/base:1 >/dev/null 2>&1
+}
+
 # A newer docker without its plugin buildx has only the builder of old, which compiles also what is not asked for.
 buildkit_docker() {
     local docker
