@@ -8,5 +8,8 @@ mod support;
 #[path = "../api/world.rs"]
 mod world;
 
+mod forms;
 mod frame;
+mod launches;
+mod runs;
 mod tasks;

@@ -15,6 +15,13 @@ use crate::model::RunId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Svg(String);
 
+impl Svg {
+    /// What the caller drew, of numbers and of our own words only.
+    pub(super) const fn drawn(markup: String) -> Self {
+        Self(markup)
+    }
+}
+
 impl fmt::Display for Svg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -70,21 +77,23 @@ pub(super) struct Bar {
 
 /// The drawing of [`durations`], in the units of its own `viewBox`.
 const CHART_WIDTH: f64 = 640.0;
-const CHART_HEIGHT: f64 = 120.0;
+const CHART_HEIGHT: f64 = 124.0;
+/// Below the bars, so that the lowest line's word is whole.
+const BOTTOM: f64 = 5.0;
 /// Left of the bars, for the scale's words.
 const SCALE_WIDTH: f64 = 56.0;
 /// Above the bars, so that the highest line's word is whole.
 const TOP: f64 = 10.0;
 /// So few runs that wider bars would look like walls.
-const WIDEST_BAR: f64 = 16.0;
+const WIDEST_BAR: f64 = 10.0;
 
 /// How long runs took, oldest first, each a bar that leads to its run. The scale begins at zero and has round steps.
 pub(super) fn durations(oldest_first: &[Bar], title: &str) -> Svg {
     let longest = oldest_first.iter().filter_map(|bar| bar.seconds).fold(0.0, f64::max);
     let step = round_step(longest / 3.0);
     let top_value = (longest / step).ceil().max(1.0) * step;
-    let plot_height = CHART_HEIGHT - TOP - 1.0;
-    let y = |seconds: f64| CHART_HEIGHT - 1.0 - seconds / top_value * plot_height;
+    let plot_height = CHART_HEIGHT - TOP - BOTTOM;
+    let y = |seconds: f64| CHART_HEIGHT - BOTTOM - seconds / top_value * plot_height;
     let mut svg = format!(
         "<svg class=\"chart\" viewBox=\"0 0 {CHART_WIDTH} {CHART_HEIGHT}\" role=\"img\" aria-label=\"{title}\"><title>{title}</title>"
     );
@@ -107,9 +116,14 @@ pub(super) fn durations(oldest_first: &[Bar], title: &str) -> Svg {
             links::run(*run_id),
             look.word,
             look.name,
-            CHART_HEIGHT - 1.0 - height,
+            CHART_HEIGHT - BOTTOM - height,
             (place - 3.0).max(1.0),
         ));
+        if matches!(look.name, "failed" | "timed-out" | "lost" | "rejected") {
+            // A cross, so that what failed is not told by colour alone.
+            let (middle, above) = (x + (place - 3.0).max(1.0) / 2.0, CHART_HEIGHT - BOTTOM - height - 5.0);
+            write(format_args!("<path class=\"cross\" d=\"M{:.1} {:.1}l4 4m0-4l-4 4\"/>", middle - 2.0, above - 2.0));
+        }
         x += place;
     }
     svg.push_str("</svg>");

@@ -21,8 +21,10 @@ use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::request::InPath;
-use crate::model::{Definition, DefinitionId, EnvVar, Faults, LaunchRequest, Owner, RunId, merge_env};
-use crate::service::{Cluster, DEFAULT_CLUSTER, ServiceError};
+use crate::model::{
+    Cluster, ClusterStatus, Definition, DefinitionId, EnvVar, Faults, LaunchRequest, Owner, RunId, merge_env,
+};
+use crate::service::{DEFAULT_CLUSTER, ServiceError};
 
 const FIELDS: [&str; 14] = [
     "cluster",
@@ -56,8 +58,7 @@ pub(super) struct LaunchPage {
     nonce: String,
     fields: Fields,
     env: Vec<EnvRow>,
-    /// Those there are, with what each one means.
-    clusters: Vec<(String, String)>,
+    clusters: Vec<Choice>,
     is_owner_required: bool,
     /// What the overrides override, shown where nothing is typed.
     definition: Definition,
@@ -83,7 +84,7 @@ pub(super) async fn page(
         page.again = Some((short(run.run_id), links::run(run.run_id)));
         page.fill(&again);
     }
-    Ok(layout::html(&page))
+    answer(&app, StatusCode::OK, page).await
 }
 
 pub(super) async fn submit(
@@ -107,21 +108,29 @@ pub(super) async fn submit(
     if act != Act::Do || !faults.is_empty() {
         let is_refused = act == Act::Do;
         page.show(faults);
-        return Ok(layout::html_with(if is_refused { StatusCode::BAD_REQUEST } else { StatusCode::OK }, &page));
+        return answer(&app, if is_refused { StatusCode::BAD_REQUEST } else { StatusCode::OK }, page).await;
     }
     let owner = form.line("owner").unwrap_or_default();
     match app.service.launch(&page.definition.definition_id, request).await {
         Ok(run) => Ok(launched(run.run_id, &owner)),
         Err(ServiceError::Faulty(faults)) => {
             page.show(faults);
-            Ok(layout::html_with(StatusCode::BAD_REQUEST, &page))
+            answer(&app, StatusCode::BAD_REQUEST, page).await
         }
         Err(ServiceError::Invalid(message)) => {
             page.problem = Some(sentence(&message));
-            Ok(layout::html_with(StatusCode::BAD_REQUEST, &page))
+            answer(&app, StatusCode::BAD_REQUEST, page).await
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The page with the clusters as they are now.
+async fn answer(app: &App, status: StatusCode, mut page: LaunchPage) -> Result<Response, ApiError> {
+    let chosen = page.fields.value("cluster");
+    let clusters = app.service.clusters().await?.into_iter().filter(|cluster| cluster.engine.is_some());
+    page.clusters = clusters.map(|cluster| Choice::new(cluster, chosen)).collect();
+    Ok(layout::html_with(status, &page))
 }
 
 /// The same again, without another question. The form that asks for it carries a `nonce`, as that of a launch does.
@@ -192,11 +201,39 @@ fn short(run_id: RunId) -> String {
     id[id.len() - 8..].to_owned()
 }
 
-/// What a cluster is, beside its name.
-fn state(cluster: &Cluster) -> String {
-    match cluster.name == cluster.resolved_name {
-        true => cluster.engine.to_owned(),
-        false => format!("is {}", cluster.resolved_name),
+/// A cluster to choose.
+struct Choice {
+    name: String,
+    /// What a launch that chooses it says.
+    value: String,
+    /// Its engine, and how busy it is or why it takes no runs now.
+    state: String,
+    is_ready: bool,
+    is_chosen: bool,
+}
+
+impl Choice {
+    fn new(cluster: Cluster, chosen: &str) -> Self {
+        let Cluster { record, load, .. } = &cluster;
+        let trouble = match (&cluster.condition.unreachable, record.status) {
+            (_, ClusterStatus::Maintenance) => Some("in maintenance: runs wait"),
+            (_, ClusterStatus::Offline) => Some("offline: runs wait"),
+            (Some(_), ClusterStatus::Active) => Some("can't be reached: runs wait"),
+            (None, ClusterStatus::Active) => None,
+        };
+        let mut state = cluster.engine.unwrap_or_default().to_owned();
+        match (trouble, cluster.max_running) {
+            (Some(trouble), _) => state.push_str(&format!(", {trouble}")),
+            (None, Some(most)) => state.push_str(&format!(", {} of {most} running", load.taken())),
+            (None, None) => state.push_str(&format!(", {} running", load.taken())),
+        }
+        let waiting = load.queued + load.needs_retry;
+        if waiting > 0 && trouble.is_none() {
+            state.push_str(&format!(", {waiting} waiting"));
+        }
+        let value = if cluster.is_default { DEFAULT_CLUSTER.to_owned() } else { record.name.clone() };
+        let is_chosen = chosen == value || chosen == record.name;
+        Self { name: record.name.clone(), value, state, is_ready: trouble.is_none(), is_chosen }
     }
 }
 
@@ -210,7 +247,7 @@ impl LaunchPage {
             nonce: nonce(),
             fields: Fields::default(),
             env: Vec::new(),
-            clusters: app.service.clusters().iter().map(|cluster| (cluster.name.clone(), state(cluster))).collect(),
+            clusters: Vec::new(),
             is_owner_required: app.service.is_owner_required(),
             definition,
             problem: None,
@@ -307,10 +344,6 @@ impl LaunchPage {
         FIELDS.iter().any(|name| !shown.contains(name) && !self.fields.value(name).is_empty())
     }
 
-    fn is_chosen(&self, cluster: &str) -> bool {
-        self.fields.value("cluster") == cluster
-    }
-
     /// What a field overrides, as it shows while it is empty.
     fn placeholder(&self, value: &Option<i64>) -> String {
         value.map(|value| value.to_string()).unwrap_or_default()
@@ -343,7 +376,13 @@ impl LaunchPage {
             nonce: nonce(),
             fields: Fields::default(),
             env: Vec::new(),
-            clusters: vec![("default".to_owned(), "is local".to_owned())],
+            clusters: vec![Choice {
+                name: "<b>".to_owned(),
+                value: "default".to_owned(),
+                state: "local, 1 of 4 running".to_owned(),
+                is_ready: true,
+                is_chosen: true,
+            }],
             is_owner_required: true,
             definition,
             problem: Some("A <b>problem</b>.".to_owned()),

@@ -156,7 +156,8 @@ fn history(newest_first: &[RunBrief]) -> Option<History> {
         .collect();
     Some(History {
         chart: durations(&bars, &format!("How long the last {} took", words::count(ended.len() as u64, "run"))),
-        succeeded: (!judged.is_empty()).then(|| format!("{} % of {}", good * 100 / judged.len(), judged.len())),
+        succeeded: (!judged.is_empty())
+            .then(|| format!("{} % of {}", good * 100 / judged.len(), words::count(judged.len() as u64, "run"))),
         typical: typical_duration(newest_first).map(words::duration),
     })
 }
