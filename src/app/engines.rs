@@ -52,7 +52,8 @@ fn kubernetes_config(settings: &config::Kubernetes) -> anyhow::Result<Kubernetes
     use kubernetes::{PullPolicy, Toleration, Volume, VolumeSource};
 
     let settings = settings.clone();
-    let toleration = |taint: config::Toleration| Toleration { key: taint.key, value: taint.value, effect: taint.effect };
+    let toleration =
+        |taint: config::Toleration| Toleration { key: taint.key, value: taint.value, effect: taint.effect };
     let volume = |volume: config::Volume| Volume {
         source: match volume.kind {
             config::VolumeKind::Claim => VolumeSource::Claim(volume.name),

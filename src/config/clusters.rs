@@ -224,18 +224,13 @@ impl Kubernetes {
             pull_policy: section.text("pull_policy", PullPolicy::Missing, str::parse),
             image_pull_grace_secs: section.read("image_pull_grace_secs", 60, within(0..=24 * 3600)),
             arch_label: section.text("arch_label", "kubernetes.io/arch".to_owned(), word),
-            node_lifecycle_label: section.text(
-                "node_lifecycle_label",
-                "node.kubernetes.io/lifecycle".to_owned(),
-                word,
-            ),
+            node_lifecycle_label: section.text("node_lifecycle_label", "node.kubernetes.io/lifecycle".to_owned(), word),
             gpu_resource: section.text("gpu_resource", "nvidia.com/gpu".to_owned(), word),
             tolerations: section.read("tolerations", Vec::new(), |texts: Vec<String>| {
                 texts.iter().map(|text| toleration(text)).collect()
             }),
-            volumes: section.read("volumes", Vec::new(), |texts: Vec<String>| {
-                texts.iter().map(|text| volume(text)).collect()
-            }),
+            volumes: section
+                .read("volumes", Vec::new(), |texts: Vec<String>| texts.iter().map(|text| volume(text)).collect()),
             pod_template: section.text("pod_template", None, |text| path(text).map(Some)),
             shell: section.read("shell", words(["/bin/sh", "-ec"]), program),
             user: section.text("user", None, |text| word(text).map(Some)),
@@ -360,7 +355,12 @@ fn volume(text: &str) -> Result<Volume, String> {
         ["host", name, target] if name.starts_with('/') => (VolumeKind::Host, name, target),
         // An empty folder that can't be written to is of no use.
         ["scratch", target] => {
-            let volume = Volume { kind: VolumeKind::Scratch, name: String::new(), target: target.to_owned(), is_read_only: false };
+            let volume = Volume {
+                kind: VolumeKind::Scratch,
+                name: String::new(),
+                target: target.to_owned(),
+                is_read_only: false,
+            };
             return if target.starts_with('/') { Ok(volume) } else { Err(not_a_volume(text)) };
         }
         _ => return Err(not_a_volume(text)),

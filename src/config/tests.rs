@@ -158,7 +158,10 @@ fn an_unclear_default_is_told() {
         ("[clusters.local]\nenabled = false", "[launch] names no `default_cluster`"),
         ("[clusters.a]\nengine = 'docker'\nhost = 'here'", "`host` in [clusters.a] must start with unix://"),
         ("[clusters.a]\nengine = 'docker'\nmounts = ['data:/data']", "must hold absolute paths"),
-        ("[clusters.a]\nengine = 'kubernetes'\nvolumes = ['claim:data']", "`volumes` in [clusters.a] must hold \"claim:NAME:/TARGET\""),
+        (
+            "[clusters.a]\nengine = 'kubernetes'\nvolumes = ['claim:data']",
+            "`volumes` in [clusters.a] must hold \"claim:NAME:/TARGET\"",
+        ),
         ("[clusters.a]\nengine = 'kubernetes'\nvolumes = ['scratch:tmp']", "must hold \"claim:NAME:/TARGET\""),
         ("[clusters.a]\nengine = 'kubernetes'\ntolerations = ['gpu:Never']", "with an effect of NoSchedule"),
         ("[clusters.a]\nengine = 'docker'\npull_policy = 'often'", "must be `missing`, `always` or `never`"),
@@ -246,7 +249,10 @@ fn a_wrong_value_is_told_with_its_key() {
         ("[[clusters]]", "line 1: `clusters` must be a section, written [clusters]"),
         ("[clusters]\na = 1", "line 2: `clusters.a` must be a section, written [clusters.a]"),
         ("[clusters.a]", "line 1: [clusters.a] needs the key `engine`"),
-        ("[clusters.a]\nengine = 'x'", "line 2: `engine` in [clusters.a] must be `local`, `docker` or `kubernetes`, not \"x\""),
+        (
+            "[clusters.a]\nengine = 'x'",
+            "line 2: `engine` in [clusters.a] must be `local`, `docker` or `kubernetes`, not \"x\"",
+        ),
         (
             "[clusters.'a/b']\nengine = 'local'",
             "line 1: a name in [clusters] must be 1 to 255 letters, digits, `-`, `_` and `.`, beginning with a letter \
@@ -405,7 +411,10 @@ fn a_kubernetes_cluster_is_read_with_its_volumes_and_tolerations() {
         effect: effect.map(Into::into),
     };
     assert_eq!(far.tolerations, [toleration("a", None, None), toleration("b", Some("c"), Some("NoExecute"))]);
-    assert_eq!((far.context.as_deref(), far.namespace.as_str(), far.cap_drop.as_slice()), (Some("c"), "default", &["ALL".to_owned()][..]));
+    assert_eq!(
+        (far.context.as_deref(), far.namespace.as_str(), far.cap_drop.as_slice()),
+        (Some("c"), "default", &["ALL".to_owned()][..])
+    );
 }
 
 /// Every section and key, with a cluster of each engine.

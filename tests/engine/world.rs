@@ -32,7 +32,14 @@ pub struct World {
 
 impl World {
     pub fn new(engine: Arc<dyn Engine>, pokes: Pokes, folder: TempDir) -> Self {
-        Self { engine, pokes, folder, image: "busybox:1", measures_short_runs: true, poke_patience: Duration::from_secs(2) }
+        Self {
+            engine,
+            pokes,
+            folder,
+            image: "busybox:1",
+            measures_short_runs: true,
+            poke_patience: Duration::from_secs(2),
+        }
     }
 
     pub fn spec(&self, command: &str) -> LaunchSpec {

@@ -9,7 +9,8 @@ use crate::world::{kubectl, object, world, world_where};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_fails_tells_its_code_and_its_output() {
     let Some(world) = world().await else { return };
-    let (ended, output) = world.run(&world.task("echo out; echo err >&2; echo \"$$ $(echo sub)\" | grep -c sub; exit 3", |_| {})).await;
+    let (ended, output) =
+        world.run(&world.task("echo out; echo err >&2; echo \"$$ $(echo sub)\" | grep -c sub; exit 3", |_| {})).await;
     assert_eq!((ended.exit_code, ended.cause), (3, EndCause::Exited));
     assert_eq!(output, "out\nerr\n1\n");
     let (namespace, pod) = ended.started.instance.instance_id.split_once('/').unwrap();
@@ -56,7 +57,9 @@ async fn an_image_without_a_valid_name_or_that_is_not_there_is_the_tasks_fault()
 async fn a_command_beyond_its_memory_ends_as_out_of_memory_with_the_limit() {
     let Some(world) = world().await else { return };
     // The shell keeps all that is printed in one word of its own.
-    let spec = world.task("x=$(dd if=/dev/zero bs=1M count=200 2>/dev/null | tr '\\0' x); echo ${#x}", |task| task.memory_mb = Some(32));
+    let spec = world.task("x=$(dd if=/dev/zero bs=1M count=200 2>/dev/null | tr '\\0' x); echo ${#x}", |task| {
+        task.memory_mb = Some(32);
+    });
     let (ended, _) = world.run(&spec).await;
     assert_eq!(ended.cause, EndCause::OutOfMemory, "{ended:?}");
     assert_eq!(ended.usage.memory_limit_bytes, Some(32 << 20));

@@ -42,7 +42,10 @@ async fn a_namespace_that_is_not_there_and_a_quota_refuse() {
     assert!(reason.contains("it asks for 64 MB of memory, the quota `small` allows 32"), "{reason}");
     // What is taken by others now may be free later.
     let launched = world.engine().launch(&world.task("true", |task| task.memory_mb = Some(16))).await;
-    assert!(matches!(&launched, Err(EngineError::NotStarted(reason)) if reason.contains("exceeded quota")), "{launched:?}");
+    assert!(
+        matches!(&launched, Err(EngineError::NotStarted(reason)) if reason.contains("exceeded quota")),
+        "{launched:?}"
+    );
     drop(world);
     kubectl(&["delete", "namespace", &name, "--wait=false"]);
 }
@@ -50,7 +53,8 @@ async fn a_namespace_that_is_not_there_and_a_quota_refuse() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_tells_what_it_used() {
     let Some(world) = world().await else { return };
-    let spec = world.task("i=0; while [ $i -lt 3000000 ]; do i=$((i+1)); done; sleep 12", |task| task.cpu_millis = Some(500));
+    let spec =
+        world.task("i=0; while [ $i -lt 3000000 ]; do i=$((i+1)); done; sleep 12", |task| task.cpu_millis = Some(500));
     let (ended, _) = world.run(&spec).await;
     assert!(ended.usage.max_memory_bytes.is_some_and(|bytes| bytes > 0), "{:?}", ended.usage);
     assert!(ended.usage.cpu_time_ms.is_some_and(|ms| ms > 0), "{:?}", ended.usage);

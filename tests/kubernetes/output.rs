@@ -26,7 +26,9 @@ async fn long_lines_come_in_one_piece() {
 #[tokio::test(flavor = "multi_thread")]
 async fn output_torn_anywhere_goes_on_without_gap_or_repeat() {
     let Some(mut world) = world().await else { return };
-    let handle = world.launch("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); [ $((i % 500)) != 0 ] || sleep 1; done").await;
+    let handle = world
+        .launch("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); [ $((i % 500)) != 0 ] || sleep 1; done")
+        .await;
     world.running(&handle).await;
     let (mut log, mut position) = (Vec::new(), LogPosition::default());
     for limit in [1, 3000, 6000, 20_000] {

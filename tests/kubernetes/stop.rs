@@ -10,7 +10,8 @@ use crate::world::{GRACE, kubectl, object, world};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_uses_its_grace_and_what_it_says_in_it_is_kept() {
     let Some(world) = world().await else { return };
-    let handle = world.launch("trap 'echo bye; sleep 1; echo done; exit 7' TERM; echo hi; while :; do sleep 0.1; done").await;
+    let handle =
+        world.launch("trap 'echo bye; sleep 1; echo done; exit 7' TERM; echo hi; while :; do sleep 0.1; done").await;
     world.running(&handle).await;
     world.engine().stop(&handle, GRACE).await.unwrap();
     let ended = world.ended(&handle).await;
@@ -55,7 +56,10 @@ async fn what_is_removed_leaves_nothing_and_others_objects_are_left_alone() {
     assert!(matches!(world.engine().stop(&theirs, GRACE).await, Err(EngineError::Gone(_))));
     world.engine().remove(&theirs).await.unwrap();
     world.engine().remove(&handle).await.unwrap();
-    assert_eq!(kubectl(&["get", "pods,jobs", "-l", &format!("flotilla/run={}", handle.attempt_id.run_id), "-o", "name"]), "");
+    assert_eq!(
+        kubectl(&["get", "pods,jobs", "-l", &format!("flotilla/run={}", handle.attempt_id.run_id), "-o", "name"]),
+        ""
+    );
     assert!(matches!(neighbour.observe(&theirs).await.unwrap(), Observation::Running(_)));
     assert!(kubectl(&["get", "job", &object(&theirs), "-o", "name"]).contains("job"));
 }

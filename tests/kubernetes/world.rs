@@ -206,7 +206,8 @@ pub fn object(handle: &Handle) -> String {
 
 /// Another client of the same cluster.
 pub fn kubectl(arguments: &[&str]) -> String {
-    let output = Command::new("kubectl").arg("--kubeconfig").arg(kubeconfig().unwrap()).args(arguments).output().unwrap();
+    let output =
+        Command::new("kubectl").arg("--kubeconfig").arg(kubeconfig().unwrap()).args(arguments).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "kubectl {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
     text
@@ -247,9 +248,11 @@ impl Part {
         let log = std::fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
         let mut command = Command::new(&self.command_line[0]);
         command.args(&self.command_line[1..]).stdout(log.try_clone().unwrap()).stderr(log);
-        let child = command.process_group(0).spawn().unwrap();
+        let mut child = command.process_group(0).spawn().unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
         let start_time = stat.rsplit_once(") ").unwrap().1.split_whitespace().nth(19).unwrap().to_owned();
         std::fs::write(Self::file(self.name), format!("{} {start_time}\n", child.id())).unwrap();
+        // It goes on after the test; only should it end before, somebody has to take note.
+        std::thread::spawn(move || child.wait());
     }
 }

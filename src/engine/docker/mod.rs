@@ -40,8 +40,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use config::{BindMount, DockerConfig, PullPolicy};
 pub use super::Identity;
+pub use config::{BindMount, DockerConfig, PullPolicy};
 
 use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::model::{LogPosition, Observation, TaskSpec};

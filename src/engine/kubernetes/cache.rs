@@ -29,6 +29,7 @@ struct State {
 }
 
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they come in any combination")]
 pub(super) struct Entry {
     pub job: Option<JobView>,
     /// The attempt's pod: the oldest, should there ever be several.
@@ -122,7 +123,9 @@ impl Cache {
                 return;
             }
             let old = entry.pod.as_ref();
-            if pod.unschedulable.is_some() && old.and_then(|old| old.unschedulable.as_ref()) != pod.unschedulable.as_ref() {
+            if pod.unschedulable.is_some()
+                && old.and_then(|old| old.unschedulable.as_ref()) != pod.unschedulable.as_ref()
+            {
                 news.unschedulable.clone_from(&pod.unschedulable);
             }
             match &pod.container {

@@ -112,8 +112,9 @@ pub(super) fn check(task: &TaskSpec, config: &KubernetesConfig) -> Result<(), En
 }
 
 fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, EngineError> {
-    serde_json::from_value(value)
-        .map_err(|error| EngineError::Rejected(format!("the cluster's pod template and the task don't fit together: {error}")))
+    serde_json::from_value(value).map_err(|error| {
+        EngineError::Rejected(format!("the cluster's pod template and the task don't fit together: {error}"))
+    })
 }
 
 fn template(spec: &LaunchSpec, config: &KubernetesConfig, identity: &Identity) -> Result<Value, EngineError> {
@@ -182,9 +183,9 @@ fn container(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, Engi
         container["ports"] = task.ports.iter().map(|port| json!({ "containerPort": port })).collect();
     }
     if !config.volumes.is_empty() {
-        let mounts = config.volumes.iter().enumerate().map(|(i, volume)| {
-            json!({ "name": volume_name(i), "mountPath": volume.target, "readOnly": volume.read_only })
-        });
+        let mounts = config.volumes.iter().enumerate().map(
+            |(i, volume)| json!({ "name": volume_name(i), "mountPath": volume.target, "readOnly": volume.read_only }),
+        );
         container["volumeMounts"] = mounts.collect();
     }
     Ok(container)
@@ -386,7 +387,7 @@ mod tests {
         })
     }
 
-    fn job_with(template: Value, annotations: Value) -> Value {
+    fn job_with(template: &Value, annotations: &Value) -> Value {
         json!({
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -401,7 +402,7 @@ mod tests {
     #[test]
     fn a_job_of_a_newer_release_is_as_anyone_would_write_it() {
         let job = job(&spec(TaskSpec::default()), &KubernetesConfig::default(), &identity(), PodMaker::Controller);
-        let expected = job_with(pod_template(), json!({ "flotilla/owner": "ada@example.org" }));
+        let expected = job_with(&pod_template(), &json!({ "flotilla/owner": "ada@example.org" }));
         assert_eq!(value_of(&job.unwrap()), expected);
     }
 
@@ -411,7 +412,7 @@ mod tests {
         let mut template = pod_template();
         template["spec"]["priorityClassName"] = json!(NO_POD_CLASS);
         template["spec"]["nodeSelector"] = json!({ NO_NODE_LABEL: "true" });
-        let expected = job_with(template, json!({ "flotilla/owner": "ada@example.org", "flotilla/note": NOTE }));
+        let expected = job_with(&template, &json!({ "flotilla/owner": "ada@example.org", "flotilla/note": NOTE }));
         assert_eq!(value_of(&job.unwrap()), expected);
     }
 
@@ -536,7 +537,12 @@ mod tests {
 
     #[test]
     fn who_makes_the_pod_is_a_matter_of_the_release() {
-        let table = [((1, 20), PodMaker::Flotilla), ((1, 25), PodMaker::Flotilla), ((1, 26), PodMaker::Controller), ((2, 0), PodMaker::Controller)];
+        let table = [
+            ((1, 20), PodMaker::Flotilla),
+            ((1, 25), PodMaker::Flotilla),
+            ((1, 26), PodMaker::Controller),
+            ((2, 0), PodMaker::Controller),
+        ];
         for ((major, minor), maker) in table {
             assert_eq!(PodMaker::of_release(major, minor), maker);
         }

@@ -24,7 +24,8 @@ impl Inner {
         self.cache.change(attempt_id, |entry| {
             entry.launched_at.get_or_insert(self.link.now());
         });
-        let created = self.link.call(async |client| self.api::<Job>(client).create(&PostParams::default(), &described).await);
+        let created =
+            self.link.call(async |client| self.api::<Job>(client).create(&PostParams::default(), &described).await);
         let made = match created.await {
             Ok(made) => made,
             Err(error) if error.is_conflict() => self.find(spec).await?,
@@ -63,7 +64,8 @@ impl Inner {
     /// A pod that is there already is the one: our finalizer keeps it until it is removed by us.
     async fn make_pod(&self, spec: &LaunchSpec, job_uid: &str) -> Result<(), EngineError> {
         let described = pod(spec, &self.config, &self.identity, job_uid)?;
-        let created = self.link.call(async |client| self.api::<Pod>(client).create(&PostParams::default(), &described).await);
+        let created =
+            self.link.call(async |client| self.api::<Pod>(client).create(&PostParams::default(), &described).await);
         match created.await {
             Ok(made) => {
                 self.cache.apply_pod(spec.attempt_id, PodView::read(&made), self.link.now());

@@ -159,7 +159,10 @@ impl Link {
     }
 
     /// Makes one call, and takes note of whether anybody answered.
-    pub(super) async fn call<T>(&self, call: impl AsyncFnOnce(Client) -> Result<T, kube::Error>) -> Result<T, ApiError> {
+    pub(super) async fn call<T>(
+        &self,
+        call: impl AsyncFnOnce(Client) -> Result<T, kube::Error>,
+    ) -> Result<T, ApiError> {
         let client = self.connected().await?.client;
         let answer = tokio::time::timeout(CALL_TIMEOUT, call(client)).await;
         let result = match answer {

@@ -383,4 +383,5 @@ impl Unpacker {
 /// What stands in the log where a node turned its file over twice before we read it.
 const GAP: &str = "\n[flotilla: some output may be missing here: the node threw it away before it was read]\n";
 /// What stands at its end where the pod was deleted before we had read it all.
-const LOST: &str = "\n[flotilla: output may be missing here: the pod was deleted, and its node threw the output away]\n";
+const LOST: &str =
+    "\n[flotilla: output may be missing here: the pod was deleted, and its node threw the output away]\n";

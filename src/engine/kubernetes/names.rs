@@ -111,7 +111,11 @@ fn is_reserved(prefix: &str) -> bool {
 fn is_dns_name(text: &str) -> bool {
     let is_part = |part: &str| {
         let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !part.is_empty() && part.len() <= 63 && part.chars().all(is_allowed) && !part.starts_with('-') && !part.ends_with('-')
+        !part.is_empty()
+            && part.len() <= 63
+            && part.chars().all(is_allowed)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
     };
     text.len() <= 253 && text.split('.').all(is_part)
 }

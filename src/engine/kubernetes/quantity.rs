@@ -23,10 +23,8 @@ fn thousandths(text: &str) -> Option<i64> {
         ("E", 1e18),
     ];
     let text = text.trim();
-    let (number, factor) = SUFFIXES
-        .iter()
-        .find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor)))
-        .unwrap_or((text, 1.0));
+    let (number, factor) =
+        SUFFIXES.iter().find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor))).unwrap_or((text, 1.0));
     let amount = number.parse::<f64>().ok()? * factor * 1000.0;
     #[expect(clippy::cast_possible_truncation, reason = "what is larger than any machine becomes the largest number")]
     amount.is_finite().then_some(amount.round() as i64)
@@ -59,7 +57,6 @@ mod tests {
             ("1E3", Some(1000)),
             ("5G", Some(5_000_000_000)),
             ("24670192Ki", Some(24_670_192 << 10)),
-
             ("", None),
             ("x", None),
         ];

@@ -41,6 +41,7 @@ pub(super) struct Verdict {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and used up at once")]
 pub(super) enum Reading {
     Seen(Observation),
     /// It does not start, and never will: to be deleted, and only then called so.
@@ -52,20 +53,22 @@ pub(super) fn read(pod: &PodView, facts: &Facts, now: Timestamp) -> Reading {
     match (&pod.container, &pod.deleting) {
         (Container::Terminated { .. }, _) => seen(terminated(pod, facts, now)),
         _ if pod.phase == Phase::Failed => seen(failed(pod, facts)),
-        _ if pod.phase == Phase::Succeeded => seen(Observation::Gone {
-            reason: "its pod succeeded, and its node has forgotten how".to_owned(),
-        }),
+        _ if pod.phase == Phase::Succeeded => {
+            seen(Observation::Gone { reason: "its pod succeeded, and its node has forgotten how".to_owned() })
+        }
         (Container::Running { at }, None) => seen(Observation::Running(started(pod, facts, *at))),
         (Container::Running { at }, Some(deleting)) => {
             seen(match (is_overdue(deleting, now), facts.is_node_lost, deleting.is_released) {
                 (true, true, _) => Observation::Gone { reason: node_lost(pod) },
-                (true, false, true) => Observation::Gone {
-                    reason: "its pod was deleted by force from outside of flotilla".to_owned(),
-                },
+                (true, false, true) => {
+                    Observation::Gone { reason: "its pod was deleted by force from outside of flotilla".to_owned() }
+                }
                 _ => Observation::Running(started(pod, facts, *at)),
             })
         }
-        (Container::Waiting { .. } | Container::Unknown, Some(deleting)) => seen(deleted_early(pod, deleting, facts, now)),
+        (Container::Waiting { .. } | Container::Unknown, Some(deleting)) => {
+            seen(deleted_early(pod, deleting, facts, now))
+        }
         (Container::Waiting { reason, message }, None) => waiting(pod, reason, message, facts, now),
         (Container::Unknown, None) => seen(Observation::Starting),
     }
@@ -370,8 +373,16 @@ mod tests {
             (ended_pod(143, "Error", &none, &deleted(30)), &quiet, outside("its pod was deleted")),
             (ended_pod(0, "Completed", &none, &deleted(30)), &quiet, EndCause::Exited),
             (ended_pod(137, "Error", &evicted, &none), &quiet, outside("evicted from its node: low on memory")),
-            (ended_pod(143, "Error", &shutdown, &none), &quiet, outside("its node was shut down: Node is shutting down")),
-            (ended_pod(143, "Error", &disrupted, &deleted(30)), &quiet, outside("its pod was taken away: preempted for b")),
+            (
+                ended_pod(143, "Error", &shutdown, &none),
+                &quiet,
+                outside("its node was shut down: Node is shutting down"),
+            ),
+            (
+                ended_pod(143, "Error", &disrupted, &deleted(30)),
+                &quiet,
+                outside("its pod was taken away: preempted for b"),
+            ),
             (ended_pod(143, "Error", &deadline, &none), &quiet, EndCause::Deadline),
         ];
         for (pod, facts, cause) in table {
@@ -412,9 +423,21 @@ mod tests {
         let waiting = json!({ "waiting": { "reason": "ContainerCreating" } });
         let table = [
             (pod(&not_executed, &none, &none), "its container can't be started: exec", false),
-            (pod(&Value::Null, &failed("OutOfcpu", "no room"), &none), "its node did not take it: OutOfcpu: no room", true),
-            (pod(&Value::Null, &failed("Evicted", "The node had condition: [DiskPressure]."), &none), "its node did not take it", true),
-            (pod(&waiting, &failed("Evicted", "low on disk"), &none), "its node did not take it: Evicted: low on disk", true),
+            (
+                pod(&Value::Null, &failed("OutOfcpu", "no room"), &none),
+                "its node did not take it: OutOfcpu: no room",
+                true,
+            ),
+            (
+                pod(&Value::Null, &failed("Evicted", "The node had condition: [DiskPressure]."), &none),
+                "its node did not take it",
+                true,
+            ),
+            (
+                pod(&waiting, &failed("Evicted", "low on disk"), &none),
+                "its node did not take it: Evicted: low on disk",
+                true,
+            ),
             (pod(&waiting, &failed("DeadlineExceeded", "m"), &none), "it did not start within its deadline", false),
             (pod(&waiting, &none, &deleted(0)), "its pod was deleted before it started", true),
         ];
@@ -490,7 +513,11 @@ mod tests {
         let give_up = |reason: String, retry| Reading::GiveUp(Verdict { reason, retry });
         let starting = Reading::Seen(Observation::Starting);
         let table = [
-            ("InvalidImageName", &early, give_up("image `busybox:2` can't be pulled: its name is not valid".into(), false)),
+            (
+                "InvalidImageName",
+                &early,
+                give_up("image `busybox:2` can't be pulled: its name is not valid".into(), false),
+            ),
             ("ImagePullBackOff", &early, starting.clone()),
             ("ImagePullBackOff", &late, give_up(format!("image `busybox:2` can't be pulled: {unknown}"), false)),
             ("ErrImagePull", &outage, give_up(format!("image `busybox:2` can't be pulled: {away}"), true)),
@@ -498,7 +525,10 @@ mod tests {
             ("PodInitializing", &late, starting),
         ];
         for (reason, facts, expected) in table {
-            assert_eq!(read(&pod(&waiting(reason), &json!({ "phase": "Pending" }), &json!({})), facts, now()), expected);
+            assert_eq!(
+                read(&pod(&waiting(reason), &json!({ "phase": "Pending" }), &json!({})), facts, now()),
+                expected
+            );
         }
     }
 }

@@ -44,7 +44,8 @@ mod tests {
         let account = "pods \\\"a\\\" is forbidden: error looking up service account default/x: serviceaccount \\\"x\\\" not found";
         let webhook = "admission webhook \\\"v.example.org\\\" denied the request: no images from there";
         let limit = "pods \\\"a\\\" is forbidden: maximum memory usage per Container is 64Mi, but limit is 128Mi";
-        let security = "pods \\\"a\\\" is forbidden: violates PodSecurity \\\"restricted:latest\\\": runAsNonRoot != true";
+        let security =
+            "pods \\\"a\\\" is forbidden: violates PodSecurity \\\"restricted:latest\\\": runAsNonRoot != true";
         let invalid = "Job.batch \\\"a\\\" is invalid: spec.template.spec.containers[0].image: Required value";
         let table = [
             (403, quota, not_started(quota)),
@@ -59,7 +60,9 @@ mod tests {
             assert_eq!(format!("{:?}", of_refusal(status, &message.replace("\\\"", "\""))), expected);
         }
         let rbac = "jobs.batch is forbidden: User \"x\" cannot create resource \"jobs\" in API group \"batch\" in the namespace \"n\"";
-        assert!(matches!(of_refusal(403, rbac), EngineError::Unavailable(text) if text.contains("cannot create resource \"jobs\"")));
+        assert!(
+            matches!(of_refusal(403, rbac), EngineError::Unavailable(text) if text.contains("cannot create resource \"jobs\""))
+        );
         assert!(matches!(of_refusal(404, "namespaces \"n\" not found"), EngineError::Unavailable(_)));
         assert!(matches!(of_launch(ApiError::Away("x".into())), EngineError::Unavailable(_)));
     }

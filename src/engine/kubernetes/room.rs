@@ -87,7 +87,9 @@ impl Amounts {
     /// What of `asked` is more than this, with both numbers.
     fn exceeded_by(self, asked: Self) -> Option<(i64, i64, &'static str)> {
         let pairs = asked.each().into_iter().zip(self.each());
-        pairs.into_iter().find_map(|((asked, unit), (there, _))| Some((asked?, there?, unit)).filter(|(asked, there, _)| asked > there))
+        pairs.into_iter().find_map(|((asked, unit), (there, _))| {
+            Some((asked?, there?, unit)).filter(|(asked, there, _)| asked > there)
+        })
     }
 }
 
@@ -95,12 +97,12 @@ impl Room {
     fn set_nodes(&mut self, nodes: &[Node], gpu_resource: &str) {
         let read = |node: &Node| {
             let status = node.status.as_ref();
-            let mut amounts =
-                Amounts::read(status.and_then(|status| status.allocatable.as_ref()), &[""], gpu_resource);
+            let mut amounts = Amounts::read(status.and_then(|status| status.allocatable.as_ref()), &[""], gpu_resource);
             // A node that names no GPUs has none.
             amounts.gpus = amounts.gpus.or(Some(0));
             let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-            let is_ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+            let is_ready =
+                conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
             let is_schedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true);
             NodeRoom { amounts, is_ready, is_schedulable }
         };
@@ -153,16 +155,16 @@ impl Room {
 
     /// Whether a task could ever run, if nothing else did.
     pub(super) fn check(&self, task: &TaskSpec, namespace: &str) -> Result<(), EngineError> {
-        let no = |why: String| {
-            Err(EngineError::Rejected(format!("the cluster cannot support running the job: {why}")))
-        };
+        let no = |why: String| Err(EngineError::Rejected(format!("the cluster cannot support running the job: {why}")));
         if self.is_namespace_there == Some(false) {
             return no(format!("it has no namespace `{namespace}`"));
         }
         let asked = Amounts::of_task(task);
         for (name, most) in &self.quotas {
             if let Some((asked, there, unit)) = most.exceeded_by(asked) {
-                return no(format!("it asks for {asked} {unit}, the quota `{name}` allows {there} for all runs together"));
+                return no(format!(
+                    "it asks for {asked} {unit}, the quota `{name}` allows {there} for all runs together"
+                ));
             }
         }
         for (name, bounds) in &self.limits {
@@ -226,14 +228,16 @@ impl Inner {
         if let Some(nodes) = unless_refused(nodes)? {
             room.set_nodes(&nodes.items, &gpu);
         }
-        let namespace = self.link.call(async |client| Api::<Namespace>::all(client).get_opt(&self.config.namespace).await).await;
+        let namespace =
+            self.link.call(async |client| Api::<Namespace>::all(client).get_opt(&self.config.namespace).await).await;
         room.is_namespace_there = unless_refused(namespace)?.map(|namespace| namespace.is_some());
         let quotas =
             self.link.call(async |client| self.api::<ResourceQuota>(client).list(&ListParams::default()).await).await;
         if let Some(quotas) = unless_refused(quotas)? {
             room.set_quotas(&quotas.items, &gpu);
         }
-        let limits = self.link.call(async |client| self.api::<LimitRange>(client).list(&ListParams::default()).await).await;
+        let limits =
+            self.link.call(async |client| self.api::<LimitRange>(client).list(&ListParams::default()).await).await;
         if let Some(limits) = unless_refused(limits)? {
             room.set_limits(&limits.items, &gpu);
         }
@@ -282,20 +286,24 @@ mod tests {
         room
     }
 
-    fn refused(room: &Room, task: TaskSpec) -> String {
-        room.check(&task, "n").unwrap_err().to_string()
+    fn refused(room: &Room, task: &TaskSpec) -> String {
+        room.check(task, "n").unwrap_err().to_string()
     }
 
     #[test]
     fn what_fits_no_node_is_refused_with_the_numbers() {
         let room = room();
-        let text = refused(&room, TaskSpec { memory_mb: Some(2049), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { memory_mb: Some(2049), ..TaskSpec::default() });
         assert!(text.ends_with("it asks for 2049 MB of memory, the largest node has 2048"), "{text}");
-        let text = refused(&room, TaskSpec { gpu: Some(2), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { gpu: Some(2), ..TaskSpec::default() });
         assert!(text.ends_with("it asks for 2 GPUs, the largest node has 1"), "{text}");
-        let text = refused(&room, TaskSpec { memory_mb: Some(2000), cpu_millis: Some(4000), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { memory_mb: Some(2000), cpu_millis: Some(4000), ..TaskSpec::default() });
         assert!(text.ends_with("at once of what it asks for: 2000 MB of memory, 4000 thousandths of a core"), "{text}");
-        room.check(&TaskSpec { memory_mb: Some(2048), cpu_millis: Some(2000), gpu: Some(0), ..TaskSpec::default() }, "n").unwrap();
+        room.check(
+            &TaskSpec { memory_mb: Some(2048), cpu_millis: Some(2000), gpu: Some(0), ..TaskSpec::default() },
+            "n",
+        )
+        .unwrap();
         Room::default().check(&TaskSpec { memory_mb: Some(1 << 40), ..TaskSpec::default() }, "n").unwrap();
     }
 
@@ -303,22 +311,26 @@ mod tests {
     fn what_quota_or_limits_forbid_is_refused_with_their_names() {
         let mut room = room();
         let quota = json!({ "metadata": { "name": "q" }, "spec": { "hard": { "limits.memory": "1Gi", "requests.cpu": "3", "pods": "4" } } });
-        let scoped = json!({ "metadata": { "name": "s" }, "spec": { "hard": { "memory": "1Mi" }, "scopes": ["BestEffort"] } });
+        let scoped =
+            json!({ "metadata": { "name": "s" }, "spec": { "hard": { "memory": "1Mi" }, "scopes": ["BestEffort"] } });
         room.set_quotas(&read::<ResourceQuota>(&[quota, scoped]), GPU);
-        let text = refused(&room, TaskSpec { memory_mb: Some(1025), ..TaskSpec::default() });
-        assert!(text.ends_with("it asks for 1025 MB of memory, the quota `q` allows 1024 for all runs together"), "{text}");
+        let text = refused(&room, &TaskSpec { memory_mb: Some(1025), ..TaskSpec::default() });
+        assert!(
+            text.ends_with("it asks for 1025 MB of memory, the quota `q` allows 1024 for all runs together"),
+            "{text}"
+        );
         let range = json!({ "metadata": { "name": "r" }, "spec": { "limits": [
             { "type": "Container", "max": { "cpu": "1" }, "min": { "memory": "64Mi" } },
             { "type": "PersistentVolumeClaim", "max": { "memory": "1" } },
         ] } });
         room.set_limits(&read::<LimitRange>(&[range]), GPU);
-        let text = refused(&room, TaskSpec { cpu_millis: Some(1500), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { cpu_millis: Some(1500), ..TaskSpec::default() });
         assert!(text.ends_with("it asks for 1500 thousandths of a core, the limit range `r` allows 1000"), "{text}");
-        let text = refused(&room, TaskSpec { memory_mb: Some(32), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { memory_mb: Some(32), ..TaskSpec::default() });
         assert!(text.ends_with("it asks for 32 MB of memory, the limit range `r` asks for 64 at least"), "{text}");
         room.check(&TaskSpec::default(), "n").unwrap();
         room.is_namespace_there = Some(false);
-        assert!(refused(&room, TaskSpec::default()).ends_with("it has no namespace `n`"));
+        assert!(refused(&room, &TaskSpec::default()).ends_with("it has no namespace `n`"));
     }
 
     #[test]

@@ -75,7 +75,9 @@ fn merge_at(name: &str, base: Value, over: Value) -> Value {
         }
         (Value::Array(base), Value::Array(over)) => match key_of(name) {
             Some(key) => Value::Array(merge_lists(key, base, over)),
-            None if matches!(name, "tolerations" | "finalizers") => Value::Array(base.into_iter().chain(over).collect()),
+            None if matches!(name, "tolerations" | "finalizers") => {
+                Value::Array(base.into_iter().chain(over).collect())
+            }
             None => Value::Array(over),
         },
         (_, over) => over,

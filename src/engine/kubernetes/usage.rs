@@ -156,7 +156,11 @@ impl Inner {
                     }
                 }
                 Err(ApiError::Refused { message, .. }) => {
-                    tracing::debug!(cluster = self.identity.cluster, reason = message, "what runs use is not to be had");
+                    tracing::debug!(
+                        cluster = self.identity.cluster,
+                        reason = message,
+                        "what runs use is not to be had"
+                    );
                     tokio::time::sleep(PAUSE_WITHOUT).await;
                 }
                 // The watches tell of it.

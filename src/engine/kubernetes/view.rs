@@ -87,7 +87,8 @@ impl PodView {
             let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
             conditions.into_iter().find(|condition| condition.type_ == kind && condition.status == value)
         };
-        let unschedulable = condition("PodScheduled", "False").filter(|condition| condition.reason.as_deref() == Some("Unschedulable"));
+        let unschedulable =
+            condition("PodScheduled", "False").filter(|condition| condition.reason.as_deref() == Some("Unschedulable"));
         let disruption = condition("DisruptionTarget", "True");
         Self {
             uid: metadata.uid.clone().unwrap_or_default(),
@@ -120,10 +121,7 @@ impl PodView {
 
     /// Whether the command began, as far as this object tells.
     pub(super) const fn has_started(&self) -> bool {
-        matches!(
-            self.container,
-            Container::Running { .. } | Container::Terminated { started_at: Some(_), .. }
-        )
+        matches!(self.container, Container::Running { .. } | Container::Terminated { started_at: Some(_), .. })
     }
 }
 
@@ -179,9 +177,9 @@ impl JobView {
         let status = job.status.as_ref();
         // Newer releases say `FailureTarget` first, and `Failed` only when the pods have ended.
         let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-        let failed = conditions
-            .into_iter()
-            .find(|condition| matches!(condition.type_.as_str(), "Failed" | "FailureTarget") && condition.status == "True");
+        let failed = conditions.into_iter().find(|condition| {
+            matches!(condition.type_.as_str(), "Failed" | "FailureTarget") && condition.status == "True"
+        });
         Self {
             uid: job.metadata.uid.clone().unwrap_or_default(),
             failure: failed.map(|condition| {
@@ -202,9 +200,9 @@ pub(super) fn read_event(event: &core::Event) -> Option<Event> {
         return None;
     }
     let first = event.first_timestamp.as_ref().map(|time| time.0);
-    let at = first.or_else(|| event.event_time.as_ref().map(|time| time.0)).or_else(|| {
-        event.metadata.creation_timestamp.as_ref().map(|time| time.0)
-    })?;
+    let at = first
+        .or_else(|| event.event_time.as_ref().map(|time| time.0))
+        .or_else(|| event.metadata.creation_timestamp.as_ref().map(|time| time.0))?;
     let source = event.source.as_ref().and_then(|source| source.component.clone());
     let source = source.or_else(|| event.reporting_component.clone()).filter(|source| !source.is_empty());
     Some(Event {
@@ -221,7 +219,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn job(status: serde_json::Value) -> JobView {
+    fn job(status: &serde_json::Value) -> JobView {
         let job = json!({ "metadata": { "name": "j", "uid": "u" }, "spec": { "template": {} }, "status": status });
         JobView::read(&serde_json::from_value(job).unwrap())
     }
@@ -233,13 +231,17 @@ mod tests {
                                      "message": "Job has reached the specified backoff limit" }] })
         };
         for kind in ["Failed", "FailureTarget"] {
-            assert_eq!(job(failed(kind)).failure.as_deref(), Some("Job has reached the specified backoff limit"), "{kind}");
+            assert_eq!(
+                job(&failed(kind)).failure.as_deref(),
+                Some("Job has reached the specified backoff limit"),
+                "{kind}"
+            );
         }
         for kind in ["Complete", "SuccessCriteriaMet", "Suspended"] {
-            assert_eq!(job(failed(kind)).failure, None, "{kind}");
+            assert_eq!(job(&failed(kind)).failure, None, "{kind}");
         }
         // A release that has no `ready`, and one that has.
-        assert_eq!(job(json!({ "active": 1 })), job(json!({ "active": 1, "ready": 0, "terminating": 0 })));
+        assert_eq!(job(&json!({ "active": 1 })), job(&json!({ "active": 1, "ready": 0, "terminating": 0 })));
     }
 
     #[test]
@@ -259,6 +261,9 @@ mod tests {
         assert_eq!((told.reason.as_str(), told.message.as_str()), ("FailedMount", "no such claim"));
         assert_eq!((told.event_type, told.source_object.as_str()), (EventType::Warning, "kubelet"));
         assert_eq!(event("FailedScheduling", "told from the pod"), None);
-        assert_eq!(event("FailedCreate", &format!("no PriorityClass with name {}", super::super::job::NO_POD_CLASS)), None);
+        assert_eq!(
+            event("FailedCreate", &format!("no PriorityClass with name {}", super::super::job::NO_POD_CLASS)),
+            None
+        );
     }
 }
