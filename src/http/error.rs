@@ -62,6 +62,9 @@ impl From<ServiceError> for ApiError {
             ServiceError::Unavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the server's database is unavailable; try again".to_owned())
             }
+            ServiceError::OutOfFiles(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the server has too many files open now; try again".to_owned())
+            }
             ServiceError::Store(_) | ServiceError::Log(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "the server failed to carry out the request".to_owned())
             }
@@ -94,5 +97,22 @@ impl IntoResponse for ApiError {
             response.extensions_mut().insert(cause);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_server_without_files_to_open_says_when_to_try_again() {
+        for (code, expected) in [(23, 503), (24, 503), (5, 500)] {
+            let error = ServiceError::from(io::Error::from_raw_os_error(code));
+            let response = ApiError::from(error).into_response();
+            let is_later = response.headers().contains_key(header::RETRY_AFTER);
+            assert_eq!((response.status().as_u16(), is_later), (expected, expected == 503), "{code}");
+        }
     }
 }

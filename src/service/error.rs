@@ -1,5 +1,7 @@
 //! Why a use case was refused, by whose fault it is.
 
+use std::io;
+
 use crate::model::Faults;
 use crate::store::StoreError;
 
@@ -31,7 +33,22 @@ pub enum ServiceError {
     #[error("the request could not be carried out")]
     Store(#[source] StoreError),
     #[error("the log could not be read")]
-    Log(#[from] std::io::Error),
+    Log(#[source] io::Error),
+    /// The server, or its machine, has no file to open left; one is given back sooner or later.
+    #[error("too many files are open to read the log")]
+    OutOfFiles(#[source] io::Error),
+}
+
+impl From<io::Error> for ServiceError {
+    fn from(error: io::Error) -> Self {
+        // By number, for the standard library has no names for them: those of Linux, the BSDs and macOS are the same.
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        match error.raw_os_error() {
+            Some(ENFILE | EMFILE) => Self::OutOfFiles(error),
+            _ => Self::Log(error),
+        }
+    }
 }
 
 impl From<StoreError> for ServiceError {

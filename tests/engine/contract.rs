@@ -106,7 +106,8 @@ pub async fn launching_twice_runs_once(world: &World) {
     assert_eq!(world.engine.launch(&spec).await.unwrap(), handle);
     world.engine.stop(&handle, GRACE).await.unwrap();
     let (_, output) = world.finish(&spec, &handle).await;
-    assert_eq!(output, "once\n");
+    // A shell may say as well that it was stopped.
+    assert_eq!(output.matches("once").count(), 1, "{output}");
 }
 
 pub async fn launching_again_after_the_end_runs_nothing(world: &World) {
