@@ -10,6 +10,7 @@
 
 mod around;
 mod assets;
+mod changes;
 mod chart;
 mod form;
 mod launch;
@@ -50,6 +51,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/ui/tasks/{definition_id}/launch", get(launch::page).post(launch::submit))
         .route("/ui/runs", get(runs::page))
         .route("/ui/runs/{run_id}/again", post(launch::again))
+        .route("/ui/changes", get(changes::follow))
         .route("/ui/palette", get(palette::search))
         .route("/ui/assets/{version}/{name}", get(assets::serve))
 }
