@@ -2,6 +2,7 @@
 //! own copy is gone. The only user of log files.
 
 mod capped;
+mod end;
 mod pumped;
 mod read;
 mod tail;

@@ -7,6 +7,7 @@ mod definitions;
 mod error;
 mod launches;
 mod logs;
+mod overview;
 mod runs;
 
 use std::sync::Arc;
@@ -17,7 +18,8 @@ pub use clusters::{Cluster, Clusters, LaunchCheck, Probe, SettingsCheck};
 pub use definitions::DefinitionChange;
 pub use error::ServiceError;
 pub use logs::{LogFollower, LogRead};
-pub use runs::RunDetails;
+pub use overview::{ClusterRuns, Overview};
+pub use runs::{RunDetails, RunStory};
 
 use crate::clock::Clock;
 use crate::logs::Logs;

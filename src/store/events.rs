@@ -41,6 +41,18 @@ impl Store {
         self.db.read(select).await
     }
 
+    /// The newest part of it.
+    pub async fn newest_events(&self, run_id: RunId, most: u32) -> Result<Vec<Event>, StoreError> {
+        let select = Statement::new(
+            "SELECT timestamp, event_type, reason, source_object, message FROM events WHERE run_id = $1
+             ORDER BY event_id DESC LIMIT $2",
+            [run_id.to_string().into(), most.into()],
+        );
+        let mut events: Vec<Event> = self.db.read(select).await?;
+        events.reverse();
+        Ok(events)
+    }
+
     pub async fn append_event(&self, run_id: RunId, event: &Event) -> Result<(), StoreError> {
         self.db.write(vec![append(run_id, event)]).await.map(|_| ())
     }

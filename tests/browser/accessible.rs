@@ -21,9 +21,14 @@ fn pages(server: &Server) -> Vec<String> {
     server.wait_for(&ended, "STOPPED");
     let failed = server.launch("bad");
     let failed = server.wait_for(&failed, "STOPPED");
-    server.launch("a-name-that-is-so-long-that-nobody-would-ever-want-to-read-all-of-it-in-a-list");
+    let going = server.launch("a-name-that-is-so-long-that-nobody-would-ever-want-to-read-all-of-it-in-a-list");
     let task = failed["definition_id"].as_str().expect("a run has a task").to_owned();
     vec![
+        "/ui".into(),
+        "/ui/clusters".into(),
+        format!("/ui/runs/{}", failed["run_id"].as_str().expect("a run has an id")),
+        format!("/ui/runs/{going}"),
+        format!("/ui/runs/{going}/stop"),
         "/ui/tasks".into(),
         "/ui/tasks?q=nothing".into(),
         format!("/ui/tasks/{task}"),

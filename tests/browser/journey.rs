@@ -64,11 +64,26 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
         browser.fill("[name=env_value]", "you").await;
         browser.fill("#f-owner", "ada").await;
         browser.click(".bar .primary").await;
+
+        // The page of the run shows its statuses and its log as they come.
         browser.until("location.pathname.startsWith('/ui/runs/')").await;
+        browser.until("document.querySelector('#head .is-running')").await;
+        browser.until_shown("hello you").await;
+        browser.until("document.querySelector('#head .is-succeeded')").await;
         let run = browser.path().await.trim_start_matches("/ui/runs/").to_owned();
-        server.wait_for(&run, "STOPPED");
-        let output = server.output(&["logs", &run]);
-        assert_eq!(output.out, "hello you\n", "{output:?}");
+        assert_eq!(server.wait_for(&run, "STOPPED")["user"], "ada");
+
+        // Again, with a change; and stopped, after a question.
+        browser.click("a[data-shortcut=r]").await;
+        browser.until("document.querySelector('[name=env_value]')?.value === 'you'").await;
+        assert_eq!(browser.value("document.querySelector('#f-owner').value").await, "ada");
+        browser.fill("[data-row]:last-of-type [name=env_name]", "PAUSE").await;
+        browser.fill("[data-row]:nth-last-of-type(2) [name=env_value]", "300").await;
+        browser.click(".bar .primary").await;
+        browser.until("document.querySelector('#head .is-running')").await;
+        browser.click("a[data-shortcut=x]").await;
+        browser.click("dialog[open] .danger").await;
+        browser.until("document.querySelector('#head .is-stopped')").await;
 
         // Found again by what is typed, which the address keeps.
         browser.open("/ui/tasks").await;

@@ -12,19 +12,25 @@ mod around;
 mod assets;
 mod changes;
 mod chart;
+mod explain;
 mod form;
 mod launch;
 mod layout;
 mod links;
 mod look;
+mod meter;
 mod pager;
 mod palette;
 mod refusal;
+mod run;
 mod run_row;
 mod runs;
+#[cfg(test)]
+mod sample;
 mod task;
 mod task_form;
 mod tasks;
+mod timeline;
 mod words;
 
 use axum::Router;
@@ -44,6 +50,8 @@ pub(super) fn routes() -> Router<App> {
         .route("/ui", get(|| async { Redirect::temporary("/ui/tasks") }))
         .route("/ui/", get(|| async { Redirect::permanent(HOME) }))
         .route("/ui/tasks", get(tasks::page))
+        .route("/ui/runs/{run_id}", get(run::page))
+        .route("/ui/runs/{run_id}/stop", get(run::confirm_stop).post(run::stop))
         .route("/ui/tasks/new", get(task_form::new).post(task_form::create))
         .route("/ui/tasks/{definition_id}", get(task::page))
         .route("/ui/tasks/{definition_id}/delete", get(task::confirm_delete).post(task::delete))
@@ -79,6 +87,8 @@ mod tests {
     fn every_page_renders_a_sample_of_itself() {
         for (name, rendered) in [
             ("tasks", layout::render(&tasks::TasksPage::sample())),
+            ("run", layout::render(&run::RunPage::sample())),
+            ("run_stop", layout::render(&run::StopPage::sample())),
             ("task", layout::render(&task::TaskPage::sample())),
             ("task_delete", layout::render(&task::DeletePage::sample())),
             ("task_form", layout::render(&task_form::TaskFormPage::sample())),
