@@ -98,6 +98,13 @@ impl FakeEngine {
         was_sleeping
     }
 
+    /// Adds to the output of an attempt that sleeps.
+    pub fn print(&self, attempt_id: AttemptId, text: &str) {
+        if let Some(attempt) = self.world().attempts.get(&attempt_id) {
+            attempt.output.send_modify(|(bytes, _)| bytes.extend_from_slice(text.as_bytes()));
+        }
+    }
+
     /// Forgets an attempt, as a container removed behind our back is forgotten.
     pub fn vanish(&self, attempt_id: AttemptId) {
         self.world().attempts.remove(&attempt_id);

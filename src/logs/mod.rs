@@ -1,34 +1,41 @@
-//! A run's log: one file an attempt, append-only, read by byte offset, followed as it grows, kept after the engine's
-//! own copy is gone. The only user of log files.
+//! A run's log: one file an attempt, append-only, read by byte offset or by line, searched, followed as it grows,
+//! kept after the engine's own copy is gone. The only user of log files.
 
 mod capped;
 mod end;
+mod find;
+mod lines;
 mod pumped;
 mod read;
 mod tail;
+mod view;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use capped::CappedLog;
+pub use find::{Found, MOST_HITS, NotAPattern, PATTERN_CHARS, Pattern};
 pub use pumped::PumpedLog;
 pub use read::{LogPiece, LogToken, NotAToken, TokenProblem};
 pub use tail::Growth;
+pub use view::{LINE_BYTES, Line, Lines, LogView};
 
 use crate::model::{AttemptId, RunId};
+use lines::Indexes;
 use tail::Tail;
 
 /// The folder that holds all logs.
 pub struct Logs {
     folder: PathBuf,
     tail: Tail,
+    indexes: Indexes,
 }
 
 impl Logs {
     /// Uses this folder, making it where it is missing.
     pub fn open(folder: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        Ok(Self { folder: folder.canonicalize()?, tail: Tail::new() })
+        Ok(Self { folder: folder.canonicalize()?, tail: Tail::new(), indexes: Indexes::default() })
     }
 
     /// Where the log of an attempt is. The end of a run's id is random, so the files spread over 256 folders.
@@ -57,8 +64,50 @@ impl Logs {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
-            pumped::remove_position(&path)?;
+            for beside in [pumped::position_path(&path), lines::index_path(&path)] {
+                ignore_missing(std::fs::remove_file(beside))?;
+            }
         }
         Ok(freed)
+    }
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// What the tests of this folder begin with.
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    pub(super) fn logs() -> (tempfile::TempDir, Logs, RunId) {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::open(folder.path()).unwrap();
+        (folder, logs, RunId::generate())
+    }
+
+    pub(super) fn write(logs: &Logs, run_id: RunId, attempt: u32, bytes: &[u8]) {
+        let path = logs.path(AttemptId { run_id, attempt });
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(bytes).unwrap();
+    }
+
+    #[test]
+    fn a_log_is_removed_with_all_that_lies_beside_it() {
+        let (folder, logs, run_id) = logs();
+        write(&logs, run_id, 2, b"one\n");
+        let path = logs.path(AttemptId { run_id, attempt: 2 });
+        for beside in [lines::index_path(&path), pumped::position_path(&path)] {
+            std::fs::write(beside, b"x").unwrap();
+        }
+        assert_eq!(logs.remove(run_id, 3).unwrap(), 4);
+        let shard = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
+        assert_eq!(std::fs::read_dir(shard.path()).unwrap().count(), 0);
     }
 }

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::CappedLog;
+use super::{CappedLog, ignore_missing};
 use crate::model::LogPosition;
 
 pub struct PumpedLog {
@@ -46,19 +46,8 @@ impl PumpedLog {
     }
 }
 
-pub(super) fn remove_position(log_path: &Path) -> io::Result<()> {
-    ignore_missing(std::fs::remove_file(position_path(log_path)))
-}
-
-fn position_path(log_path: &Path) -> PathBuf {
+pub(super) fn position_path(log_path: &Path) -> PathBuf {
     log_path.with_extension("position")
-}
-
-fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

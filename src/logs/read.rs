@@ -140,23 +140,10 @@ const fn is_continuation(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use proptest::prelude::*;
 
+    use super::super::tests::{logs, write};
     use super::*;
-
-    fn logs() -> (tempfile::TempDir, Logs, RunId) {
-        let folder = tempfile::tempdir().unwrap();
-        let logs = Logs::open(folder.path()).unwrap();
-        (folder, logs, RunId::generate())
-    }
-
-    fn write(logs: &Logs, run_id: RunId, attempt: u32, bytes: &[u8]) {
-        let path = logs.path(AttemptId { run_id, attempt });
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(bytes).unwrap();
-    }
 
     #[test]
     fn a_token_reads_back_from_its_text_and_nothing_else_does() {

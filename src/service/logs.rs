@@ -1,4 +1,4 @@
-//! The log of a run: read from a token on, and followed to its end.
+//! The log of a run: read from a token on, and followed to its end. [`super::log_lines`] tells of it as lines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,21 +54,18 @@ impl Service {
 
     /// Follows a log from the token on, until the run has stopped and all is read.
     pub async fn follow(&self, run_id: &str, from: LogToken, most: usize) -> Result<LogFollower, ServiceError> {
+        let watched = self.watch_log(run_id).await?;
+        // A token that is not ours is refused here, before anything is streamed.
+        read(&self.logs, &watched.run, from, most).await?;
+        Ok(LogFollower { watched, from, most })
+    }
+
+    pub(super) async fn watch_log(&self, run_id: &str) -> Result<WatchedLog, ServiceError> {
         // Listening starts before the first look, so that nothing falls between.
         let changes = self.wake.on_change();
         let run = self.run(run_id).await?;
         let growth = self.logs.growth(run.attempt_id());
-        // A token that is not ours is refused here, before anything is streamed.
-        read(&self.logs, &run, from, most).await?;
-        Ok(LogFollower {
-            store: Arc::clone(&self.store),
-            logs: Arc::clone(&self.logs),
-            changes,
-            growth,
-            run,
-            from,
-            most,
-        })
+        Ok(WatchedLog { store: Arc::clone(&self.store), logs: Arc::clone(&self.logs), changes, growth, run })
     }
 
     /// The whole log as it is now, in pieces of bytes.
@@ -79,11 +76,7 @@ impl Service {
 
 /// Reads a log piece by piece.
 pub struct LogFollower {
-    store: Arc<Store>,
-    logs: Arc<Logs>,
-    changes: broadcast::Receiver<RunId>,
-    growth: Growth,
-    run: Run,
+    watched: WatchedLog,
     from: LogToken,
     most: usize,
 }
@@ -91,7 +84,7 @@ pub struct LogFollower {
 impl LogFollower {
     /// The next piece that is there already; `None` at the present end.
     pub async fn next_stored(&mut self) -> Result<Option<LogPiece>, ServiceError> {
-        let piece = read(&self.logs, &self.run, self.from, self.most).await?;
+        let piece = read(&self.watched.logs, &self.watched.run, self.from, self.most).await?;
         self.from = piece.next;
         Ok(Some(piece).filter(|piece| !piece.bytes.is_empty()))
     }
@@ -102,16 +95,27 @@ impl LogFollower {
             if let Some(piece) = self.next_stored().await? {
                 return Ok(Some(piece));
             }
-            if self.run.status.is_terminal() && self.run.is_log_complete {
+            if is_complete(&self.watched.run) {
                 return Ok(None);
             }
-            self.wait().await;
-            self.look_again().await?;
+            self.watched.wait().await;
+            self.watched.look_again().await?;
         }
     }
+}
 
+/// A log that may grow, and what tells of it.
+pub(super) struct WatchedLog {
+    store: Arc<Store>,
+    pub(super) logs: Arc<Logs>,
+    changes: broadcast::Receiver<RunId>,
+    growth: Growth,
+    pub(super) run: Run,
+}
+
+impl WatchedLog {
     /// Waits until there may be something new.
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         let run_id = self.run.run_id;
         let changes = &mut self.changes;
         let changed = async {
@@ -131,7 +135,8 @@ impl LogFollower {
         }
     }
 
-    async fn look_again(&mut self) -> Result<(), ServiceError> {
+    /// The run as it is now.
+    pub(super) async fn look_again(&mut self) -> Result<(), ServiceError> {
         let run = self.store.run(self.run.run_id).await?;
         let run = run.ok_or_else(|| ServiceError::no_run(self.run.run_id))?;
         if run.attempt_count != self.run.attempt_count {
@@ -142,10 +147,15 @@ impl LogFollower {
     }
 }
 
+/// Whether nothing will be added any more.
+pub(super) const fn is_complete(run: &Run) -> bool {
+    run.status.is_terminal() && run.is_log_complete
+}
+
 async fn read(logs: &Arc<Logs>, run: &Run, from: LogToken, most: usize) -> Result<LogPiece, ServiceError> {
     let logs = Arc::clone(logs);
     let (run_id, attempts) = (run.run_id, run.attempt_count);
-    let is_complete = run.status.is_terminal() && run.is_log_complete;
+    let is_complete = is_complete(run);
     let reading = tokio::task::spawn_blocking(move || logs.read(run_id, attempts, from, most, is_complete));
     match reading.await.map_err(std::io::Error::other)? {
         Ok(piece) => Ok(piece),

@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::page::sqlite;
-use crate::world::World;
+use crate::world::{Options, World};
 
 const COMMAND: &str = "set -eu\r\nif true; then\r\n\techo '<b>hi</b>'\r\nfi";
 
@@ -22,7 +21,7 @@ async fn only_task(world: &World) -> Value {
 
 #[tokio::test]
 async fn a_task_is_stored_as_it_was_typed() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let form = fields(
         "hello",
         &[
@@ -61,7 +60,7 @@ async fn a_task_is_stored_as_it_was_typed() {
 
 #[tokio::test]
 async fn what_is_wrong_stands_beside_its_field_and_what_was_typed_stays() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let form = [
         ("alias", " "),
         ("group_name", "a/b"),
@@ -91,7 +90,7 @@ async fn what_is_wrong_stands_beside_its_field_and_what_was_typed_stays() {
 
 #[tokio::test]
 async fn an_alias_that_is_taken_is_told_before_and_when_it_is_saved() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     world.define("taken", "exit 0").await;
     let page = world.form("/ui/tasks/new", &fields("taken", &[("action", "check")])).await;
     page.is(200).has("id=\"e-alias\">&#34;taken&#34; is taken by another task.");
@@ -103,7 +102,7 @@ async fn an_alias_that_is_taken_is_told_before_and_when_it_is_saved() {
 
 #[tokio::test]
 async fn rows_come_and_go_by_buttons_alone() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let typed = [("env_name", "A"), ("env_value", "1"), ("env_name", "B"), ("env_value", "2"), ("tags", "x")];
     let with = |action: &'static str| fields("t", &[typed.as_slice(), &[("action", action)]].concat());
     let names = |html: &crate::page::Page| {
@@ -120,7 +119,7 @@ async fn rows_come_and_go_by_buttons_alone() {
 
 #[tokio::test]
 async fn an_edit_replaces_all_that_the_form_shows() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let body = json!({"alias": "a", "group_name": "testing", "image": "i", "command": "c", "memory": 64, "user": "ada", "tags": ["x"],
                       "adaptive_resource_allocation": true});
     let id = crate::world::text(&world.post("/api/v1/task", body).await.ok()["definition_id"]);
@@ -152,7 +151,7 @@ async fn an_edit_replaces_all_that_the_form_shows() {
 
 #[tokio::test]
 async fn a_copy_begins_with_all_of_the_first_and_another_name() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let id = world.define("first", "echo first").await;
     let page = world.page(&format!("/ui/tasks/new?from={id}")).await;
     page.has("value=\"first-copy\"").has("echo first</textarea>").has("value=\"testing\"");
@@ -161,7 +160,7 @@ async fn a_copy_begins_with_all_of_the_first_and_another_name() {
 
 #[tokio::test]
 async fn a_task_is_deleted_after_a_question() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let id = world.define("first", "sleep 100").await;
     let run = world.launch(&id, json!({})).await;
     let path = format!("/ui/tasks/{id}/delete");

@@ -4,8 +4,8 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 
-use crate::page::{Page, sqlite};
-use crate::world::World;
+use crate::page::Page;
+use crate::world::{Options, World};
 
 async fn task(world: &World) -> String {
     let body = json!({"alias": "job", "group_name": "testing", "image": world.image, "command": "exit 0", "memory": 64,
@@ -27,7 +27,7 @@ fn run_of(page: &Page) -> String {
 
 #[tokio::test]
 async fn a_launch_has_the_tasks_variables_and_what_was_changed() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let id = task(&world).await;
     let path = format!("/ui/tasks/{id}/launch");
     let page = world.page(&path).await;
@@ -76,7 +76,7 @@ async fn a_launch_has_the_tasks_variables_and_what_was_changed() {
 
 #[tokio::test]
 async fn a_form_that_is_sent_twice_launches_once_and_one_that_was_changed_again() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let id = task(&world).await;
     let path = format!("/ui/tasks/{id}/launch");
     let nonce = nonce(&world.page(&path).await);
@@ -95,7 +95,7 @@ async fn a_form_that_is_sent_twice_launches_once_and_one_that_was_changed_again(
 
 #[tokio::test]
 async fn what_is_wrong_with_a_launch_stands_beside_its_field() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let id = task(&world).await;
     let path = format!("/ui/tasks/{id}/launch");
     let form = [
@@ -120,7 +120,7 @@ async fn what_is_wrong_with_a_launch_stands_beside_its_field() {
 
 #[tokio::test]
 async fn a_run_is_launched_again_with_its_own_values() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let id = task(&world).await;
     let body = json!({"cluster": "idle", "memory": 96, "command": "echo \"other\"", "env": [{"name": "B", "value": "changed"}, {"name": "N", "value": "new"}],
                       "run_tags": {"owner_id": "grace", "team_name": "ml"}, "labels": {"k": "v"}, "description": "first"});

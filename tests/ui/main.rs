@@ -11,5 +11,6 @@ mod world;
 mod forms;
 mod frame;
 mod launches;
+mod log;
 mod runs;
 mod tasks;

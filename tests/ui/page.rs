@@ -5,12 +5,7 @@ use axum::http::{HeaderMap, Request};
 use form_urlencoded::Serializer;
 use http_body_util::BodyExt;
 
-use crate::world::{Options, World};
-
-/// A world with a database of its own.
-pub async fn sqlite() -> World {
-    World::on_sqlite(Options::default()).await
-}
+use crate::world::World;
 
 #[derive(Debug)]
 pub struct Page {

@@ -2,18 +2,18 @@
 
 use serde_json::json;
 
-use crate::page::sqlite;
+use crate::world::{Options, World};
 
 #[tokio::test]
 async fn without_a_run_the_page_says_how_to_have_one() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     world.page("/ui/runs").await.is(200).has("Nothing has run yet");
     world.page("/ui/runs?owner=nobody").await.has("No run is like that");
 }
 
 #[tokio::test]
 async fn runs_are_filtered_by_their_address() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let first = world.define("first", "exit 0").await;
     let second = world.define("second", "exit 3").await;
     let owned = |owner: &str, cluster: &str| json!({"run_tags": {"owner_id": owner}, "cluster": cluster});
@@ -46,7 +46,7 @@ async fn runs_are_filtered_by_their_address() {
 
 #[tokio::test]
 async fn a_page_of_a_hundred_runs_is_small() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let task = world.define("a-task-with-a-name", "exit 0").await;
     for _ in 0..120 {
         world.launch(&task, json!({"run_tags": {"owner_id": "ada"}})).await;
@@ -62,7 +62,7 @@ async fn a_page_of_a_hundred_runs_is_small() {
 
 #[tokio::test]
 async fn a_task_shows_what_it_is_and_how_its_runs_went() {
-    let world = sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let body = json!({"alias": "job", "group_name": "testing", "image": world.image, "command": "exit 0", "memory": 2048, "cpu": 250,
                       "tags": ["a&b"], "env": [{"name": "A", "value": "<i>"}]});
     let id = crate::world::text(&world.post("/api/v1/task", body).await.ok()["definition_id"]);

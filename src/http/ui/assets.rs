@@ -35,6 +35,7 @@ const ASSETS: &[(&str, &str, &[u8])] = assets![
     "icons.svg": IMAGE,
     "keys.js": SCRIPT,
     "live.js": SCRIPT,
+    "log.js": SCRIPT,
     "palette.js": SCRIPT,
 ];
 

@@ -25,6 +25,11 @@ pub(super) fn cluster(name: &str) -> String {
     format!("/ui/clusters/{segment}")
 }
 
+/// The log of a run alone.
+pub(super) fn log(id: RunId) -> String {
+    format!("/ui/runs/{id}/log")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

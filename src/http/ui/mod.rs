@@ -6,8 +6,10 @@
 //! modules in `assets/` only make them move.
 //!
 //! Whatever comes from tasks is untrusted. Templates escape by default; `|safe` is not used, and the few types here that
-//! write markup of their own ([`look`], [`words`], [`chart`]) write nothing but numbers, times and our own words.
+//! write markup of their own ([`look`], [`words`], [`chart`]) write nothing but numbers, times and our own words; but for
+//! [`ansi`], which escapes each character of a log itself.
 
+mod ansi;
 mod around;
 mod assets;
 mod changes;
@@ -17,6 +19,7 @@ mod form;
 mod launch;
 mod layout;
 mod links;
+mod log;
 mod look;
 mod meter;
 mod pager;
@@ -60,6 +63,10 @@ pub(super) fn routes() -> Router<App> {
         .route("/ui/runs", get(runs::page))
         .route("/ui/runs/{run_id}/again", post(launch::again))
         .route("/ui/changes", get(changes::follow))
+        .route("/ui/runs/{run_id}/log", get(log::page))
+        .route("/ui/runs/{run_id}/log/lines", get(log::lines))
+        .route("/ui/runs/{run_id}/log/search", get(log::search))
+        .route("/ui/runs/{run_id}/log/growth", get(log::growth))
         .route("/ui/palette", get(palette::search))
         .route("/ui/assets/{version}/{name}", get(assets::serve))
 }
@@ -94,6 +101,7 @@ mod tests {
             ("task_form", layout::render(&task_form::TaskFormPage::sample())),
             ("launch", layout::render(&launch::LaunchPage::sample())),
             ("runs", layout::render(&runs::RunsPage::sample())),
+            ("log", layout::render(&log::LogPage::sample())),
             ("refusal", layout::render(&refusal::RefusalPage::sample())),
         ] {
             let html = rendered.unwrap();

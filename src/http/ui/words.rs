@@ -63,7 +63,24 @@ pub(super) fn count(number: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", thousands(number))
 }
 
-fn thousands(number: u64) -> String {
+/// `12 bytes`, `3.4 MB`: in steps of a thousand, as disks are sold.
+pub(super) fn bytes(number: u64) -> String {
+    let mut unit = "bytes";
+    let mut tenths = u128::from(number) * 10;
+    for larger in ["kB", "MB", "GB", "TB"] {
+        if tenths < 10_000 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1000, larger);
+    }
+    if unit == "bytes" || tenths >= 1000 {
+        format!("{} {unit}", tenths / 10)
+    } else {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    }
+}
+
+pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -109,6 +126,21 @@ mod tests {
             [250, 1000, 1500, 2000, 5].map(cores),
             ["0.25 cores", "1 core", "1.5 cores", "2 cores", "0.005 cores"]
         );
+    }
+
+    #[test]
+    fn sizes_have_as_many_digits_as_are_read() {
+        for (number, expected) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1000, "1.0 kB"),
+            (16_384, "16.3 kB"),
+            (999_999, "999 kB"),
+            (1_200_000_000, "1.2 GB"),
+            (u64::MAX, "18446744 TB"),
+        ] {
+            assert_eq!(bytes(number), expected);
+        }
     }
 
     #[test]

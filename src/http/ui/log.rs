@@ -1,0 +1,267 @@
+//! The log of a run: a part of the run's page, and a page of its own. Both show the last lines without a script, with
+//! the way to those before; `assets/log.js` makes a view of it that jumps anywhere, follows and searches, and asks here
+//! for the lines that are looked at, for the lines that hold a text, and for how far the log reaches by now.
+
+use std::convert::Infallible;
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use serde::Serialize;
+
+use super::ansi::{Painted, Painter};
+use super::layout::{self, Layout, Section};
+use super::links;
+use super::look::{Icon, Look};
+use super::pager::Address;
+use super::words;
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::params::Params;
+use crate::http::request::InPath;
+use crate::http::respond::ok;
+use crate::model::{Run, RunId};
+use crate::service::{Line, LinesFrom, LogExtent, LogHits, LogLines, SearchFrom, ServiceError};
+
+/// How many lines a page has without a script.
+const LINES: u64 = 200;
+/// How many lines the view may ask for at once.
+const MOST_LINES: u64 = 1000;
+/// How many lines that hold a text a page lists without a script.
+const HITS: usize = 50;
+
+/// What `parts/log.html` asks for, as the field `log` of a page's context.
+pub(super) struct LogPart {
+    address: String,
+    raw: String,
+    file_name: String,
+    /// The page that shows nothing else.
+    is_alone: bool,
+    rows: Rows,
+    earlier: Option<Address>,
+    later: Option<Address>,
+    search: String,
+    is_case_sensitive: bool,
+    /// Where a search was asked for: what was found, each with the page that shows it.
+    hits: Option<Hits>,
+}
+
+struct Hits {
+    lines: Vec<(u64, Address)>,
+    more: Option<Address>,
+}
+
+/// Lines as the view shows them, with how far the log reaches.
+#[derive(Template)]
+#[template(path = "parts/log_rows.html")]
+struct Rows {
+    rows: Vec<Row>,
+    extent: LogExtent,
+}
+
+impl HtmlSafe for Rows {}
+
+struct Row {
+    number: u64,
+    painted: Painted,
+    /// How much is left out of a long line.
+    cut: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "log.html")]
+pub(super) struct LogPage {
+    layout: Layout,
+    name: String,
+    run_address: String,
+    look: Look,
+    log: LogPart,
+}
+
+impl LogPart {
+    /// The end of a run's log, for the page of the run.
+    #[expect(dead_code, reason = "the page of a run is its user, and comes next")]
+    pub(super) async fn at_end(app: &App, run: &Run) -> Result<Self, ApiError> {
+        Self::new(app, run, LinesFrom::End).await
+    }
+
+    async fn new(app: &App, run: &Run, from: LinesFrom) -> Result<Self, ApiError> {
+        let count = usize::try_from(LINES).unwrap_or(usize::MAX);
+        let lines = app.service.log_lines(run, from, count).await?;
+        Ok(Self::of(run.run_id, lines))
+    }
+
+    fn of(run_id: RunId, lines: LogLines) -> Self {
+        let rows = Rows::new(lines);
+        let address = links::log(run_id);
+        let from = |line: u64| Address::new(address.as_str()).with("from", [line]);
+        let first = rows.rows.first().map_or(1, |row| row.number);
+        let after = rows.rows.last().map_or(1, |row| row.number + 1);
+        Self {
+            earlier: (first > 1).then(|| from(first.saturating_sub(LINES).max(1))),
+            later: (after <= rows.extent.lines).then(|| from(after)),
+            raw: format!("/api/v1/{run_id}/logs?raw_text=true"),
+            file_name: format!("{run_id}.log"),
+            is_alone: false,
+            search: String::new(),
+            is_case_sensitive: false,
+            hits: None,
+            address,
+            rows,
+        }
+    }
+}
+
+impl Rows {
+    fn new(LogLines { found, extent }: LogLines) -> Self {
+        let mut painter = Painter::default();
+        for line in found.lead.split(|byte| *byte == b'\n') {
+            painter.pass(line);
+        }
+        let rows = found.lines.into_iter().map(|Line { number, bytes, cut_bytes }| Row {
+            number,
+            painted: painter.paint(&bytes),
+            cut: (cut_bytes > 0).then(|| words::bytes(cut_bytes)),
+        });
+        Self { rows: rows.collect(), extent }
+    }
+}
+
+/// The log alone, from a line on; and without a script, the lines that hold a text.
+pub(super) async fn page(
+    State(app): State<App>,
+    InPath(run_id): InPath<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let from = params.all_parsed::<u64>("from").pop();
+    let text = params.last("q");
+    let is_case_sensitive = params.truth("case");
+    params.finish()?;
+    let run = app.service.run(&run_id).await?;
+    let mut log = LogPart::new(&app, &run, from.map_or(LinesFrom::End, LinesFrom::Line)).await?;
+    log.is_alone = true;
+    log.is_case_sensitive = is_case_sensitive;
+    if let Some(text) = text {
+        let from = SearchFrom::Line(from.unwrap_or(1));
+        let hits = app.service.find_in_log(&run, &text, is_case_sensitive, from).await?;
+        log.hits = Some(Hits::new(&log, &text, hits, app.service.log_lines(&run, LinesFrom::End, 0).await?.extent));
+        log.search = text;
+    }
+    Ok(layout::html(&LogPage {
+        layout: Layout::new(Section::None),
+        name: run.alias.clone().unwrap_or_else(|| run.definition_id.to_string()),
+        run_address: links::run(run.run_id),
+        look: Look::new(run.status, run.outcome),
+        log,
+    }))
+}
+
+impl Hits {
+    fn new(log: &LogPart, text: &str, hits: LogHits, extent: LogExtent) -> Self {
+        let case = log.is_case_sensitive.then_some("true");
+        let page = Address::new(log.address.as_str()).with("q", [text]).with("case", case);
+        let broke_off = hits.next.map(|_| hits.lines.last().map_or(extent.lines, |line| line + 1));
+        let next = hits.lines.get(HITS).copied().or(broke_off);
+        let shown = hits.lines.into_iter().take(HITS);
+        // A few lines before it are shown as well.
+        let of = |line: u64| Address::new(log.address.as_str()).with("from", [line.saturating_sub(5).max(1)]);
+        Self { lines: shown.map(|line| (line, of(line))).collect(), more: next.map(|line| page.with("from", [line])) }
+    }
+}
+
+/// Lines for the view: at most `count` from `from` on, or the last ones; fewer where they are long.
+pub(super) async fn lines(
+    State(app): State<App>,
+    InPath(run_id): InPath<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let from = params.all_parsed::<u64>("from").pop();
+    let count = params.all_parsed::<u64>("count").pop().unwrap_or(LINES).clamp(1, MOST_LINES);
+    params.finish()?;
+    let run = app.service.run(&run_id).await?;
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let lines = app.service.log_lines(&run, from.map_or(LinesFrom::End, LinesFrom::Line), count).await?;
+    Ok(layout::html(&Rows::new(lines)))
+}
+
+/// The lines that hold a text, as far as a short look goes.
+#[derive(Serialize)]
+struct FoundLines {
+    lines: Vec<u64>,
+    /// What to ask with for more; `null` at the end of the log.
+    next: Option<String>,
+}
+
+pub(super) async fn search(
+    State(app): State<App>,
+    InPath(run_id): InPath<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let text = params.last("q").unwrap_or_default();
+    let is_case_sensitive = params.truth("case");
+    let line = params.all_parsed::<u64>("line").pop();
+    let next = params.last("next");
+    params.finish()?;
+    let run = app.service.run(&run_id).await?;
+    let from = match next {
+        Some(next) => SearchFrom::Token(app.service.log_token(Some(&next))?),
+        None => SearchFrom::Line(line.unwrap_or(1)),
+    };
+    let LogHits { lines, next } = app.service.find_in_log(&run, &text, is_case_sensitive, from).await?;
+    Ok(ok(&FoundLines { lines, next: next.map(|next| next.to_string()) }))
+}
+
+/// How far the log reaches, told as it grows: the lines themselves are asked for where they are looked at, so that
+/// following a log costs the same however quickly it grows.
+pub(super) async fn growth(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+    let extents = app.service.log_extents(&run_id).await?;
+    let events = stream::unfold(Some((extents, app.stop)), |state| async move {
+        let (mut extents, stop) = state?;
+        tokio::select! {
+            biased;
+            extent = extents.next() => Some(match extent {
+                Ok(Some(extent)) => (Ok::<_, Infallible>(event(extent)), Some((extents, stop))),
+                Ok(None) => (Ok(Event::default().event("end").data("{}")), None),
+                Err(error) => (Ok(failure(&error)), None),
+            }),
+            () = stop.cancelled() => None,
+        }
+    });
+    let mut response = Sse::new(events.boxed()).keep_alive(KeepAlive::default()).into_response();
+    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn event(LogExtent { lines, bytes, is_complete }: LogExtent) -> Event {
+    let data = serde_json::json!({ "lines": lines, "bytes": bytes, "is_complete": is_complete });
+    Event::default().data(data.to_string())
+}
+
+fn failure(error: &ServiceError) -> Event {
+    tracing::error!(error = error as &dyn std::error::Error, "the growth of a log could not be followed");
+    Event::default().event("failure").data("{}")
+}
+
+#[cfg(test)]
+impl LogPage {
+    pub(super) fn sample() -> Self {
+        let run_id = RunId::generate();
+        let line = |number, text: &str| Line { number, bytes: text.as_bytes().to_vec(), cut_bytes: 2048 };
+        let found = crate::logs::Lines { lines: vec![line(7, "<script>"), line(8, "\x1b[31m'\"")], lead: Vec::new() };
+        let extent = LogExtent { lines: 9, bytes: 90, is_complete: false };
+        let mut log = LogPart::of(run_id, LogLines { found, extent });
+        let hits = LogHits { lines: vec![7], next: Some(crate::logs::LogToken::default()) };
+        log.hits = Some(Hits::new(&log, "<b>\"", hits, extent));
+        log.search = "<b>\"".to_owned();
+        Self {
+            layout: Layout::new(Section::None),
+            name: "train <model>".to_owned(),
+            run_address: links::run(run_id),
+            look: Look::new(crate::model::Status::Running, None),
+            log,
+        }
+    }
+}

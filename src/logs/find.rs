@@ -1,0 +1,196 @@
+//! Searching a log: which lines hold a text. One search looks for a bounded time and gives a bounded number of lines,
+//! and the place to go on from; so a log of any size is searched without holding anything up.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use memchr::memchr;
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::LogToken;
+use super::view::{LogView, Part};
+
+/// What a person types, and still takes no time to prepare.
+pub const PATTERN_CHARS: usize = 200;
+/// How many lines one search gives.
+pub const MOST_HITS: usize = 1000;
+/// How long one search looks: so short that its answer can be waited for.
+const LONGEST: Duration = Duration::from_millis(300);
+/// How much is read between looks at the clock.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// A text to look for, in any case or in the one that it has.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    regex: Regex,
+    /// No match is longer.
+    longest_bytes: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a search is for 1 to {PATTERN_CHARS} characters on one line")]
+pub struct NotAPattern;
+
+impl Pattern {
+    pub fn new(text: &str, is_case_sensitive: bool) -> Result<Self, NotAPattern> {
+        let chars = text.chars().count();
+        if chars == 0 || chars > PATTERN_CHARS || text.contains('\n') {
+            return Err(NotAPattern);
+        }
+        let built = RegexBuilder::new(&regex::escape(text)).case_insensitive(!is_case_sensitive).build();
+        // The other case of a character may be longer than the character.
+        Ok(Self { regex: built.map_err(|_| NotAPattern)?, longest_bytes: 4 * chars })
+    }
+}
+
+/// The lines that hold a text, in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    pub lines: Vec<u64>,
+    /// Where to go on; `None` at the end of the log.
+    pub next: Option<LogToken>,
+}
+
+impl LogView {
+    /// The lines from this place on that hold the text. Breaks off where nobody waits for it any more.
+    pub fn find(&self, pattern: &Pattern, from: LogToken, is_given_up: &AtomicBool) -> io::Result<Found> {
+        self.find_within(pattern, from, LONGEST, is_given_up)
+    }
+
+    fn find_within(
+        &self,
+        pattern: &Pattern,
+        from: LogToken,
+        longest: Duration,
+        is_given_up: &AtomicBool,
+    ) -> io::Result<Found> {
+        let started = Instant::now();
+        let mut found = Found::default();
+        for part in self.parts.iter().filter(|part| part.attempt >= from.attempt) {
+            let mut offset = if part.attempt == from.attempt { from.offset } else { 0 };
+            while offset < part.lines.length {
+                let is_enough = found.lines.len() >= MOST_HITS || started.elapsed() >= longest;
+                if is_enough || is_given_up.load(Ordering::Relaxed) {
+                    found.next = Some(LogToken { attempt: part.attempt, offset });
+                    return Ok(found);
+                }
+                offset = part.find(pattern, offset, &mut found.lines)?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Part {
+    /// Looks through one piece, and says where the next one begins.
+    fn find(&self, pattern: &Pattern, offset: u64, hits: &mut Vec<u64>) -> io::Result<u64> {
+        let bytes = self.lines.read(offset, PIECE_BYTES)?;
+        let end = offset + bytes.len() as u64;
+        let mut searched = 0;
+        while let Some(hit) = pattern.regex.find_at(&bytes, searched) {
+            let line = self.lines.ends_before(offset + hit.start() as u64)?;
+            hits.push(self.before + line + 1);
+            match memchr(b'\n', &bytes[hit.start()..]) {
+                Some(line_end) => searched = hit.start() + line_end + 1,
+                // A line is told once, however long it is.
+                None => return self.lines.start_of(line + 1),
+            }
+            if hits.len() >= MOST_HITS {
+                return Ok(offset + searched as u64);
+            }
+        }
+        if end >= self.lines.length {
+            return Ok(end);
+        }
+        // What begins in this piece may end in the next one.
+        let overlap = (bytes.len() - searched).min(pattern.longest_bytes - 1);
+        Ok(end - overlap as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{logs, write};
+    use super::*;
+
+    fn find_all(view: &LogView, pattern: &Pattern, longest: Duration) -> (Vec<u64>, usize) {
+        let (mut lines, mut from, mut answers) = (Vec::new(), LogToken::default(), 0);
+        loop {
+            let found = view.find_within(pattern, from, longest, &AtomicBool::new(false)).unwrap();
+            answers += 1;
+            lines.extend(found.lines);
+            match found.next {
+                // Without any time nothing is looked at, so one piece is granted.
+                Some(next) if next == from => from = LogToken { offset: next.offset + 1, ..next },
+                Some(next) => from = next,
+                None => return (lines, answers),
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_is_found_in_any_case_unless_the_case_matters() {
+        let (_folder, logs, run_id) = logs();
+        write(&logs, run_id, 1, "Error: a.b\nnothing\nERROR errors\n".as_bytes());
+        write(&logs, run_id, 2, "ÜBER error".as_bytes());
+        let view = logs.view(run_id, 2).unwrap();
+        for (text, is_case_sensitive, expected) in [
+            ("error", false, vec![1, 3, 4]),
+            ("error", true, vec![3, 4]),
+            ("a.b", false, vec![1]),
+            ("a?b", false, vec![]),
+            ("über", false, vec![4]),
+            (".*", false, vec![]),
+        ] {
+            let pattern = Pattern::new(text, is_case_sensitive).unwrap();
+            assert_eq!(find_all(&view, &pattern, LONGEST).0, expected, "{text}");
+        }
+        for text in ["", "a\nb", &"x".repeat(PATTERN_CHARS + 1)] {
+            assert!(Pattern::new(text, false).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_answer_gives_so_many_lines_and_the_next_one_goes_on() {
+        let (_folder, logs, run_id) = logs();
+        write(&logs, run_id, 1, "hit hit\nmiss\n".repeat(2 * MOST_HITS + 1).as_bytes());
+        let view = logs.view(run_id, 1).unwrap();
+        let (lines, answers) = find_all(&view, &Pattern::new("hit", false).unwrap(), Duration::from_secs(60));
+        let expected: Vec<u64> = (0..=2 * MOST_HITS as u64).map(|i| 2 * i + 1).collect();
+        assert_eq!((lines, answers), (expected, 3));
+    }
+
+    #[test]
+    fn a_text_across_pieces_is_found_and_a_long_line_is_told_once() {
+        let (_folder, logs, run_id) = logs();
+        let text = format!("{}needle{}needle\nneedle", "x".repeat(PIECE_BYTES - 3), "y".repeat(2 * PIECE_BYTES));
+        write(&logs, run_id, 1, text.as_bytes());
+        let view = logs.view(run_id, 1).unwrap();
+        assert_eq!(find_all(&view, &Pattern::new("NEEDLE", false).unwrap(), LONGEST).0, [1, 2]);
+    }
+
+    #[test]
+    fn a_search_that_nobody_waits_for_breaks_off() {
+        let (_folder, logs, run_id) = logs();
+        write(&logs, run_id, 1, b"hit\n");
+        let view = logs.view(run_id, 1).unwrap();
+        let found =
+            view.find(&Pattern::new("hit", false).unwrap(), LogToken::default(), &AtomicBool::new(true)).unwrap();
+        assert_eq!(found, Found { lines: vec![], next: Some(LogToken::default()) });
+    }
+
+    proptest! {
+        #[test]
+        fn the_lines_that_are_found_are_those_that_hold_the_text(text in "[ab\n]{0,200}", sought in "[ab]{1,3}") {
+            let (_folder, logs, run_id) = logs();
+            write(&logs, run_id, 1, text.as_bytes());
+            let view = logs.view(run_id, 1).unwrap();
+            let expected: Vec<u64> =
+                text.split('\n').zip(1..).filter(|(line, _)| line.contains(&sought)).map(|(_, number)| number).collect();
+            prop_assert_eq!(find_all(&view, &Pattern::new(&sought, true).unwrap(), LONGEST).0, expected);
+        }
+    }
+}

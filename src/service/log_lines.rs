@@ -1,0 +1,154 @@
+//! The log of a run as lines: looked at by number, searched, and how far it reaches while it grows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::logs::{WatchedLog, is_complete};
+use super::{Service, ServiceError};
+use crate::logs::{LogToken, LogView, Logs, Pattern};
+use crate::model::Run;
+
+pub use crate::logs::Line;
+use crate::logs::Lines;
+
+/// How often a log that grows all the time is told of: quicker than the eye can read, and at no cost.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Which lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinesFrom {
+    /// The last ones.
+    End,
+    /// From this number on; the first is 1.
+    Line(u64),
+}
+
+/// How far a log reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogExtent {
+    /// One without its end yet among them.
+    pub lines: u64,
+    pub bytes: u64,
+    /// Whether nothing will be added any more.
+    pub is_complete: bool,
+}
+
+/// Some lines that follow one another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogLines {
+    pub found: Lines,
+    pub extent: LogExtent,
+}
+
+/// The lines that hold a text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogHits {
+    pub lines: Vec<u64>,
+    /// Where to go on; `None` at the end of the log.
+    pub next: Option<LogToken>,
+}
+
+/// Where a search begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SearchFrom {
+    Line(u64),
+    /// Where an earlier search broke off.
+    Token(LogToken),
+}
+
+impl Service {
+    /// At most `count` lines, fewer where they are long.
+    pub async fn log_lines(&self, run: &Run, from: LinesFrom, count: usize) -> Result<LogLines, ServiceError> {
+        let is_complete = is_complete(run);
+        look(&self.logs, run, move |view| {
+            let extent = LogExtent { lines: view.line_count(), bytes: view.bytes(), is_complete };
+            let from = match from {
+                LinesFrom::Line(line) => line,
+                LinesFrom::End => (extent.lines + 1).saturating_sub(count as u64),
+            };
+            Ok(LogLines { found: view.lines(from, count)?, extent })
+        })
+        .await
+    }
+
+    /// The lines that hold a text: as many as a short look finds. Breaks off where the caller no longer waits.
+    pub async fn find_in_log(
+        &self,
+        run: &Run,
+        text: &str,
+        is_case_sensitive: bool,
+        from: SearchFrom,
+    ) -> Result<LogHits, ServiceError> {
+        let pattern =
+            Pattern::new(text, is_case_sensitive).map_err(|error| ServiceError::Invalid(format!("`q`: {error}")))?;
+        let waiting = Waiting::default();
+        let is_given_up = Arc::clone(&waiting.is_given_up);
+        let found = look(&self.logs, run, move |view| {
+            let from = match from {
+                SearchFrom::Line(line) => view.place_of(line)?,
+                SearchFrom::Token(token) => token,
+            };
+            view.find(&pattern, from, &is_given_up)
+        });
+        let found = found.await?;
+        Ok(LogHits { lines: found.lines, next: found.next })
+    }
+
+    /// Tells how far the log reaches, again and again until it is complete.
+    pub async fn log_extents(&self, run_id: &str) -> Result<LogExtents, ServiceError> {
+        Ok(LogExtents { watched: self.watch_log(run_id).await?, told: None })
+    }
+}
+
+/// Tells a search that its caller has left.
+#[derive(Default)]
+struct Waiting {
+    is_given_up: Arc<AtomicBool>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How far a log reaches, told as it grows.
+pub struct LogExtents {
+    watched: WatchedLog,
+    told: Option<LogExtent>,
+}
+
+impl LogExtents {
+    /// The next extent, waiting until it is another; `None` after one that is complete.
+    pub async fn next(&mut self) -> Result<Option<LogExtent>, ServiceError> {
+        loop {
+            if self.told.is_some_and(|told| told.is_complete) {
+                return Ok(None);
+            }
+            // What is known of the run is older than what is read of the log: a complete log is read whole.
+            let is_complete = is_complete(&self.watched.run);
+            let extent = look(&self.watched.logs, &self.watched.run, move |view| {
+                Ok(LogExtent { lines: view.line_count(), bytes: view.bytes(), is_complete })
+            });
+            let extent = extent.await?;
+            if self.told.replace(extent) != Some(extent) {
+                return Ok(Some(extent));
+            }
+            self.watched.wait().await;
+            tokio::time::sleep(PAUSE).await;
+            self.watched.look_again().await?;
+        }
+    }
+}
+
+async fn look<T: Send + 'static>(
+    logs: &Arc<Logs>,
+    run: &Run,
+    read: impl FnOnce(LogView) -> std::io::Result<T> + Send + 'static,
+) -> Result<T, ServiceError> {
+    let logs = Arc::clone(logs);
+    let (run_id, attempts) = (run.run_id, run.attempt_count);
+    let reading = tokio::task::spawn_blocking(move || read(logs.view(run_id, attempts)?));
+    Ok(reading.await.map_err(std::io::Error::other)??)
+}
