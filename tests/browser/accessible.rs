@@ -1,6 +1,8 @@
 //! Pages that everybody can read and operate: axe finds nothing serious, light and dark, on a phone and on a desk; and
 //! no page is wider than its window.
 
+use std::path::PathBuf;
+
 use crate::browser::{Browser, View};
 use crate::program::Server;
 use crate::support;
@@ -41,18 +43,33 @@ fn pages(server: &Server) -> Vec<String> {
     ]
 }
 
+/// Such as `08-ui-tasks-new-400-dark.png`. Ids are left out.
+fn file_name(number: usize, page: &str, View { width, is_dark }: View) -> String {
+    let path = page.split('?').next().unwrap_or_default();
+    let words = path.split('/').filter(|part| !part.is_empty() && !part.contains(|c: char| c.is_ascii_digit()));
+    let query = if page.contains('?') { "-asked" } else { "" };
+    let id = if path.contains(|c: char| c.is_ascii_digit()) { "-one" } else { "" };
+    let scheme = if is_dark { "dark" } else { "light" };
+    format!("{number:02}-{}{id}{query}-{width}-{scheme}.png", words.collect::<Vec<_>>().join("-"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn axe_finds_nothing_serious_on_any_page() {
     let Some(axe) = support::axe_script() else { return };
+    // Where `scripts/screenshots` wants pictures of all that is visited.
+    let pictures = std::env::var_os("FLOTILLA_TEST_PICTURES").map(PathBuf::from);
     Browser::visit(async |browser, server| {
         let mut found = Vec::new();
-        for page in pages(server) {
+        for (number, page) in pages(server).into_iter().enumerate() {
             for view in VIEWS {
                 browser.look(view).await;
                 browser.open(&page).await;
                 // What is folded away has to hold as well.
                 browser.value("document.querySelectorAll('details').forEach((more) => more.open = true)").await;
                 found.extend(browser.violations(&axe).await.into_iter().map(|what| format!("{page} {view:?}: {what}")));
+                if let Some(folder) = &pictures {
+                    browser.picture(&folder.join(file_name(number, &page, view))).await;
+                }
                 let overhang = browser.value("document.documentElement.scrollWidth - innerWidth").await;
                 if overhang.as_i64() > Some(0) {
                     found.push(format!("{page} {view:?}: is {overhang} px wider than the window"));

@@ -1,8 +1,10 @@
 //! A browser, driven over WebDriver: what a person does with it, and waiting for what that person would wait to see.
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use thirtyfour::prelude::*;
@@ -125,6 +127,14 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
     }
 
+    /// A picture of the whole page.
+    pub async fn picture(&self, path: &Path) {
+        let taken =
+            self.devtools("Page.captureScreenshot", json!({"format": "png", "captureBeyondViewport": true})).await;
+        let bytes = BASE64_STANDARD.decode(taken["data"].as_str().expect("a picture comes as a text")).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
     /// What axe finds that is serious or worse: the rule, where, and why.
     pub async fn violations(&self, axe: &str) -> Vec<String> {
         self.driver.execute(axe, vec![]).await.unwrap();
@@ -135,8 +145,8 @@ impl Browser {
         serde_json::from_value(found.json().clone()).unwrap()
     }
 
-    async fn devtools(&self, command: &str, parameters: Value) {
-        self.extended("goog/cdp/execute", json!({"cmd": command, "params": parameters})).await;
+    async fn devtools(&self, command: &str, parameters: Value) -> Value {
+        self.extended("goog/cdp/execute", json!({"cmd": command, "params": parameters})).await
     }
 
     /// For a test that makes errors on purpose.
