@@ -3,7 +3,8 @@
 // Nothing moves under the pointer. While a list is pointed at or has the focus, the rows that are shown are brought up to
 // date in their places, and what is new waits behind a button.
 
-const PERIOD_MS = 2500;
+// Though nothing was told: another server may run the task.
+const PERIOD_MS = 5000;
 const TIMES_MS = 1000;
 
 // Fetches an address and puts its `data-live` parts in the place of those here. False where that failed.
@@ -83,11 +84,17 @@ function announce(part, number) {
 }
 
 let isRefreshing = false;
+let isWanted = false;
 async function tick() {
+  isWanted = true;
   if (document.hidden || isRefreshing || !document.querySelector("[data-live]") || document.querySelector("dialog[open]")) return;
   isRefreshing = true;
   try {
-    await refresh();
+    while (isWanted) {
+      isWanted = false;
+      await refresh();
+    }
+    listen();
   } catch {
     // The server is away; the next tick tries again.
   } finally {
@@ -95,9 +102,27 @@ async function tick() {
   }
 }
 
+// Told of changes while the page is looked at: a browser has few connections to one server.
+let changes;
+function listen() {
+  if (document.hidden || !document.querySelector("[data-live]")) {
+    changes?.close();
+    changes = null;
+  } else if (!changes) {
+    changes = new EventSource("/ui/changes");
+    changes.onmessage = tick;
+  }
+}
+
 if (document.querySelector("[data-live]")) {
   setInterval(tick, PERIOD_MS);
-  document.addEventListener("visibilitychange", tick);
+  document.addEventListener("visibilitychange", () => {
+    listen();
+    tick();
+  });
+  addEventListener("pagehide", () => changes?.close());
+  addEventListener("pageshow", (event) => event.persisted && ((changes = null), listen()));
+  listen();
 }
 
 // The same words as the server's.

@@ -52,6 +52,7 @@ impl Service {
             Launched::Existing(first) => Ok(*first),
             Launched::New => {
                 tracing::info!(run_id = %run.run_id, definition_id = %run.definition_id, cluster = name, "launched");
+                self.wake.changed(run.run_id);
                 self.wake.queue();
                 Ok(run)
             }

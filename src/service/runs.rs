@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use jiff::SignedDuration;
+use tokio::sync::broadcast;
 
 use super::{Service, ServiceError};
 use crate::model::{
@@ -80,6 +81,12 @@ impl Service {
     pub async fn events(&self, run_id: &str) -> Result<Vec<Event>, ServiceError> {
         let run = self.run(run_id).await?;
         Ok(self.store.list_events(run.run_id).await?)
+    }
+
+    /// Tells of each run that this server sees change.
+    #[must_use]
+    pub fn on_change(&self) -> broadcast::Receiver<RunId> {
+        self.wake.on_change()
     }
 
     pub async fn runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, ServiceError> {

@@ -42,6 +42,17 @@ pub fn kubernetes_config() -> Option<PathBuf> {
 /// A busybox and a bash, for tests with [`kubernetes_config`]. Nothing can be pulled there.
 pub const KUBERNETES_IMAGE: &str = "flotilla-test/busybox:1";
 
+/// The address (`http://…`) of a chromedriver, or `None`, and said so.
+pub fn browser_address() -> Option<String> {
+    service("browser", "FLOTILLA_TEST_BROWSER")
+}
+
+/// The text of axe, which judges how accessible a page is; or `None`, and said so.
+pub fn axe_script() -> Option<String> {
+    let path = service("browser", "FLOTILLA_TEST_AXE")?;
+    Some(std::fs::read_to_string(path).expect("FLOTILLA_TEST_AXE is a file"))
+}
+
 /// What the tests' attempts are launched from.
 pub fn origin() -> Origin {
     Origin { definition_id: DefinitionId::from_text("test-1"), alias: Some("test".into()), group_name: "test".into() }

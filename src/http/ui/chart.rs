@@ -95,7 +95,7 @@ pub(super) fn durations(oldest_first: &[Bar], title: &str) -> Svg {
     let plot_height = CHART_HEIGHT - TOP - BOTTOM;
     let y = |seconds: f64| CHART_HEIGHT - BOTTOM - seconds / top_value * plot_height;
     let mut svg = format!(
-        "<svg class=\"chart\" viewBox=\"0 0 {CHART_WIDTH} {CHART_HEIGHT}\" role=\"img\" aria-label=\"{title}\"><title>{title}</title>"
+        "<svg class=\"chart\" viewBox=\"0 0 {CHART_WIDTH} {CHART_HEIGHT}\" role=\"group\" aria-label=\"{title}\"><title>{title}</title>"
     );
     let mut write = |text: fmt::Arguments<'_>| svg.write_fmt(text).expect("writing to a string works");
     let mut value = 0.0;

@@ -12,6 +12,7 @@
 mod ansi;
 mod around;
 mod assets;
+mod changes;
 mod chart;
 mod cluster_card;
 mod clusters;
@@ -67,6 +68,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/ui/runs/{run_id}/again", post(launch::again))
         .route("/ui/clusters", get(clusters::list))
         .route("/ui/clusters/{name}", get(clusters::page).post(clusters::change))
+        .route("/ui/changes", get(changes::follow))
         .route("/ui/runs/{run_id}/log", get(log::page))
         .route("/ui/runs/{run_id}/log/lines", get(log::lines))
         .route("/ui/runs/{run_id}/log/search", get(log::search))

@@ -1,0 +1,90 @@
+//! Pages that everybody can read and operate: axe finds nothing serious, light and dark, on a phone and on a desk; and
+//! no page is wider than its window.
+
+use std::path::PathBuf;
+
+use crate::browser::{Browser, View};
+use crate::program::Server;
+use crate::support;
+
+const VIEWS: [View; 4] = [
+    View { width: 1280, is_dark: false },
+    View { width: 1280, is_dark: true },
+    View { width: 400, is_dark: false },
+    View { width: 400, is_dark: true },
+];
+
+/// Pages with something on them, each of another kind.
+fn pages(server: &Server) -> Vec<String> {
+    server.define("good", "exit 0");
+    server.define("bad", "echo failing; exit 3");
+    server.define("a-name-that-is-so-long-that-nobody-would-ever-want-to-read-all-of-it-in-a-list", "sleep 300");
+    let ended = server.launch("good");
+    server.wait_for(&ended, "STOPPED");
+    let failed = server.launch("bad");
+    let failed = server.wait_for(&failed, "STOPPED");
+    let going = server.launch("a-name-that-is-so-long-that-nobody-would-ever-want-to-read-all-of-it-in-a-list");
+    let task = failed["definition_id"].as_str().expect("a run has a task").to_owned();
+    vec![
+        "/ui".into(),
+        "/ui/clusters".into(),
+        format!("/ui/runs/{}", failed["run_id"].as_str().expect("a run has an id")),
+        format!("/ui/runs/{going}"),
+        format!("/ui/runs/{going}/stop"),
+        "/ui/tasks".into(),
+        "/ui/tasks?q=nothing".into(),
+        format!("/ui/tasks/{task}"),
+        "/ui/tasks/new".into(),
+        format!("/ui/tasks/{task}/edit"),
+        format!("/ui/tasks/{task}/delete"),
+        format!("/ui/tasks/{task}/launch?from={}", failed["run_id"].as_str().expect("a run has an id")),
+        "/ui/runs".into(),
+        "/ui/no/such/page".into(),
+    ]
+}
+
+/// Such as `08-ui-tasks-new-400-dark.png`. Ids are left out.
+fn file_name(number: usize, page: &str, View { width, is_dark }: View) -> String {
+    let path = page.split('?').next().unwrap_or_default();
+    let words = path.split('/').filter(|part| !part.is_empty() && !part.contains(|c: char| c.is_ascii_digit()));
+    let query = if page.contains('?') { "-asked" } else { "" };
+    let id = if path.contains(|c: char| c.is_ascii_digit()) { "-one" } else { "" };
+    let scheme = if is_dark { "dark" } else { "light" };
+    format!("{number:02}-{}{id}{query}-{width}-{scheme}.png", words.collect::<Vec<_>>().join("-"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn axe_finds_nothing_serious_on_any_page() {
+    let Some(axe) = support::axe_script() else { return };
+    // Where `scripts/screenshots` wants pictures of all that is visited.
+    let pictures = std::env::var_os("FLOTILLA_TEST_PICTURES").map(PathBuf::from);
+    Browser::visit(async |browser, server| {
+        let mut found = Vec::new();
+        for (number, page) in pages(server).into_iter().enumerate() {
+            for view in VIEWS {
+                browser.look(view).await;
+                browser.open(&page).await;
+                // What is folded away has to hold as well.
+                browser.value("document.querySelectorAll('details').forEach((more) => more.open = true)").await;
+                found.extend(browser.violations(&axe).await.into_iter().map(|what| format!("{page} {view:?}: {what}")));
+                if let Some(folder) = &pictures {
+                    browser.picture(&folder.join(file_name(number, &page, view))).await;
+                }
+                let overhang = browser.value("document.documentElement.scrollWidth - innerWidth").await;
+                if overhang.as_i64() > Some(0) {
+                    found.push(format!("{page} {view:?}: is {overhang} px wider than the window"));
+                }
+            }
+        }
+        for (keys, dialog) in [("?", "keys"), ("/", "palette")] {
+            browser.open("/ui/tasks").await;
+            browser.press(keys).await;
+            browser.until(&format!("document.querySelector('dialog.{dialog}[open]')")).await;
+            found.extend(browser.violations(&axe).await.into_iter().map(|what| format!("{dialog}: {what}")));
+        }
+        // The refusal is meant, but a browser notes it as an error.
+        browser.forget_console().await;
+        assert!(found.is_empty(), "{}", found.join("\n\n"));
+    })
+    .await;
+}

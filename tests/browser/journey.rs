@@ -1,0 +1,178 @@
+//! What a person does with tasks, from defining one to deleting it.
+
+use thirtyfour::prelude::Key;
+
+use crate::browser::Browser;
+
+/// The id of the only task.
+async fn task_id(browser: &Browser) -> String {
+    let path = browser.path().await;
+    path.strip_prefix("/ui/tasks/").expect("a task is shown").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_defined_launched_watched_edited_and_deleted() {
+    Browser::visit(async |browser, server| {
+        browser.open("/ui/tasks").await;
+        browser.until_shown("Define what you want to run").await;
+        browser.click(".head .primary").await;
+
+        // What is wrong is told when a field is left, and goes when it is mended.
+        browser.fill("#f-alias", "journey").await;
+        browser.fill("#f-group_name", "tests").await;
+        browser.fill("#f-image", "has space").await;
+        browser.press(Key::Tab).await;
+        browser.until("document.querySelector('#e-image').textContent.includes('white space')").await;
+        browser.fill("#f-image", "debian:stable-slim").await;
+        browser.press(Key::Tab).await;
+        browser.until("document.querySelector('#e-image').textContent === ''").await;
+
+        // Indentation is kept, and nobody is trapped in the field.
+        browser.click("#f-command").await;
+        browser.press("if true; then").await;
+        browser.press(Key::Enter).await;
+        browser.press(Key::Tab + "echo \"hello $NAME\"; sleep ${PAUSE:-1}").await;
+        browser.press(Key::Enter).await;
+        browser.press(Key::Shift + Key::Tab).await;
+        browser.press("fi").await;
+        let command = "if true; then\n  echo \"hello $NAME\"; sleep ${PAUSE:-1}\nfi";
+        assert_eq!(browser.value("document.querySelector('#f-command').value").await, command);
+        browser.press(Key::Escape).await;
+        browser.press(Key::Tab).await;
+        browser.until("document.activeElement.id !== 'f-command'").await;
+
+        // Whoever fills the last row goes on in a new one.
+        browser.fill("[name=env_name]", "NAME").await;
+        browser.fill("[name=env_value]", "world").await;
+        browser.until("document.querySelectorAll('[name=env_name]').length === 2").await;
+        browser.click(".bar .primary").await;
+        browser.until("document.querySelector('h1').textContent === 'journey'").await;
+        let id = task_id(browser).await;
+        browser.until_shown("It has never run").await;
+
+        // Its runs appear and change on the page without a reload.
+        browser.value("window.isTheSamePage = true").await;
+        let run = server.launch("journey");
+        browser.until(&format!("document.querySelector('[data-key=\"{run}\"] .is-running')")).await;
+        browser.until(&format!("document.querySelector('[data-key=\"{run}\"] .is-succeeded')")).await;
+        browser.until("document.querySelector('.chart')").await;
+        assert_eq!(browser.value("window.isTheSamePage").await, true);
+
+        // A launch, with a variable changed.
+        browser.click(".head .primary").await;
+        browser.until("document.querySelector('[name=env_value]').value === 'world'").await;
+        browser.fill("[name=env_value]", "you").await;
+        browser.fill("#f-owner", "ada").await;
+        browser.click(".bar .primary").await;
+
+        // The page of the run shows its statuses and its log as they come.
+        browser.until("location.pathname.startsWith('/ui/runs/')").await;
+        browser.until("document.querySelector('#head .is-running')").await;
+        browser.until_shown("hello you").await;
+        browser.until("document.querySelector('#head .is-succeeded')").await;
+        let run = browser.path().await.trim_start_matches("/ui/runs/").to_owned();
+        assert_eq!(server.wait_for(&run, "STOPPED")["user"], "ada");
+
+        // Again, with a change; and stopped, after a question.
+        browser.click("a[data-shortcut=r]").await;
+        browser.until("document.querySelector('[name=env_value]')?.value === 'you'").await;
+        assert_eq!(browser.value("document.querySelector('#f-owner').value").await, "ada");
+        browser.fill("[data-row]:last-of-type [name=env_name]", "PAUSE").await;
+        browser.fill("[data-row]:nth-last-of-type(2) [name=env_value]", "300").await;
+        browser.click(".bar .primary").await;
+        browser.until("document.querySelector('#head .is-running')").await;
+        browser.click("a[data-shortcut=x]").await;
+        browser.click("dialog[open] .danger").await;
+        browser.until("document.querySelector('#head .is-stopped')").await;
+
+        // Found again by what is typed, which the address keeps.
+        browser.open("/ui/tasks").await;
+        browser.fill("input[type=search]", "nothing like it").await;
+        browser.until_shown("No task is like that").await;
+        browser.fill("input[type=search]", "journ").await;
+        browser.until("document.querySelector('tr .name')?.textContent === 'journey'").await;
+        browser.until("new URLSearchParams(location.search).get('q') === 'journ'").await;
+
+        // Edited.
+        browser.open(&format!("/ui/tasks/{id}/edit")).await;
+        browser.fill("#f-alias", "renamed").await;
+        browser.click(".bar .primary").await;
+        browser.until("document.querySelector('h1').textContent === 'renamed'").await;
+
+        // Deleted, after a question.
+        browser.open(&format!("/ui/tasks/{id}/delete")).await;
+        browser.click(".bar .danger").await;
+        browser.until_shown("Define what you want to run").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyboard_alone_leads_everywhere() {
+    Browser::visit(async |browser, server| {
+        server.define("keyboard", "exit 0");
+        browser.open("/ui/tasks").await;
+        // The first stop leads past the navigation.
+        browser.press(Key::Tab).await;
+        browser.until("document.activeElement.className === 'skip'").await;
+        browser.press("?").await;
+        browser.until("document.querySelector('dialog.keys[open]')").await;
+        browser.press(Key::Escape).await;
+        browser.until("!document.querySelector('dialog[open]')").await;
+        browser.press("gr").await;
+        browser.until("location.pathname === '/ui/runs' && document.readyState === 'complete'").await;
+        browser.press(Key::Control + "k").await;
+        browser.until("document.activeElement.matches('dialog.palette input')").await;
+        browser.press("keyb").await;
+        browser.until("document.querySelector('[aria-selected=true]')?.textContent.startsWith('keyboard')").await;
+        browser.press(Key::Enter).await;
+        browser.until("document.querySelector('h1').textContent === 'keyboard'").await;
+        browser.press("l").await;
+        browser.until("location.pathname.endsWith('/launch')").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_moves_under_the_pointer() {
+    Browser::visit(async |browser, server| {
+        server.define("first", "sleep 0.3");
+        let first = server.launch("first");
+        server.wait_for(&first, "STOPPED");
+        browser.open("/ui/runs").await;
+        browser.until("document.querySelector('[data-key] .is-succeeded')").await;
+        // As if somebody were at the row's link.
+        browser.value("document.querySelector('[data-key] a').focus()").await;
+        let second = server.launch("first");
+        browser.until("document.querySelector('.news')").await;
+        assert_eq!(browser.value("document.querySelectorAll('[data-key]').length").await, 1);
+        browser.click(".news").await;
+        browser.until(&format!("document.querySelector('[data-key]').dataset.key === '{second}'")).await;
+        browser.until("!document.querySelector('.news')").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_task_says_is_never_carried_out() {
+    Browser::visit(async |browser, server| {
+        let evil = "<img src=x onerror=document.title='broken'>";
+        server.define(evil, "echo '</textarea><script>document.title=\"broken\"</script>' >&2; exit 1");
+        let run = server.launch(evil);
+        server.wait_for(&run, "STOPPED");
+        for path in ["/ui/tasks", "/ui/runs"] {
+            browser.open(path).await;
+            browser.until_shown(evil).await;
+        }
+        browser.open("/ui/tasks").await;
+        browser.click("td .name").await;
+        browser.until_shown("</textarea><script>").await;
+        let page = browser.path().await;
+        for action in ["edit", "launch", "delete"] {
+            browser.open(&format!("{page}/{action}")).await;
+            browser.until_shown(evil).await;
+            assert_ne!(browser.value("document.title").await, "broken", "{action}");
+        }
+    })
+    .await;
+}

@@ -1,0 +1,10 @@
+//! The pages in a real browser, with the real binary behind them.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where and why")]
+
+mod accessible;
+mod browser;
+mod journey;
+#[path = "../program/mod.rs"]
+mod program;
+#[path = "../support/mod.rs"]
+mod support;
