@@ -189,6 +189,8 @@ function view(section) {
     const isLeap = Math.abs(moved) > 2 * box.clientHeight && performance.now() - wheeledAt > WHEEL_MS;
     if (isExact()) {
       if (!coversAbove || !coversBelow) show({ line: Math.floor(top / rowHeight), px: top % rowHeight });
+    } else if (isLeap && top >= scrollRange() - 1) {
+      show({ isEnd: true });
     } else if (isLeap) {
       show({ line: Math.round((top / scrollRange()) * Math.max(extent.lines - screenful(), 0)) });
     } else if (!coversAbove || !coversBelow) {
@@ -482,6 +484,12 @@ function view(section) {
     show(wasAtEnd ? { isEnd: true } : { line: here.line });
   });
 
+  part("times").addEventListener("click", () => {
+    const isOn = section.classList.toggle("has-times");
+    part("times").setAttribute("aria-pressed", String(isOn));
+    if (isWrapped && shown.count) show({ ...topLine(), staysPut: true });
+  });
+
   part("copy").addEventListener("click", async () => {
     const lines = marked ? await linesToCopy() : [...rows.children].filter(isOnScreen);
     const text = lines.map((row) => `${row.querySelector(".t").textContent}\n`).join("");
@@ -519,7 +527,7 @@ function view(section) {
   const begins = firstRow ? Number(firstRow.id.slice(1)) : 1;
   const endsEarly = begins + rows.children.length - 1 < extent.lines;
   section.classList.add("is-live");
-  for (const name of ["wrap", "copy"]) part(name).hidden = false;
+  for (const name of ["wrap", "times", "copy"]) part(name).hidden = false;
   part("pages").hidden = true;
   part("find").hidden = true;
   part("found")?.remove();

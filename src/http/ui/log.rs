@@ -67,6 +67,8 @@ impl HtmlSafe for Rows {}
 struct Row {
     number: u64,
     painted: Painted,
+    /// When it was written: the time, and the exact one.
+    at: Option<(String, String)>,
     /// How much is left out of a long line.
     cut: Option<String>,
 }
@@ -121,9 +123,11 @@ impl Rows {
         for line in found.lead.split(|byte| *byte == b'\n') {
             painter.pass(line);
         }
-        let rows = found.lines.into_iter().map(|Line { number, bytes, cut_bytes }| Row {
+        let rows = found.lines.into_iter().map(|Line { number, bytes, cut_bytes, written_at }| Row {
             number,
             painted: painter.paint(&bytes),
+            at: written_at
+                .map(|at| (at.strftime("%H:%M:%S").to_string(), at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())),
             cut: (cut_bytes > 0).then(|| words::bytes(cut_bytes)),
         });
         Self { rows: rows.collect(), extent }
@@ -249,7 +253,12 @@ fn failure(error: &ServiceError) -> Event {
 impl LogPage {
     pub(super) fn sample() -> Self {
         let run_id = RunId::generate();
-        let line = |number, text: &str| Line { number, bytes: text.as_bytes().to_vec(), cut_bytes: 2048 };
+        let line = |number, text: &str| Line {
+            number,
+            bytes: text.as_bytes().to_vec(),
+            cut_bytes: 2048,
+            written_at: Some(jiff::Timestamp::UNIX_EPOCH),
+        };
         let found = crate::logs::Lines { lines: vec![line(7, "<script>"), line(8, "\x1b[31m'\"")], lead: Vec::new() };
         let extent = LogExtent { lines: 9, bytes: 90, is_complete: false };
         let mut log = LogPart::of(run_id, LogLines { found, extent });
