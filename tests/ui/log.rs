@@ -81,10 +81,10 @@ async fn each_line_says_when_it_was_written() {
     let run_id = world.run("echo one; sleep 100").await;
     let address = format!("/ui/runs/{run_id}/log/lines");
     world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
-    while numbers(&world.page(&address).await).len() < 1 {
+    while numbers(&world.page(&address).await).is_empty() {
         world.step().await;
     }
-    world.clock.advance(std::time::Duration::from_secs(3600));
+    world.clock.advance(jiff::SignedDuration::from_hours(1));
     let attempt = World::attempt(&run_id, 1);
     world.engine.print(attempt, "two\nthree\n");
     while numbers(&world.page(&address).await).len() < 3 {
