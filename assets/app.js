@@ -2,3 +2,5 @@
 import "./keys.js";
 import "./palette.js";
 import "./live.js";
+import "./confirm.js";
+import "./forms.js";

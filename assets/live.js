@@ -11,14 +11,30 @@ export async function refresh(address = location.href, { force = false } = {}) {
   const answer = await fetch(address, { headers: { accept: "text/html" } });
   if (!answer.ok) return false;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  document.title = fresh.title;
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(part.id);
-    if (next) replace(part, next, force);
+    if (!next) continue;
+    keepingPlace(part, () => replace(part, next, force));
+    // What can't change any more is not asked for again.
+    if (next.dataset.live === undefined && isSame(part, next)) delete part.dataset.live;
   }
   return true;
 }
 
+let pointerY = -1;
+document.addEventListener("pointermove", (event) => (pointerY = event.clientY), { passive: true });
+
+// A part that grows above the pointer pushes nothing away from under it: the page is scrolled by as much.
+function keepingPlace(part, change) {
+  const before = part.getBoundingClientRect();
+  change();
+  const grown = part.getBoundingClientRect().height - before.height;
+  if (grown && pointerY > before.bottom) scrollBy({ top: grown, behavior: "instant" });
+}
+
 function replace(part, next, force) {
+  part.className = next.className;
   const isBusy = !force && (part.matches(":hover") || part.contains(document.activeElement));
   if (!isBusy) {
     if (!isSame(part, next)) part.replaceChildren(...next.childNodes);
@@ -68,7 +84,7 @@ function announce(part, number) {
 
 let isRefreshing = false;
 async function tick() {
-  if (document.hidden || isRefreshing || document.querySelector("dialog[open]")) return;
+  if (document.hidden || isRefreshing || !document.querySelector("[data-live]") || document.querySelector("dialog[open]")) return;
   isRefreshing = true;
   try {
     await refresh();

@@ -1,17 +1,21 @@
-//! What the Docker engine adds to the calls that a container costs anyway.
+//! What a run in a container costs beside the calls that a container costs anyway.
 //!
-//! Runs a trivial container in two ways, in turns, alone and eight at once, and prints the ratio of the medians:
-//! `raw` makes the calls (create, start, wait, logs, remove) one after the other; `engine` does what the control loops
-//! do (launch, look when poked, pump the output, remove).
+//! Runs a trivial container in three ways, in turns, alone and eight at once: `raw` makes the calls (create, start, wait,
+//! logs, remove) one after the other; `engine` does what the control loops do (launch, look when poked, pump the output,
+//! remove); `server` is the real binary, from the request that launches a run until a follower of its log is told that
+//! it is whole, which is when the run has stopped and its container is removed.
 //!
 //! ```text
 //! FLOTILLA_TEST_DOCKER=unix:///… cargo bench --bench docker
 //! ```
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for people to read")]
 
+mod support;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::{CreateContainerOptions, LogsOptions, RemoveContainerOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
@@ -21,35 +25,54 @@ use flotilla::model::{AttemptId, DefinitionId, Execution, LogPosition, Observati
 use futures_util::future::join_all;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use serde_json::json;
+
+use support::{Samples, Server, folder, heading, number, report, tell_load, word};
 
 const IMAGE: &str = "flotilla-test/busybox:1";
 const COMMAND: &str = "echo hello";
-/// Enough that the median stands, with the noise of a machine that does other things as well.
-const ROUNDS: usize = 15;
 
 #[tokio::main]
-async fn main() {
+async fn main() -> Result<()> {
     let Ok(host) = std::env::var("FLOTILLA_TEST_DOCKER") else {
         println!("docker: not measured, FLOTILLA_TEST_DOCKER names no daemon");
-        return;
+        return Ok(());
     };
-    let docker = Docker::connect_with_unix(&host, 60, API_DEFAULT_VERSION).unwrap().negotiate_version().await.unwrap();
-    let config = DockerConfig { host: Some(host), network_mode: Some("none".into()), ..DockerConfig::default() };
+    // Enough that the median stands, with the noise of a machine that does other things as well.
+    let rounds = number(0, 15)?;
+    tell_load()?;
+    let docker = Docker::connect_with_unix(&host, 60, API_DEFAULT_VERSION)?.negotiate_version().await?;
+    let config =
+        DockerConfig { host: Some(host.clone()), network_mode: Some("none".into()), ..DockerConfig::default() };
     let identity = Identity { server_id: RunId::generate().to_string(), cluster: "bench".into() };
     let pokes = Pokes::default();
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(config, identity, pokes.clone(), Timestamp::now));
+    let folder = folder()?;
+    let text = format!("[clusters.default]\nengine = \"docker\"\nhost = \"{host}\"\nnetwork_mode = \"none\"\n");
+    let server = Server::start(folder.path(), &text, &[])?;
+    let body = json!({"alias": "trivial", "group_name": "bench", "image": IMAGE, "command": COMMAND});
+    let definition = server.connect()?.json("POST", "/api/v1/task", &body.to_string())?;
+    let definition = word(&definition, "definition_id")?;
+
     run_raw(&docker).await;
     run_all(&engine, &pokes, 1).await;
+    run_on(&server, &definition, 1)?;
     for at_once in [1, 8] {
-        let (mut raw, mut ours) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            raw.push(timed(async { drop(join_all((0..at_once).map(|_| run_raw(&docker))).await) }).await);
-            ours.push(timed(run_all(&engine, &pokes, at_once)).await);
+        let [mut raw, mut ours, mut whole] = std::array::from_fn(|_| Samples::default());
+        for _ in 0..rounds {
+            raw.add_time(timed(async { drop(join_all((0..at_once).map(|_| run_raw(&docker))).await) }).await);
+            ours.add_time(timed(run_all(&engine, &pokes, at_once)).await);
+            let begun = Instant::now();
+            tokio::task::block_in_place(|| run_on(&server, &definition, at_once))?;
+            whole.add_time(begun.elapsed());
         }
-        let (raw, ours) = (median(raw), median(ours));
-        let ratio = ours.as_secs_f64() / raw.as_secs_f64();
-        println!("docker, {at_once} at once: raw {raw:.1?}, engine {ours:.1?}, ratio {ratio:.3}");
+        heading(&format!("{at_once} at once, {rounds} rounds"));
+        report("raw: create, start, wait, logs, remove", &raw, &raw);
+        report("engine: launch, observe, output, remove", &ours, &raw);
+        report("server: request to STOPPED, log whole, container removed", &whole, &raw);
     }
+    tell_load()?;
+    server.stop()
 }
 
 async fn timed(work: impl Future<Output = ()>) -> Duration {
@@ -58,9 +81,19 @@ async fn timed(work: impl Future<Output = ()>) -> Duration {
     begin.elapsed()
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+/// So many clients, each of which launches a run and follows its log to the end.
+fn run_on(server: &Server, definition: &str, at_once: usize) -> Result<()> {
+    let client = || -> Result<()> {
+        let run_id = server.connect()?.launch(definition)?;
+        server.connect()?.follow(&run_id)?;
+        let run = server.connect()?.get(&format!("/api/v1/history/{run_id}"))?;
+        anyhow::ensure!(run["outcome"] == "succeeded", "{run}");
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..at_once).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().try_for_each(|client| client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?)
+    })
 }
 
 async fn run_raw(docker: &Docker) {

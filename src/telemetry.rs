@@ -5,7 +5,11 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
 
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How a line is written.
@@ -69,22 +73,41 @@ impl fmt::Display for LogFilter {
 
 /// Starts writing events. Only the first call in a process has an effect.
 pub fn init(format: LogFormat, filter: &LogFilter) {
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter.to_env_filter())
-        .with_writer(std::io::stderr)
-        // It would tell on standard error that standard error can't be written, and panic where it can't.
-        .log_internal_errors(false);
-    let started = match format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).finish().try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
-    };
-    if started.is_err() {
+    if subscriber(format, filter, std::io::stderr).try_init().is_err() {
         tracing::debug!("telemetry was started before");
     }
 }
 
+fn subscriber(
+    format: LogFormat,
+    filter: &LogFilter,
+    writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+) -> Box<dyn Subscriber + Send + Sync> {
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter.to_env_filter())
+        .with_writer(writer)
+        // It would tell on standard error that standard error can't be written, and panic where it can't.
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => {
+            Box::new(lines.with_ansi(std::io::stderr().is_terminal()).finish().with(filter_fn(is_discreet)))
+        }
+        LogFormat::Json => Box::new(lines.json().flatten_event(true).finish().with(filter_fn(is_discreet))),
+    }
+}
+
+/// Whether an event may be written, whatever the filter says. Libraries don't know what is secret here: the clients of
+/// Docker and Kubernetes tell whole requests and answers from `debug` on, with the environment of every run.
+fn is_discreet(event: &Metadata<'_>) -> bool {
+    const OURS: &str = env!("CARGO_CRATE_NAME");
+    let is_ours = event.target().strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    is_ours || *event.level() <= Level::INFO
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
@@ -94,6 +117,40 @@ mod tests {
         }
         for text in ["", "  ", "flotilla=loud", "a=b=c"] {
             assert!(text.parse::<LogFilter>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_libraries_tell_in_detail_is_not_written_whatever_the_filter_says() {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+
+        impl std::io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let (lines, filter) = (Lines::default(), "trace,bollard::docker=trace,kube_client=debug".parse().unwrap());
+            let writer = lines.clone();
+            tracing::subscriber::with_default(subscriber(format, &filter, move || writer.clone()), || {
+                tracing::trace!(target: "bollard::docker", "secret");
+                tracing::debug!(target: "bollard::docker", "secret");
+                tracing::debug!(target: "kube_client::client", "secret");
+                tracing::debug!(target: "tower_http::trace", "secret");
+                tracing::trace!(target: "hyper::proto", "secret");
+                tracing::debug!(target: "flotilla_of_others", "secret");
+                tracing::warn!(target: "hyper_util::client", "theirs");
+                tracing::trace!("ours");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(!text.contains("secret"), "{text}");
+            assert!(text.contains("theirs") && text.contains("ours") && text.lines().count() == 2, "{text}");
         }
     }
 

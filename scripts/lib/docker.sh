@@ -59,6 +59,12 @@ start_docker() {
     return 1
 }
 
+# Tests that pull start registries of their own, each on a free port of the loopback, next to daemons of their own that
+# share it: they end them, too. Here is only seen to it that there is a program to start.
+start_registry() {
+    command -v docker-registry >/dev/null || install_packages docker-registry
+}
+
 stop_docker() {
     [[ -n ${docker_home:-} && -s $docker_home/pid.unshare ]] || return 0
     local attempt cgroups

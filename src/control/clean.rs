@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
-
 use super::Control;
 use super::pump::PumpState;
 use super::watch::handle_of;
@@ -14,15 +12,17 @@ use crate::model::Observation;
 use crate::store::ActiveAttempt;
 
 impl Control {
-    /// Begins to clean an attempt; `None` where that is under way already, or too much else.
-    pub(super) fn begin_cleaning(self: &Arc<Self>, attempt: ActiveAttempt) -> Option<JoinHandle<()>> {
+    /// Begins to clean an attempt, unless that is under way already, or too much else.
+    pub(super) fn begin_cleaning(self: &Arc<Self>, attempt: ActiveAttempt) {
         let work = &self.state.work;
-        let mark = work.begin(attempt.attempt_id, &work.cleanings)?;
+        let Some(mark) = work.begin(attempt.attempt_id, &work.cleanings) else { return };
         let control = Arc::clone(self);
-        Some(behind(async move {
+        behind(async move {
             control.clean(&attempt).await;
-            drop(mark);
-        }))
+            if mark.end() {
+                control.pokes.poke(attempt.attempt_id);
+            }
+        });
     }
 
     /// Goes as far as it goes now. What is not done is done at the next look.

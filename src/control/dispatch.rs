@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::Control;
-use super::work::wait_a_while;
 use crate::engine::Capacity;
 use crate::model::RunId;
 use crate::store::{QueuedRun, StoreError};
@@ -81,12 +80,10 @@ impl Control {
         }
         let max_running = self.max_running.unwrap_or(u32::MAX);
         let claimed = self.store.claim(&self.cluster, &chosen, max_running, &self.node, self.clock.now()).await?;
-        let mut begun = Vec::new();
         for run in &claimed {
             self.wake.changed(run.run_id);
-            begun.extend(self.begin_launch(run));
+            self.begin_launch(run);
         }
-        wait_a_while(begun).await;
         Ok(!claimed.is_empty())
     }
 }

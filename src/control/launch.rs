@@ -6,26 +6,24 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
-
 use super::Control;
 use super::work::behind;
 use crate::engine::{EngineError, Handle, LaunchSpec, Origin};
 use crate::model::{Change, Event, Outcome, Run, Status, refuse, retry};
 
 impl Control {
-    /// Begins to make the engine have the run's newest attempt; `None` where that is under way already, or too much else.
-    pub(super) fn begin_launch(self: &Arc<Self>, run: &Run) -> Option<JoinHandle<()>> {
+    /// Begins to make the engine have the run's newest attempt, unless that is under way already, or too much else.
+    pub(super) fn begin_launch(self: &Arc<Self>, run: &Run) {
         let work = &self.state.work;
-        let mark = work.begin(run.attempt_id(), &work.launches)?;
+        let Some(mark) = work.begin(run.attempt_id(), &work.launches) else { return };
         let (control, run) = (Arc::clone(self), run.clone());
-        Some(behind(async move {
+        behind(async move {
             control.launch(&run).await;
             drop(mark);
             // What came while it was being launched was passed over, and a place for another launch is free.
             control.pokes.poke(run.attempt_id());
             control.wake.queue();
-        }))
+        });
     }
 
     /// What goes wrong becomes part of the run's story.

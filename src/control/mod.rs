@@ -76,6 +76,11 @@ pub struct State {
 }
 
 impl Control {
+    /// Waits until the launches and removals that steps began are done. The loops don't: each ends with a poke.
+    pub async fn until_work_is_done(&self) {
+        self.state.work.until_done().await;
+    }
+
     fn is_new_delay(&self, attempt_id: AttemptId, reason: &str) -> bool {
         let mut delays = self.state.delays.lock().unwrap_or_else(PoisonError::into_inner);
         delays.insert(attempt_id, reason.to_owned()).is_none_or(|known| known != reason)

@@ -16,7 +16,6 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::Timestamp;
 
-use super::work::wait_a_while;
 use super::{CONCURRENCY, Control};
 use crate::engine::{EngineError, Handle};
 use crate::model::{AttemptId, Observation, Run, Status, StopCause, StopRequest, decide};
@@ -83,7 +82,9 @@ impl Control {
         for together in to_observe.chunks(OBSERVED_TOGETHER) {
             self.observe(together).await;
         }
-        wait_a_while(to_clean.into_iter().filter_map(|attempt| self.begin_cleaning(attempt)).collect()).await;
+        for attempt in to_clean {
+            self.begin_cleaning(attempt);
+        }
         Ok(())
     }
 
@@ -109,7 +110,7 @@ impl Control {
         match observation {
             // A launch that broke off half-way is finished by another under the same name.
             Observation::Gone { .. } | Observation::Starting if was_never_launched && run.stop.is_none() => {
-                wait_a_while(self.begin_launch(run).into_iter().collect()).await;
+                self.begin_launch(run);
             }
             Observation::Gone { .. } if was_never_launched => {
                 let reason = "stopped before it started".to_owned();

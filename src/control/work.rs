@@ -1,32 +1,41 @@
-//! Work on single attempts that may take long: a launch, a removal. Each goes on in a task of its own, so that an engine
-//! that hangs over one attempt holds up neither the others nor the loops, and at most one task works on an attempt.
+//! Work on single attempts that may take long: a launch, a removal. Each goes on in a task of its own, and no loop waits
+//! for one: an engine that takes its time over one attempt holds up neither the others nor the loops. At most one task
+//! works on an attempt.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::future::join_all;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::model::AttemptId;
 
 /// How many attempts one kind of engine call may be busy with at once.
 const AT_ONCE: usize = 32;
-/// How long a step waits for the work it began: most is done within milliseconds, and the next step sees it done.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Work {
-    attempts: Arc<Mutex<HashSet<AttemptId>>>,
+    under_way: Arc<UnderWay>,
     pub(super) launches: Arc<Semaphore>,
     pub(super) cleanings: Arc<Semaphore>,
+}
+
+/// The attempts that are worked on, and whether somebody wanted to look at one meanwhile.
+#[derive(Default)]
+struct UnderWay {
+    attempts: Mutex<HashMap<AttemptId, bool>>,
+    ended: Notify,
+}
+
+impl UnderWay {
+    fn attempts(&self) -> MutexGuard<'_, HashMap<AttemptId, bool>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Default for Work {
     fn default() -> Self {
         Self {
-            attempts: Arc::default(),
+            under_way: Arc::default(),
             launches: Arc::new(Semaphore::new(AT_ONCE)),
             cleanings: Arc::new(Semaphore::new(AT_ONCE)),
         }
@@ -34,45 +43,108 @@ impl Default for Work {
 }
 
 impl Work {
+    /// Whether a task works on an attempt. It is told then that somebody has passed it over: see [`Mark::end`].
     pub(super) fn is_on(&self, attempt_id: AttemptId) -> bool {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).contains(&attempt_id)
+        self.under_way.attempts().get_mut(&attempt_id).map(|was_passed_over| *was_passed_over = true).is_some()
     }
 
     /// Marks that a task works on an attempt; `None` where one does, or where too many are at work: a later step comes
     /// to it. Dropping the mark ends it.
     pub(super) fn begin(&self, attempt_id: AttemptId, places: &Arc<Semaphore>) -> Option<Mark> {
         let place = Arc::clone(places).try_acquire_owned().ok()?;
-        let is_new = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt_id);
-        is_new.then(|| Mark { attempts: Arc::clone(&self.attempts), attempt_id, _place: place })
+        let mut attempts = self.under_way.attempts();
+        if attempts.contains_key(&attempt_id) {
+            return None;
+        }
+        attempts.insert(attempt_id, false);
+        drop(attempts);
+        Some(Mark { under_way: Arc::clone(&self.under_way), attempt_id, has_ended: false, _place: place })
+    }
+
+    /// Waits until nothing is worked on.
+    pub(super) async fn until_done(&self) {
+        loop {
+            let ended = self.under_way.ended.notified();
+            tokio::pin!(ended);
+            // Before the look, so that no end is missed in between.
+            ended.as_mut().enable();
+            if self.under_way.attempts().is_empty() {
+                return;
+            }
+            ended.await;
+        }
     }
 }
 
 /// Says that a task works on an attempt.
 pub(super) struct Mark {
-    attempts: Arc<Mutex<HashSet<AttemptId>>>,
+    under_way: Arc<UnderWay>,
     attempt_id: AttemptId,
+    has_ended: bool,
     _place: OwnedSemaphorePermit,
+}
+
+impl Mark {
+    /// Whether somebody wanted to look at the attempt meanwhile, and is to be told to look again.
+    #[must_use]
+    pub(super) fn end(mut self) -> bool {
+        self.remove()
+    }
+
+    fn remove(&mut self) -> bool {
+        // Only once: another task may work on it right after.
+        if std::mem::replace(&mut self.has_ended, true) {
+            return false;
+        }
+        let was_passed_over = self.under_way.attempts().remove(&self.attempt_id).unwrap_or(false);
+        self.under_way.ended.notify_waiters();
+        was_passed_over
+    }
 }
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.attempt_id);
+        self.remove();
     }
 }
 
-/// Does the work in a task of its own, which goes on whatever becomes of the step that began it.
-pub(super) fn behind(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    tokio::spawn(work)
-}
-
-/// Waits a while for work that was begun. What takes longer goes on behind.
-pub(super) async fn wait_a_while(begun: Vec<JoinHandle<()>>) {
-    if begun.is_empty() {
-        return;
-    }
-    if let Ok(ended) = tokio::time::timeout(PATIENCE, join_all(begun)).await {
-        for error in ended.into_iter().filter_map(Result::err) {
+/// Does the work in a task of its own. What goes wrong in it is its own matter, a panic excepted, which is told.
+pub(super) fn behind(work: impl Future<Output = ()> + Send + 'static) {
+    let task = tokio::spawn(work);
+    tokio::spawn(async move {
+        if let Err(error) = task.await {
             tracing::error!(%error, "work on an attempt failed");
         }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RunId;
+
+    #[tokio::test]
+    async fn one_works_on_an_attempt_and_learns_that_it_was_passed_over() {
+        let (work, attempt_id) = (Work::default(), AttemptId { run_id: RunId::generate(), attempt: 1 });
+        assert!(!work.is_on(attempt_id));
+        let mark = work.begin(attempt_id, &work.launches).unwrap();
+        assert!(work.begin(attempt_id, &work.cleanings).is_none());
+        assert!(!mark.end());
+        let mark = work.begin(attempt_id, &work.cleanings).unwrap();
+        assert!(work.is_on(attempt_id));
+        assert!(mark.end());
+        assert!(!work.is_on(attempt_id));
+    }
+
+    #[tokio::test]
+    async fn no_more_is_begun_than_there_are_places() {
+        let work = Work::default();
+        let begin = || work.begin(AttemptId { run_id: RunId::generate(), attempt: 1 }, &work.launches);
+        let mut marks: Vec<_> = (0..AT_ONCE).map(|_| begin().unwrap()).collect();
+        assert!(begin().is_none());
+        marks.pop();
+        assert!(begin().is_some());
+        let (done, ()) = tokio::join!(work.until_done(), async { marks.clear() });
+        assert_eq!(done, ());
     }
 }

@@ -1,13 +1,13 @@
 //! An engine without processes, for tests: it plays a small script instead of running a command.
 //!
 //! A command is a list of steps separated by `;`, each written so that a shell would do the same:
-//! `echo TEXT` prints a line, `exit N` ends, `kill -9 $$` ends by a signal, `sleep N` goes on until somebody stops or
-//! [`FakeEngine::finish`]es it. What a shell can't say is said to the engine: [`FakeEngine::refuse_launches`],
+//! `echo TEXT` prints a line, `exit N` ends, `kill -9 $$` ends by a signal, `sleep N` takes until somebody stops it or
+//! lets it [`FakeEngine::go_on`]. What a shell can't say is said to the engine: [`FakeEngine::refuse_launches`],
 //! [`FakeEngine::set_available`], [`FakeEngine::vanish`].
 //!
 //! Nothing happens by itself: an attempt is seen starting, then running, then ended, one step each time it is observed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ struct Attempt {
     /// How many of starting, running, ended have been shown.
     shown: u8,
     started_at: Timestamp,
+    /// The steps that are still to come.
+    script: VecDeque<String>,
     end: Option<(Timestamp, i64, EndCause)>,
     output: watch::Sender<(Vec<u8>, bool)>,
 }
@@ -85,9 +87,22 @@ impl FakeEngine {
         });
     }
 
-    /// Ends an attempt that sleeps.
-    pub fn finish(&self, attempt_id: AttemptId, exit_code: i64) {
-        self.end(attempt_id, exit_code, EndCause::Exited);
+    /// Wakes an attempt that sleeps: it plays the steps that come after. `false` where it does not sleep.
+    pub fn go_on(&self, attempt_id: AttemptId) -> bool {
+        let now = (self.now)();
+        let mut world = self.world();
+        let sleeping = world.attempts.get_mut(&attempt_id).filter(|attempt| attempt.end.is_none());
+        let was_sleeping = sleeping.map(|attempt| attempt.play(now)).is_some();
+        drop(world);
+        self.pokes.poke(attempt_id);
+        was_sleeping
+    }
+
+    /// Adds to the output of an attempt that sleeps.
+    pub fn print(&self, attempt_id: AttemptId, text: &str) {
+        if let Some(attempt) = self.world().attempts.get(&attempt_id) {
+            attempt.output.send_modify(|(bytes, _)| bytes.extend_from_slice(text.as_bytes()));
+        }
     }
 
     /// Forgets an attempt, as a container removed behind our back is forgotten.
@@ -96,46 +111,44 @@ impl FakeEngine {
         self.pokes.poke(attempt_id);
     }
 
-    /// Adds to an attempt's output.
-    pub fn print(&self, attempt_id: AttemptId, text: &str) {
-        if let Some(attempt) = self.world().attempts.get(&attempt_id) {
-            attempt.output.send_modify(|(bytes, _)| bytes.extend_from_slice(text.as_bytes()));
-        }
-    }
-
     #[must_use]
     pub fn times_started(&self, attempt_id: AttemptId) -> u32 {
         self.world().starts.get(&attempt_id).copied().unwrap_or(0)
     }
-
-    fn end(&self, attempt_id: AttemptId, exit_code: i64, cause: EndCause) {
-        let now = (self.now)();
-        if let Some(attempt) = self.world().attempts.get_mut(&attempt_id)
-            && attempt.end.is_none()
-        {
-            attempt.end = Some((now, exit_code, cause));
-            attempt.output.send_modify(|(_, is_complete)| *is_complete = true);
-        }
-        self.pokes.poke(attempt_id);
-    }
 }
 
-/// What a script prints, and how it ends; `None` goes on until it is told to end.
-fn play(command: &str) -> (Vec<u8>, Option<(i64, EndCause)>) {
-    let mut output = Vec::new();
-    for step in command.split([';', '\n']).map(str::trim) {
-        if let Some(text) = step.strip_prefix("echo ") {
-            output.extend_from_slice(text.trim_matches(['\'', '"']).as_bytes());
-            output.push(b'\n');
-        } else if let Some(code) = step.strip_prefix("exit ") {
-            return (output, Some((code.parse().unwrap_or(2), EndCause::Exited)));
-        } else if step == "kill -9 $$" {
-            return (output, Some((137, EndCause::Signal { name: "SIGKILL".to_owned() })));
-        } else if step.starts_with("sleep ") {
-            return (output, None);
+impl Attempt {
+    fn new(command: &str, now: Timestamp) -> Self {
+        let script = command.split([';', '\n']).map(|step| step.trim().to_owned()).collect();
+        let output = watch::Sender::new((Vec::new(), false));
+        let mut attempt = Self { shown: 0, started_at: now, script, end: None, output };
+        attempt.play(now);
+        attempt
+    }
+
+    /// Plays the script to its end, or until it sleeps.
+    fn play(&mut self, now: Timestamp) {
+        while let Some(step) = self.script.pop_front() {
+            if let Some(text) = step.strip_prefix("echo ") {
+                let line = format!("{}\n", text.trim_matches(['\'', '"']));
+                self.output.send_modify(|(bytes, _)| bytes.extend_from_slice(line.as_bytes()));
+            } else if let Some(code) = step.strip_prefix("exit ") {
+                return self.end(now, code.parse().unwrap_or(2), EndCause::Exited);
+            } else if step == "kill -9 $$" {
+                return self.end(now, 137, EndCause::Signal { name: "SIGKILL".to_owned() });
+            } else if step.starts_with("sleep ") {
+                return;
+            }
+        }
+        self.end(now, 0, EndCause::Exited);
+    }
+
+    fn end(&mut self, now: Timestamp, exit_code: i64, cause: EndCause) {
+        if self.end.is_none() {
+            self.end = Some((now, exit_code, cause));
+            self.output.send_modify(|(_, is_complete)| *is_complete = true);
         }
     }
-    (output, Some((0, EndCause::Exited)))
 }
 
 fn gone(attempt_id: AttemptId) -> EngineError {
@@ -176,18 +189,8 @@ impl Engine for FakeEngine {
             None => {}
         }
         if !world.attempts.contains_key(&attempt_id) {
-            let (output, end) = play(&spec.task.command);
-            let is_complete = end.is_some();
             *world.starts.entry(attempt_id).or_default() += 1;
-            world.attempts.insert(
-                attempt_id,
-                Attempt {
-                    shown: 0,
-                    started_at: now,
-                    end: end.map(|(exit_code, cause)| (now, exit_code, cause)),
-                    output: watch::Sender::new((output, is_complete)),
-                },
-            );
+            world.attempts.insert(attempt_id, Attempt::new(&spec.task.command, now));
         }
         drop(world);
         self.pokes.poke(attempt_id);
@@ -232,10 +235,12 @@ impl Engine for FakeEngine {
     }
 
     async fn stop(&self, handle: &Handle, _grace: Duration) -> Result<(), EngineError> {
-        if !self.reachable()?.attempts.contains_key(&handle.attempt_id) {
-            return Err(gone(handle.attempt_id));
-        }
-        self.end(handle.attempt_id, 143, EndCause::Stopped);
+        let now = (self.now)();
+        let mut world = self.reachable()?;
+        let attempt = world.attempts.get_mut(&handle.attempt_id).ok_or_else(|| gone(handle.attempt_id))?;
+        attempt.end(now, 143, EndCause::Stopped);
+        drop(world);
+        self.pokes.poke(handle.attempt_id);
         Ok(())
     }
 

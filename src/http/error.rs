@@ -51,14 +51,19 @@ impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
         let (status, message) = match &error {
             ServiceError::Invalid(message) => (StatusCode::BAD_REQUEST, message.clone()),
+            ServiceError::Faulty(faults) => (StatusCode::BAD_REQUEST, faults.to_string()),
             ServiceError::NotFound(message) => (StatusCode::NOT_FOUND, message.clone()),
             ServiceError::Forbidden(message) => (StatusCode::FORBIDDEN, message.clone()),
             ServiceError::Conflict(message) => (StatusCode::CONFLICT, message.clone()),
+            ServiceError::AliasTaken(_) => (StatusCode::CONFLICT, error.to_string()),
             ServiceError::NoSpace(_) => {
                 (StatusCode::INSUFFICIENT_STORAGE, "the server's disk is full; nothing was stored".to_owned())
             }
             ServiceError::Unavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the server's database is unavailable; try again".to_owned())
+            }
+            ServiceError::OutOfFiles(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the server has too many files open now; try again".to_owned())
             }
             ServiceError::Store(_) | ServiceError::Log(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "the server failed to carry out the request".to_owned())
@@ -92,5 +97,22 @@ impl IntoResponse for ApiError {
             response.extensions_mut().insert(cause);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_server_without_files_to_open_says_when_to_try_again() {
+        for (code, expected) in [(23, 503), (24, 503), (5, 500)] {
+            let error = ServiceError::from(io::Error::from_raw_os_error(code));
+            let response = ApiError::from(error).into_response();
+            let is_later = response.headers().contains_key(header::RETRY_AFTER);
+            assert_eq!((response.status().as_u16(), is_later), (expected, expected == 503), "{code}");
+        }
     }
 }

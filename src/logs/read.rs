@@ -99,7 +99,7 @@ impl Logs {
         Ok(LogPiece { bytes: Vec::new(), next: from })
     }
 
-    fn file(&self, attempt_id: AttemptId) -> io::Result<Option<File>> {
+    pub(super) fn file(&self, attempt_id: AttemptId) -> io::Result<Option<File>> {
         match File::open(self.path(attempt_id)) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

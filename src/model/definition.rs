@@ -162,6 +162,26 @@ impl Definition {
         faults.into_result(self)
     }
 
+    /// The definition with all that a form shows taken from `new`, also what that leaves empty, or all that is wrong.
+    pub fn replaced(self, new: NewDefinition, now: Timestamp) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        if let Some(group_name) = new.group_name.as_ref().filter(|name| **name != self.group_name) {
+            faults.add("group_name", format!("can't change: it is {:?}, not {group_name:?}", self.group_name));
+        }
+        let new = NewDefinition { group_name: Some(self.group_name.clone()), ..new };
+        let new = new.validate(now).unwrap_or_else(|more| {
+            faults.extend(more);
+            self.clone()
+        });
+        let adaptive_resource_allocation = self.task.adaptive_resource_allocation;
+        faults.into_result(Self {
+            alias: new.alias,
+            task: TaskSpec { adaptive_resource_allocation, ..new.task },
+            updated_at: now,
+            ..self
+        })
+    }
+
     fn set(&mut self, fields: DefinitionUpdate) {
         let task = &mut self.task;
         if let Some(alias) = fields.alias {
@@ -253,6 +273,27 @@ mod tests {
         let update = DefinitionUpdate { tags: Some(vec![]), memory_mb: Some(5), ..DefinitionUpdate::default() };
         let updated = definition.clone().updated(update, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(updated.task, TaskSpec { tags: vec![], memory_mb: Some(5), ..definition.task });
+    }
+
+    #[test]
+    fn a_replacement_empties_what_it_leaves_out_and_keeps_who_it_is() {
+        let mut new = complete();
+        new.fields.memory_mb = Some(64);
+        new.fields.alias = Some("old".into());
+        new.fields.adaptive_resource_allocation = Some(true);
+        let definition = new.validate(Timestamp::UNIX_EPOCH).unwrap();
+        let replaced = definition.clone().replaced(complete(), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!((replaced.task.memory_mb, &replaced.alias), (None, &None));
+        assert_eq!(replaced.task.adaptive_resource_allocation, Some(true));
+        assert_eq!(replaced.definition_id, definition.definition_id);
+
+        let new = NewDefinition { group_name: Some("other".into()), fields: DefinitionUpdate::default() };
+        let faults = definition.replaced(new, Timestamp::UNIX_EPOCH).unwrap_err();
+        assert_eq!(
+            faults.to_string(),
+            "`group_name` can't change: it is \"science\", not \"other\"; `image` is needed and missing or empty; \
+             `command` is needed and missing or empty"
+        );
     }
 
     #[test]

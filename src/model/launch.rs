@@ -239,6 +239,35 @@ pub fn plan_launch(
 }
 
 impl LaunchRequest {
+    /// What would launch the same again: all that `run` was launched with and that is not its definition's anyway.
+    #[must_use]
+    pub fn again(run: &Run, definition: &Definition, policy: &LaunchPolicy) -> Self {
+        let (task, of_definition, execution) = (&run.task, &definition.task, &run.execution);
+        let own = [RUN_ID_VARIABLE, SERVER_MODE_VARIABLE, &policy.owner_variable];
+        let env = task.env.iter().filter(|var| !own.contains(&var.name.as_str()) && !of_definition.env.contains(var));
+        Self {
+            cluster: Some(execution.cluster.clone()),
+            env: env.cloned().collect(),
+            owner: Owner { run_tags: execution.run_tags.clone() },
+            image: (task.image != of_definition.image).then(|| task.image.clone()),
+            command: (task.command != of_definition.command).then(|| task.command.clone()),
+            memory_mb: task.memory_mb.filter(|_| task.memory_mb != of_definition.memory_mb),
+            cpu_millis: task.cpu_millis.filter(|_| task.cpu_millis != of_definition.cpu_millis),
+            gpu: task.gpu.filter(|_| task.gpu != of_definition.gpu),
+            ephemeral_storage_mb: task
+                .ephemeral_storage_mb
+                .filter(|_| task.ephemeral_storage_mb != of_definition.ephemeral_storage_mb),
+            node_lifecycle: execution.node_lifecycle.map(|word| word.to_string()),
+            active_deadline_secs: execution.active_deadline_secs,
+            labels: execution.labels.clone(),
+            idempotence_key: None,
+            description: execution.description.clone(),
+            arch: execution.arch.clone(),
+            tier: execution.tier.clone(),
+            service_account: execution.service_account.clone(),
+        }
+    }
+
     fn check(&self) -> Faults {
         let mut faults = Faults::default();
         if let Some(image) = &self.image {

@@ -19,6 +19,7 @@
 mod brief;
 mod cluster;
 mod definition;
+mod ended;
 mod env;
 mod event;
 mod fault;
@@ -33,6 +34,7 @@ mod transition;
 pub use brief::{RunBrief, typical_duration};
 pub use cluster::{Cluster, ClusterChange, ClusterDetails, ClusterRecord, ClusterStatus, Condition, Load, Settings};
 pub use definition::{Definition, DefinitionUpdate, NewDefinition, TaskSpec};
+pub use ended::EndedRuns;
 pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType};
 pub use fault::{Fault, Faults};
@@ -43,7 +45,8 @@ pub use log::LogPosition;
 pub use page::{Order, Page, PageRequest};
 pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage};
 pub use transition::{
-    Change, EndCause, Ended, Observation, Started, decide, is_allowed, refuse, retry, set_by_hand, stop_before_start,
+    Change, EndCause, Ended, OUT_OF_MEMORY, Observation, Started, decide, is_allowed, refuse, retry, set_by_hand,
+    stop_before_start,
 };
 
 /// The limits of what a request may ask for, in one place. Each answers the question "how much is surely a mistake?".

@@ -31,6 +31,9 @@ pub const fn is_allowed(from: Status, to: Status) -> bool {
 /// Said of a run that was seen running, and of which the engine has no trace.
 const LOST_REASON: &str = "it was running, and the engine has no trace of it any more";
 
+/// What the reason of a run begins with that the kernel ended for its memory.
+pub const OUT_OF_MEMORY: &str = "out of memory";
+
 /// What an engine saw of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
@@ -286,7 +289,7 @@ fn out_of_memory_reason(usage: Usage) -> String {
         .memory_limit_bytes
         .map_or_else(|| "the machine's limit".to_owned(), |limit| format!("its limit of {}", megabytes(limit)));
     let peak = usage.max_memory_bytes.map_or_else(String::new, |peak| format!(" (peak {})", megabytes(peak)));
-    format!("out of memory: killed by the kernel at {limit}{peak}")
+    format!("{OUT_OF_MEMORY}: killed by the kernel at {limit}{peak}")
 }
 
 fn megabytes(bytes: i64) -> String {

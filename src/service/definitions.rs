@@ -1,5 +1,7 @@
 //! Definitions: created, changed, deregistered, found.
 
+use jiff::Timestamp;
+
 use super::{Service, ServiceError};
 use crate::model::{Definition, DefinitionId, DefinitionUpdate, Faults, NewDefinition, Page, PageRequest};
 use crate::model::{DefinitionFilter, DefinitionSort, NameList};
@@ -29,9 +31,7 @@ impl Service {
             let current = self.definition(id).await?;
             let seen = current.updated_at;
             let update = change(&current)?;
-            // Two updates within one tick of the clock must still differ, for the store tells versions apart by it.
-            let now = self.clock.now().max(seen.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(seen));
-            let updated = current.updated(update, now)?;
+            let updated = current.updated(update, self.later_than(seen))?;
             match self.store.replace_definition(&updated, seen).await {
                 Ok(true) => return Ok(updated),
                 Ok(false) => {}
@@ -42,6 +42,53 @@ impl Service {
         Err(ServiceError::Conflict(format!(
             "the task definition {id} is being changed by others all the time; try again"
         )))
+    }
+
+    /// Puts `new` in the place of a live definition that is still as it was at `seen`.
+    pub async fn replace(
+        &self,
+        id: &DefinitionId,
+        new: NewDefinition,
+        seen: Timestamp,
+    ) -> Result<Definition, ServiceError> {
+        let changed_since = || {
+            let message = "somebody else has changed the task since you opened this form; save again to overwrite that";
+            ServiceError::Conflict(message.to_owned())
+        };
+        let current = self.definition(id).await?;
+        if current.updated_at != seen {
+            return Err(changed_since());
+        }
+        let replaced = current.replaced(new, self.later_than(seen))?;
+        match self.store.replace_definition(&replaced, seen).await {
+            Ok(true) => Ok(replaced),
+            Ok(false) => Err(changed_since()),
+            Err(StoreError::Duplicate(_)) => Err(alias_taken(&replaced)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What is wrong with a definition that somebody is writing: a new one, or another text of `current`.
+    pub async fn check(&self, new: NewDefinition, current: Option<&Definition>) -> Result<Faults, ServiceError> {
+        let alias = new.fields.alias.clone().filter(|alias| !alias.is_empty());
+        let now = self.clock.now();
+        let checked = match current {
+            Some(current) => current.clone().replaced(new, now),
+            None => new.validate(now),
+        };
+        let mut faults = checked.err().unwrap_or_default();
+        if let Some(alias) = alias
+            && let Some(holder) = self.store.live_definition_by_alias(&alias).await?
+            && current.is_none_or(|current| current.definition_id != holder.definition_id)
+        {
+            faults.add("alias", format!("{alias:?} is taken by another task"));
+        }
+        Ok(faults)
+    }
+
+    /// Two updates within one tick of the clock must still differ, for the store tells versions apart by it.
+    fn later_than(&self, seen: Timestamp) -> Timestamp {
+        self.clock.now().max(seen.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(seen))
     }
 
     /// Takes a definition out of use; its runs go on and their history stays.
@@ -79,6 +126,5 @@ impl Service {
 }
 
 fn alias_taken(definition: &Definition) -> ServiceError {
-    let alias = definition.alias.as_deref().unwrap_or_default();
-    ServiceError::Conflict(format!("`alias` {alias:?} is taken by another task definition"))
+    ServiceError::AliasTaken(definition.alias.clone().unwrap_or_default())
 }

@@ -1,5 +1,7 @@
 //! Why a use case was refused, by whose fault it is.
 
+use std::io;
+
 use crate::model::Faults;
 use crate::store::StoreError;
 
@@ -8,6 +10,9 @@ pub enum ServiceError {
     /// The client's fault; the text names the field and the value.
     #[error("{0}")]
     Invalid(String),
+    /// The same, each with the field it is about.
+    #[error("{0}")]
+    Faulty(#[from] Faults),
     #[error("{0}")]
     NotFound(String),
     /// The operator does not let requests do it.
@@ -16,6 +21,8 @@ pub enum ServiceError {
     /// It contradicts what is stored.
     #[error("{0}")]
     Conflict(String),
+    #[error("`alias` {0:?} is taken by another task definition")]
+    AliasTaken(String),
     /// The disk is full: nothing was stored.
     #[error("the request could not be stored")]
     NoSpace(#[source] StoreError),
@@ -26,7 +33,22 @@ pub enum ServiceError {
     #[error("the request could not be carried out")]
     Store(#[source] StoreError),
     #[error("the log could not be read")]
-    Log(#[from] std::io::Error),
+    Log(#[source] io::Error),
+    /// The server, or its machine, has no file to open left; one is given back sooner or later.
+    #[error("too many files are open to read the log")]
+    OutOfFiles(#[source] io::Error),
+}
+
+impl From<io::Error> for ServiceError {
+    fn from(error: io::Error) -> Self {
+        // By number, for the standard library has no names for them: those of Linux, the BSDs and macOS are the same.
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        match error.raw_os_error() {
+            Some(ENFILE | EMFILE) => Self::OutOfFiles(error),
+            _ => Self::Log(error),
+        }
+    }
 }
 
 impl From<StoreError> for ServiceError {
@@ -40,12 +62,6 @@ impl From<StoreError> for ServiceError {
             | StoreError::Decode { .. }
             | StoreError::Other(_) => Self::Store(error),
         }
-    }
-}
-
-impl From<Faults> for ServiceError {
-    fn from(faults: Faults) -> Self {
-        Self::Invalid(faults.to_string())
     }
 }
 

@@ -15,6 +15,12 @@ impl Service {
         self.launch_definition(&definition, request).await
     }
 
+    /// The launch that would repeat `run` with its definition as it is now.
+    #[must_use]
+    pub fn again(&self, run: &Run, definition: &Definition) -> LaunchRequest {
+        LaunchRequest::again(run, definition, &self.policy)
+    }
+
     /// Stores a QUEUED run, or finds the one that holds the same idempotence key. Everything that is wrong with the
     /// request comes back together, before anything is stored.
     async fn launch_definition(&self, definition: &Definition, request: LaunchRequest) -> Result<Run, ServiceError> {

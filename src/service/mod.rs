@@ -8,6 +8,7 @@ mod error;
 mod launches;
 mod log_lines;
 mod logs;
+mod overview;
 mod runs;
 
 use std::sync::Arc;
@@ -19,7 +20,8 @@ pub use definitions::DefinitionChange;
 pub use error::ServiceError;
 pub use log_lines::{Line, LinesFrom, LogExtent, LogExtents, LogHits, LogLines, SearchFrom};
 pub use logs::{LogFollower, LogRead};
-pub use runs::RunDetails;
+pub use overview::{ClusterRuns, Overview};
+pub use runs::{RunDetails, RunStory};
 
 use crate::clock::Clock;
 use crate::logs::Logs;
@@ -52,6 +54,11 @@ impl Service {
     ) -> Self {
         let started_at = clock.now();
         Self { store, logs, wake, clock, policy, clusters, started_at }
+    }
+
+    #[must_use]
+    pub const fn is_owner_required(&self) -> bool {
+        self.policy.is_owner_required
     }
 
     /// The time by the server's clock, which what it stores is told by.

@@ -2,9 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use jiff::SignedDuration;
+
 use super::{Service, ServiceError};
 use crate::model::{
     DefinitionId, Event, Page, PageRequest, Run, RunBrief, RunId, Status, StopCause, set_by_hand, stop_before_start,
+    typical_duration,
 };
 use crate::model::{RunFilter, RunSort};
 
@@ -19,6 +22,20 @@ pub struct RunDetails {
     pub events: Vec<Event>,
     /// Why it has not started, where it waits.
     pub waiting_reason: Option<String>,
+}
+
+/// A run with as much of what is around it as fits a page.
+#[derive(Debug, Clone)]
+pub struct RunStory {
+    pub run: Run,
+    /// The first ones.
+    pub children: Page<Run>,
+    /// The newest ones, in the order they happened.
+    pub events: Vec<Event>,
+    /// Why it has not started, where it waits.
+    pub waiting_reason: Option<String>,
+    /// How long runs of its definition take that go well.
+    pub typical: Option<SignedDuration>,
 }
 
 impl Service {
@@ -43,6 +60,21 @@ impl Service {
         let (children, events) = tokio::try_join!(self.store.children(run.run_id), self.store.list_events(run.run_id))?;
         let waiting_reason = self.why_waiting(&run).await?;
         Ok(RunDetails { run, children, events, waiting_reason })
+    }
+
+    /// The same for people: what would be long is cut, so that it costs no more for a run with a long story.
+    pub async fn story(&self, run: Run) -> Result<RunStory, ServiceError> {
+        const CHILDREN: u32 = 50;
+        const EVENTS: u32 = 500;
+        const RUNS_FOR_TYPICAL: u32 = 20;
+        let definition = [run.definition_id.clone()];
+        let (children, events, recent) = tokio::try_join!(
+            self.store.first_children(run.run_id, CHILDREN),
+            self.store.newest_events(run.run_id, EVENTS),
+            self.store.newest_runs(&definition, RUNS_FOR_TYPICAL),
+        )?;
+        let waiting_reason = self.why_waiting(&run).await?;
+        Ok(RunStory { children, events, waiting_reason, typical: typical_duration(&recent), run })
     }
 
     pub async fn events(&self, run_id: &str) -> Result<Vec<Event>, ServiceError> {

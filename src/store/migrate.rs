@@ -26,8 +26,10 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: &[Migration] = migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters");
-const POSTGRES: &[Migration] = migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters");
+const SQLITE: &[Migration] =
+    migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 4 "0004_ended_runs");
+const POSTGRES: &[Migration] =
+    migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 4 "0004_ended_runs");
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version BIGINT PRIMARY KEY,

@@ -12,6 +12,7 @@ mod dispatch;
 mod error;
 mod events;
 mod migrate;
+mod overview;
 mod postgres;
 mod runs;
 mod sqlite;

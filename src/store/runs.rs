@@ -116,6 +116,16 @@ impl Store {
         self.db.read(Statement::new(select, [parent.to_string().into()])).await
     }
 
+    /// A run's first children in the order they were launched, and how many it has in all.
+    pub async fn first_children(&self, parent: RunId, most: u32) -> Result<Page<Run>, StoreError> {
+        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE parent_run_id = "));
+        select.bind(parent.to_string()).push(" ORDER BY queued_at, run_id LIMIT ").bind(most);
+        let count = "SELECT COUNT(*) FROM runs WHERE parent_run_id = $1";
+        let count = self.db.read_one(Statement::new(count, [parent.to_string().into()]));
+        let (rows, total) = tokio::try_join!(self.db.read(select.build()), count)?;
+        Ok(Page { rows, total: total.unwrap_or_default() })
+    }
+
     /// Takes a step in a run's life, with its events. `false` where the run is no longer as the step was decided from:
     /// in another status, or on a later attempt. Nothing is stored then.
     pub async fn apply(&self, run_id: RunId, attempt: u32, change: &Change) -> Result<bool, StoreError> {

@@ -4,8 +4,8 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 
-use crate::on_both_databases;
-use crate::world::{Options, World};
+use crate::on_every_engine;
+use crate::world::Options;
 
 /// Every route that takes a body.
 const WITH_BODY: [(&str, &str); 8] = [
@@ -19,11 +19,16 @@ const WITH_BODY: [(&str, &str); 8] = [
     ("PUT", "/api/v6/R/status"),
 ];
 
-on_both_databases! {
+fn small_bodies() -> Options {
+    let limits = flotilla::http::Limits { body_bytes: 2000, ..Options::default().limits };
+    Options { limits, ..Options::default() }
+}
+
+on_every_engine! {
     async fn hostile_texts_are_kept_as_they_are(world: World) {
         let nasty = "'; DROP TABLE runs; -- \" <script>alert(1)</script> \\ % _ 💥 \u{202e}";
         let command = format!("{nasty}\n\t");
-        let body = json!({"alias": nasty, "group_name": "g'\"%", "image": "i'\"<>", "command": command,
+        let body = json!({"alias": nasty, "group_name": "g'\"%", "image": world.image, "command": command,
                           "tags": [nasty], "env": [{"name": "A B'\"", "value": nasty}]});
         let created = world.post("/api/v1/task", body.clone()).await.ok();
         for field in ["alias", "group_name", "image", "command", "tags", "env"] {
@@ -39,182 +44,171 @@ on_both_databases! {
         let run = world.put(&format!("/api/v1/task/{id}/execute"), json!({})).await.ok();
         assert_eq!(run["command"], body["command"]);
     }
-}
 
-mod containers {
-    use super::*;
-
-    crate::on_docker_too! {
-        async fn a_body_that_is_no_json_object_is_refused_everywhere(world: World) {
-            let definition_id = world.define("hostile", "exit 0").await;
-            let run_id = world.launch(&definition_id, json!({})).await;
-            let before = (world.get("/api/v1/task").await.ok(), world.get("/api/v1/history").await.ok());
-            let deep = "[".repeat(100_000);
-            let deep_object = "{\"a\":".repeat(5_000);
-            for (method, path) in WITH_BODY {
-                let path = path.replace('D', &definition_id).replace("/R/", &format!("/{run_id}/"));
-                for body in ["{", "nonsense", "[]", "\"text\"", "null", "5", "{\"env\": 5}x", "{'a': 1}", "\u{feff}{}", &deep, &deep_object] {
-                    let error = world.send(method, &path, body.to_owned()).await.refused(400);
-                    assert!(!error.is_empty());
-                }
-                world.send(method, &path, vec![0xff, 0xfe, 0x00]).await.refused(400);
+    async fn a_body_that_is_no_json_object_is_refused_everywhere(world: World) {
+        let definition_id = world.define("hostile", "exit 0").await;
+        let run_id = world.launch(&definition_id, json!({})).await;
+        let before = (world.get("/api/v1/task").await.ok(), world.get("/api/v1/history").await.ok());
+        let deep = "[".repeat(100_000);
+        let deep_object = "{\"a\":".repeat(5_000);
+        for (method, path) in WITH_BODY {
+            let path = path.replace('D', &definition_id).replace("/R/", &format!("/{run_id}/"));
+            for body in ["{", "nonsense", "[]", "\"text\"", "null", "5", "{\"env\": 5}x", "{'a': 1}", "\u{feff}{}", &deep, &deep_object] {
+                let error = world.send(method, &path, body.to_owned()).await.refused(400);
+                assert!(!error.is_empty());
             }
-            assert_eq!((world.get("/api/v1/task").await.ok(), world.get("/api/v1/history").await.ok()), before);
+            world.send(method, &path, vec![0xff, 0xfe, 0x00]).await.refused(400);
         }
-
-        async fn mistyped_fields_are_named_with_their_value(world: World) {
-            let whole = json!({"alias": "a", "group_name": "g", "image": "i", "command": "c"});
-            for (field, value, expected) in [
-                ("memory", json!("512"), "`memory`: invalid type: string \"512\", expected an integer"),
-                ("memory", json!(1.5), "`memory`: invalid type: floating point `1.5`"),
-                ("memory", json!(-5), "`memory` must be between 0 and 1073741824, not -5"),
-                ("cpu", json!(1e300), "`cpu`"),
-                ("memory", json!(18_446_744_073_709_551_615_u64), "`memory`"),
-                ("gpu", json!([]), "`gpu`: invalid type: sequence"),
-                ("env", json!({"A": "1"}), "`env`: invalid type: map"),
-                ("env", json!([{"value": "x"}]), "`env[0]`: missing field `name`"),
-                ("env", json!([{"name": "A", "value": 5}]), "`env[0].value`: invalid type: integer `5`"),
-                ("env", json!([{"name": "", "value": "x"}]), "`env[0].name` must not be empty"),
-                ("env", json!([{"name": "A", "value": "a\0b"}]), "`env[0].value` must not hold a NUL character"),
-                ("tags", json!("x"), "`tags`: invalid type: string \"x\""),
-                ("tags", json!(["", "x"]), "`tags[0]` must not be empty"),
-                ("tags", json!(["a\u{0}b"]), "`tags[0]` must not hold control characters"),
-                ("ports", json!([0]), "`ports[0]` must be between 1 and 65535, not 0"),
-                ("ports", json!([99999]), "`ports[0]` must be between 1 and 65535, not 99999"),
-                ("alias", json!(5), "`alias`: invalid type: integer `5`"),
-                ("alias", json!("a\u{0}"), "`alias` must not hold control characters: \"a\\0\""),
-                ("alias", json!("x".repeat(256)), "`alias` is 256 bytes long, at most 255 are allowed"),
-                ("group_name", json!("a/b"), "`group_name` must not hold `/`"),
-                ("group_name", json!(" "), "`group_name` is needed and missing or empty"),
-                ("image", json!("two words"), "`image` must not hold white space"),
-                ("image", json!(""), "`image` is needed and missing or empty"),
-                ("command", json!("a\0b"), "`command` must not hold a NUL character"),
-                ("command", json!("x".repeat(200_000)), "`command` is 200000 bytes long, at most 131071 are allowed"),
-                ("privileged", json!("yes"), "`privileged`: invalid type: string \"yes\""),
-            ] {
-                let mut body = whole.clone();
-                body[field] = value;
-                let error = world.post("/api/v1/task", body).await.refused(400);
-                assert!(error.contains(expected), "{field}: {error}");
-            }
-            assert_eq!(world.get("/api/v1/task").await.ok()["total"], 0);
-        }
-
-        async fn paths_that_can_not_exist_are_refused_in_json(world: World) {
-            for (method, path, status) in [
-                ("GET", "/api/v1/nothing", 404), ("GET", "/nothing/at/all", 404), ("GET", "/api/v1/task/x/y/z/w", 404),
-                ("GET", "/api/v1/task/%00", 400), ("GET", "/api/v1/task/%ff", 400), ("GET", "/api/v1/history/%00", 400),
-                ("GET", "/api/v1/task/alias/%2e%2e%2f%2e%2e%2fetc", 404), ("GET", "/api/v1/..%2f..%2fetc/logs", 404),
-                ("PATCH", "/api/v1/task", 405), ("DELETE", "/api/v1/history", 405), ("POST", "/v1/clusters", 405),
-                ("GET", "/api/v1/task/x/execute", 405), ("PUT", "/api/v1/x/logs", 405),
-            ] {
-                let error = world.send(method, path, Body::empty()).await.refused(status);
-                assert!(!error.is_empty(), "{method} {path}");
-            }
-            let allowed = world.send("PATCH", "/api/v1/task", Body::empty()).await;
-            let allow = allowed.headers["allow"].to_str().unwrap();
-            assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
-        }
-
-        async fn every_answer_names_its_request(world: World) {
-            let given = Request::get("/api/v1/clusters").header("x-request-id", "mine-1").body(Body::empty()).unwrap();
-            assert_eq!(world.request(given).await.headers()["x-request-id"], "mine-1");
-            assert_eq!(world.get("/nothing").await.headers["x-request-id"].len(), 36);
-        }
+        assert_eq!((world.get("/api/v1/task").await.ok(), world.get("/api/v1/history").await.ok()), before);
     }
-}
 
-#[tokio::test]
-async fn a_body_beyond_the_limit_is_refused_whether_it_tells_its_size_or_not() {
-    let limits = flotilla::http::Limits { body_bytes: 2000, ..Options::default().limits };
-    let world = World::on_sqlite_with(Options { limits, ..Options::default() }).await;
-    let body = |size: usize| {
-        let whole =
-            json!({"alias": "a", "group_name": "g", "image": "i", "command": "", "description": ""}).to_string();
-        whole.replace("\"command\":\"\"", &format!("\"command\":\"{}\"", "x".repeat(size - whole.len())))
-    };
-    assert_eq!(body(2000).len(), 2000);
-    world.send("POST", "/api/v1/task", body(2000)).await.ok();
-    let error = world.send("POST", "/api/v1/task", body(2001)).await.refused(413);
-    assert_eq!(error, "the body is too large: at most 2000 bytes are read");
-    let pieces = (0..30).map(|_| Ok::<_, std::io::Error>("x".repeat(100)));
-    world.send("POST", "/api/v1/task", Body::from_stream(futures_util::stream::iter(pieces))).await.refused(413);
-    assert_eq!(world.get("/api/v1/task").await.ok()["total"], 1);
-}
-
-#[tokio::test]
-async fn whatever_a_field_holds_the_answer_is_no_failure_of_ours() {
-    let world = World::on_sqlite().await;
-    let id = world.define("any", "exit 0").await;
-    let values: [Value; 12] = [
-        json!(null),
-        json!(true),
-        json!(0),
-        json!(-1),
-        json!(9_223_372_036_854_775_807_i64),
-        json!(1.5),
-        json!(""),
-        json!("x"),
-        json!([]),
-        json!([[]]),
-        json!({}),
-        json!({"name": {}}),
-    ];
-    let of_definition = [
-        "alias",
-        "group_name",
-        "image",
-        "command",
-        "env",
-        "environment",
-        "memory",
-        "cpu",
-        "gpu",
-        "tags",
-        "user",
-        "ephemeral_storage",
-        "ports",
-        "adaptive_resource_allocation",
-        "privileged",
-        "task_type",
-        "definition_id",
-    ];
-    let of_launch = [
-        "cluster",
-        "env",
-        "run_tags",
-        "command",
-        "image",
-        "memory",
-        "cpu",
-        "gpu",
-        "ephemeral_storage",
-        "node_lifecycle",
-        "active_deadline_seconds",
-        "labels",
-        "idempotence_key",
-        "description",
-        "arch",
-        "tier",
-        "service_account",
-        "engine",
-    ];
-    let of_status = ["status", "exit_code", "exit_reason", "run_exceptions"];
-    let run_id = world.launch(&id, json!({})).await;
-    let mut sent = 0;
-    for value in values {
-        let requests = of_definition
-            .map(|field| ("POST", "/api/v1/task".to_owned(), field))
-            .into_iter()
-            .chain(of_definition.map(|field| ("PUT", format!("/api/v1/task/{id}"), field)))
-            .chain(of_launch.map(|field| ("PUT", format!("/api/v4/task/{id}/execute"), field)))
-            .chain(of_status.map(|field| ("PUT", format!("/api/v1/{run_id}/status"), field)));
-        for (method, path, field) in requests {
-            let answer = world.send(method, &path, json!({field: value}).to_string()).await;
-            assert!(answer.status.as_u16() < 500, "{method} {path} {field} = {value}: {answer:?}");
-            answer.json();
-            sent += 1;
+    async fn mistyped_fields_are_named_with_their_value(world: World) {
+        let whole = json!({"alias": "a", "group_name": "g", "image": "i", "command": "c"});
+        for (field, value, expected) in [
+            ("memory", json!("512"), "`memory`: invalid type: string \"512\", expected an integer"),
+            ("memory", json!(1.5), "`memory`: invalid type: floating point `1.5`"),
+            ("memory", json!(-5), "`memory` must be between 0 and 1073741824, not -5"),
+            ("cpu", json!(1e300), "`cpu`"),
+            ("memory", json!(18_446_744_073_709_551_615_u64), "`memory`"),
+            ("gpu", json!([]), "`gpu`: invalid type: sequence"),
+            ("env", json!({"A": "1"}), "`env`: invalid type: map"),
+            ("env", json!([{"value": "x"}]), "`env[0]`: missing field `name`"),
+            ("env", json!([{"name": "A", "value": 5}]), "`env[0].value`: invalid type: integer `5`"),
+            ("env", json!([{"name": "", "value": "x"}]), "`env[0].name` must not be empty"),
+            ("env", json!([{"name": "A", "value": "a\0b"}]), "`env[0].value` must not hold a NUL character"),
+            ("tags", json!("x"), "`tags`: invalid type: string \"x\""),
+            ("tags", json!(["", "x"]), "`tags[0]` must not be empty"),
+            ("tags", json!(["a\u{0}b"]), "`tags[0]` must not hold control characters"),
+            ("ports", json!([0]), "`ports[0]` must be between 1 and 65535, not 0"),
+            ("ports", json!([99999]), "`ports[0]` must be between 1 and 65535, not 99999"),
+            ("alias", json!(5), "`alias`: invalid type: integer `5`"),
+            ("alias", json!("a\u{0}"), "`alias` must not hold control characters: \"a\\0\""),
+            ("alias", json!("x".repeat(256)), "`alias` is 256 bytes long, at most 255 are allowed"),
+            ("group_name", json!("a/b"), "`group_name` must not hold `/`"),
+            ("group_name", json!(" "), "`group_name` is needed and missing or empty"),
+            ("image", json!("two words"), "`image` must not hold white space"),
+            ("image", json!(""), "`image` is needed and missing or empty"),
+            ("command", json!("a\0b"), "`command` must not hold a NUL character"),
+            ("command", json!("x".repeat(200_000)), "`command` is 200000 bytes long, at most 131071 are allowed"),
+            ("privileged", json!("yes"), "`privileged`: invalid type: string \"yes\""),
+        ] {
+            let mut body = whole.clone();
+            body[field] = value;
+            let error = world.post("/api/v1/task", body).await.refused(400);
+            assert!(error.contains(expected), "{field}: {error}");
         }
+        assert_eq!(world.get("/api/v1/task").await.ok()["total"], 0);
     }
-    assert_eq!(sent, 12 * (17 + 17 + 18 + 4));
+
+    async fn paths_that_can_not_exist_are_refused_in_json(world: World) {
+        for (method, path, status) in [
+            ("GET", "/api/v1/nothing", 404), ("GET", "/nothing/at/all", 404), ("GET", "/api/v1/task/x/y/z/w", 404),
+            ("GET", "/api/v1/task/%00", 400), ("GET", "/api/v1/task/%ff", 400), ("GET", "/api/v1/history/%00", 400),
+            ("GET", "/api/v1/task/alias/%2e%2e%2f%2e%2e%2fetc", 404), ("GET", "/api/v1/..%2f..%2fetc/logs", 404),
+            ("PATCH", "/api/v1/task", 405), ("DELETE", "/api/v1/history", 405), ("POST", "/v1/clusters", 405),
+            ("GET", "/api/v1/task/x/execute", 405), ("PUT", "/api/v1/x/logs", 405),
+        ] {
+            let error = world.send(method, path, Body::empty()).await.refused(status);
+            assert!(!error.is_empty(), "{method} {path}");
+        }
+        let allowed = world.send("PATCH", "/api/v1/task", Body::empty()).await;
+        let allow = allowed.headers["allow"].to_str().unwrap();
+        assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+    }
+
+    async fn every_answer_names_its_request(world: World) {
+        let given = Request::get("/api/v1/clusters").header("x-request-id", "mine-1").body(Body::empty()).unwrap();
+        assert_eq!(world.request(given).await.headers()["x-request-id"], "mine-1");
+        assert_eq!(world.get("/nothing").await.headers["x-request-id"].len(), 36);
+    }
+
+    async fn a_body_beyond_the_limit_is_refused_whether_it_tells_its_size_or_not(world: World = small_bodies()) {
+        let body = |size: usize| {
+            let whole =
+                json!({"alias": "a", "group_name": "g", "image": "i", "command": "", "description": ""}).to_string();
+            whole.replace("\"command\":\"\"", &format!("\"command\":\"{}\"", "x".repeat(size - whole.len())))
+        };
+        assert_eq!(body(2000).len(), 2000);
+        world.send("POST", "/api/v1/task", body(2000)).await.ok();
+        let error = world.send("POST", "/api/v1/task", body(2001)).await.refused(413);
+        assert_eq!(error, "the body is too large: at most 2000 bytes are read");
+        let pieces = (0..30).map(|_| Ok::<_, std::io::Error>("x".repeat(100)));
+        world.send("POST", "/api/v1/task", Body::from_stream(futures_util::stream::iter(pieces))).await.refused(413);
+        assert_eq!(world.get("/api/v1/task").await.ok()["total"], 1);
+    }
+
+    async fn whatever_a_field_holds_the_answer_is_no_failure_of_ours(world: World) {
+        let id = world.define("any", "exit 0").await;
+        let values: [Value; 12] = [
+            json!(null),
+            json!(true),
+            json!(0),
+            json!(-1),
+            json!(9_223_372_036_854_775_807_i64),
+            json!(1.5),
+            json!(""),
+            json!("x"),
+            json!([]),
+            json!([[]]),
+            json!({}),
+            json!({"name": {}}),
+        ];
+        let of_definition = [
+            "alias",
+            "group_name",
+            "image",
+            "command",
+            "env",
+            "environment",
+            "memory",
+            "cpu",
+            "gpu",
+            "tags",
+            "user",
+            "ephemeral_storage",
+            "ports",
+            "adaptive_resource_allocation",
+            "privileged",
+            "task_type",
+            "definition_id",
+        ];
+        let of_launch = [
+            "cluster",
+            "env",
+            "run_tags",
+            "command",
+            "image",
+            "memory",
+            "cpu",
+            "gpu",
+            "ephemeral_storage",
+            "node_lifecycle",
+            "active_deadline_seconds",
+            "labels",
+            "idempotence_key",
+            "description",
+            "arch",
+            "tier",
+            "service_account",
+            "engine",
+        ];
+        let of_status = ["status", "exit_code", "exit_reason", "run_exceptions"];
+        let run_id = world.launch(&id, json!({})).await;
+        let mut sent = 0;
+        for value in values {
+            let requests = of_definition
+                .map(|field| ("POST", "/api/v1/task".to_owned(), field))
+                .into_iter()
+                .chain(of_definition.map(|field| ("PUT", format!("/api/v1/task/{id}"), field)))
+                .chain(of_launch.map(|field| ("PUT", format!("/api/v4/task/{id}/execute"), field)))
+                .chain(of_status.map(|field| ("PUT", format!("/api/v1/{run_id}/status"), field)));
+            for (method, path, field) in requests {
+                let answer = world.send(method, &path, json!({field: value}).to_string()).await;
+                assert!(answer.status.as_u16() < 500, "{method} {path} {field} = {value}: {answer:?}");
+                answer.json();
+                sent += 1;
+            }
+        }
+        assert_eq!(sent, 12 * (17 + 17 + 18 + 4));
+    }
 }

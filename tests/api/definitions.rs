@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::on_docker_too;
+use crate::on_every_engine;
 use crate::world::{each, text};
 
-on_docker_too! {
+on_every_engine! {
     async fn a_definition_is_created_with_everything_and_found_by_id_and_alias(world: World) {
         let body = json!({
             "alias": "everything", "group_name": "testing", "image": "library/ubuntu:latest",
@@ -64,7 +64,7 @@ on_docker_too! {
                           "env": [{"name": "A", "value": "1"}], "tags": ["x"], "ports": [80]});
         let created = world.post("/api/v1/task", body).await.ok();
         let path = format!("/api/v1/task/{}", text(&created["definition_id"]));
-        world.clock.advance(jiff::SignedDuration::from_secs(5));
+        world.advance(jiff::SignedDuration::from_secs(5));
         let updated = world.put(&path, json!({"memory": 6, "tags": [], "group_name": "g"})).await.ok();
         assert_eq!((&updated["memory"], &updated["tags"]), (&json!(6), &json!([])));
         for field in ["alias", "image", "command", "env", "ports", "created_at", "definition_id"] {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::on_docker_too;
-use crate::world::{Options, World, each};
+use crate::on_every_engine;
+use crate::world::{World, each};
 
 async fn five_definitions(world: &World) {
     for (alias, group, image, tags) in [
@@ -19,7 +19,7 @@ async fn five_definitions(world: &World) {
     }
 }
 
-on_docker_too! {
+on_every_engine! {
     async fn definitions_are_filtered(world: World) {
         five_definitions(&world).await;
         for (query, expected) in [
@@ -84,7 +84,7 @@ on_docker_too! {
                                                         "env": [{"name": "N", "value": owner}]});
         let mut ids = Vec::new();
         for (definition, owner, cluster) in [(&first, "ada", "default"), (&second, "bob", "default"), (&first, "bob", "idle")] {
-            world.clock.advance(jiff::SignedDuration::from_secs(1));
+            world.advance(jiff::SignedDuration::from_secs(1));
             ids.push(world.launch(definition, owned(owner, cluster)).await);
             if definition == &first && cluster == "default" {
                 world.finish(&ids[0]).await;
@@ -198,15 +198,13 @@ on_docker_too! {
             }
         }
     }
-}
 
-#[tokio::test]
-async fn a_limit_beyond_the_configured_one_is_cut_and_the_answer_says_so() {
-    let world = World::on_sqlite_with(Options::default()).await;
-    for path in ["/api/v1/task", "/api/v1/history", "/api/v1/groups", "/api/v1/tags"] {
-        for limit in ["2001", "99999999999"] {
-            let list = world.get(&format!("{path}?limit={limit}")).await.ok();
-            assert_eq!(list["limit"], Value::from(2000), "{path}");
+    async fn a_limit_beyond_the_configured_one_is_cut_and_the_answer_says_so(world: World) {
+        for path in ["/api/v1/task", "/api/v1/history", "/api/v1/groups", "/api/v1/tags"] {
+            for limit in ["2001", "99999999999"] {
+                let list = world.get(&format!("{path}?limit={limit}")).await.ok();
+                assert_eq!(list["limit"], Value::from(2000), "{path}");
+            }
         }
     }
 }

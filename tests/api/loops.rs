@@ -1,186 +1,103 @@
 //! The loops: places, retries, crashes between any two steps, strays, deadlines.
 
-use std::sync::Arc;
-
-use flotilla::control::{Control, State};
-use flotilla::engine::Engine;
-use flotilla::model::{Status, StopCause};
+use flotilla::engine::LaunchSpec;
+use flotilla::model::{AttemptId, Run, Status, StopCause};
 use serde_json::{Value, json};
 
-use crate::on_both_databases;
-use crate::world::{Options, World, each};
+use crate::on_every_engine;
+use crate::world::{Options, WAIT, World, each};
 
-/// The loops of a server that was restarted: the same database, engine and identity, and nothing remembered.
-fn restarted(world: &World) -> Arc<Control> {
-    let old = &world.control;
-    Arc::new(Control {
-        store: Arc::clone(&old.store),
-        logs: Arc::clone(&old.logs),
-        wake: old.wake.clone(),
-        clock: old.clock.clone(),
-        settings: old.settings.clone(),
-        node: old.node.clone(),
-        cluster: old.cluster.clone(),
-        engine: Arc::clone(&old.engine),
-        pokes: old.pokes.clone(),
-        max_running: old.max_running,
-        state: State::default(),
-    })
+/// What the loops would tell the engine of an attempt.
+fn spec(world: &World, run: &Run, attempt_id: AttemptId) -> LaunchSpec {
+    LaunchSpec {
+        origin: crate::support::origin(),
+        attempt_id,
+        task: run.task.clone(),
+        execution: run.execution.clone(),
+        log_path: world.control.logs.path(attempt_id),
+        log_cap_bytes: 100,
+        grace: std::time::Duration::ZERO,
+    }
 }
 
-on_both_databases! {
-    async fn an_attempt_that_could_not_start_is_retried_when_it_is_due(world: World) {
-        world.engine.refuse_launches(Some(("no processes left", true)));
-        let run_id = world.run("exit 0").await;
-        world.step().await;
-        let run = world.history(&run_id).await;
-        assert_eq!((&run["status"], &run["attempt_count"], &run["exit_reason"]), (&json!("NEEDS_RETRY"), &json!(1), &json!("no processes left")));
-        world.engine.refuse_launches(None);
-        world.step().await;
-        assert_eq!(world.history(&run_id).await["status"], "NEEDS_RETRY", "it is not due yet");
-        world.clock.advance(jiff::SignedDuration::from_secs(1));
-        let run = world.finish(&run_id).await;
-        assert_eq!((&run["outcome"], &run["attempt_count"], &run["exit_reason"]), (&json!("succeeded"), &json!(2), &Value::Null));
-        assert_eq!(each(&run["pod_events"], "reason"),
-                   ["Queued", "Dispatched", "NeedsRetry", "Queued", "Dispatched", "Started", "Succeeded"]);
-        assert_eq!(world.engine.times_started(World::attempt(&run_id, 1)), 0);
-    }
+/// Claims a run and does nothing about it, as a server that dies then.
+async fn claim(world: &World, run_id: &str, node: &str) -> Run {
+    let run_ids = [run_id.parse().unwrap()];
+    world.store.claim("default", &run_ids, 10, node, world.control.clock.now()).await.unwrap().remove(0)
+}
 
-    async fn a_run_that_waits_for_its_retry_can_be_stopped(world: World) {
-        world.engine.refuse_launches(Some(("no processes left", true)));
-        let run_id = world.run("exit 0").await;
-        world.step().await;
-        let id = world.history(&run_id).await["definition_id"].as_str().unwrap().to_owned();
-        let answer = world.delete(&format!("/api/v1/task/{id}/history/{run_id}")).await.ok();
-        assert_eq!((&answer["status"], &answer["outcome"]), (&json!("STOPPED"), &json!("stopped")));
-    }
+fn two_places() -> Options {
+    Options { max_running: Some(2), ..Options::default() }
+}
 
+on_every_engine! {
     async fn what_the_engine_refuses_for_good_is_rejected_with_its_reason(world: World) {
-        world.engine.refuse_launches(Some(("no such shell: zsh", false)));
-        let run_id = world.run("exit 0").await;
+        let run_id = world.run_refused().await;
         let run = world.finish(&run_id).await;
-        assert_eq!((&run["outcome"], &run["exit_code"], &run["exit_reason"]), (&json!("rejected"), &Value::Null, &json!("no such shell: zsh")));
-        assert_eq!(run["started_at"], Value::Null);
+        assert_eq!((&run["outcome"], &run["exit_code"], &run["started_at"]), (&json!("rejected"), &Value::Null, &Value::Null));
+        assert!(run["exit_reason"].as_str().unwrap().contains("unable to find user ghost"), "{run}");
+        assert_eq!(world.story(&run_id).await, ["Queued", "Dispatched", "Rejected"]);
     }
 
     async fn a_server_that_dies_after_its_claim_launches_after_its_restart(world: World) {
-        let run_id = world.run("exit 0").await;
-        let run_ids = [run_id.parse().unwrap()];
-        let claimed = world.store.claim("default", &run_ids, 10, "this-node", world.control.clock.now()).await.unwrap();
-        assert_eq!(claimed.len(), 1);
+        let run_id = world.run("echo once").await;
+        claim(&world, &run_id, "this-node").await;
         assert_eq!(world.history(&run_id).await["status"], "PENDING");
-        let control = restarted(&world);
-        for _ in 0..5 {
-            control.watch_all().await.unwrap();
-        }
-        assert_eq!(world.history(&run_id).await["outcome"], "succeeded");
-        assert_eq!(world.engine.times_started(World::attempt(&run_id, 1)), 1);
+        let mut world = world;
+        world.restart();
+        let run = world.finish(&run_id).await;
+        assert_eq!((&run["outcome"], &run["attempt_count"]), (&json!("succeeded"), &json!(1)));
+        assert_eq!(world.log(&run_id).await, "once\n");
     }
 
     async fn a_server_that_dies_after_its_launch_adopts_it_after_its_restart(world: World) {
-        let run_id = world.run("sleep 100").await;
-        let run_ids = [run_id.parse().unwrap()];
-        let run = world.store.claim("default", &run_ids, 10, "this-node", world.control.clock.now()).await.unwrap().remove(0);
-        let spec = flotilla::engine::LaunchSpec {
-            origin: crate::support::origin(),
-            attempt_id: run.attempt_id(),
-            task: run.task.clone(),
-            execution: run.execution.clone(),
-            log_path: world.control.logs.path(run.attempt_id()),
-            log_cap_bytes: 100,
-            grace: std::time::Duration::ZERO,
-        };
-        world.engine.launch(&spec).await.unwrap();
-        let control = restarted(&world);
-        for _ in 0..3 {
-            control.watch_all().await.unwrap();
-        }
-        assert_eq!(world.history(&run_id).await["status"], "RUNNING");
-        assert_eq!(world.engine.times_started(run.attempt_id()), 1);
+        let run_id = world.run(&format!("echo once; {WAIT}")).await;
+        let run = claim(&world, &run_id, "this-node").await;
+        world.control.engine.launch(&spec(&world, &run, run.attempt_id())).await.unwrap();
+        let mut world = world;
+        world.restart();
+        world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
+        world.go_on(&run_id).await;
+        assert_eq!(world.finish(&run_id).await["outcome"], "succeeded");
+        assert_eq!(world.log(&run_id).await, "once\n");
     }
 
     async fn another_servers_claim_is_left_alone(world: World) {
         let run_id = world.run("exit 0").await;
-        world.store.claim("default", &[run_id.parse().unwrap()], 10, "another-node", world.control.clock.now()).await.unwrap();
+        claim(&world, &run_id, "another-node").await;
         world.step().await;
         assert_eq!(world.history(&run_id).await["status"], "PENDING");
-        assert_eq!(world.engine.times_started(World::attempt(&run_id, 1)), 0);
-    }
-
-    async fn the_output_is_pumped_on_after_a_restart_without_gap_or_repeat(world: World) {
-        let run_id = world.run("echo one; sleep 100").await;
-        world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
-        let path = format!("/api/v1/{run_id}/logs");
-        while world.get(&path).await.ok()["log"] != "one\n" {
-            world.step().await;
-        }
-        let control = restarted(&world);
-        world.engine.print(World::attempt(&run_id, 1), "two\n");
-        world.engine.finish(World::attempt(&run_id, 1), 0);
-        while world.history(&run_id).await["status"] != "STOPPED" || !world.engine.list_ours().await.unwrap().is_empty() {
-            control.watch_all().await.unwrap();
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(world.get(&path).await.ok()["log"], "one\ntwo\n");
+        assert!(world.is_engine_empty().await);
     }
 
     async fn what_vanished_from_the_engine_is_lost_and_says_so(world: World) {
         let run_id = world.run("echo one; sleep 100").await;
-        world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
-        world.engine.vanish(World::attempt(&run_id, 1));
+        world.step_until_printed(&run_id, "one\n").await;
+        world.vanish(&run_id);
         let run = world.finish(&run_id).await;
         assert_eq!((&run["outcome"], &run["exit_code"]), (&json!("lost"), &Value::Null));
-        assert!(run["exit_reason"].as_str().unwrap().contains("is known here"), "{}", run["exit_reason"]);
-    }
-
-    async fn an_engine_that_is_away_finishes_nothing(world: World) {
-        let run_id = world.run("sleep 100").await;
-        world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
-        world.engine.set_available(Some("the daemon is away"));
-        world.clock.advance(jiff::SignedDuration::from_hours(1));
-        for _ in 0..3 {
-            world.step().await;
-            world.control.sweep().await.unwrap();
-        }
-        assert_eq!(world.history(&run_id).await["status"], "RUNNING");
-        world.engine.set_available(None);
-        world.engine.finish(World::attempt(&run_id, 1), 0);
-        assert_eq!(world.finish(&run_id).await["outcome"], "succeeded");
+        assert_ne!(run["exit_reason"], Value::Null);
+        assert_eq!(world.log(&run_id).await, "one\n", "what was stored stays");
     }
 
     async fn a_run_is_ended_at_its_deadline(world: World) {
         let id = world.define("slow", "sleep 100").await;
-        let run_id = world.launch(&id, json!({"active_deadline_seconds": 60})).await;
+        let run_id = world.launch(&id, json!({"active_deadline_seconds": 2})).await;
         world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
-        world.clock.advance(jiff::SignedDuration::from_secs(59));
-        let next = world.control.watch_all().await.unwrap();
-        assert_eq!(next, Some("2026-01-01T00:01:00Z".parse().unwrap()));
-        assert_eq!(world.history(&run_id).await["status"], "RUNNING");
-        world.clock.advance(jiff::SignedDuration::from_secs(1));
+        world.advance(jiff::SignedDuration::from_secs(2));
         let run = world.finish(&run_id).await;
-        assert_eq!((&run["outcome"], &run["exit_reason"]), (&json!("timed_out"), &json!("stopped because it passed its deadline of 60 s")));
+        assert_eq!((&run["outcome"], &run["exit_reason"]), (&json!("timed_out"), &json!("stopped because it passed its deadline of 2 s")));
     }
 
     async fn a_stray_is_removed_and_an_unknown_object_is_left_alone(world: World) {
         let run_id = world.run("exit 0").await;
         world.finish(&run_id).await;
         let run = world.store.run(run_id.parse().unwrap()).await.unwrap().unwrap();
-        let launch = async |attempt_id| {
-            let spec = flotilla::engine::LaunchSpec {
-                origin: crate::support::origin(),
-                attempt_id,
-                task: run.task.clone(),
-                execution: run.execution.clone(),
-                log_path: world.control.logs.path(attempt_id),
-                log_cap_bytes: 100,
-                grace: std::time::Duration::ZERO,
-            };
-            world.engine.launch(&spec).await.unwrap()
-        };
+        let launch = async |attempt_id| world.control.engine.launch(&spec(&world, &run, attempt_id)).await.unwrap();
         launch(run.attempt_id()).await;
         let unknown = launch(World::attempt("00000000-0000-7000-8000-000000000000", 1)).await;
         world.control.sweep().await.unwrap();
-        assert_eq!(world.engine.list_ours().await.unwrap(), [unknown]);
+        assert_eq!(world.control.engine.list_ours().await.unwrap(), [unknown]);
     }
 
     async fn a_child_launched_while_its_parent_was_being_stopped_is_stopped_too(world: World) {
@@ -231,27 +148,94 @@ on_both_databases! {
         assert_eq!((now.status, now.attempt_count), (Status::Pending, 1));
         assert_eq!(world.store.list_events(run.run_id).await.unwrap().len(), 2, "no event of what did not happen");
     }
+
+    async fn no_more_runs_start_than_a_cluster_has_places(world: World = two_places()) {
+        let mut run_ids = Vec::new();
+        for _ in 0..5 {
+            run_ids.push(world.run(WAIT).await);
+            world.advance(jiff::SignedDuration::from_millis(1));
+        }
+        let become_statuses = async |expected: [&str; 5]| {
+            let statuses = async || {
+                let list = world.get("/api/v1/history?order=asc").await.ok();
+                (each(&list["history"], "status") == expected).then_some(())
+            };
+            world.stepping(&format!("the statuses are {expected:?}"), statuses).await;
+        };
+        become_statuses(["RUNNING", "RUNNING", "QUEUED", "QUEUED", "QUEUED"]).await;
+        world.step().await;
+        become_statuses(["RUNNING", "RUNNING", "QUEUED", "QUEUED", "QUEUED"]).await;
+        world.go_on(&run_ids[0]).await;
+        become_statuses(["STOPPED", "RUNNING", "RUNNING", "QUEUED", "QUEUED"]).await;
+    }
 }
 
-#[tokio::test]
-async fn no_more_runs_start_than_a_cluster_has_places() {
-    let world = World::on_sqlite_with(Options { max_running: Some(2), ..Options::default() }).await;
-    let mut run_ids = Vec::new();
-    for _ in 0..5 {
-        run_ids.push(world.run("sleep 100").await);
-        world.clock.advance(jiff::SignedDuration::from_millis(1));
+mod scripted {
+    use super::*;
+
+    crate::on_fake_engine! {
+        async fn an_attempt_that_could_not_start_is_retried_when_it_is_due(world: World) {
+            world.script().refuse_launches(Some(("no processes left", true)));
+            let run_id = world.run("exit 0").await;
+            world.step().await;
+            let run = world.history(&run_id).await;
+            assert_eq!((&run["status"], &run["attempt_count"], &run["exit_reason"]), (&json!("NEEDS_RETRY"), &json!(1), &json!("no processes left")));
+            world.script().refuse_launches(None);
+            world.step().await;
+            assert_eq!(world.history(&run_id).await["status"], "NEEDS_RETRY", "it is not due yet");
+            world.advance(jiff::SignedDuration::from_secs(1));
+            let run = world.finish(&run_id).await;
+            assert_eq!((&run["outcome"], &run["attempt_count"], &run["exit_reason"]), (&json!("succeeded"), &json!(2), &Value::Null));
+            assert_eq!(each(&run["pod_events"], "reason"),
+                       ["Queued", "Dispatched", "NeedsRetry", "Queued", "Dispatched", "Started", "Succeeded"]);
+            assert_eq!(world.script().times_started(World::attempt(&run_id, 1)), 0);
+        }
+
+        async fn a_run_that_waits_for_its_retry_can_be_stopped(world: World) {
+            world.script().refuse_launches(Some(("no processes left", true)));
+            let run_id = world.run("exit 0").await;
+            world.step().await;
+            let id = world.history(&run_id).await["definition_id"].as_str().unwrap().to_owned();
+            let answer = world.delete(&format!("/api/v1/task/{id}/history/{run_id}")).await.ok();
+            assert_eq!((&answer["status"], &answer["outcome"]), (&json!("STOPPED"), &json!("stopped")));
+        }
+
+        async fn the_output_is_pumped_on_after_a_restart_without_gap_or_repeat(world: World) {
+            let run_id = world.run(&format!("echo one; {WAIT}; echo two")).await;
+            world.step_until_printed(&run_id, "one\n").await;
+            let mut world = world;
+            world.restart();
+            // Before the new loops look, for the old ones' pump lives on in this process and is to be done first.
+            assert!(world.script().go_on(World::attempt(&run_id, 1)));
+            world.finish(&run_id).await;
+            assert_eq!(world.log(&run_id).await, "one\ntwo\n");
+        }
+
+        async fn an_engine_that_is_away_finishes_nothing(world: World) {
+            let run_id = world.run("sleep 100").await;
+            world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
+            world.script().set_available(Some("the daemon is away"));
+            world.advance(jiff::SignedDuration::from_hours(1));
+            for _ in 0..3 {
+                world.step().await;
+                world.control.sweep().await.unwrap();
+            }
+            assert_eq!(world.history(&run_id).await["status"], "RUNNING");
+            world.script().set_available(None);
+            world.go_on(&run_id).await;
+            assert_eq!(world.finish(&run_id).await["outcome"], "succeeded");
+        }
+
+        async fn a_deadline_is_waited_for_to_the_second(world: World) {
+            let id = world.define("slow", "sleep 100").await;
+            let run_id = world.launch(&id, json!({"active_deadline_seconds": 60})).await;
+            world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
+            world.advance(jiff::SignedDuration::from_secs(59));
+            let next = world.control.watch_all().await.unwrap();
+            assert_eq!(next, Some("2026-01-01T00:01:00Z".parse().unwrap()));
+            assert_eq!(world.history(&run_id).await["status"], "RUNNING");
+            world.advance(jiff::SignedDuration::from_secs(1));
+            assert_eq!(world.finish(&run_id).await["outcome"], "timed_out");
+        }
     }
-    for _ in 0..3 {
-        world.step().await;
-    }
-    let statuses = async || {
-        let list = world.get("/api/v1/history?order=asc").await.ok();
-        each(&list["history"], "status")
-    };
-    assert_eq!(statuses().await, ["RUNNING", "RUNNING", "QUEUED", "QUEUED", "QUEUED"]);
-    world.engine.finish(World::attempt(&run_ids[0], 1), 0);
-    for _ in 0..5 {
-        world.step().await;
-    }
-    assert_eq!(statuses().await, ["STOPPED", "RUNNING", "RUNNING", "QUEUED", "QUEUED"]);
 }

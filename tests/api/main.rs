@@ -1,5 +1,5 @@
-//! The API through the real router, on both databases, with the fake engine and loops stepped by hand; what does not
-//! need to tell the engine what to do, on real containers as well.
+//! The API through the real router, with loops stepped by hand: on both databases with the fake engine, and on each real
+//! engine.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where and why")]
 
 #[path = "../support/mod.rs"]
@@ -17,43 +17,54 @@ mod openapi;
 mod runs;
 mod server;
 
-/// Makes of each function a test on SQLite and one on PostgreSQL.
-macro_rules! on_both_databases {
-    ($($(#[$attribute:meta])* async fn $name:ident($world:ident: World) $body:block)+) => {
+/// Makes of each function a test with the fake engine on SQLite and one on PostgreSQL. `World = OPTIONS` is a world whose
+/// operator decided something.
+///
+/// Here belongs only what has to be scripted: an engine that is away or refuses by chance, an answer that is lost, more
+/// than one server's loops in this process, and hours that pass. Real engines have tests of their own for what of this
+/// they can be made to do (`tests/docker`, `tests/crash.rs`).
+macro_rules! on_fake_engine {
+    ($($(#[$attribute:meta])* async fn $name:ident($world:ident: World $(= $options:expr)?) $body:block)+) => {
         $($(#[$attribute])* async fn $name($world: crate::world::World) $body)+
 
         mod sqlite {
+            #[allow(unused_imports, reason = "the options of a world need what is beside it")]
+            use super::*;
             $(#[tokio::test]
             async fn $name() {
-                super::$name(crate::world::World::on_sqlite().await).await;
+                let options = [$($options)?].into_iter().next().unwrap_or_default();
+                super::$name(crate::world::World::on_sqlite(options).await).await;
             })+
         }
 
-        mod postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                if let Some(world) = crate::world::World::on_postgres().await {
-                    super::$name(world).await;
-                }
-            })+
-        }
+        crate::on_engine! { postgres, on_postgres, $($name $(= $options)?),+ }
     };
 }
-pub(crate) use on_both_databases;
+pub(crate) use on_fake_engine;
 
-/// The same, and a third on a cluster of real containers.
-macro_rules! on_docker_too {
-    ($($(#[$attribute:meta])* async fn $name:ident($world:ident: World) $body:block)+) => {
-        crate::on_both_databases! { $($(#[$attribute])* async fn $name($world: World) $body)+ }
+/// The same, and one on each real engine. What a shell can say runs everywhere: see [`world::WAIT`] for what waits.
+macro_rules! on_every_engine {
+    ($($(#[$attribute:meta])* async fn $name:ident($world:ident: World $(= $options:expr)?) $body:block)+) => {
+        crate::on_fake_engine! { $($(#[$attribute])* async fn $name($world: World $(= $options)?) $body)+ }
+        crate::on_engine! { docker, on_docker, $($name $(= $options)?),+ }
+    };
+}
+pub(crate) use on_every_engine;
 
-        mod docker {
+/// A module of tests on the worlds that a function of [`world::World`] makes, where it can.
+macro_rules! on_engine {
+    ($module:ident, $make:ident, $($name:ident $(= $options:expr)?),+) => {
+        mod $module {
+            #[allow(unused_imports, reason = "the options of a world need what is beside it")]
+            use super::*;
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                if let Some(world) = crate::world::World::on_docker().await {
+                let options = [$($options)?].into_iter().next().unwrap_or_default();
+                if let Some(world) = crate::world::World::$make(options).await {
                     super::$name(world).await;
                 }
             })+
         }
     };
 }
-pub(crate) use on_docker_too;
+pub(crate) use on_engine;

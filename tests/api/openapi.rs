@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use serde_json::Value;
 
-use crate::world::World;
+use crate::world::{Options, World};
 
 const METHODS: [&str; 4] = ["get", "post", "put", "delete"];
 
 #[tokio::test]
 async fn every_described_route_is_there_under_api_and_at_the_root() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let description = world.get("/api/openapi.json").await.ok();
     assert_eq!(description["openapi"].as_str().map(|version| &version[..3]), Some("3.1"));
     let paths = description["paths"].as_object().unwrap();
@@ -39,7 +39,7 @@ async fn every_described_route_is_there_under_api_and_at_the_root() {
 
 #[tokio::test]
 async fn every_route_of_the_two_documents_is_described() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let description = world.get("/api/openapi.json").await.ok();
     for (method, path) in [
         ("get", "/v1/task"),
@@ -68,7 +68,7 @@ async fn every_route_of_the_two_documents_is_described() {
 
 #[tokio::test]
 async fn the_description_refers_to_nothing_that_is_not_there_and_names_each_operation_once() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let description = world.get("/api/openapi.json").await.ok();
     let mut references = BTreeSet::new();
     let mut operations = Vec::new();
@@ -103,7 +103,7 @@ fn walk(value: &Value, visit: &mut impl FnMut(&str, &Value)) {
 
 #[tokio::test]
 async fn the_pages_load_nothing_from_elsewhere() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let page = world.get("/api/docs/").await;
     assert_eq!(page.status.as_u16(), 200);
     let page = String::from_utf8(page.bytes).unwrap();

@@ -4,37 +4,32 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use crate::on_both_databases;
-use crate::world::{World, each};
+use crate::on_every_engine;
+use crate::world::{WAIT, each, text};
 
-on_both_databases! {
+on_every_engine! {
     async fn a_run_goes_through_its_statuses_and_tells_its_story(world: World) {
-        let run_id = world.run("echo hello; exit 0").await;
+        let run_id = world.run(&format!("echo hello; {WAIT}; exit 0")).await;
         assert_eq!(world.history(&run_id).await["status"], "QUEUED");
-        let mut seen = vec!["QUEUED".to_owned()];
-        for _ in 0..20 {
-            world.clock.advance(jiff::SignedDuration::from_secs(1));
-            world.step().await;
-            let status = crate::world::text(&world.history(&run_id).await["status"]);
-            if seen.last() != Some(&status) {
-                seen.push(status);
-            }
-        }
-        assert_eq!(seen, ["QUEUED", "PENDING", "RUNNING", "STOPPED"]);
+        world.control.dispatch().await.unwrap();
+        assert_eq!(world.history(&run_id).await["status"], "PENDING");
+        let run = world.step_until(&run_id, |run| run["status"] != "PENDING").await;
+        assert_eq!((&run["status"], &run["outcome"], &run["finished_at"]), (&json!("RUNNING"), &Value::Null, &Value::Null));
+        world.go_on(&run_id).await;
+        let run = world.step_until(&run_id, |run| run["status"] != "RUNNING").await;
+        assert_eq!(run["status"], "STOPPED");
         let run = world.finish(&run_id).await;
         assert_eq!((&run["outcome"], &run["exit_code"], &run["exit_reason"]), (&json!("succeeded"), &json!(0), &Value::Null));
-        assert_eq!((&run["attempt_count"], &run["instance"]["dns_name"]), (&json!(1), &json!("localhost")));
-        assert_eq!(run["max_memory_used"], 1);
-        assert!(run["started_at"].as_str() >= run["queued_at"].as_str());
-        assert!(run["finished_at"].is_string());
+        assert_eq!((&run["attempt_count"], run["instance"]["dns_name"].is_string()), (&json!(1), true));
+        let time = |field: &str| text(&run[field]).parse::<jiff::Timestamp>().unwrap();
+        assert!(time("queued_at") <= time("started_at") && time("started_at") <= time("finished_at"), "{run}");
         for path in [format!("/api/v1/{run_id}/events"), format!("/api/v6/{run_id}/events"), format!("/v1/{run_id}/events")] {
             let events = world.get(&path).await.ok();
             assert_eq!(each(&events["pod_events"], "reason"), ["Queued", "Dispatched", "Started", "Succeeded"], "{path}");
             assert_eq!(events["total"], 4);
             let first = &events["pod_events"][0];
             assert_eq!((&first["event_type"], &first["source_object"]), (&json!("Normal"), &json!("flotilla")));
-            assert_eq!((&first["timestamp"], &first["message"]),
-                       (&json!("2026-01-01T00:00:00Z"), &json!("waiting for a place on cluster default")));
+            assert_eq!((&first["timestamp"], &first["message"]), (&run["queued_at"], &json!("waiting for a place on cluster default")));
         }
     }
 
@@ -46,25 +41,20 @@ on_both_databases! {
         assert_eq!((&answer["status"], &answer["outcome"], &answer["exit_code"]), (&json!("STOPPED"), &json!("stopped"), &Value::Null));
         assert_eq!(answer["exit_reason"], "stopped on request before it started");
         world.step().await;
-        assert_eq!(world.engine.times_started(World::attempt(&run_id, 1)), 0);
+        assert!(world.is_engine_empty().await);
+        assert_eq!(world.story(&run_id).await, ["Queued", "Stopped"]);
     }
 
-    async fn stopping_a_running_run_is_stored_and_carried_out_until_it_has_ended(world: World) {
+    async fn stopping_a_running_run_is_carried_out_and_changes_nothing_when_repeated(world: World) {
         let id = world.define("running", "sleep 100").await;
         let run_id = world.launch(&id, json!({})).await;
         world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
-        // The engine is away when the stop comes: the request is kept.
-        world.engine.set_available(Some("away"));
-        let answer = world.delete(&format!("/api/v6/task/{id}/history/{run_id}")).await.ok();
+        let path = format!("/api/v6/task/{id}/history/{run_id}");
+        let answer = world.delete(&path).await.ok();
         assert_eq!((&answer["status"], &answer["stopped"]), (&json!("RUNNING"), &json!(true)));
-        world.step().await;
-        assert_eq!(world.history(&run_id).await["status"], "RUNNING");
-        world.engine.set_available(None);
-        world.clock.advance(jiff::SignedDuration::from_secs(1));
         let run = world.finish(&run_id).await;
         assert_eq!((&run["outcome"], &run["exit_code"], &run["exit_reason"]), (&json!("stopped"), &json!(143), &json!("stopped on request")));
-        // A stop of a stopped run changes nothing.
-        let again = world.delete(&format!("/api/v1/task/{id}/history/{run_id}")).await.ok();
+        let again = world.delete(&path).await.ok();
         assert_eq!((&again["stopped"], &again["finished_at"], &again["outcome"]), (&json!(true), &run["finished_at"], &json!("stopped")));
         let other = world.define("not-its", "true").await;
         world.delete(&format!("/api/v1/task/{other}/history/{run_id}")).await.refused(404);
@@ -98,68 +88,87 @@ on_both_databases! {
         // What still runs is ended and removed, and changes nothing about what was reported.
         let run = world.finish(&run_id).await;
         assert_eq!((&run["exit_code"], &run["exit_reason"]), (&json!(4), &json!("no data")));
-        assert!(flotilla::engine::Engine::list_ours(&world.engine).await.unwrap().is_empty());
+        assert!(world.is_engine_empty().await);
+    }
+
+    async fn a_run_is_found_at_every_path(world: World) {
+        let id = world.define("paths", "exit 0").await;
+        let run_id = world.launch(&id, json!({})).await;
+        let run = world.history(&run_id).await;
+        for path in ["/v1/history/R", "/api/v6/history/R", "/api/v1/task/history/R", "/api/v6/task/history/R",
+                     "/api/v1/task/D/history/R", "/v1/task/D/history/R", "/api/v6/task/D/history/R"] {
+            let path = path.replace('R', &run_id).replace('D', &id);
+            assert_eq!(world.get(&path).await.ok(), run, "{path}");
+        }
+        let other = world.define("other", "exit 0").await;
+        world.get(&format!("/api/v1/task/{other}/history/{run_id}")).await.refused(404);
+        for unknown in ["nonsense", "00000000-0000-7000-8000-000000000000"] {
+            for path in ["/api/v1/history/R", "/api/v1/R/logs", "/api/v1/R/logs/stream", "/api/v1/R/events", "/api/v6/R/status"] {
+                let error = world.get(&path.replace('R', unknown)).await.refused(404);
+                assert!(error.contains(unknown), "{error}");
+            }
+            world.delete(&format!("/api/v1/task/{id}/history/{unknown}")).await.refused(404);
+            world.put(&format!("/api/v1/{unknown}/status"), json!({"status": "STOPPED"})).await.refused(404);
+        }
+    }
+
+    async fn each_end_has_its_code_and_its_reason(world: World) {
+        for (command, code, outcome, reason) in [
+            ("exit 0", 0, "succeeded", Value::Null),
+            ("exit 3", 3, "failed", json!("exited with code 3")),
+            ("kill -9 $$", 137, "failed", json!("ended by signal 9 (SIGKILL)")),
+        ] {
+            let run_id = world.run(command).await;
+            let run = world.finish(&run_id).await;
+            assert_eq!((&run["exit_code"], &run["outcome"], &run["exit_reason"]), (&json!(code), &json!(outcome), &reason), "{command}");
+        }
+    }
+
+    async fn the_status_route_has_its_fields_and_an_etag(world: World) {
+        let run_id = world.run("sleep 100").await;
+        let path = format!("/api/v6/{run_id}/status");
+        let first = world.get(&path).await;
+        let body = first.ok();
+        let fields: std::collections::BTreeSet<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+        let expected = ["run_id", "status", "queued_at", "started_at", "finished_at", "exit_code", "exit_reason", "engine",
+                        "definition_id", "alias", "cluster_name"];
+        assert_eq!(fields, expected.into());
+        let tag = first.headers["etag"].to_str().unwrap().to_owned();
+        let conditional = async |tags: &str| {
+            let request = Request::get(&path).header("if-none-match", tags).body(Body::empty()).unwrap();
+            world.request(request).await
+        };
+        for known in [tag.clone(), format!("\"other\", {tag}"), format!("W/{tag}"), "*".into()] {
+            let answer = conditional(&known).await;
+            assert_eq!((answer.status(), answer.headers()["etag"].to_str().unwrap()), (StatusCode::NOT_MODIFIED, tag.as_str()));
+        }
+        assert_eq!(conditional("\"other\"").await.status(), StatusCode::OK);
+        world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
+        assert_eq!(conditional(&tag).await.status(), StatusCode::OK);
     }
 }
 
-mod containers {
+mod scripted {
     use super::*;
 
-    crate::on_docker_too! {
-        async fn a_run_is_found_at_every_path(world: World) {
-            let id = world.define("paths", "exit 0").await;
+    crate::on_fake_engine! {
+        async fn a_stop_that_comes_while_the_engine_is_away_is_kept_and_carried_out(world: World) {
+            let id = world.define("running", "sleep 100").await;
             let run_id = world.launch(&id, json!({})).await;
-            let run = world.history(&run_id).await;
-            for path in ["/v1/history/R", "/api/v6/history/R", "/api/v1/task/history/R", "/api/v6/task/history/R",
-                         "/api/v1/task/D/history/R", "/v1/task/D/history/R", "/api/v6/task/D/history/R"] {
-                let path = path.replace('R', &run_id).replace('D', &id);
-                assert_eq!(world.get(&path).await.ok(), run, "{path}");
-            }
-            let other = world.define("other", "exit 0").await;
-            world.get(&format!("/api/v1/task/{other}/history/{run_id}")).await.refused(404);
-            for unknown in ["nonsense", "00000000-0000-7000-8000-000000000000"] {
-                for path in ["/api/v1/history/R", "/api/v1/R/logs", "/api/v1/R/logs/stream", "/api/v1/R/events", "/api/v6/R/status"] {
-                    let error = world.get(&path.replace('R', unknown)).await.refused(404);
-                    assert!(error.contains(unknown), "{error}");
-                }
-                world.delete(&format!("/api/v1/task/{id}/history/{unknown}")).await.refused(404);
-                world.put(&format!("/api/v1/{unknown}/status"), json!({"status": "STOPPED"})).await.refused(404);
-            }
-        }
-
-        async fn each_end_has_its_code_and_its_reason(world: World) {
-            for (command, code, outcome, reason) in [
-                ("exit 0", 0, "succeeded", Value::Null),
-                ("exit 3", 3, "failed", json!("exited with code 3")),
-                ("kill -9 $$", 137, "failed", json!("ended by signal 9 (SIGKILL)")),
-            ] {
-                let run_id = world.run(command).await;
-                let run = world.finish(&run_id).await;
-                assert_eq!((&run["exit_code"], &run["outcome"], &run["exit_reason"]), (&json!(code), &json!(outcome), &reason), "{command}");
-            }
-        }
-
-        async fn the_status_route_has_its_fields_and_an_etag(world: World) {
-            let run_id = world.run("sleep 100").await;
-            let path = format!("/api/v6/{run_id}/status");
-            let first = world.get(&path).await;
-            let body = first.ok();
-            let fields: std::collections::BTreeSet<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
-            let expected = ["run_id", "status", "queued_at", "started_at", "finished_at", "exit_code", "exit_reason", "engine",
-                            "definition_id", "alias", "cluster_name"];
-            assert_eq!(fields, expected.into());
-            let tag = first.headers["etag"].to_str().unwrap().to_owned();
-            let conditional = async |tags: &str| {
-                let request = Request::get(&path).header("if-none-match", tags).body(Body::empty()).unwrap();
-                world.request(request).await
-            };
-            for known in [tag.clone(), format!("\"other\", {tag}"), format!("W/{tag}"), "*".into()] {
-                let answer = conditional(&known).await;
-                assert_eq!((answer.status(), answer.headers()["etag"].to_str().unwrap()), (StatusCode::NOT_MODIFIED, tag.as_str()));
-            }
-            assert_eq!(conditional("\"other\"").await.status(), StatusCode::OK);
             world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
-            assert_eq!(conditional(&tag).await.status(), StatusCode::OK);
+            world.script().set_available(Some("away"));
+            let answer = world.delete(&format!("/api/v6/task/{id}/history/{run_id}")).await.ok();
+            assert_eq!((&answer["status"], &answer["stopped"]), (&json!("RUNNING"), &json!(true)));
+            world.step().await;
+            assert_eq!(world.history(&run_id).await["status"], "RUNNING");
+            world.script().set_available(None);
+            world.advance(jiff::SignedDuration::from_secs(1));
+            assert_eq!(world.finish(&run_id).await["outcome"], "stopped");
+        }
+
+        async fn what_was_used_is_told(world: World) {
+            let run_id = world.run("exit 0").await;
+            assert_eq!(world.finish(&run_id).await["max_memory_used"], 1);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The server itself: health, and where a browser lands.
 
-use crate::on_docker_too;
+use crate::on_every_engine;
 
-on_docker_too! {
+on_every_engine! {
     async fn the_server_lives_and_is_ready(world: World) {
         for path in ["/api/v6/health", "/v6/health", "/health/live", "/health/ready", "/api/health/ready"] {
             assert_eq!(world.get(path).await.ok()["status"], "healthy", "{path}");

@@ -1,6 +1,7 @@
-//! A whole server but for the socket and the timers: its router, its database, the fake engine, and its loops, which
-//! take a step when they are told to.
+//! A whole server but for the socket and the timers: its router, its database, an engine, and its loops, which take a
+//! step when they are told to.
 
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,27 +30,36 @@ use crate::support;
 /// Nothing takes so long unless it is broken.
 const LONGEST: Duration = Duration::from_mins(1);
 
+/// A step of a command at which it waits until the test lets it [`World::go_on`].
+pub const WAIT: &str = "sleep 1000 || true";
+
 pub struct World {
-    /// What plays the runs, unless they are real.
-    pub engine: FakeEngine,
+    stage: Stage,
     /// One that the cluster has.
     pub image: &'static str,
     pub control: Arc<Control>,
-    pub clock: ManualClock,
+    clock: Option<ManualClock>,
     pub store: Arc<Store>,
     pub stop: CancellationToken,
     router: axum::Router,
     _folder: TempDir,
 }
 
+/// Where the runs of a world are played, and how a test gets at them from behind: an engine joins by an arm for each of
+/// the things that tests do there.
+enum Stage {
+    Fake(FakeEngine),
+    Docker { host: String, server_id: String },
+}
+
 /// What makes one world different from another.
 struct Parts {
+    stage: Stage,
     engine: Arc<dyn Engine>,
-    fake: FakeEngine,
     image: &'static str,
     pokes: Pokes,
     clock: Clock,
-    hand: ManualClock,
+    hand: Option<ManualClock>,
 }
 
 /// What the operator of this world decided.
@@ -106,38 +116,33 @@ impl Answer {
 }
 
 impl World {
-    pub async fn on_sqlite() -> Self {
-        Self::on_sqlite_with(Options::default()).await
-    }
-
-    pub async fn on_sqlite_with(options: Options) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open_sqlite(&folder.path().join("flotilla.db")).await.unwrap();
+    pub async fn on_sqlite(options: Options) -> Self {
+        let (store, folder) = sqlite().await;
         Self::with_fake(store, folder, options)
     }
 
     /// `None` where there is no PostgreSQL to test with, which is told at the end of the run.
-    pub async fn on_postgres() -> Option<Self> {
+    pub async fn on_postgres(options: Options) -> Option<Self> {
         let url = support::postgres_url().await?;
         let store = Store::open_postgres(&url).await.unwrap();
-        Some(Self::with_fake(store, tempfile::tempdir().unwrap(), Options::default()))
+        Some(Self::with_fake(store, tempfile::tempdir().unwrap(), options))
     }
 
-    /// A world whose default cluster runs containers. Its clock is the machine's, as that of the containers is.
-    pub async fn on_docker() -> Option<Self> {
+    /// A world whose clusters run containers, on SQLite. Its clock is the machine's, as that of the containers is.
+    pub async fn on_docker(options: Options) -> Option<Self> {
         let host = support::docker_address()?;
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open_sqlite(&folder.path().join("flotilla.db")).await.unwrap();
-        let identity = Identity { server_id: store.installation_id().await.unwrap(), cluster: "default".to_owned() };
-        let config = DockerConfig { host: Some(host), ..DockerConfig::default() };
-        let pokes = Pokes::default();
-        let clock = Clock::system();
+        let (store, folder) = sqlite().await;
+        let server_id = store.installation_id().await.unwrap();
+        let identity = Identity { server_id: server_id.clone(), cluster: "default".to_owned() };
+        // No test needs a network, and a container without starts sooner.
+        let network_mode = Some("none".to_owned());
+        let config = DockerConfig { host: Some(host.clone()), network_mode, ..DockerConfig::default() };
+        let (pokes, clock) = (Pokes::default(), Clock::system());
         let time = clock.clone();
         let engine = Arc::new(DockerEngine::new(config, identity, pokes.clone(), move || time.now()));
-        let fake = FakeEngine::new(|| jiff::Timestamp::UNIX_EPOCH, Pokes::default());
-        let (_, hand) = Clock::manual(jiff::Timestamp::UNIX_EPOCH);
-        let parts = Parts { engine, fake, image: support::DOCKER_IMAGE, pokes, clock, hand };
-        Some(Self::new(store, folder, Options::default(), parts))
+        let stage = Stage::Docker { host, server_id };
+        let image = support::DOCKER_IMAGE;
+        Some(Self::new(store, folder, options, Parts { stage, engine, image, pokes, clock, hand: None }))
     }
 
     fn with_fake(store: Store, folder: TempDir, options: Options) -> Self {
@@ -146,11 +151,12 @@ impl World {
         let time = clock.clone();
         let fake = FakeEngine::new(move || time.now(), pokes.clone());
         let engine = Arc::new(fake.clone());
-        Self::new(store, folder, options, Parts { engine, fake, image: "busybox:1", pokes, clock, hand })
+        let parts = Parts { stage: Stage::Fake(fake), engine, image: "busybox:1", pokes, clock, hand: Some(hand) };
+        Self::new(store, folder, options, parts)
     }
 
     fn new(store: Store, folder: TempDir, options: Options, parts: Parts) -> Self {
-        let Parts { engine, fake, image, pokes, clock, hand } = parts;
+        let Parts { stage, engine, image, pokes, clock, hand } = parts;
         let store = Arc::new(store);
         let logs = Arc::new(Logs::open(&folder.path().join("logs")).unwrap());
         let wake = Wake::default();
@@ -206,7 +212,7 @@ impl World {
         let service = Service::new(Arc::clone(&store), logs, wake, clock, options.policy, clusters);
         let stop = CancellationToken::new();
         let router = router(App { service: Arc::new(service), limits: options.limits, stop: stop.clone() });
-        Self { engine: fake, image, control, clock: hand, store, stop, router, _folder: folder }
+        Self { stage, image, control, clock: hand, store, stop, router, _folder: folder }
     }
 
     pub async fn request(&self, request: Request<Body>) -> Response {
@@ -263,45 +269,176 @@ impl World {
     /// One step of the loops that start and watch.
     pub async fn step(&self) {
         self.control.dispatch().await.unwrap();
+        self.control.until_work_is_done().await;
         self.control.watch_all().await.unwrap();
+        self.control.until_work_is_done().await;
     }
 
     /// Steps until the run is as expected, and gives it.
     pub async fn step_until(&self, run_id: &str, expected: impl Fn(&Value) -> bool) -> Value {
+        self.stepping("the run becomes as expected", async || {
+            Some(self.history(run_id).await).filter(|run| expected(run))
+        })
+        .await
+    }
+
+    /// Steps until the run has stopped and nothing of it is left to be done.
+    pub async fn finish(&self, run_id: &str) -> Value {
+        self.step_until(run_id, |run| run["status"] == "STOPPED").await;
+        let id = run_id.parse().unwrap();
+        self.stepping("what is left of the run is cleaned", async || {
+            let active = self.store.active_attempts("default").await.unwrap();
+            active.iter().all(|attempt| attempt.attempt_id.run_id != id).then_some(())
+        })
+        .await;
+        self.history(run_id).await
+    }
+
+    /// Steps until the run has printed this and no more.
+    pub async fn step_until_printed(&self, run_id: &str, expected: &str) {
+        self.stepping("the run prints as expected", async || (self.log(run_id).await == expected).then_some(())).await;
+    }
+
+    /// Steps until there is what is looked for.
+    pub async fn stepping<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
         let stepping = async {
             loop {
                 self.step().await;
-                let run = self.history(run_id).await;
-                if expected(&run) {
-                    return run;
+                if let Some(found) = look().await {
+                    return found;
                 }
                 // Output is pumped by tasks of its own, which poke when they are done.
                 let _ = tokio::time::timeout(Duration::from_millis(5), self.control.pokes.take()).await;
             }
         };
-        if let Ok(run) = tokio::time::timeout(LONGEST, stepping).await {
-            return run;
+        let runs = async || self.get("/api/v1/history").await.ok();
+        if let Ok(found) = tokio::time::timeout(LONGEST, stepping).await {
+            return found;
         }
-        panic!("the run does not become as expected: {:#}", self.history(run_id).await);
+        panic!("waited in vain until {what}: {:#}", runs().await);
     }
 
-    /// Steps until the run has stopped and nothing of it is left on the engine.
-    pub async fn finish(&self, run_id: &str) -> Value {
-        let run = self.step_until(run_id, |run| run["status"] == "STOPPED").await;
-        let cleaning = async {
-            while !self.control.engine.list_ours().await.unwrap_or_default().is_empty() {
-                self.step().await;
-                let _ = tokio::time::timeout(Duration::from_millis(5), self.control.pokes.take()).await;
+    /// The loops of a server that was restarted: the same database, engine and identity, and nothing remembered.
+    pub fn restart(&mut self) {
+        let old = &self.control;
+        self.control = Arc::new(Control {
+            store: Arc::clone(&old.store),
+            logs: Arc::clone(&old.logs),
+            wake: old.wake.clone(),
+            clock: old.clock.clone(),
+            settings: old.settings.clone(),
+            node: old.node.clone(),
+            cluster: old.cluster.clone(),
+            engine: Arc::clone(&old.engine),
+            pokes: old.pokes.clone(),
+            max_running: old.max_running,
+            state: State::default(),
+        });
+    }
+
+    /// The whole log of a run, as it is now.
+    pub async fn log(&self, run_id: &str) -> String {
+        let answer = self.get(&format!("/api/v1/{run_id}/logs?raw_text=true")).await;
+        String::from_utf8(answer.bytes).unwrap()
+    }
+
+    /// The reasons of a run's events, in their order.
+    pub async fn story(&self, run_id: &str) -> Vec<String> {
+        each(&self.history(run_id).await["pod_events"], "reason")
+    }
+
+    /// Time goes by: at once where the test has the clock in its hand, else by itself.
+    pub fn advance(&self, time: jiff::SignedDuration) {
+        if let Some(hand) = &self.clock {
+            hand.advance(time);
+        }
+    }
+
+    /// What the engine is told to do: only the fake one does what it is told.
+    pub fn script(&self) -> &FakeEngine {
+        match &self.stage {
+            Stage::Fake(fake) => fake,
+            Stage::Docker { .. } => panic!("a real engine can't be scripted"),
+        }
+    }
+
+    /// Lets a run whose command is at a [`WAIT`], or about to be, go on behind it.
+    pub async fn go_on(&self, run_id: &str) {
+        self.stepping("the command waits", async || {
+            let has_gone_on = match &self.stage {
+                Stage::Fake(fake) => fake.go_on(Self::attempt(run_id, 1)),
+                // By this signal a shell says nothing about the end of what it waits for.
+                Stage::Docker { host, .. } => {
+                    docker(host, &["exec", &container(run_id), "killall", "-PIPE", "sleep"]).status.success()
+                }
+            };
+            has_gone_on.then_some(())
+        })
+        .await;
+    }
+
+    /// Takes a run's object away, behind the server's back.
+    pub fn vanish(&self, run_id: &str) {
+        match &self.stage {
+            Stage::Fake(fake) => fake.vanish(Self::attempt(run_id, 1)),
+            Stage::Docker { host, .. } => {
+                let output = docker(host, &["rm", "--force", &container(run_id)]);
+                assert!(output.status.success(), "{output:?}");
             }
-        };
-        // Other runs may go on.
-        let _ = tokio::time::timeout(Duration::from_secs(2), cleaning).await;
-        run
+        }
+    }
+
+    /// Launches what the engine refuses for good, because of a user `ghost`.
+    pub async fn run_refused(&self) -> String {
+        if let Stage::Fake(fake) = &self.stage {
+            fake.refuse_launches(Some(("unable to find user ghost", false)));
+        }
+        let body = json!({"group_name": "testing", "image": self.image, "command": "exit 0", "user": "ghost"});
+        let definition_id = text(&self.post("/api/v1/task", body).await.ok()["definition_id"]);
+        self.launch(&definition_id, json!({})).await
+    }
+
+    /// Whether the engine has nothing of ours.
+    pub async fn is_engine_empty(&self) -> bool {
+        self.control.engine.list_ours().await.unwrap().is_empty()
     }
 
     pub fn attempt(run_id: &str, attempt: u32) -> AttemptId {
         AttemptId { run_id: run_id.parse().unwrap(), attempt }
     }
+}
+
+impl Drop for World {
+    /// What a test leaves running ends with it.
+    fn drop(&mut self) {
+        if let Stage::Docker { host, server_id } = &self.stage {
+            let output =
+                docker(host, &["ps", "--all", "--quiet", "--filter", &format!("label=flotilla.server={server_id}")]);
+            let ids = String::from_utf8(output.stdout).unwrap();
+            let ids: Vec<_> = ids.split_whitespace().collect();
+            if !ids.is_empty() {
+                docker(host, &[vec!["rm", "--force", "--volumes"], ids].concat());
+            }
+        }
+    }
+}
+
+async fn sqlite() -> (Store, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (Store::open_sqlite(&folder.path().join("flotilla.db")).await.unwrap(), folder)
+}
+
+fn docker(host: &str, arguments: &[&str]) -> Output {
+    Command::new("docker")
+        .env_remove("DOCKER_CONTEXT")
+        .args(["--host", host])
+        .args(arguments)
+        .output()
+        .expect("docker is installed")
+}
+
+fn container(run_id: &str) -> String {
+    format!("flotilla-{}", World::attempt(run_id, 1))
 }
 
 pub fn text(value: &Value) -> String {

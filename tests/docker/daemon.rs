@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use tempfile::TempDir;
 
 use crate::support::skip;
@@ -90,6 +91,11 @@ impl Daemon {
         let _ = std::fs::remove_file(pid_file);
     }
 
+    /// Removes what every test begins with, so that a pull fetches the layers as well.
+    pub fn forget_images(&self) {
+        docker(&self.host(), &["rmi", IMAGE]);
+    }
+
     fn copy_image(&self, from: &str) {
         let archive = self.path("image.tar");
         docker(from, &["save", "-o", archive.to_str().unwrap(), IMAGE]);
@@ -152,11 +158,27 @@ fn program(name: &str) -> Option<PathBuf> {
 pub struct Registry {
     process: Child,
     pub address: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
+
+/// Who may use a registry that asks. The encoded form of the password holds characters that two alphabets of base64
+/// write differently.
+pub const USER: &str = "ada";
+pub const PASSWORD: &str = ">>>???~~~";
+/// As `htpasswd -B` writes it.
+const PASSWORD_HASH: &str = "$2b$04$Swo.iAMVBn11i6Si26bLKuBSiYPBJe2R/ZbbO.ic5vM0pmCiiqXne";
 
 impl Registry {
     pub async fn start() -> Option<Self> {
+        Self::start_with("").await
+    }
+
+    /// One that is only for [`USER`].
+    pub async fn start_for_user() -> Option<Self> {
+        Self::start_with("auth: {htpasswd: {realm: test, path: users}}\n").await
+    }
+
+    async fn start_with(settings: &str) -> Option<Self> {
         let Some(program) = program("docker-registry") else {
             skip("registry", "pulls need the program docker-registry");
             return None;
@@ -166,18 +188,20 @@ impl Registry {
         let config = folder.path().join("config.yml");
         let root = folder.path().join("data");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}}}\n{settings}",
             root.display()
         );
         std::fs::write(&config, text).unwrap();
+        std::fs::write(folder.path().join("users"), format!("{USER}:{PASSWORD_HASH}\n")).unwrap();
         let process = Command::new(program)
+            .current_dir(folder.path())
             .arg("serve")
             .arg(&config)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let registry = Self { process, address, _folder: folder };
+        let registry = Self { process, address, folder };
         eventually("the registry answers", || std::net::TcpStream::connect(&registry.address).is_ok()).await;
         Some(registry)
     }
@@ -186,9 +210,19 @@ impl Registry {
     pub fn push(&self, daemon: &Daemon, name: &str) -> String {
         let image = format!("{}/{name}", self.address);
         docker(&daemon.host(), &["tag", IMAGE, &image]);
-        docker(&daemon.host(), &["push", "-q", &image]);
+        let credentials = self.credentials_file();
+        let config = credentials.parent().unwrap().to_str().unwrap();
+        docker(&daemon.host(), &["--config", config, "push", "-q", &image]);
         docker(&daemon.host(), &["rmi", &image]);
         image
+    }
+
+    /// What `docker login` writes.
+    pub fn credentials_file(&self) -> PathBuf {
+        let auth = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
+        let file = self.folder.path().join("config.json");
+        std::fs::write(&file, serde_json::json!({"auths": {&self.address: {"auth": auth}}}).to_string()).unwrap();
+        file
     }
 }
 

@@ -67,7 +67,7 @@ async fn a_misspelt_image_is_refused_with_what_the_registry_answered() {
 async fn two_attempts_share_a_pull_and_tell_of_it() {
     let (Some(daemon), Some(registry)) = (Daemon::start(&[]).await, Registry::start().await) else { return };
     let image = registry.push(&daemon, "team/busybox:1");
-    docker_forget(&daemon);
+    daemon.forget_images();
     let world = World::new(&daemon.host(), config(&daemon.host()));
     let specs = ["echo one", "echo two"].map(|command| with_image(&world, &image, command));
     let (one, two) = tokio::join!(world.engine().launch(&specs[0]), world.engine().launch(&specs[1]));
@@ -89,9 +89,28 @@ async fn two_attempts_share_a_pull_and_tell_of_it() {
     );
 }
 
-/// Removes every image, so that a pull fetches the layers as well.
-fn docker_forget(daemon: &Daemon) {
-    crate::world::docker(&daemon.host(), &["rmi", IMAGE]);
+#[tokio::test]
+async fn credentials_of_the_docker_command_line_are_used_to_look_and_to_fetch() {
+    let (Some(daemon), Some(registry)) = (Daemon::start(&[]).await, Registry::start_for_user().await) else { return };
+    let image = registry.push(&daemon, "team/busybox:1");
+    daemon.forget_images();
+    let nobody = tempfile::tempdir().unwrap();
+    std::fs::write(nobody.path().join("config.json"), "{}").unwrap();
+    let with_file = |file: &std::path::Path| {
+        let config = DockerConfig { credentials_file: Some(file.to_owned()), ..config(&daemon.host()) };
+        World::new(&daemon.host(), config)
+    };
+    let stranger = with_file(&nobody.path().join("config.json"));
+    let reason = refusal(&stranger, &image).await;
+    assert!(reason.contains(&image) && reason.contains("no basic auth credentials"), "{reason}");
+    let handle = stranger.engine().launch(&with_image(&stranger, &image, "true")).await.unwrap();
+    let Observation::NeverRan { reason, retry: false } = stranger.over(&handle).await else { panic!("it can't run") };
+    assert!(reason.contains("no basic auth credentials"), "{reason}");
+
+    let user = with_file(&registry.credentials_file());
+    user.engine().check(&with_image(&user, &image, "true").task).await.unwrap();
+    let (ended, output) = user.run(&with_image(&user, &image, "echo fetched")).await;
+    assert_eq!((ended.exit_code, output.as_str()), (0, "fetched\n"));
 }
 
 #[tokio::test]

@@ -226,11 +226,50 @@ async fn stopping_gives_a_process_its_grace_and_no_more() {
     assert!(begin.elapsed() < Duration::from_millis(1500), "a request to stop is not waited for");
     let ended = world.ended(&polite).await;
     assert_eq!((ended.exit_code, ended.cause), (0, EndCause::Stopped));
-    assert_eq!(world.output(&polite).await, b"ready\nbye\n", "one SIGTERM, however often it was asked");
+    let output = String::from_utf8(world.output(&polite).await).unwrap();
+    assert_eq!(without_the_shells_word(&output), "ready\nbye\n", "one SIGTERM, however often it was asked");
     let ended = world.ended(&stubborn).await;
     assert_eq!((ended.exit_code, ended.cause), (137, EndCause::Stopped));
     assert!((Duration::from_secs(2)..Duration::from_secs(8)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
     world.engine().stop(&polite, GRACE).await.unwrap();
+}
+
+/// What a shell says when a program that it waited for was stopped.
+fn without_the_shells_word(output: &str) -> String {
+    output.replace("Terminated\n", "")
+}
+
+#[tokio::test]
+async fn a_program_that_the_shell_waits_for_has_its_grace_as_well() {
+    let Some(world) = world() else { return };
+    let child =
+        "sh -c 'trap \"sleep 0.5; echo child is done; exit 5\" TERM; echo ready; while true; do sleep 0.1; done'";
+    let handle = world.launch(&format!("echo first; {child}; echo never")).await;
+    world.running(&handle).await;
+    eventually("it has set its trap", || world.docker(&["logs", &container(&handle)]).contains("ready")).await;
+    world.engine().stop(&handle, GRACE).await.unwrap();
+    let ended = world.ended(&handle).await;
+    assert_eq!((ended.exit_code, ended.cause), (143, EndCause::Stopped));
+    let output = String::from_utf8(world.output(&handle).await).unwrap();
+    assert!(output.contains("child is done") && !output.contains("never"), "{output}");
+}
+
+#[tokio::test]
+async fn a_second_stop_with_less_grace_cuts_the_first() {
+    let Some(world) = world() else { return };
+    let handle = world.launch("trap 'echo again' TERM; echo ready; while true; do sleep 0.1 || true; done").await;
+    world.running(&handle).await;
+    eventually("it has set its trap", || world.docker(&["logs", &container(&handle)]).contains("ready")).await;
+    let begin = Instant::now();
+    world.engine().stop(&handle, Duration::from_mins(1)).await.unwrap();
+    eventually("it was told to end", || world.docker(&["logs", &container(&handle)]).contains("again")).await;
+    world.engine().stop(&handle, Duration::from_secs(90)).await.unwrap();
+    world.engine().stop(&handle, Duration::from_secs(1)).await.unwrap();
+    let ended = world.ended(&handle).await;
+    assert_eq!((ended.exit_code, ended.cause), (137, EndCause::Stopped));
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+    let output = String::from_utf8(world.output(&handle).await).unwrap();
+    assert_eq!(output.matches("again").count(), 1, "{output}");
 }
 
 #[tokio::test]

@@ -7,7 +7,10 @@ mod images;
 mod lifecycle;
 mod output;
 mod outside;
+#[path = "../program/mod.rs"]
+mod program;
 mod restart;
+mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

@@ -3,11 +3,11 @@
 use axum::body::Body;
 use axum::http::Request;
 
-use crate::world::World;
+use crate::world::{Options, World};
 
 #[tokio::test]
 async fn the_root_leads_to_the_pages() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     for (from, to) in [("/", "/ui"), ("/ui/", "/ui")] {
         let page = world.visit(Request::get(from).body(Body::empty()).unwrap()).await;
         assert!(page.status == 307 || page.status == 308, "{page:?}");
@@ -17,7 +17,7 @@ async fn the_root_leads_to_the_pages() {
 
 #[tokio::test]
 async fn browsers_are_told_to_load_and_send_nothing_beyond_this_server() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     for path in ["/ui/tasks", "/ui/nothing", "/ui/tasks?nothing=1"] {
         let page = world.page(path).await;
         let policy = page.header("content-security-policy");
@@ -44,7 +44,7 @@ async fn browsers_are_told_to_load_and_send_nothing_beyond_this_server() {
 
 #[tokio::test]
 async fn assets_are_kept_for_good_under_addresses_that_change_with_them() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let page = world.page("/ui/tasks").await;
     let addresses = page.between("=\"/ui/assets/", "\"");
     assert!(addresses.len() >= 3, "{addresses:?}");
@@ -61,14 +61,14 @@ async fn assets_are_kept_for_good_under_addresses_that_change_with_them() {
 
 #[tokio::test]
 async fn assets_are_sent_compressed() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let request = Request::get("/ui/assets/x/app.css").header("accept-encoding", "gzip").body(Body::empty()).unwrap();
     assert_eq!(world.request(request).await.headers()["content-encoding"], "gzip");
 }
 
 #[tokio::test]
 async fn a_refusal_is_a_page_for_people_and_json_for_programs() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     world.page("/ui/no/such/page").await.is(404).has("404").has("There is nothing here").has("href=\"/ui/tasks\"");
     world.page("/ui/tasks?colour=%3Cscript%3E").await.is(400).has("`colour` is no parameter here");
     world.page("/ui/tasks?%3Cscript%3Ealert(1)=x").await.is(400).lacks("<script>alert").has("&#60;script&#62;alert(1)");
@@ -83,7 +83,7 @@ async fn a_refusal_is_a_page_for_people_and_json_for_programs() {
 
 #[tokio::test]
 async fn forms_of_other_sites_are_refused() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let send = |headers: &'static [(&str, &str)]| {
         let world = &world;
         async move {

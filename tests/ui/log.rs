@@ -7,15 +7,15 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::page::Page;
-use crate::world::World;
+use crate::world::{Options, World};
 
 /// A run that has stopped after it wrote this.
 async fn run_with_log(world: &World, text: &str) -> String {
     let run_id = world.run("echo line 1; sleep 100").await;
     world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
     let attempt = World::attempt(&run_id, 1);
-    world.engine.print(attempt, text);
-    world.engine.finish(attempt, 0);
+    world.script().print(attempt, text);
+    world.script().go_on(attempt);
     world.finish(&run_id).await;
     world.step_until_log_is_complete(&run_id).await;
     run_id
@@ -55,7 +55,7 @@ fn thousand_lines() -> String {
 
 #[tokio::test]
 async fn lines_are_given_by_number_and_from_the_end() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run_id = run_with_log(&world, &thousand_lines()).await;
     let ask =
         |query: &'static str| world.page(Box::leak(format!("/ui/runs/{run_id}/log/lines{query}").into_boxed_str()));
@@ -99,7 +99,7 @@ async fn each_line_says_when_it_was_written() {
 
 #[tokio::test]
 async fn without_a_script_the_page_shows_the_end_and_leads_to_earlier_lines() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run_id = run_with_log(&world, &thousand_lines()).await;
     let page = world.page(&format!("/ui/runs/{run_id}/log")).await;
     page.is(200).has("1,000 lines").has("download=\"").has(&format!("/api/v1/{run_id}/logs?raw_text=true"));
@@ -114,7 +114,7 @@ async fn without_a_script_the_page_shows_the_end_and_leads_to_earlier_lines() {
 
 #[tokio::test]
 async fn without_a_script_a_search_lists_the_lines_and_leads_to_them() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run_id = run_with_log(&world, &thousand_lines()).await;
     let page = world.page(&format!("/ui/runs/{run_id}/log?q=LINE+70")).await;
     page.has("value=\"LINE 70\"").has("from=65#L70\">70</a>").has("from=695#L700\">700</a>").lacks("Search on");
@@ -128,7 +128,7 @@ async fn without_a_script_a_search_lists_the_lines_and_leads_to_them() {
 
 #[tokio::test]
 async fn a_search_gives_so_many_lines_and_says_where_to_go_on() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run_id = run_with_log(&world, &thousand_lines().repeat(2)).await;
     let found = search(&world, &run_id, "q=line+7&line=70").await;
     assert_eq!(found["lines"].as_array().unwrap().len(), 10 + 100 + 111);
@@ -147,7 +147,7 @@ async fn a_search_gives_so_many_lines_and_says_where_to_go_on() {
 
 #[tokio::test]
 async fn what_a_run_wrote_is_never_markup() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let evil = "<script>alert(1)</script>\n\x1b]8;;javascript:alert(1)\x07\x1b[31m\"><img src=x onerror=alert(1)>\x1b[0m\n\0\x1b[<b>\n";
     let run_id = run_with_log(&world, evil).await;
     for path in ["log", "log/lines", "log?q=%3Cscript%3E"] {
@@ -159,7 +159,7 @@ async fn what_a_run_wrote_is_never_markup() {
 
 #[tokio::test]
 async fn a_log_that_was_not_written_yet_is_an_empty_page() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run_id = world.run("echo one").await;
     world.page(&format!("/ui/runs/{run_id}/log")).await.is(200).has("Nothing was written yet.").has("0 lines, 0 bytes");
     assert_eq!(search(&world, &run_id, "q=x").await, json!({"lines": [], "next": null}));
@@ -170,7 +170,7 @@ async fn a_log_that_was_not_written_yet_is_an_empty_page() {
 
 #[tokio::test]
 async fn the_growth_of_a_log_is_told_until_it_is_complete() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run_id = world.run("echo one; sleep 100").await;
     world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
     let request = Request::get(format!("/ui/runs/{run_id}/log/growth")).body(Body::empty()).unwrap();
@@ -178,8 +178,8 @@ async fn the_growth_of_a_log_is_told_until_it_is_complete() {
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let reading = tokio::spawn(async move { answer.into_body().collect().await.unwrap().to_bytes() });
     let attempt = World::attempt(&run_id, 1);
-    world.engine.print(attempt, "two\nthree");
-    world.engine.finish(attempt, 0);
+    world.script().print(attempt, "two\nthree");
+    world.script().go_on(attempt);
     world.finish(&run_id).await;
     let body =
         tokio::time::timeout(std::time::Duration::from_secs(20), reading).await.expect("the stream closes").unwrap();

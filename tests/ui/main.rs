@@ -8,6 +8,9 @@ mod support;
 #[path = "../api/world.rs"]
 mod world;
 
+mod forms;
 mod frame;
+mod launches;
 mod log;
+mod runs;
 mod tasks;

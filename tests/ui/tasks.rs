@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{Options, World};
 
 async fn define(world: &World, alias: &str, group: &str, image: &str, tags: &[&str]) -> String {
     let body = json!({"alias": alias, "group_name": group, "image": image, "command": "exit 0", "tags": tags});
@@ -11,13 +11,16 @@ async fn define(world: &World, alias: &str, group: &str, image: &str, tags: &[&s
 
 #[tokio::test]
 async fn without_a_task_the_page_says_how_to_make_one() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     world.page("/ui/tasks").await.is(200).has("Define what you want to run").has("href=\"/ui/tasks/new\"");
 }
 
 #[tokio::test]
 async fn a_search_looks_into_alias_group_image_and_tags() {
-    for world in [Some(World::on_sqlite().await), World::on_postgres().await].into_iter().flatten() {
+    for world in [Some(World::on_sqlite(Options::default()).await), World::on_postgres(Options::default()).await]
+        .into_iter()
+        .flatten()
+    {
         define(&world, "alpha", "science", "trainer:1", &["Nightly"]).await;
         define(&world, "beta", "science", "loader:2", &[]).await;
         define(&world, "100%", "ops", "loader:2", &["nightly", "x_y"]).await;
@@ -45,7 +48,10 @@ async fn a_search_looks_into_alias_group_image_and_tags() {
 
 #[tokio::test]
 async fn a_task_shows_how_its_last_runs_ended_and_how_long_they_take() {
-    for world in [Some(World::on_sqlite().await), World::on_postgres().await].into_iter().flatten() {
+    for world in [Some(World::on_sqlite(Options::default()).await), World::on_postgres(Options::default()).await]
+        .into_iter()
+        .flatten()
+    {
         let task = world.define("worker", "exit 0").await;
         world.define("idle", "exit 0").await;
         for _ in 0..3 {
@@ -61,7 +67,7 @@ async fn a_task_shows_how_its_last_runs_ended_and_how_long_they_take() {
 
 #[tokio::test]
 async fn names_of_tasks_are_shown_as_they_are_and_never_as_markup() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let evil = "<script>alert(1)</script>";
     define(&world, evil, "a\"><b>?#%", "i<mg>", &["<i>"]).await;
     let page = world.page("/ui/tasks").await;
@@ -76,7 +82,7 @@ async fn names_of_tasks_are_shown_as_they_are_and_never_as_markup() {
 
 #[tokio::test]
 async fn a_list_leads_to_its_next_page_and_keeps_its_filters() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     for i in 0..5 {
         define(&world, &format!("task-{i}"), "g", "i", &["a&b"]).await;
     }
@@ -92,7 +98,7 @@ async fn a_list_leads_to_its_next_page_and_keeps_its_filters() {
 
 #[tokio::test]
 async fn the_palette_finds_tasks_and_runs() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let task = world.define("<worker>", "exit 0").await;
     let run = world.launch(&task, json!({})).await;
     let found = world.get("/ui/palette?q=work").await.ok();
@@ -104,7 +110,7 @@ async fn the_palette_finds_tasks_and_runs() {
 /// So much that a person can't look over more, so little that it is there at once.
 #[tokio::test]
 async fn a_page_of_a_hundred_tasks_is_small() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     for i in 0..100 {
         let id = define(
             &world,

@@ -9,21 +9,12 @@ use bollard::models::{
 
 use super::config::DockerConfig;
 use super::machine::Machine;
-use crate::engine::{EngineError, LaunchSpec};
-use crate::model::AttemptId;
+use crate::engine::{EngineError, Identity, LaunchSpec};
+use crate::model::{AttemptId, TaskSpec};
 
 const MB: i64 = 1024 * 1024;
 /// Docker takes no less than a hundredth of a core.
 const LEAST_CPU_MILLIS: i64 = 10;
-
-/// Whose containers are meant. Two servers may share a daemon, and two clusters of one server as well: what does not
-/// carry both words is never touched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// Different for every database, and the same for all servers on one.
-    pub server_id: String,
-    pub cluster: String,
-}
 
 pub(super) const SERVER_LABEL: &str = "flotilla.server";
 pub(super) const CLUSTER_LABEL: &str = "flotilla.cluster";
@@ -86,15 +77,13 @@ pub(super) fn describe(
     if !unenforced.is_empty() {
         labels.insert(UNENFORCED_LABEL.to_owned(), unenforced.join(","));
     }
-    let mut command = config.shell.clone();
-    command.push(task.command.clone());
     let ports = || task.ports.iter().map(|port| format!("{port}/tcp"));
     Ok(ContainerCreateBody {
         image: Some(image.to_owned()),
         // The image's own entry point would get the shell as its argument; an empty command drops the image's.
-        entrypoint: Some(command),
+        entrypoint: Some(entry_point(&config.shell, &task.command)),
         cmd: Some(Vec::new()),
-        env: Some(task.env.iter().map(|var| format!("{}={}", var.name, var.value)).collect()),
+        env: Some(env(task)),
         user: task.user.clone().or_else(|| config.user.clone()),
         labels: Some(labels),
         tty: Some(false),
@@ -108,6 +97,29 @@ pub(super) fn describe(
         }),
         ..ContainerCreateBody::default()
     })
+}
+
+/// What the init process runs. It ends with the shell, and the kernel then kills whatever else runs in the container: so
+/// that a program which the shell waits for has its grace, it must be told to end as well ([`TO_WHOLE_GROUP`]), and the
+/// shell must go on waiting for it. That a shell does where it has a trap; what it becomes by `exec` has none. The code
+/// is that of a shell without the trap, never the program's: the commands behind it were not run.
+fn entry_point(shell: &[String], command: &str) -> Vec<String> {
+    const SHELLS: [&str; 6] = ["sh", "ash", "bash", "dash", "ksh", "zsh"];
+    let program = shell.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let takes_command = shell.last().is_some_and(|option| option.starts_with('-') && option.ends_with('c'));
+    // On the command's first line, so that the shell counts its lines as their writer does.
+    let prefix = if SHELLS.contains(&program) && takes_command { "trap 'exit 143' TERM; " } else { "" };
+    shell.iter().cloned().chain([format!("{prefix}{command}")]).collect()
+}
+
+/// Makes the init process signal the shell and all that it started, instead of the shell alone:
+/// <https://github.com/krallin/tini#process-group-killing>. `docker run --init` has no option for it.
+const TO_WHOLE_GROUP: &str = "TINI_KILL_PROCESS_GROUP";
+
+fn env(task: &TaskSpec) -> Vec<String> {
+    let is_theirs = task.env.iter().any(|var| var.name == TO_WHOLE_GROUP);
+    let ours = (!is_theirs).then(|| format!("{TO_WHOLE_GROUP}=1"));
+    task.env.iter().map(|var| format!("{}={}", var.name, var.value)).chain(ours).collect()
 }
 
 pub(super) fn check_privileged(privileged: Option<bool>, config: &DockerConfig) -> Result<(), EngineError> {
@@ -152,7 +164,7 @@ fn host_config(spec: &LaunchSpec, config: &DockerConfig, unenforced: &[&str]) ->
         cap_drop: Some(config.cap_drop.clone()),
         readonly_rootfs: Some(config.read_only_root),
         privileged: Some(task.privileged == Some(true)),
-        // Reaps what the command leaves behind, and passes SIGTERM on to it.
+        // Reaps what the command leaves behind, and passes SIGTERM on: see [`entry_point`].
         init: Some(true),
         log_config: Some(log_config(spec.log_cap_bytes)),
         ..HostConfig::default()
@@ -208,7 +220,7 @@ fn log_config(log_cap_bytes: u64) -> HostConfigLogConfig {
 mod tests {
     use super::*;
     use crate::engine::Origin;
-    use crate::model::{DefinitionId, EnvVar, Execution, RunId, TaskSpec};
+    use crate::model::{DefinitionId, EnvVar, Execution, RunId};
 
     fn spec(task: TaskSpec) -> LaunchSpec {
         LaunchSpec {
@@ -268,8 +280,9 @@ mod tests {
         };
         let config = DockerConfig { user: Some("app".into()), ..DockerConfig::default() };
         let body = describe_with(task, &config, &able());
-        assert_eq!(body.entrypoint.unwrap(), ["/bin/sh", "-ec", "echo hi"]);
-        assert_eq!((body.env.unwrap(), body.user.unwrap()), (vec!["A=1=2".to_owned()], "app".to_owned()));
+        assert_eq!(body.entrypoint.unwrap(), ["/bin/sh", "-ec", "trap 'exit 143' TERM; echo hi"]);
+        assert_eq!(body.env.unwrap(), ["A=1=2", "TINI_KILL_PROCESS_GROUP=1"]);
+        assert_eq!(body.user.unwrap(), "app");
         let host = body.host_config.unwrap();
         assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
         assert_eq!(host.nano_cpus, Some(10_000_000), "a hundredth of a core is the least");
@@ -277,6 +290,26 @@ mod tests {
         assert!(host.port_bindings.unwrap().contains_key("80/tcp"));
         let log = host.log_config.unwrap();
         assert_eq!((log.typ.as_deref(), log.config.unwrap()["max-size"].as_str()), (Some("local"), "200m"));
+    }
+
+    #[test]
+    fn only_a_shell_that_takes_a_command_is_told_to_wait() {
+        let has_trap = |shell: &[&str]| {
+            let shell: Vec<_> = shell.iter().map(|&word| word.to_owned()).collect();
+            let entry_point = entry_point(&shell, "x");
+            assert_eq!(entry_point[..shell.len()], shell);
+            entry_point[shell.len()] != "x"
+        };
+        assert!(has_trap(&["/bin/bash", "-o", "pipefail", "-ec"]) && has_trap(&["sh", "-c"]));
+        for shell in [&["python3", "-c"][..], &["/bin/sh"], &["/bin/sh", "-e"], &["/usr/bin/env", "-c"], &[]] {
+            assert!(!has_trap(shell), "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn a_task_may_have_the_init_process_do_as_it_likes() {
+        let theirs = EnvVar::new(TO_WHOLE_GROUP, "");
+        assert_eq!(env(&TaskSpec { env: vec![theirs], ..TaskSpec::default() }), ["TINI_KILL_PROCESS_GROUP="]);
     }
 
     #[test]

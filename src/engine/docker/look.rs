@@ -1,4 +1,4 @@
-//! Observing many attempts by one listing: only what is new or has ended is inspected.
+//! Observing: a few attempts by inspecting each, many by one listing, of which only what is new or has ended is inspected.
 
 use std::collections::HashMap;
 
@@ -21,6 +21,8 @@ use crate::engine::{EngineError, Handle};
 use crate::model::{AttemptId, Observation};
 
 const INSPECTIONS_AT_ONCE: usize = 8;
+/// How many attempts are looked at without a listing, which would tell of all the others as well.
+const FEW: usize = 3;
 /// How late the daemon may tell of a signal that it sent.
 const LATENESS: SignedDuration = SignedDuration::from_millis(250);
 /// How long the daemon may take to say what it remembers of a container.
@@ -30,12 +32,15 @@ impl Inner {
     pub(super) async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
         // In this order: an attempt whose container is made in between is seen as being launched, or as there.
         let launching: Vec<_> = handles.iter().map(|handle| self.launches.get(handle.attempt_id)).collect();
-        let listed = self.list().await?;
-        self.seen.retain(|attempt_id| listed.contains_key(&attempt_id));
+        let listed = if handles.len() > FEW { Some(self.list().await?) } else { None };
         let looks = handles.iter().zip(launching).map(|(handle, launching)| {
-            let summary = listed.get(&handle.attempt_id);
+            let listed = listed.as_ref().map(|listed| listed.get(&handle.attempt_id));
             async move {
-                match self.look(handle, launching, summary).await {
+                let look = match listed {
+                    Some(summary) => self.look_at_listed(handle, launching, summary).await,
+                    None => self.look_at(handle, launching).await,
+                };
+                match look {
                     Err(ApiError::Refused { message, .. }) => Ok(Observation::Unknown { reason: message }),
                     result => result,
                 }
@@ -44,7 +49,7 @@ impl Inner {
         Ok(stream::iter(looks.collect::<Vec<_>>()).buffered(INSPECTIONS_AT_ONCE).try_collect().await?)
     }
 
-    /// Every container of ours, by its attempt.
+    /// Every container of ours, by its attempt. What was seen of others is forgotten.
     pub(super) async fn list(&self) -> Result<HashMap<AttemptId, ContainerSummary>, ApiError> {
         let filters = Some(self.identity.filters());
         let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
@@ -53,7 +58,9 @@ impl Inner {
             let attempt_id = attempt_of(container.labels.as_ref()?)?;
             Some((attempt_id, container))
         });
-        Ok(named.collect())
+        let named: HashMap<_, _> = named.collect();
+        self.seen.retain(|attempt_id| named.contains_key(&attempt_id));
+        Ok(named)
     }
 
     /// The container of this name, if it is one of ours.
@@ -69,26 +76,34 @@ impl Inner {
         }
     }
 
-    async fn look(
+    async fn look_at_listed(
         &self,
         handle: &Handle,
         launching: Option<Launching>,
         summary: Option<&ContainerSummary>,
     ) -> Result<Observation, ApiError> {
         let Some(summary) = summary else { return Ok(missing(handle, launching)) };
-        let attempt_id = handle.attempt_id;
         let id = summary.id.as_deref().unwrap_or_default();
         let is_running =
             matches!(summary.state, Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED));
-        if is_running && let Some(started) = self.seen.started(attempt_id, id) {
+        if is_running && let Some(started) = self.seen.started(handle.attempt_id, id) {
             return Ok(Observation::Running(started));
         }
+        self.look_at(handle, launching).await
+    }
+
+    async fn look_at(&self, handle: &Handle, launching: Option<Launching>) -> Result<Observation, ApiError> {
+        let attempt_id = handle.attempt_id;
         let Some(container) = self.inspect_ours(&name_of(attempt_id)).await? else {
             return Ok(missing(handle, launching));
         };
         let now = self.link.now();
         match stage(&container) {
             Stage::Running => {
+                let id = container.id.as_deref().unwrap_or_default();
+                if let Some(started) = self.seen.started(attempt_id, id) {
+                    return Ok(Observation::Running(started));
+                }
                 let facts = self.facts(&container).await;
                 let started = read_started(&container, &facts, now);
                 self.seen.add_started(attempt_id, id, started.clone());
@@ -101,7 +116,7 @@ impl Inner {
                 let mut facts = Facts { was_asked_to_stop, ..self.facts(&container).await };
                 facts.peak = self.seen.peak(attempt_id);
                 if exit_code(&container) != 0 || was_asked_to_stop {
-                    facts.signals = self.signals_sent(&container).await;
+                    facts.signals = self.signals_sent(&container, was_asked_to_stop).await;
                 }
                 Ok(read_ended(&container, &facts, now))
             }
@@ -160,15 +175,15 @@ impl Inner {
 
     /// The signals that were sent to an ended container through the daemon, as far as it remembers: those that end a
     /// process. What is not known explains nothing, so an error is no more than that.
-    async fn signals_sent(&self, container: &ContainerInspectResponse) -> Vec<i64> {
+    async fn signals_sent(&self, container: &ContainerInspectResponse, was_asked_to_stop: bool) -> Vec<i64> {
         const ENDING: [&str; 4] = ["SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"];
         let (Some(id), Some(from), Some(until)) = (&container.id, started_at(container), finished_at(container)) else {
             return Vec::new();
         };
-        // The daemon tells of a signal right after sending it, which may be after the end. Where the exit code says that
-        // the signal itself was the end, it is waited for.
-        let is_signal_code = [130, 131, 137, 143].contains(&exit_code(container));
-        let until = if is_signal_code { until + LATENESS } else { until };
+        // The daemon tells of a signal right after sending it, which may be after the end. Where there should be one,
+        // because of the exit code or because we asked for it, it is waited for.
+        let is_expected = was_asked_to_stop || [130, 131, 137, 143].contains(&exit_code(container));
+        let until = if is_expected { until + LATENESS } else { until };
         let stamp = |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
         let filters = [("container", id.as_str()), ("event", "kill")];
         let filters = filters.map(|(key, value)| (key.to_owned(), vec![value.to_owned()]));

@@ -28,7 +28,7 @@ const PASSING: [&str; 19] = [
 ];
 
 /// For good, also with status 500: of starting a container, and of fetching an image.
-const FINAL: [&str; 17] = [
+const FINAL: [&str; 18] = [
     "oci runtime create failed",
     "unable to find user",
     "no matching entries",
@@ -46,10 +46,11 @@ const FINAL: [&str; 17] = [
     "denied",
     "unauthorized",
     "authentication required",
+    "no basic auth credentials",
 ];
 
 /// Whether what Docker refused will be refused for ever.
-pub(super) fn is_final(status: u16, message: &str) -> bool {
+pub(in crate::engine) fn is_final(status: u16, message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     !says(&PASSING) && (matches!(status, 400..=499) && status != 429 || says(&FINAL))
@@ -86,6 +87,7 @@ mod tests {
             ),
             (400, "invalid mount config for type \"bind\": bind source path does not exist: /nope/x", true),
             (500, "Cannot mkdir: /etc/passwd is not a directory", true),
+            (500, "Get \"http://127.0.0.1:5000/v2/a/manifests/1\": no basic auth credentials", true),
             (404, "manifest for a:2 not found: manifest unknown: manifest unknown", true),
             (500, "write /var/lib/docker/tmp: no space left on device", false),
             (

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bollard::query_parameters::{RemoveContainerOptions, StopContainerOptions};
+use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions, StopContainerOptions};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Inner;
@@ -18,17 +18,41 @@ use crate::model::AttemptId;
 /// What the daemon may take beyond the grace, to kill and to tidy up.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
 
-/// The attempts that this process has asked the daemon to stop, and whether the daemon is still at it.
+/// How much sooner than the grace that is being waited out another has to end before it counts.
+const CLEARLY_SOONER: Duration = Duration::from_secs(1);
+
+/// The attempts that this process has asked the daemon to stop, and by when the daemon kills them: `None` where it is no
+/// longer at it.
 #[derive(Default)]
-pub(super) struct Stops(Mutex<HashMap<AttemptId, bool>>);
+pub(super) struct Stops(Mutex<HashMap<AttemptId, Option<Instant>>>);
+
+/// What a request to stop comes to.
+enum Todo {
+    Stop,
+    /// It has had its SIGTERM, and is to be killed sooner than the daemon would.
+    Kill,
+    Nothing,
+}
 
 impl Stops {
-    fn map(&self) -> MutexGuard<'_, HashMap<AttemptId, bool>> {
+    fn map(&self) -> MutexGuard<'_, HashMap<AttemptId, Option<Instant>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn was_asked(&self, attempt_id: AttemptId) -> bool {
         self.map().contains_key(&attempt_id)
+    }
+
+    fn ask(&self, attempt_id: AttemptId, grace: Duration) -> Todo {
+        let end = Instant::now() + grace;
+        let mut map = self.map();
+        match map.get(&attempt_id).copied().flatten() {
+            Some(known) if known <= end + CLEARLY_SOONER => Todo::Nothing,
+            known => {
+                map.insert(attempt_id, Some(end));
+                if known.is_some() { Todo::Kill } else { Todo::Stop }
+            }
+        }
     }
 
     fn remove(&self, attempt_id: AttemptId) {
@@ -62,16 +86,35 @@ impl Inner {
         let Some(container) = self.inspect_ours(&name_of(attempt_id)).await? else {
             return Err(EngineError::Gone(format!("attempt {attempt_id} has no container")));
         };
-        let is_being_stopped = || self.stops.map().insert(attempt_id, true) == Some(true);
-        if stage(&container) == Stage::Running && !is_being_stopped() {
+        if stage(&container) == Stage::Running {
+            let todo = self.stops.ask(attempt_id, grace);
             let inner = Arc::clone(self);
-            let work = async move { inner.stop_container(attempt_id, grace).await };
+            let work = async move {
+                match todo {
+                    Todo::Stop => inner.stop_container(attempt_id, grace).await,
+                    Todo::Kill => inner.kill_container(attempt_id, grace).await,
+                    Todo::Nothing => {}
+                }
+            };
             let until_closed = self.closing.clone().run_until_cancelled_owned(work);
             tokio::spawn(async move {
                 until_closed.await;
             });
         }
         Ok(())
+    }
+
+    /// Cuts the grace of one that is being stopped, without another SIGTERM.
+    async fn kill_container(&self, attempt_id: AttemptId, grace: Duration) {
+        tokio::time::sleep(grace).await;
+        let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
+        let name = name_of(attempt_id);
+        match self.link.call(async |docker| docker.kill_container(&name, Some(options)).await).await {
+            Ok(()) => {}
+            // It has ended.
+            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) => tracing::warn!(%attempt_id, %error, "can't kill a container sooner; its longer grace holds"),
+        }
     }
 
     async fn stop_container(&self, attempt_id: AttemptId, grace: Duration) {
@@ -88,8 +131,8 @@ impl Inner {
         {
             tracing::warn!(%attempt_id, %error, "can't stop a container; it is asked again");
         }
-        if let Some(is_busy) = self.stops.map().get_mut(&attempt_id) {
-            *is_busy = false;
+        if let Some(killed_by) = self.stops.map().get_mut(&attempt_id) {
+            *killed_by = None;
         }
     }
 

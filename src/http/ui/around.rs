@@ -7,6 +7,7 @@
 //! that would have to be stored, signed and renewed. For this to work pages must not be served with
 //! `Referrer-Policy: no-referrer`, with which browsers send `Origin: null`.
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -30,12 +31,20 @@ pub(in crate::http) async fn around(request: Request, next: Next) -> Response {
     if !is_page(request.uri().path()) {
         return next.run(request).await;
     }
+    let known = request.headers().get(header::IF_NONE_MATCH).cloned();
     let mut response = match guard(request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     };
     if let Some(Refused(message)) = response.extensions_mut().remove::<Refused>() {
         response = refusal::page(&response, &message);
+    }
+    if response.status() == StatusCode::OK && known.is_some() && known.as_ref() == response.headers().get(header::ETAG)
+    {
+        // A page that looks for what is new learns that nothing is.
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(header::CONTENT_TYPE);
     }
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));

@@ -29,6 +29,8 @@ macro_rules! assets {
 const ASSETS: &[(&str, &str, &[u8])] = assets![
     "app.css": STYLE,
     "app.js": SCRIPT,
+    "confirm.js": SCRIPT,
+    "forms.js": SCRIPT,
     "icon.svg": IMAGE,
     "icons.svg": IMAGE,
     "keys.js": SCRIPT,

@@ -1,5 +1,8 @@
 //! What all pages share: the head, the navigation, the foot; and how a page becomes an answer.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
 use askama::Template;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,14 +13,22 @@ use super::assets;
 /// The part of the navigation that a page belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
+    Overview,
     Tasks,
+    Runs,
+    Clusters,
     /// A page outside of them.
     None,
 }
 
 impl Section {
     /// As the navigation lists them: the section, its address, its name.
-    pub(super) const ALL: &[(Self, &str, &str)] = &[(Self::Tasks, "/ui/tasks", "Tasks")];
+    pub(super) const ALL: &[(Self, &str, &str)] = &[
+        (Self::Overview, "/ui", "Overview"),
+        (Self::Tasks, "/ui/tasks", "Tasks"),
+        (Self::Runs, "/ui/runs", "Runs"),
+        (Self::Clusters, "/ui/clusters", "Clusters"),
+    ];
 }
 
 /// What the layout's template asks for.
@@ -54,8 +65,19 @@ pub(super) fn html(page: &impl Template) -> Response {
 
 pub(super) fn html_with(status: StatusCode, page: &impl Template) -> Response {
     let html = render(page).expect("templates write to memory, and no filter of ours fails");
-    let content_type = HeaderValue::from_static("text/html; charset=utf-8");
-    (status, [(header::CONTENT_TYPE, content_type)], Body::from(html)).into_response()
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (header::ETAG, entity_tag(&html)),
+    ];
+    (status, headers, Body::from(html)).into_response()
+}
+
+/// The same for the same page. It is a weak one, for it says nothing of how the page is compressed.
+fn entity_tag(html: &str) -> HeaderValue {
+    let mut hasher = DefaultHasher::new();
+    html.hash(&mut hasher);
+    let tag = format!("W/\"{:016x}\"", hasher.finish());
+    HeaderValue::from_str(&tag).expect("a quoted hexadecimal number is made of visible characters")
 }
 
 pub(super) fn render(page: &impl Template) -> askama::Result<String> {

@@ -14,6 +14,17 @@ pub(super) fn run(id: RunId) -> String {
     format!("/ui/runs/{id}")
 }
 
+/// Launches a run's task again, with the run's own values to begin with.
+pub(super) fn launch_again(definition_id: &DefinitionId, run_id: RunId) -> String {
+    format!("{}/launch?from={run_id}", task(definition_id))
+}
+
+/// The name of a cluster may hold anything, and `.` and `..` would lead elsewhere.
+pub(super) fn cluster(name: &str) -> String {
+    let Ok(segment) = urlencode_strict(name);
+    format!("/ui/clusters/{segment}")
+}
+
 /// The log of a run alone.
 pub(super) fn log(id: RunId) -> String {
     format!("/ui/runs/{id}/log")

@@ -13,19 +13,35 @@ mod ansi;
 mod around;
 mod assets;
 mod chart;
+mod cluster_card;
+mod clusters;
+mod explain;
+mod form;
+mod launch;
 mod layout;
 mod links;
 mod log;
 mod look;
+mod meter;
+mod overview;
 mod pager;
 mod palette;
 mod refusal;
+mod run;
+mod run_row;
+mod runs;
+#[cfg(test)]
+mod sample;
+mod task;
+mod task_form;
 mod tasks;
+mod throughput;
+mod timeline;
 mod words;
 
 use axum::Router;
 use axum::response::Redirect;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 pub(super) use around::around;
 
@@ -37,9 +53,20 @@ pub(super) const HOME: &str = "/ui";
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(|| async { Redirect::temporary(HOME) }))
-        .route("/ui", get(|| async { Redirect::temporary("/ui/tasks") }))
+        .route("/ui", get(overview::page))
         .route("/ui/", get(|| async { Redirect::permanent(HOME) }))
         .route("/ui/tasks", get(tasks::page))
+        .route("/ui/runs/{run_id}", get(run::page))
+        .route("/ui/runs/{run_id}/stop", get(run::confirm_stop).post(run::stop))
+        .route("/ui/tasks/new", get(task_form::new).post(task_form::create))
+        .route("/ui/tasks/{definition_id}", get(task::page))
+        .route("/ui/tasks/{definition_id}/delete", get(task::confirm_delete).post(task::delete))
+        .route("/ui/tasks/{definition_id}/edit", get(task_form::edit).post(task_form::update))
+        .route("/ui/tasks/{definition_id}/launch", get(launch::page).post(launch::submit))
+        .route("/ui/runs", get(runs::page))
+        .route("/ui/runs/{run_id}/again", post(launch::again))
+        .route("/ui/clusters", get(clusters::list))
+        .route("/ui/clusters/{name}", get(clusters::page).post(clusters::change))
         .route("/ui/runs/{run_id}/log", get(log::page))
         .route("/ui/runs/{run_id}/log/lines", get(log::lines))
         .route("/ui/runs/{run_id}/log/search", get(log::search))
@@ -71,6 +98,17 @@ mod tests {
     fn every_page_renders_a_sample_of_itself() {
         for (name, rendered) in [
             ("tasks", layout::render(&tasks::TasksPage::sample())),
+            ("run", layout::render(&run::RunPage::sample())),
+            ("overview", layout::render(&overview::OverviewPage::sample())),
+            ("overview of nothing", layout::render(&overview::OverviewPage::empty_sample())),
+            ("clusters", layout::render(&clusters::ClustersPage::sample())),
+            ("cluster", layout::render(&clusters::ClusterPage::sample())),
+            ("run_stop", layout::render(&run::StopPage::sample())),
+            ("task", layout::render(&task::TaskPage::sample())),
+            ("task_delete", layout::render(&task::DeletePage::sample())),
+            ("task_form", layout::render(&task_form::TaskFormPage::sample())),
+            ("launch", layout::render(&launch::LaunchPage::sample())),
+            ("runs", layout::render(&runs::RunsPage::sample())),
             ("log", layout::render(&log::LogPage::sample())),
             ("refusal", layout::render(&refusal::RefusalPage::sample())),
         ] {

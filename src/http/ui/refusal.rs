@@ -4,6 +4,7 @@ use askama::Template;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::Response;
 
+use super::form::sentence;
 use super::layout::{self, Layout, Section};
 
 #[derive(Template)]
@@ -59,14 +60,5 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
             ("The server failed", "Reload the page. Where it fails again, tell whoever operates this server.")
         }
         _ => ("This can't be read", "Go back and correct it; the message says what is wrong."),
-    }
-}
-
-/// Messages for programs begin in lower case and end without a full stop.
-fn sentence(message: &str) -> String {
-    let mut characters = message.chars();
-    match characters.next() {
-        None => String::new(),
-        Some(first) => format!("{}{}.", first.to_uppercase(), characters.as_str()),
     }
 }

@@ -38,6 +38,25 @@ fn relative(at: Timestamp, now: Timestamp) -> String {
     if seconds > 0 { format!("{words} ago") } else { format!("in {words}") }
 }
 
+/// `512 MB`, `2 GB`, `1.5 GB`.
+pub(super) fn megabytes(megabytes: i64) -> String {
+    match megabytes {
+        ..1024 => format!("{megabytes} MB"),
+        _ if megabytes % 1024 == 0 => format!("{} GB", megabytes / 1024),
+        _ => format!("{}.{} GB", megabytes / 1024, megabytes % 1024 * 10 / 1024),
+    }
+}
+
+/// Thousandths of a core: `1 core`, `0.25 cores`.
+pub(super) fn cores(millis: i64) -> String {
+    let (whole, rest) = (millis / 1000, format!("{:03}", millis % 1000));
+    match rest.trim_end_matches('0') {
+        "" if whole == 1 => "1 core".to_owned(),
+        "" => format!("{whole} cores"),
+        rest => format!("{whole}.{rest} cores"),
+    }
+}
+
 /// `1 run`, `1,234 runs`.
 pub(super) fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -98,6 +117,15 @@ mod tests {
         ] {
             assert_eq!(relative(at(1000), at(1000 + seconds)), words);
         }
+    }
+
+    #[test]
+    fn amounts_are_told_in_the_unit_that_matters() {
+        assert_eq!([64, 2048, 1536].map(megabytes), ["64 MB", "2 GB", "1.5 GB"]);
+        assert_eq!(
+            [250, 1000, 1500, 2000, 5].map(cores),
+            ["0.25 cores", "1 core", "1.5 cores", "2 cores", "0.005 cores"]
+        );
     }
 
     #[test]

@@ -1,0 +1,415 @@
+//! Why a run is where it is, and what to do about it, in words for its owner.
+//!
+//! A pure function of the run and of what is known around it. The reasons themselves come from the engine and the
+//! service; here they get a heading that anybody understands, and a next step.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::words::{self, Moment};
+use crate::model::{Event, EventType, OUT_OF_MEMORY, Outcome, Run, Status, StopCause};
+
+const MB: i64 = 1024 * 1024;
+
+/// What is known beside the run itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Around<'a> {
+    /// Why it has not started, where it waits.
+    pub(super) waiting: Option<&'a str>,
+    /// How long runs of its task take that go well.
+    pub(super) typical: Option<SignedDuration>,
+    pub(super) events: &'a [Event],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Explanation {
+    pub(super) heading: String,
+    /// In the words of who knows; may be empty.
+    pub(super) reason: String,
+    pub(super) advice: Vec<Advice>,
+    /// When something is to happen by itself, and what.
+    pub(super) next: Option<(&'static str, Timestamp)>,
+}
+
+/// What to do, and the page where it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Advice {
+    pub(super) text: String,
+    pub(super) step: Option<NextStep>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NextStep {
+    LaunchAgain,
+    EditTask,
+    ReadLog,
+    SeeCluster,
+    SeeParent,
+}
+
+impl Explanation {
+    fn new(heading: impl Into<String>) -> Self {
+        Self { heading: heading.into(), reason: String::new(), advice: Vec::new(), next: None }
+    }
+
+    fn because(self, reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ..self }
+    }
+
+    fn advise(mut self, text: impl Into<String>, step: impl Into<Option<NextStep>>) -> Self {
+        self.advice.push(Advice { text: text.into(), step: step.into() });
+        self
+    }
+
+    fn next(self, what: &'static str, at: Timestamp) -> Self {
+        Self { next: Some((what, at)), ..self }
+    }
+
+    /// The time of what comes next, as it is seen from now.
+    pub(super) fn moment(&self, now: Timestamp) -> Option<(&'static str, Moment)> {
+        self.next.map(|(what, at)| (what, Moment { at, now }))
+    }
+}
+
+pub(super) fn explain(run: &Run, around: Around<'_>, now: Timestamp) -> Explanation {
+    match (run.status, run.outcome) {
+        (Status::Stopped, Some(Outcome::Succeeded)) => {
+            Explanation::new(format!("It went well{}", after(run, now))).because(usually(around.typical))
+        }
+        (Status::Stopped, Some(Outcome::Failed)) => failed(run),
+        (Status::Stopped, Some(Outcome::Stopped)) => stopped(run),
+        (Status::Stopped, Some(Outcome::TimedOut)) => timed_out(run, around),
+        (Status::Stopped, Some(Outcome::Lost)) => Explanation::new("It was lost: nobody saw how it ended")
+            .because(reason(run))
+            .advise("Its log shows how far it came.", NextStep::ReadLog)
+            .advise("Launch it again if its work can be done twice without harm.", NextStep::LaunchAgain),
+        (Status::Stopped, Some(Outcome::Rejected) | None) => rejected(run),
+        (Status::Queued | Status::Pending | Status::Running | Status::NeedsRetry, _) if run.stop.is_some() => {
+            let heading = match run.stop.as_ref().map(|stop| stop.cause) {
+                Some(StopCause::Parent) => "It is being stopped, since its parent was",
+                Some(StopCause::Deadline) => "It is being stopped, since its deadline has passed",
+                Some(StopCause::Request) | None => "It is being stopped",
+            };
+            Explanation::new(heading).because("Its command is asked to end first, and killed where it does not.")
+        }
+        (Status::Queued, _) => waiting(run, around),
+        (Status::Pending, _) => starting(run, around),
+        (Status::NeedsRetry, _) => {
+            let told = Explanation::new("It could not start, and is tried again").because(reason(run));
+            run.due_at.map_or(told.clone(), |due_at| told.next("The next try is", due_at))
+        }
+        (Status::Running, _) => {
+            let told =
+                Explanation::new(format!("It has been running{}", since(run, now))).because(usually(around.typical));
+            run.deadline().map_or(told.clone(), |deadline| told.next("Its deadline is", deadline))
+        }
+    }
+}
+
+fn waiting(run: &Run, around: Around<'_>) -> Explanation {
+    let cluster = &run.execution.resolved_cluster;
+    Explanation::new(format!("It waits for a place on the cluster {cluster}"))
+        .because(sentence(around.waiting.unwrap_or_default()))
+        .advise("It starts by itself as soon as there is one.", NextStep::SeeCluster)
+}
+
+/// While an engine has it, the last thing that was told says what takes long.
+fn starting(run: &Run, around: Around<'_>) -> Explanation {
+    let since_dispatch = around.events.iter().rev().take_while(|event| event.reason != "Dispatched");
+    let told = since_dispatch.into_iter().find(|event| event.event_type == EventType::Warning || is_progress(event));
+    let heading = format!("The cluster {} is starting it", run.execution.resolved_cluster);
+    match told {
+        Some(event) if event.event_type == EventType::Warning => Explanation::new(format!(
+            "{heading}, and has trouble with it"
+        ))
+        .because(sentence(&event.message))
+        .advise("It is tried again by itself. If this does not pass, look at the cluster.", NextStep::SeeCluster),
+        told => Explanation::new(heading).because(told.map(|event| sentence(&event.message)).unwrap_or_default()),
+    }
+}
+
+fn is_progress(event: &Event) -> bool {
+    matches!(event.reason.as_str(), "Pulling" | "Pulled")
+}
+
+fn failed(run: &Run) -> Explanation {
+    if run.exit_reason.as_deref().is_some_and(|reason| reason.starts_with(OUT_OF_MEMORY)) {
+        return out_of_memory(run);
+    }
+    let code = run.exit_code.unwrap_or_default();
+    let heading = match code {
+        126 => "A command was found, and could not be executed".to_owned(),
+        127 => "A command was not found".to_owned(),
+        130 => "It was interrupted (SIGINT)".to_owned(),
+        134 => "It aborted itself (SIGABRT)".to_owned(),
+        137 => "It was killed (SIGKILL)".to_owned(),
+        139 => "It crashed: it touched memory that is not its own (SIGSEGV)".to_owned(),
+        143 => "It was asked to end (SIGTERM), and not by Flotilla".to_owned(),
+        _ => format!("It failed with exit code {code}"),
+    };
+    let told = Explanation::new(heading).because(reason(run));
+    match code {
+        126 => told.advise(
+            "Check that the file may be executed, that its first line names an interpreter which is there, and that it was made for this kind of machine.",
+            NextStep::EditTask,
+        ),
+        127 => told.advise(
+            "Check how the command is spelt, and that the image has it and all that it calls.",
+            NextStep::EditTask,
+        ),
+        137 => told.advise(killed(run), NextStep::LaunchAgain).advise("Its log shows how far it came.", NextStep::ReadLog),
+        143 => told
+            .advise("The machine may have been shut down, or the command ended itself so.", None)
+            .advise("Launch it again if its work can be done twice without harm.", NextStep::LaunchAgain),
+        _ => told.advise("The end of its log usually says why.", NextStep::ReadLog),
+    }
+}
+
+/// What may be behind a kill that nobody owned up to.
+fn killed(run: &Run) -> String {
+    let guess = "Most often the machine had no memory left.";
+    match run.usage.max_memory_bytes {
+        Some(peak) => {
+            format!("{guess} It used {} at most; launch it again with more.", words::megabytes(ceil_mb(peak)))
+        }
+        None => format!("{guess} Launch it again with more."),
+    }
+}
+
+fn out_of_memory(run: &Run) -> Explanation {
+    let limit = run.usage.memory_limit_bytes.map(ceil_mb).or(run.task.memory_mb).filter(|mb| *mb > 0);
+    let peak = run.usage.max_memory_bytes.map(ceil_mb);
+    let heading = match limit {
+        Some(limit) => format!("It needed more memory than the {} it may use", words::megabytes(limit)),
+        None => "It needed more memory than there was".to_owned(),
+    };
+    let advice = match limit.or(peak) {
+        Some(mb) => {
+            format!("Launch it again with more, {} for a start, or let it do with less.", words::megabytes(mb * 2))
+        }
+        None => "Launch it again with more, or let it do with less.".to_owned(),
+    };
+    Explanation::new(heading)
+        .because(reason(run))
+        .advise(advice, NextStep::LaunchAgain)
+        .advise("If every run needs as much, change the task.", NextStep::EditTask)
+}
+
+fn stopped(run: &Run) -> Explanation {
+    let by = match run.stop.as_ref().map(|stop| stop.cause) {
+        Some(StopCause::Parent) => "It was stopped, since its parent was",
+        Some(StopCause::Request | StopCause::Deadline) => "It was stopped on request",
+        None if run.exit_reason.as_deref().is_some_and(|reason| reason.starts_with("stopped on request")) => {
+            "It was stopped on request"
+        }
+        None => "It was stopped",
+    };
+    let never_ran = if run.started_at.is_none() { ", before it started" } else { "" };
+    let told = Explanation::new(format!("{by}{never_ran}"));
+    match &run.stop {
+        Some(stop) if stop.cause == StopCause::Parent => told.advise("See what its parent did.", NextStep::SeeParent),
+        _ => told,
+    }
+}
+
+fn timed_out(run: &Run, around: Around<'_>) -> Explanation {
+    let heading = match run.execution.active_deadline_secs {
+        Some(seconds) => {
+            format!("It took longer than the {} it had", words::duration(SignedDuration::from_secs(seconds)))
+        }
+        None => "It took longer than it had".to_owned(),
+    };
+    Explanation::new(heading)
+        .because(usually(around.typical))
+        .advise("Its log shows what it was at.", NextStep::ReadLog)
+        .advise("If it needs more time, launch it again with a later deadline.", NextStep::LaunchAgain)
+}
+
+fn rejected(run: &Run) -> Explanation {
+    let text = run.exit_reason.as_deref().unwrap_or_default().to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let told = Explanation::new("It could not be started").because(reason(run));
+    if says(&["exec:", "executable", "entrypoint"]) {
+        return told.advise("Check that the image has the command, and how it is spelt.", NextStep::EditTask);
+    }
+    if says(&["image", "manifest", "repository"]) {
+        let image = format!(
+            "Check that {} is there under this name and tag, and that the cluster may fetch it.",
+            run.task.image
+        );
+        return Explanation {
+            heading: "Its image could not be had".to_owned(),
+            ..told.advise(image, NextStep::EditTask)
+        };
+    }
+    if says(&["memory", "cpu", "node", "gpu", "machine"]) {
+        return told.advise("Ask for less, or launch it on a larger cluster.", NextStep::LaunchAgain);
+    }
+    told.advise("Correct the task, and launch it again.", NextStep::EditTask)
+}
+
+/// ` after 3 min 2 s`
+fn after(run: &Run, now: Timestamp) -> String {
+    took(run, now).map_or_else(String::new, |took| format!(" after {}", words::duration(took)))
+}
+
+fn since(run: &Run, now: Timestamp) -> String {
+    took(run, now).map_or_else(String::new, |took| format!(" for {}", words::duration(took)))
+}
+
+fn took(run: &Run, now: Timestamp) -> Option<SignedDuration> {
+    Some(run.finished_at.unwrap_or(now).duration_since(run.started_at?))
+}
+
+fn usually(typical: Option<SignedDuration>) -> String {
+    typical.map_or_else(String::new, |typical| format!("Runs of this task usually take {}.", words::duration(typical)))
+}
+
+fn reason(run: &Run) -> String {
+    sentence(run.exit_reason.as_deref().unwrap_or_default())
+}
+
+/// Reasons begin in lower case and end without a full stop.
+fn sentence(text: &str) -> String {
+    let mut characters = text.trim().chars();
+    match characters.next() {
+        None => String::new(),
+        Some(first) => {
+            let rest = characters.as_str();
+            let stop = if rest.ends_with(['.', '!', '?', ':', '…']) { "" } else { "." };
+            format!("{}{rest}{stop}", first.to_uppercase())
+        }
+    }
+}
+
+fn ceil_mb(bytes: i64) -> i64 {
+    bytes / MB + i64::from(bytes % MB > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ui::sample;
+    use crate::model::{StopRequest, Usage};
+
+    fn ended(outcome: Outcome, exit_code: Option<i64>, reason: &str) -> Run {
+        Run {
+            status: Status::Stopped,
+            outcome: Some(outcome),
+            exit_code,
+            exit_reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+            started_at: Some(sample::now()),
+            finished_at: Some(sample::now() + SignedDuration::from_secs(90)),
+            ..sample::run()
+        }
+    }
+
+    fn told(run: &Run) -> Explanation {
+        explain(run, Around::default(), sample::now() + SignedDuration::from_secs(100))
+    }
+
+    fn steps(explanation: &Explanation) -> Vec<Option<NextStep>> {
+        explanation.advice.iter().map(|advice| advice.step).collect()
+    }
+
+    #[test]
+    fn one_that_ran_out_of_memory_is_told_how_much_it_had_and_what_to_try() {
+        let usage =
+            Usage { max_memory_bytes: Some(63 * MB + 1), memory_limit_bytes: Some(64 * MB), ..Usage::default() };
+        let run = Run {
+            usage,
+            ..ended(Outcome::Failed, Some(137), "out of memory: killed by the kernel at its limit of 64 MB")
+        };
+        let told = told(&run);
+        assert_eq!(told.heading, "It needed more memory than the 64 MB it may use");
+        assert_eq!(told.reason, "Out of memory: killed by the kernel at its limit of 64 MB.");
+        assert!(told.advice[0].text.contains("128 MB"), "{told:?}");
+        assert_eq!(steps(&told), [Some(NextStep::LaunchAgain), Some(NextStep::EditTask)]);
+    }
+
+    #[test]
+    fn exit_codes_are_told_in_words() {
+        for (code, heading, step) in [
+            (1, "It failed with exit code 1", NextStep::ReadLog),
+            (126, "A command was found, and could not be executed", NextStep::EditTask),
+            (127, "A command was not found", NextStep::EditTask),
+            (137, "It was killed (SIGKILL)", NextStep::LaunchAgain),
+            (139, "It crashed: it touched memory that is not its own (SIGSEGV)", NextStep::ReadLog),
+        ] {
+            let told = told(&ended(Outcome::Failed, Some(code), "exited"));
+            assert_eq!((told.heading.as_str(), told.reason.as_str()), (heading, "Exited."));
+            assert_eq!(told.advice[0].step, Some(step), "{code}");
+        }
+        assert!(told(&ended(Outcome::Failed, Some(143), "")).heading.contains("SIGTERM"));
+    }
+
+    #[test]
+    fn what_was_refused_is_told_by_what_is_to_be_corrected() {
+        for (reason, heading, step) in [
+            ("image `x:1` can't be fetched: manifest unknown", "Its image could not be had", NextStep::EditTask),
+            (
+                "Docker can't start the container: exec: \"/nope\": no such file",
+                "It could not be started",
+                NextStep::EditTask,
+            ),
+            ("no node of the cluster has so much memory", "It could not be started", NextStep::LaunchAgain),
+            ("", "It could not be started", NextStep::EditTask),
+        ] {
+            let told = told(&ended(Outcome::Rejected, None, reason));
+            assert_eq!((told.heading.as_str(), told.advice[0].step), (heading, Some(step)), "{reason}");
+        }
+    }
+
+    #[test]
+    fn one_that_was_stopped_is_told_by_whom() {
+        let with = |cause| Run {
+            stop: Some(StopRequest { at: sample::now(), cause }),
+            ..ended(Outcome::Stopped, Some(143), "stopped")
+        };
+        assert_eq!(told(&with(StopCause::Request)).heading, "It was stopped on request");
+        let by_parent = told(&with(StopCause::Parent));
+        assert_eq!(by_parent.heading, "It was stopped, since its parent was");
+        assert_eq!(steps(&by_parent), [Some(NextStep::SeeParent)]);
+        let queued = Run { started_at: None, ..with(StopCause::Request) };
+        assert_eq!(told(&queued).heading, "It was stopped on request, before it started");
+        let late = told(&Run { execution: sample::run().execution, ..ended(Outcome::TimedOut, Some(143), "") });
+        assert_eq!(late.heading, "It took longer than the 1 min 0 s it had");
+        let active = Run { status: Status::Running, outcome: None, finished_at: None, ..with(StopCause::Parent) };
+        assert_eq!(told(&active).heading, "It is being stopped, since its parent was");
+    }
+
+    #[test]
+    fn one_that_waits_is_told_why() {
+        let around = Around { waiting: Some("the cluster batch is offline: new disks"), ..Around::default() };
+        let told = explain(&sample::run(), around, sample::now());
+        assert_eq!(told.heading, "It waits for a place on the cluster batch");
+        assert_eq!(told.reason, "The cluster batch is offline: new disks.");
+        let run = Run { status: Status::NeedsRetry, due_at: Some(sample::now()), ..sample::run() };
+        assert_eq!(explain(&run, Around::default(), sample::now()).next, Some(("The next try is", sample::now())));
+    }
+
+    #[test]
+    fn one_that_is_being_started_is_told_what_takes_long() {
+        let run = Run { status: Status::Pending, attempt_count: 2, ..sample::run() };
+        let event = |reason, message: &str| Event::normal(sample::now(), reason, message);
+        let warning = |reason, message: &str| Event::warning(sample::now(), reason, message);
+        let told = |events: &[Event]| explain(&run, Around { events, ..Around::default() }, sample::now());
+        let before = [warning("LaunchDelayed", "old"), event("Dispatched", "handed over")];
+        assert_eq!(told(&before).reason, "", "what an attempt before had trouble with is past");
+        let pulling = [before.as_slice(), &[event("Pulling", "fetched 1 of 2 MB")]].concat();
+        assert_eq!(told(&pulling).reason, "Fetched 1 of 2 MB.");
+        let trouble = [pulling.as_slice(), &[warning("PullFailed", "no route")]].concat();
+        assert!(told(&trouble).heading.ends_with("and has trouble with it"));
+    }
+
+    #[test]
+    fn one_that_runs_or_went_well_is_told_with_what_is_usual() {
+        let around = Around { typical: Some(SignedDuration::from_secs(5)), ..Around::default() };
+        let good = explain(&ended(Outcome::Succeeded, Some(0), ""), around, sample::now());
+        assert_eq!(good.heading, "It went well after 1 min 30 s");
+        assert_eq!(good.reason, "Runs of this task usually take 5.0 s.");
+        let run = Run { status: Status::Running, started_at: Some(sample::now()), ..sample::run() };
+        let told = explain(&run, around, sample::now() + SignedDuration::from_secs(2));
+        assert_eq!(told.heading, "It has been running for 2.0 s");
+        assert_eq!(told.next, Some(("Its deadline is", sample::now() + SignedDuration::from_secs(60))));
+    }
+}

@@ -1,0 +1,296 @@
+//! Forms: what was typed, read into values, and shown again with what is wrong beside each field.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{FromRequest, Request};
+
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::request::RawBody;
+use crate::model::{EnvVar, Fault, Faults};
+
+/// How many rows a form takes: more than anybody types.
+const MOST_ROWS: usize = 500;
+/// The empty rows that a form without scripts begins with.
+const EMPTY_ROWS: usize = 1;
+
+/// The fields that a form sent, in its order.
+pub(super) struct Form {
+    pairs: Vec<(String, String)>,
+}
+
+/// What the button that was pressed wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Act {
+    /// The form's own purpose.
+    Do,
+    /// Only to know what is wrong so far.
+    Check,
+    /// One more row of this kind.
+    AddRow(String),
+    RemoveRow(String, usize),
+}
+
+impl FromRequest<App> for Form {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let RawBody(body) = RawBody::from_request(request, app).await?;
+        // Browsers send the lines of a text with CR LF.
+        let pairs = form_urlencoded::parse(&body)
+            .map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n")))
+            .collect::<Vec<_>>();
+        if pairs.iter().any(|(_, value)| value.contains('\0')) {
+            return Err(ApiError::invalid("a form must not hold a NUL character"));
+        }
+        Ok(Self { pairs })
+    }
+}
+
+impl Form {
+    pub(super) fn all(&self, name: &str) -> Vec<&str> {
+        self.pairs.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The last value of a field, as it was typed.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.all(name).last().copied().unwrap_or_default()
+    }
+
+    /// The same without white space around it; `None` where nothing was typed.
+    pub(super) fn line(&self, name: &str) -> Option<String> {
+        Some(self.text(name).trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn number(&self, name: &str, faults: &mut Faults) -> Option<i64> {
+        let text = self.line(name)?;
+        let number = text.parse().ok();
+        if number.is_none() {
+            faults.add(name, format!("must be a whole number, not {text:?}"));
+        }
+        number
+    }
+
+    pub(super) fn act(&self) -> Act {
+        let action = self.text("action");
+        match action.split_once(':') {
+            Some(("add", kind)) => Act::AddRow(kind.to_owned()),
+            Some((kind, place)) => match place.parse() {
+                Ok(place) => Act::RemoveRow(kind.to_owned(), place),
+                Err(_) => Act::Check,
+            },
+            None if action == "check" => Act::Check,
+            None => Act::Do,
+        }
+    }
+
+    /// These fields, to be shown again.
+    pub(super) fn fields(&self, names: &[&'static str]) -> Fields {
+        let mut fields = Fields::default();
+        for name in names {
+            fields.set(name, self.text(name));
+        }
+        fields
+    }
+}
+
+/// The plain fields of a form as it is shown: their values, and what is wrong with them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fields {
+    values: BTreeMap<&'static str, String>,
+    faults: Vec<Fault>,
+}
+
+impl Fields {
+    pub(super) fn set(&mut self, name: &'static str, value: impl ToString) {
+        self.values.insert(name, value.to_string());
+    }
+
+    pub(super) fn set_some(&mut self, name: &'static str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.set(name, value);
+        }
+    }
+
+    pub(super) fn value(&self, name: &str) -> &str {
+        self.values.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    /// What is wrong with a field or an item of it, as sentences; empty where nothing is.
+    pub(super) fn error(&self, name: &str) -> String {
+        let is_about = |fault: &&Fault| {
+            fault.field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.']))
+        };
+        sentences(self.faults.iter().filter(is_about))
+    }
+
+    /// What is wrong with the whole of a list.
+    pub(super) fn own_error(&self, name: &str) -> String {
+        sentences(self.faults.iter().filter(|fault| fault.field == name))
+    }
+
+    pub(super) const fn is_faulty(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// Shows these faults: those of rows beside their rows, the rest beside the fields.
+    pub(super) fn show(&mut self, faults: Faults, env: &mut [EnvRow], tags: &mut [TextRow]) {
+        let shown_env: Vec<usize> = (0..env.len()).filter(|i| !env[*i].is_empty()).collect();
+        let shown_tags: Vec<usize> = (0..tags.len()).filter(|i| !tags[*i].text.trim().is_empty()).collect();
+        for fault in faults {
+            let sentence = sentences([&fault].into_iter());
+            if let Some(row) = item(&fault.field, "env").and_then(|i| shown_env.get(i)) {
+                push_sentence(&mut env[*row].error, &sentence);
+            } else if let Some(row) = item(&fault.field, "tags").and_then(|i| shown_tags.get(i)) {
+                push_sentence(&mut tags[*row].error, &sentence);
+            }
+            self.faults.push(fault);
+        }
+    }
+}
+
+/// One variable as it is typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct EnvRow {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) error: String,
+    /// Its name is the definition's, and can't be taken away by a launch.
+    pub(super) is_fixed: bool,
+}
+
+impl EnvRow {
+    fn is_empty(&self) -> bool {
+        self.name.trim().is_empty() && self.value.is_empty()
+    }
+}
+
+/// One item of a list of words, as it is typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TextRow {
+    pub(super) text: String,
+    pub(super) error: String,
+}
+
+/// The rows that hold these variables, and an empty one to go on with.
+pub(super) fn env_rows(env: &[EnvVar]) -> Vec<EnvRow> {
+    let rows = env.iter().map(|var| EnvRow { name: var.name.clone(), value: var.value.clone(), ..EnvRow::default() });
+    with_empty(rows.collect())
+}
+
+pub(super) fn read_env_rows(form: &Form, act: &Act) -> Vec<EnvRow> {
+    let (names, values) = (form.all("env_name"), form.all("env_value"));
+    let rows = names.into_iter().zip(values).take(MOST_ROWS);
+    let rows =
+        rows.map(|(name, value)| EnvRow { name: name.into(), value: value.into(), ..EnvRow::default() }).collect();
+    with_act("env", rows, act)
+}
+
+pub(super) fn text_rows(texts: &[String]) -> Vec<TextRow> {
+    let rows = texts.iter().map(|text| TextRow { text: text.clone(), ..TextRow::default() });
+    with_empty(rows.collect())
+}
+
+pub(super) fn read_text_rows(form: &Form, name: &str, act: &Act) -> Vec<TextRow> {
+    let texts = form.all(name).into_iter().take(MOST_ROWS);
+    with_act(name, texts.map(|text| TextRow { text: text.into(), ..TextRow::default() }).collect(), act)
+}
+
+/// The variables of the rows that are not empty.
+pub(super) fn env_of(rows: &[EnvRow]) -> Vec<EnvVar> {
+    rows.iter().filter(|row| !row.is_empty()).map(|row| EnvVar::new(row.name.trim(), &row.value)).collect()
+}
+
+pub(super) fn texts_of(rows: &[TextRow]) -> Vec<String> {
+    rows.iter().map(|row| row.text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
+}
+
+fn with_empty<T: Default>(mut rows: Vec<T>) -> Vec<T> {
+    rows.extend((0..EMPTY_ROWS).map(|_| T::default()));
+    rows
+}
+
+/// The rows of one kind after a press on one of their buttons.
+fn with_act<T: Default>(kind: &str, mut rows: Vec<T>, act: &Act) -> Vec<T> {
+    match act {
+        Act::AddRow(added) if added == kind => rows.push(T::default()),
+        Act::RemoveRow(removed, place) if removed == kind && *place < rows.len() => drop(rows.remove(*place)),
+        _ => {}
+    }
+    rows
+}
+
+/// The place of `env[3].name` in `env`.
+fn item(field: &str, list: &str) -> Option<usize> {
+    field.strip_prefix(list)?.strip_prefix('[')?.split(']').next()?.parse().ok()
+}
+
+fn sentences<'a>(faults: impl Iterator<Item = &'a Fault>) -> String {
+    faults.fold(String::new(), |mut text, fault| {
+        push_sentence(&mut text, &sentence(&fault.message));
+        text
+    })
+}
+
+fn push_sentence(text: &mut String, sentence: &str) {
+    if !text.is_empty() {
+        text.push(' ');
+    }
+    text.push_str(sentence);
+}
+
+/// Messages for programs begin in lower case and end without a full stop.
+pub(super) fn sentence(message: &str) -> String {
+    let mut characters = message.chars();
+    match characters.next() {
+        None => String::new(),
+        Some(first) => format!("{}{}.", first.to_uppercase(), characters.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(pairs: &[(&str, &str)]) -> Form {
+        Form { pairs: pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect() }
+    }
+
+    #[test]
+    fn buttons_say_what_they_want() {
+        for (action, expected) in [
+            ("save", Act::Do),
+            ("", Act::Do),
+            ("check", Act::Check),
+            ("add:env", Act::AddRow("env".into())),
+            ("env:2", Act::RemoveRow("env".into(), 2)),
+            ("env:x", Act::Check),
+        ] {
+            assert_eq!(form(&[("action", action)]).act(), expected, "{action}");
+        }
+    }
+
+    #[test]
+    fn rows_are_added_and_removed_where_the_button_was() {
+        let form = form(&[("env_name", "A"), ("env_value", "1"), ("env_name", "B"), ("env_value", " 2\n")]);
+        let names = |act: Act| read_env_rows(&form, &act).into_iter().map(|row| row.name).collect::<Vec<_>>();
+        assert_eq!(names(Act::Do), ["A", "B"]);
+        assert_eq!(names(Act::AddRow("env".into())), ["A", "B", ""]);
+        assert_eq!(names(Act::AddRow("tags".into())), ["A", "B"]);
+        assert_eq!(names(Act::RemoveRow("env".into(), 0)), ["B"]);
+        assert_eq!(names(Act::RemoveRow("env".into(), 7)), ["A", "B"]);
+        assert_eq!(env_of(&read_env_rows(&form, &Act::Do))[1], EnvVar::new("B", " 2\n"), "a value stays as it is");
+    }
+
+    #[test]
+    fn a_fault_is_shown_beside_its_row_though_empty_rows_were_left_out() {
+        let mut env = vec![EnvRow::default(), EnvRow { value: "x".into(), ..EnvRow::default() }];
+        let mut tags = text_rows(&[]);
+        let mut fields = Fields::default();
+        let mut faults = Faults::one("env[0].name", "must not be empty");
+        faults.add("memory", "must be smaller");
+        fields.show(faults, &mut env, &mut tags);
+        assert_eq!((env[0].error.as_str(), env[1].error.as_str()), ("", "Must not be empty."));
+        assert_eq!((fields.error("memory").as_str(), fields.error("mem").as_str()), ("Must be smaller.", ""));
+    }
+}

@@ -1,0 +1,422 @@
+//! A launch: what the task asks for filled in, the rest folded away.
+//!
+//! A form carries a key that its launch is stored with, so that a double press or a reload launches once. What was typed is
+//! part of the key: who goes back and changes something means another launch.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use sha2::{Digest, Sha256};
+
+use super::form::{Act, EnvRow, Fields, Form, env_of, env_rows, read_env_rows, sentence};
+use super::layout::{self, Layout, Section};
+use super::links;
+use super::look::Icon;
+use super::task::name;
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::params::Params;
+use crate::http::request::InPath;
+use crate::model::{
+    Cluster, ClusterStatus, Definition, DefinitionId, EnvVar, Faults, LaunchRequest, Owner, RunId, merge_env,
+};
+use crate::service::{DEFAULT_CLUSTER, ServiceError};
+
+const FIELDS: [&str; 14] = [
+    "cluster",
+    "owner",
+    "image",
+    "command",
+    "memory",
+    "cpu",
+    "gpu",
+    "ephemeral_storage",
+    "active_deadline_seconds",
+    "node_lifecycle",
+    "description",
+    "arch",
+    "tier",
+    "service_account",
+];
+const OWNER_COOKIE: &str = "flotilla_owner";
+const YEAR_SECS: u32 = 365 * 24 * 3600;
+/// How a form's key begins, so that it is told from those that programs choose.
+const KEY_PREFIX: &str = "page-";
+
+#[derive(Template)]
+#[template(path = "launch.html")]
+pub(super) struct LaunchPage {
+    layout: Layout,
+    name: String,
+    task_address: String,
+    /// The run that is repeated, with its address.
+    again: Option<(String, String)>,
+    nonce: String,
+    fields: Fields,
+    env: Vec<EnvRow>,
+    clusters: Vec<Choice>,
+    is_owner_required: bool,
+    /// What the overrides override, shown where nothing is typed.
+    definition: Definition,
+    problem: Option<String>,
+}
+
+pub(super) async fn page(
+    State(app): State<App>,
+    InPath(id): InPath<String>,
+    headers: HeaderMap,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let from = params.last("from");
+    params.finish()?;
+    let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
+    let mut page = LaunchPage::new(&app, definition);
+    page.fields.set("cluster", DEFAULT_CLUSTER);
+    page.fields.set_some("owner", remembered_owner(&headers));
+    page.env = page.rows(&[]);
+    if let Some(run_id) = from {
+        let run = app.service.run_of(&page.definition.definition_id, &run_id).await?;
+        let again = app.service.again(&run, &page.definition);
+        page.again = Some((short(run.run_id), links::run(run.run_id)));
+        page.fill(&again);
+    }
+    answer(&app, StatusCode::OK, page).await
+}
+
+pub(super) async fn submit(
+    State(app): State<App>,
+    InPath(id): InPath<String>,
+    mut params: Params,
+    form: Form,
+) -> Result<Response, ApiError> {
+    let from = params.last("from");
+    params.finish()?;
+    let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
+    let mut page = LaunchPage::new(&app, definition);
+    let act = form.act();
+    page.take(&form, &act);
+    let (mut request, faults) = page.read(&form);
+    if let Some(run_id) = from {
+        let run = app.service.run_of(&page.definition.definition_id, &run_id).await?;
+        page.again = Some((short(run.run_id), links::run(run.run_id)));
+        keep_what_no_field_shows(&mut request, app.service.again(&run, &page.definition));
+    }
+    if act != Act::Do || !faults.is_empty() {
+        let is_refused = act == Act::Do;
+        page.show(faults);
+        return answer(&app, if is_refused { StatusCode::BAD_REQUEST } else { StatusCode::OK }, page).await;
+    }
+    let owner = form.line("owner").unwrap_or_default();
+    match app.service.launch(&page.definition.definition_id, request).await {
+        Ok(run) => Ok(launched(run.run_id, &owner)),
+        Err(ServiceError::Faulty(faults)) => {
+            page.show(faults);
+            answer(&app, StatusCode::BAD_REQUEST, page).await
+        }
+        Err(ServiceError::Invalid(message)) => {
+            page.problem = Some(sentence(&message));
+            answer(&app, StatusCode::BAD_REQUEST, page).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The page with the clusters as they are now.
+async fn answer(app: &App, status: StatusCode, mut page: LaunchPage) -> Result<Response, ApiError> {
+    let chosen = page.fields.value("cluster");
+    let clusters = app.service.clusters().await?.into_iter().filter(|cluster| cluster.engine.is_some());
+    page.clusters = clusters.map(|cluster| Choice::new(cluster, chosen)).collect();
+    Ok(layout::html_with(status, &page))
+}
+
+/// The same again, without another question. The form that asks for it carries a `nonce`, as that of a launch does.
+pub(super) async fn again(
+    State(app): State<App>,
+    InPath(run_id): InPath<String>,
+    form: Form,
+) -> Result<Response, ApiError> {
+    let run = app.service.run(&run_id).await?;
+    let definition = app.service.definition(&run.definition_id).await?;
+    let mut request = app.service.again(&run, &definition);
+    request.idempotence_key = key(form.text("nonce"), [run_id.as_str()]);
+    let run = app.service.launch(&definition.definition_id, request).await?;
+    Ok(Redirect::to(&links::run(run.run_id)).into_response())
+}
+
+/// What a form that launches carries to be carried out once.
+pub(super) fn nonce() -> String {
+    RunId::generate().to_string()
+}
+
+fn launched(run_id: RunId, owner: &str) -> Response {
+    let mut response = Redirect::to(&links::run(run_id)).into_response();
+    let encoded: String = form_urlencoded::byte_serialize(owner.as_bytes()).collect();
+    let cookie = format!("{OWNER_COOKIE}={encoded}; Path=/ui; Max-Age={YEAR_SECS}; SameSite=Lax");
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+fn remembered_owner(headers: &HeaderMap) -> Option<String> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let owner = cookies
+        .flat_map(|value| value.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(OWNER_COOKIE)?.strip_prefix('='))?;
+    let decoded = form_urlencoded::parse(format!("owner={owner}").as_bytes()).next()?.1.into_owned();
+    Some(decoded).filter(|owner| !owner.is_empty())
+}
+
+/// The same for the same form with the same text in it. A form without a nonce has no key.
+fn key<'a>(nonce: &'a str, typed: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    if nonce.is_empty() {
+        return None;
+    }
+    let mut hasher = Sha256::new();
+    for text in std::iter::once(nonce).chain(typed) {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    let mut key = KEY_PREFIX.to_owned();
+    for byte in &hasher.finalize()[..16] {
+        write!(key, "{byte:02x}").expect("writing to a string works");
+    }
+    Some(key)
+}
+
+fn keep_what_no_field_shows(request: &mut LaunchRequest, again: LaunchRequest) {
+    request.labels = again.labels;
+    let owner = std::mem::take(&mut request.owner.run_tags);
+    let is_owner = |name: &str| matches!(name, "owner_id" | "owner_email");
+    request.owner.run_tags =
+        again.owner.run_tags.into_iter().filter(|(name, _)| !is_owner(name)).chain(owner).collect();
+}
+
+fn short(run_id: RunId) -> String {
+    let id = run_id.to_string();
+    id[id.len() - 8..].to_owned()
+}
+
+/// A cluster to choose.
+struct Choice {
+    name: String,
+    /// What a launch that chooses it says.
+    value: String,
+    /// Its engine, and how busy it is or why it takes no runs now.
+    state: String,
+    is_ready: bool,
+    is_chosen: bool,
+}
+
+impl Choice {
+    fn new(cluster: Cluster, chosen: &str) -> Self {
+        let Cluster { record, load, .. } = &cluster;
+        let trouble = match (&cluster.condition.unreachable, record.status) {
+            (_, ClusterStatus::Maintenance) => Some("in maintenance: runs wait"),
+            (_, ClusterStatus::Offline) => Some("offline: runs wait"),
+            (Some(_), ClusterStatus::Active) => Some("can't be reached: runs wait"),
+            (None, ClusterStatus::Active) => None,
+        };
+        let mut state = cluster.engine.unwrap_or_default().to_owned();
+        match (trouble, cluster.max_running) {
+            (Some(trouble), _) => state.push_str(&format!(", {trouble}")),
+            (None, Some(most)) => state.push_str(&format!(", {} of {most} running", load.taken())),
+            (None, None) => state.push_str(&format!(", {} running", load.taken())),
+        }
+        let waiting = load.queued + load.needs_retry;
+        if waiting > 0 && trouble.is_none() {
+            state.push_str(&format!(", {waiting} waiting"));
+        }
+        let value = if cluster.is_default { DEFAULT_CLUSTER.to_owned() } else { record.name.clone() };
+        let is_chosen = chosen == value || chosen == record.name;
+        Self { name: record.name.clone(), value, state, is_ready: trouble.is_none(), is_chosen }
+    }
+}
+
+impl LaunchPage {
+    fn new(app: &App, definition: Definition) -> Self {
+        Self {
+            layout: Layout::new(Section::Tasks),
+            name: name(&definition),
+            task_address: links::task(&definition.definition_id),
+            again: None,
+            nonce: nonce(),
+            fields: Fields::default(),
+            env: Vec::new(),
+            clusters: Vec::new(),
+            is_owner_required: app.service.is_owner_required(),
+            definition,
+            problem: None,
+        }
+    }
+
+    /// The definition's variables and these, those that the definition has with their names fixed.
+    fn rows(&self, env: &[EnvVar]) -> Vec<EnvRow> {
+        let of_definition = self.definition.task.env.as_slice();
+        let mut rows = env_rows(&merge_env([of_definition, env]));
+        for row in &mut rows {
+            row.is_fixed = of_definition.iter().any(|var| var.name == row.name);
+        }
+        rows
+    }
+
+    /// Shows a launch as it was.
+    fn fill(&mut self, request: &LaunchRequest) {
+        let fields = &mut self.fields;
+        let tag = |name: &str| request.owner.run_tags.get(name).filter(|value| !value.is_empty());
+        fields.set_some("owner", tag("owner_id").or_else(|| tag("owner_email")));
+        fields.set_some("cluster", request.cluster.as_ref());
+        fields.set_some("image", request.image.as_ref());
+        fields.set_some("command", request.command.as_ref());
+        fields.set_some("memory", request.memory_mb);
+        fields.set_some("cpu", request.cpu_millis);
+        fields.set_some("gpu", request.gpu);
+        fields.set_some("ephemeral_storage", request.ephemeral_storage_mb);
+        fields.set_some("active_deadline_seconds", request.active_deadline_secs);
+        fields.set_some("node_lifecycle", request.node_lifecycle.as_ref());
+        fields.set_some("description", request.description.as_ref());
+        fields.set_some("arch", request.arch.as_ref());
+        fields.set_some("tier", request.tier.as_ref());
+        fields.set_some("service_account", request.service_account.as_ref());
+        self.env = self.rows(&request.env);
+    }
+
+    /// Shows what was typed.
+    fn take(&mut self, form: &Form, act: &Act) {
+        self.fields = form.fields(&FIELDS);
+        self.env = read_env_rows(form, act);
+        for row in &mut self.env {
+            row.is_fixed = self.definition.task.env.iter().any(|var| var.name == row.name);
+        }
+        if let Some(nonce) = form.line("nonce") {
+            self.nonce = nonce;
+        }
+    }
+
+    /// The launch that was typed, and what of it can't be read.
+    fn read(&self, form: &Form) -> (LaunchRequest, Faults) {
+        let mut faults = Faults::default();
+        let owner = form.line("owner").map(|owner| ("owner_id".to_owned(), owner));
+        let command = Some(form.text("command")).filter(|command| !command.trim().is_empty());
+        let env = env_of(&self.env);
+        let typed = FIELDS.iter().map(|name| form.text(name));
+        let typed = typed.chain(env.iter().flat_map(|var| [var.name.as_str(), var.value.as_str()]));
+        let request = LaunchRequest {
+            idempotence_key: key(&self.nonce, typed),
+            cluster: form.line("cluster"),
+            owner: Owner { run_tags: owner.into_iter().collect() },
+            image: form.line("image"),
+            command: command.map(str::to_owned),
+            memory_mb: form.number("memory", &mut faults),
+            cpu_millis: form.number("cpu", &mut faults),
+            gpu: form.number("gpu", &mut faults),
+            ephemeral_storage_mb: form.number("ephemeral_storage", &mut faults),
+            node_lifecycle: form.line("node_lifecycle"),
+            active_deadline_secs: form.number("active_deadline_seconds", &mut faults),
+            labels: BTreeMap::new(),
+            description: form.line("description"),
+            arch: form.line("arch"),
+            tier: form.line("tier"),
+            service_account: form.line("service_account"),
+            env,
+        };
+        (request, faults)
+    }
+
+    fn show(&mut self, faults: Faults) {
+        let mut shown = Faults::default();
+        for fault in faults {
+            // The form has one field for what the wire has a map for.
+            let field = if fault.field.starts_with("run_tags") { "owner".to_owned() } else { fault.field };
+            let message = if field == "owner" { "must be given, on one line".to_owned() } else { fault.message };
+            shown.add(field, message);
+        }
+        self.fields.show(shown, &mut self.env, &mut []);
+    }
+
+    /// Whether anything is overridden.
+    fn has_overrides(&self) -> bool {
+        let shown = ["cluster", "owner", "description"];
+        FIELDS.iter().any(|name| !shown.contains(name) && !self.fields.value(name).is_empty())
+    }
+
+    /// What a field overrides, as it shows while it is empty.
+    fn placeholder(&self, value: &Option<i64>) -> String {
+        value.map(|value| value.to_string()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl LaunchPage {
+    pub(super) fn sample() -> Self {
+        use crate::model::TaskSpec;
+        let now: jiff::Timestamp = "2026-01-02T03:04:05Z".parse().expect("it is a time");
+        let definition = Definition {
+            definition_id: DefinitionId::from_text("science-1"),
+            alias: Some("train <model>".to_owned()),
+            group_name: "science".to_owned(),
+            task: TaskSpec {
+                command: "</textarea>".to_owned(),
+                env: vec![EnvVar::new("A", "<b>")],
+                ..TaskSpec::default()
+            },
+            task_type: "task".to_owned(),
+            created_at: now,
+            updated_at: now,
+        };
+        let mut page = Self {
+            layout: Layout::new(Section::Tasks),
+            name: name(&definition),
+            task_address: links::task(&definition.definition_id),
+            again: Some(("1234".to_owned(), "/ui/runs/1234".to_owned())),
+            nonce: nonce(),
+            fields: Fields::default(),
+            env: Vec::new(),
+            clusters: vec![Choice {
+                name: "<b>".to_owned(),
+                value: "default".to_owned(),
+                state: "local, 1 of 4 running".to_owned(),
+                is_ready: true,
+                is_chosen: true,
+            }],
+            is_owner_required: true,
+            definition,
+            problem: Some("A <b>problem</b>.".to_owned()),
+        };
+        page.env = page.rows(&[EnvVar::new("B", "2")]);
+        page.show(Faults::one("run_tags", "needs an owner"));
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_same_only_for_the_same_form_with_the_same_text() {
+        let first = key("n", ["a", "b"]);
+        assert!(first.as_ref().is_some_and(|key| key.starts_with("page-")));
+        assert_eq!(first, key("n", ["a", "b"]));
+        assert_ne!(first, key("n", ["ab", ""]));
+        assert_ne!(first, key("m", ["a", "b"]));
+        assert_eq!(key("", ["a"]), None);
+    }
+
+    #[test]
+    fn an_owner_is_remembered_whatever_the_name() {
+        for owner in ["ada", "Ada Lövelace; x=y", "a&b=c%"] {
+            let response = launched(RunId::generate(), owner);
+            let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap();
+            let mut headers = HeaderMap::new();
+            let sent = format!("other=1; {}", cookie.split(';').next().unwrap());
+            headers.insert(header::COOKIE, HeaderValue::from_str(&sent).unwrap());
+            assert_eq!(remembered_owner(&headers).as_deref(), Some(owner));
+        }
+        assert_eq!(remembered_owner(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,338 @@
+//! A run: what became of it, why, and what it was launched with.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+use jiff::{SignedDuration, Timestamp};
+
+use super::explain::{Around, Explanation, NextStep, explain};
+use super::launch::nonce;
+use super::layout::{self, Layout, Section};
+use super::links;
+use super::look::{Icon, Look};
+use super::meter::{Meter, meters};
+use super::timeline::{self, Timeline};
+use super::words::{self, Moment};
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::request::InPath;
+use crate::model::{EnvVar, Event, EventType, Run, StopCause};
+use crate::service::{RunStory, ServiceError};
+
+/// How many events are listed: the newest.
+const EVENTS_LISTED: usize = 60;
+/// How much of the log is shown.
+const LOG_BYTES: u64 = 16 * 1024;
+/// A command with more lines is folded away.
+const COMMAND_LINES: usize = 12;
+/// So are more variables than this.
+const VARIABLES_SHOWN: usize = 12;
+
+#[derive(Template)]
+#[template(path = "run.html")]
+pub(super) struct RunPage {
+    layout: Layout,
+    name: String,
+    id: String,
+    address: String,
+    task_address: String,
+    again_address: String,
+    nonce: String,
+    /// Whether its task is still there, to be launched again.
+    is_task_there: bool,
+    look: Look,
+    /// Whether anything on the page may still change.
+    is_settled: bool,
+    can_be_stopped: bool,
+    explanation: Explanation,
+    next: Option<(&'static str, Moment)>,
+    timeline: Timeline,
+    log: String,
+    events: Vec<EventRow>,
+    events_left_out: usize,
+    children: Vec<ChildRow>,
+    child_count: String,
+    are_children_cut: bool,
+    meters: Vec<Meter>,
+    facts: Facts,
+    cluster_address: String,
+    parent: Option<(String, String)>,
+}
+
+/// What does not fit a heading.
+struct Facts {
+    exit_code: Option<i64>,
+    queued: Moment,
+    started: Option<Moment>,
+    finished: Option<Moment>,
+    waited: Option<String>,
+    ran: Option<String>,
+    cpu_time: Option<String>,
+    stop: Option<(&'static str, Moment)>,
+    deadline: Option<String>,
+    cluster: String,
+    /// The name that was asked for, where it stands for another.
+    asked_cluster: Option<String>,
+    /// Where the cluster is not named for it.
+    engine: Option<String>,
+    instance: String,
+    attempts: u32,
+    owner: String,
+    description: Option<String>,
+    image: String,
+    digest: Option<String>,
+    command: String,
+    command_lines: usize,
+    env: Vec<EnvVar>,
+    labels: Vec<(String, String)>,
+    /// What a job told of its own exceptions, as JSON.
+    exceptions: Option<String>,
+}
+
+struct EventRow {
+    key: usize,
+    at: Moment,
+    is_warning: bool,
+    reason: String,
+    source: Option<String>,
+    message: String,
+}
+
+struct ChildRow {
+    id: String,
+    address: String,
+    name: String,
+    look: Look,
+    took: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "run_stop.html")]
+pub(super) struct StopPage {
+    layout: Layout,
+    name: String,
+    id: String,
+    address: String,
+    look: Look,
+    is_over: bool,
+    /// How many of its children have not ended.
+    children: Option<String>,
+}
+
+pub(super) async fn page(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+    let run = app.service.run(&run_id).await?;
+    let story = app.service.story(run).await?;
+    let log = app.service.last_lines(&story.run, LOG_BYTES).await?;
+    let is_task_there = match app.service.definition(&story.run.definition_id).await {
+        Ok(_) => true,
+        Err(ServiceError::NotFound(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(layout::html(&RunPage::new(story, log, is_task_there, app.service.now())))
+}
+
+pub(super) async fn confirm_stop(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+    let run = app.service.run(&run_id).await?;
+    let story = app.service.story(run).await?;
+    Ok(layout::html(&StopPage::new(&story)))
+}
+
+/// Leads back to the run, where the request is seen at once and its end as soon as there is one.
+pub(super) async fn stop(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+    let run = app.service.run(&run_id).await?;
+    app.service.stop(&run).await?;
+    Ok(Redirect::to(&links::run(run.run_id)).into_response())
+}
+
+impl RunPage {
+    fn new(story: RunStory, log: String, is_task_there: bool, now: Timestamp) -> Self {
+        let RunStory { run, children, events, waiting_reason, typical } = story;
+        let around = Around { waiting: waiting_reason.as_deref(), typical, events: &events };
+        let explanation = explain(&run, around, now);
+        let attempts = timeline::attempts(&run, &events, now);
+        let events_left_out = events.len().saturating_sub(EVENTS_LISTED);
+        let listed = events.iter().enumerate().skip(events_left_out);
+        let are_children_over = children.rows.iter().all(|child| child.status.is_terminal());
+        Self {
+            layout: Layout::new(Section::Runs),
+            name: name(&run),
+            id: run.run_id.to_string(),
+            address: links::run(run.run_id),
+            task_address: links::task(&run.definition_id),
+            again_address: links::launch_again(&run.definition_id, run.run_id),
+            nonce: nonce(),
+            is_task_there,
+            look: Look::new(run.status, run.outcome),
+            is_settled: run.status.is_terminal() && run.is_log_complete && are_children_over,
+            can_be_stopped: !run.status.is_terminal() && run.stop.is_none(),
+            next: explanation.moment(now),
+            explanation,
+            timeline: timeline::draw(&run, &attempts),
+            log,
+            events: listed.rev().map(|(key, event)| EventRow::new(key, event, now)).collect(),
+            events_left_out,
+            child_count: words::count(children.total, "run"),
+            are_children_cut: children.total > children.rows.len() as u64,
+            children: children.rows.iter().map(|child| ChildRow::new(child, now)).collect(),
+            meters: meters(&run),
+            cluster_address: links::cluster(&run.execution.resolved_cluster),
+            parent: run.execution.parent_run_id.map(|parent| (parent.to_string(), links::run(parent))),
+            facts: Facts::new(run, now),
+        }
+    }
+
+    /// Where the next step is taken, and what it is called. `None` where there is no such place any more.
+    fn link(&self, step: &NextStep) -> Option<(&str, &'static str)> {
+        match step {
+            NextStep::LaunchAgain | NextStep::EditTask if !self.is_task_there => None,
+            NextStep::LaunchAgain => Some((&self.again_address, "Launch again")),
+            NextStep::EditTask => Some((&self.task_address, "To the task")),
+            NextStep::ReadLog => Some(("#log", "To the log")),
+            NextStep::SeeCluster => Some((&self.cluster_address, "To the cluster")),
+            NextStep::SeeParent => self.parent.as_ref().map(|(_, address)| (address.as_str(), "To its parent")),
+        }
+    }
+
+    /// Long texts are folded away, so that what follows is found.
+    fn is_long(&self) -> bool {
+        self.facts.command_lines > COMMAND_LINES
+    }
+
+    fn are_many(&self) -> bool {
+        self.facts.env.len() > VARIABLES_SHOWN
+    }
+}
+
+impl Facts {
+    fn new(run: Run, now: Timestamp) -> Self {
+        let moment = |at| Moment { at, now };
+        let execution = run.execution;
+        let between = |from: Timestamp, to: Option<Timestamp>| words::duration(to.unwrap_or(now).duration_since(from));
+        let mut labels: Vec<_> = execution.labels.into_iter().collect();
+        labels.extend(execution.run_tags.into_iter().filter(|(_, value)| *value != execution.user));
+        Self {
+            exit_code: run.exit_code,
+            queued: moment(run.queued_at),
+            started: run.started_at.map(moment),
+            finished: run.finished_at.map(moment),
+            waited: run.started_at.map(|started_at| between(run.queued_at, Some(started_at))),
+            ran: run.started_at.map(|started_at| between(started_at, run.finished_at)),
+            cpu_time: run.usage.cpu_time_ms.map(|ms| words::duration(SignedDuration::from_millis(ms))),
+            stop: run.stop.map(|stop| (asked_by(stop.cause), moment(stop.at))),
+            deadline: execution.active_deadline_secs.map(|secs| words::duration(SignedDuration::from_secs(secs))),
+            asked_cluster: Some(execution.cluster).filter(|asked| *asked != execution.resolved_cluster),
+            engine: Some(execution.engine).filter(|engine| *engine != execution.resolved_cluster),
+            cluster: execution.resolved_cluster,
+            instance: run.instance.instance_id,
+            attempts: run.attempt_count,
+            owner: execution.user,
+            description: execution.description.filter(|text| !text.trim().is_empty()),
+            image: run.task.image,
+            digest: run.image_digest,
+            command_lines: run.task.command.lines().count(),
+            command: run.task.command,
+            env: run.task.env,
+            labels,
+            exceptions: run.run_exceptions.map(|exceptions| format!("{exceptions:#}")),
+        }
+    }
+}
+
+const fn asked_by(cause: StopCause) -> &'static str {
+    match cause {
+        StopCause::Request => "on request",
+        StopCause::Parent => "with its parent",
+        StopCause::Deadline => "at its deadline",
+    }
+}
+
+impl EventRow {
+    fn new(key: usize, event: &Event, now: Timestamp) -> Self {
+        Self {
+            key,
+            at: Moment { at: event.timestamp, now },
+            is_warning: event.event_type == EventType::Warning,
+            reason: event.reason.clone(),
+            source: Some(event.source_object.clone()).filter(|source| source != "flotilla"),
+            message: event.message.clone(),
+        }
+    }
+}
+
+impl ChildRow {
+    fn new(run: &Run, now: Timestamp) -> Self {
+        let took = run.started_at.map(|started_at| run.finished_at.unwrap_or(now).duration_since(started_at));
+        Self {
+            id: run.run_id.to_string(),
+            address: links::run(run.run_id),
+            name: name(run),
+            look: Look::new(run.status, run.outcome),
+            took: took.map(words::duration),
+        }
+    }
+}
+
+impl StopPage {
+    fn new(story: &RunStory) -> Self {
+        let run = &story.run;
+        let active = story.children.rows.iter().filter(|child| !child.status.is_terminal()).count();
+        Self {
+            layout: Layout::new(Section::Runs),
+            name: name(run),
+            id: run.run_id.to_string(),
+            address: links::run(run.run_id),
+            look: Look::new(run.status, run.outcome),
+            is_over: run.status.is_terminal(),
+            children: (active > 0).then(|| words::count(active as u64, "run")),
+        }
+    }
+}
+
+/// A run has no name of its own: people know it by that of its task.
+fn name(run: &Run) -> String {
+    run.alias.clone().unwrap_or_else(|| run.definition_id.to_string())
+}
+
+#[cfg(test)]
+impl RunPage {
+    pub(super) fn sample() -> Self {
+        use super::sample;
+        use crate::model::{Outcome, Page, RunId, Status, StopRequest, Usage};
+        let child = sample::run();
+        let mut run = Run {
+            status: Status::Stopped,
+            outcome: Some(Outcome::Stopped),
+            exit_code: Some(143),
+            exit_reason: Some("stopped <b>".to_owned()),
+            started_at: Some(sample::now()),
+            finished_at: Some(sample::now() + SignedDuration::from_secs(5)),
+            stop: Some(StopRequest { at: sample::now() + SignedDuration::from_secs(2), cause: StopCause::Parent }),
+            attempt_count: 1,
+            usage: Usage { max_memory_bytes: Some(1 << 26), cpu_time_ms: Some(1500), ..Usage::default() },
+            image_digest: Some("sha256:<0>".to_owned()),
+            run_exceptions: Some(serde_json::json!({"<a>": "</pre>"})),
+            ..sample::run()
+        };
+        run.execution.parent_run_id = Some(RunId::generate());
+        let events = vec![Event::warning(sample::now(), "Lim<i>t", "<script>").from_source("<pod>")];
+        let story = RunStory {
+            run,
+            children: Page { rows: vec![child], total: 3 },
+            events,
+            waiting_reason: None,
+            typical: Some(SignedDuration::from_secs(4)),
+        };
+        Self::new(story, "<script>alert(1)</script>\n".to_owned(), true, sample::now())
+    }
+}
+
+#[cfg(test)]
+impl StopPage {
+    pub(super) fn sample() -> Self {
+        use super::sample;
+        use crate::model::Page;
+        let children = Page { rows: vec![sample::run()], total: 1 };
+        let run = sample::run();
+        Self::new(&RunStory { run, children, events: Vec::new(), waiting_reason: None, typical: None })
+    }
+}

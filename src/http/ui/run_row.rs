@@ -1,0 +1,80 @@
+//! A run as a row of a list.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::links;
+use super::look::Look;
+use super::pager::Address;
+use super::words::{self, Moment};
+use crate::model::Run;
+
+/// How much of a reason a row shows; the page of the run has all of it.
+const REASON_CHARS: usize = 160;
+
+pub(super) struct RunRow {
+    pub(super) id: String,
+    pub(super) address: String,
+    /// The end of its id, by which people tell runs apart.
+    pub(super) short_id: String,
+    pub(super) name: String,
+    pub(super) look: Look,
+    pub(super) reason: String,
+    pub(super) queued: Moment,
+    pub(super) took: Option<String>,
+    pub(super) owner: String,
+    pub(super) owner_address: Address,
+    pub(super) cluster: String,
+}
+
+impl RunRow {
+    pub(super) fn new(run: Run, now: Timestamp) -> Self {
+        let id = run.run_id.to_string();
+        Self {
+            address: links::run(run.run_id),
+            short_id: id[id.len() - 8..].to_owned(),
+            id,
+            name: run.alias.unwrap_or_else(|| run.definition_id.to_string()),
+            look: Look::new(run.status, run.outcome),
+            reason: excerpt(&run.exit_reason.unwrap_or_default()),
+            queued: Moment { at: run.queued_at, now },
+            took: took(run.started_at, run.finished_at, now).map(words::duration),
+            owner_address: Address::new("/ui/runs").with("owner", [&run.execution.user]),
+            owner: run.execution.user,
+            cluster: run.execution.cluster,
+        }
+    }
+}
+
+#[cfg(test)]
+impl RunRow {
+    pub(super) fn sample() -> Self {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().expect("it is a time");
+        Self {
+            id: "1".to_owned(),
+            address: "/ui/runs/1".to_owned(),
+            short_id: "1".to_owned(),
+            name: "train <model>".to_owned(),
+            look: Look::new(crate::model::Status::Running, None),
+            reason: "<b>".to_owned(),
+            queued: Moment { at: now, now },
+            took: Some("1 s".to_owned()),
+            owner: "<ada>".to_owned(),
+            owner_address: Address::new("/ui/runs").with("owner", ["<ada>"]),
+            cluster: "default".to_owned(),
+        }
+    }
+}
+
+/// How long it ran, or has been running.
+fn took(started_at: Option<Timestamp>, finished_at: Option<Timestamp>, now: Timestamp) -> Option<SignedDuration> {
+    started_at.map(|started_at| finished_at.unwrap_or(now).duration_since(started_at))
+}
+
+fn excerpt(reason: &str) -> String {
+    let line = reason.lines().next().unwrap_or_default();
+    let mut shown: String = line.chars().take(REASON_CHARS).collect();
+    if shown.len() < reason.trim_end().len() {
+        shown.push('…');
+    }
+    shown
+}

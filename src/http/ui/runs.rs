@@ -1,0 +1,145 @@
+//! The runs of all tasks, with filters in the address.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::layout::{self, Layout, Section};
+use super::look::{Icon, Look};
+use super::pager::{Address, Pager};
+use super::run_row::RunRow;
+use super::task::name;
+use super::words;
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::params::Params;
+use crate::model::{DefinitionId, Order, PageRequest, RunFilter, RunSort, Status};
+use crate::service::ServiceError;
+
+/// How many runs a page has, unless its address says otherwise, and at most.
+const RUNS: u32 = 50;
+const MOST_RUNS: u32 = 100;
+
+#[derive(Template)]
+#[template(path = "runs.html")]
+pub(super) struct RunsPage {
+    layout: Layout,
+    /// Each status with the list of those that have it; whether it is chosen.
+    statuses: Vec<(&'static str, Address, bool)>,
+    /// What else is filtered by: the word, the value, and the list without it.
+    filters: Vec<(&'static str, String, Address)>,
+    clusters: Vec<(String, bool)>,
+    owner: String,
+    kept: Vec<(String, String)>,
+    rows: Vec<RunRow>,
+    pager: Pager,
+    is_filtered: bool,
+}
+
+pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
+    let mut page = PageRequest { limit: RUNS, offset: params.offset(), sort_by: RunSort::QueuedAt, order: Order::Desc };
+    if let Some(limit) = params.last("limit").map(|_| params.limit()) {
+        page.limit = limit.clamp(1, MOST_RUNS);
+    }
+    let task = params.last("task");
+    let filter = RunFilter {
+        status: params.all_parsed("status"),
+        cluster_name: params.all("cluster"),
+        definition_id: task.iter().cloned().collect(),
+        user: params.all("owner"),
+        group_name: params.all("group_name"),
+        image: params.all("image"),
+        ..RunFilter::default()
+    };
+    params.finish()?;
+    let found = app.service.runs(&filter, page).await?;
+    let now = app.service.now();
+    let rows: Vec<_> = found.rows.into_iter().map(|run| RunRow::new(run, now)).collect();
+    let task_name = match &task {
+        Some(id) => Some(task_name(&app, id, &rows).await?),
+        None => None,
+    };
+    let address = address(&filter, page.limit);
+    Ok(layout::html(&RunsPage {
+        layout: Layout::new(Section::Runs),
+        statuses: statuses(&filter, &address),
+        filters: filters(&filter, &address, task_name),
+        clusters: app
+            .service
+            .cluster_names()
+            .into_iter()
+            .map(|cluster| (cluster.clone(), filter.cluster_name.contains(&cluster)))
+            .collect(),
+        owner: filter.user.first().cloned().unwrap_or_default(),
+        kept: address.with("owner", None::<&str>).with("cluster", None::<&str>).pairs().to_vec(),
+        pager: Pager::new(&address, &page, rows.len(), found.total),
+        is_filtered: !address.pairs().is_empty(),
+        rows,
+    }))
+}
+
+/// The name of a task, also of one that was deleted as far as its runs tell.
+async fn task_name(app: &App, id: &str, rows: &[RunRow]) -> Result<String, ApiError> {
+    match app.service.definition(&DefinitionId::from_text(id)).await {
+        Ok(definition) => Ok(name(&definition)),
+        Err(ServiceError::NotFound(_)) => Ok(rows.first().map_or_else(|| id.to_owned(), |row| row.name.clone())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn address(filter: &RunFilter, limit: u32) -> Address {
+    Address::new("/ui/runs")
+        .with("status", &filter.status)
+        .with("task", &filter.definition_id)
+        .with("cluster", &filter.cluster_name)
+        .with("owner", &filter.user)
+        .with("group_name", &filter.group_name)
+        .with("image", &filter.image)
+        .with("limit", Some(limit).filter(|limit| *limit != RUNS))
+}
+
+/// Any status, or one alone.
+fn statuses(filter: &RunFilter, address: &Address) -> Vec<(&'static str, Address, bool)> {
+    let any = ("All", address.with("status", None::<&str>), filter.status.is_empty());
+    let each = Status::ALL.into_iter().map(|status| {
+        let word = if status.is_terminal() { "Ended" } else { Look::new(status, None).word };
+        (word, address.with("status", [status]), filter.status.contains(&status))
+    });
+    std::iter::once(any).chain(each).collect()
+}
+
+fn filters(filter: &RunFilter, address: &Address, task: Option<String>) -> Vec<(&'static str, String, Address)> {
+    let mut shown: Vec<_> = task.into_iter().map(|task| ("task", task, address.with("task", None::<&str>))).collect();
+    for (word, name, values) in [
+        ("cluster", "cluster", &filter.cluster_name),
+        ("owner", "owner", &filter.user),
+        ("group", "group_name", &filter.group_name),
+        ("image", "image", &filter.image),
+    ] {
+        for value in values {
+            let others = values.iter().filter(|other| *other != value);
+            shown.push((word, value.clone(), address.with(name, others)));
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+impl RunsPage {
+    pub(super) fn sample() -> Self {
+        let filter = RunFilter { user: vec!["<ada>".to_owned()], ..RunFilter::default() };
+        let address = address(&filter, RUNS);
+        let page = PageRequest { limit: 1, offset: 1, sort_by: RunSort::QueuedAt, order: Order::Desc };
+        Self {
+            layout: Layout::new(Section::Runs),
+            statuses: statuses(&filter, &address),
+            filters: filters(&filter, &address, Some("a<b>".to_owned())),
+            clusters: vec![("default".to_owned(), true)],
+            owner: "\"><b>".to_owned(),
+            kept: Vec::new(),
+            rows: vec![RunRow::sample()],
+            pager: Pager::new(&address, &page, 1, 3),
+            is_filtered: true,
+        }
+    }
+}

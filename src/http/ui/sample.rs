@@ -1,0 +1,60 @@
+//! Invented values with which pages make samples of themselves for tests.
+
+use jiff::Timestamp;
+
+use crate::model::{
+    Cluster, ClusterRecord, ClusterStatus, Condition, Definition, DefinitionId, EnvVar, LaunchPolicy, LaunchRequest,
+    Load, Run, RunId, Target, TaskSpec, plan_launch,
+};
+
+pub(super) fn now() -> Timestamp {
+    "2026-01-02T03:04:05Z".parse().expect("it is a time")
+}
+
+pub(super) fn definition() -> Definition {
+    Definition {
+        definition_id: DefinitionId::from_text("science-1"),
+        alias: Some("train <model>".to_owned()),
+        group_name: "science".to_owned(),
+        task: TaskSpec {
+            image: "trainer:1".to_owned(),
+            command: "echo '<script>'".to_owned(),
+            memory_mb: Some(64),
+            env: vec![EnvVar::new("A<", "1\n\"2\"")],
+            tags: ["nightly", "gpu", "a&b", "more"].map(str::to_owned).to_vec(),
+            ..TaskSpec::default()
+        },
+        task_type: "task".to_owned(),
+        created_at: now(),
+        updated_at: now(),
+    }
+}
+
+/// A run that waits.
+pub(super) fn run() -> Run {
+    let target = Target { cluster: "default", resolved_cluster: "batch", engine: "docker" };
+    let request = LaunchRequest {
+        active_deadline_secs: Some(60),
+        labels: [("a<b".to_owned(), "\"c\"".to_owned())].into(),
+        description: Some("<i>why</i>".to_owned()),
+        ..LaunchRequest::default()
+    };
+    plan_launch(&definition(), request, &LaunchPolicy::default(), target, RunId::generate(), now())
+        .expect("the sample can be launched")
+}
+
+pub(super) fn cluster() -> Cluster {
+    let mut record = ClusterRecord::new("batch & <b>", now());
+    record.status = ClusterStatus::Maintenance;
+    record.status_reason = "new <i>disks</i>".to_owned();
+    record.details.region = "\"north\"".to_owned();
+    record.details.capabilities = vec!["gpu<>".to_owned()];
+    Cluster {
+        record,
+        engine: Some("docker"),
+        is_default: true,
+        max_running: Some(3),
+        condition: Condition { memory_mb: Some(1024), ..Condition::default() },
+        load: Load { queued: 2, running: 1, reserved_memory_mb: 64, ..Load::default() },
+    }
+}
