@@ -155,7 +155,7 @@ pub(super) async fn page(
         log.search = text;
     }
     Ok(layout::html(&LogPage {
-        layout: Layout::new(Section::None),
+        layout: Layout::new(Section::Runs),
         name: run.alias.clone().unwrap_or_else(|| run.definition_id.to_string()),
         run_address: links::run(run.run_id),
         look: Look::new(run.status, run.outcome),
@@ -266,7 +266,7 @@ impl LogPage {
         log.hits = Some(Hits::new(&log, "<b>\"", hits, extent));
         log.search = "<b>\"".to_owned();
         Self {
-            layout: Layout::new(Section::None),
+            layout: Layout::new(Section::Runs),
             name: "train <model>".to_owned(),
             run_address: links::run(run_id),
             look: Look::new(crate::model::Status::Running, None),
