@@ -24,7 +24,7 @@ impl CappedLog {
     pub fn append(path: &Path, cap_bytes: u64, now: impl Fn() -> Timestamp + Send + 'static) -> io::Result<Self> {
         let file = open(path)?;
         let written_bytes = file.metadata()?.len();
-        let times = TimeKeeper::resume(path, written_bytes, now)?;
+        let times = TimeKeeper::resume(path, written_bytes, now);
         Ok(Self { file, cap_bytes, written_bytes, cut_bytes: 0, times })
     }
 
@@ -38,7 +38,7 @@ impl CappedLog {
         let file = open(path)?;
         let kept = output_bytes.min(cap_bytes).min(file.metadata()?.len());
         file.set_len(kept)?;
-        let times = TimeKeeper::resume(path, kept, now)?;
+        let times = TimeKeeper::resume(path, kept, now);
         let mut log = Self { file, cap_bytes, written_bytes: kept, cut_bytes: 0, times };
         log.cut(output_bytes.saturating_sub(cap_bytes))?;
         Ok(log)
@@ -81,7 +81,7 @@ impl Write for CappedLog {
         let room = self.cap_bytes.saturating_sub(self.written_bytes);
         let kept = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
         if kept > 0 {
-            self.times.note(self.written_bytes)?;
+            self.times.note(self.written_bytes);
         }
         self.file.write_all(&bytes[..kept])?;
         self.written_bytes += kept as u64;

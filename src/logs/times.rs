@@ -4,7 +4,7 @@
 //! What an engine kept while the server was away has the time at which the server had it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -20,41 +20,52 @@ pub(super) fn times_path(log_path: &Path) -> PathBuf {
     log_path.with_extension("times")
 }
 
-/// Notes when a log is written.
+/// Notes when a log is written. A log is kept also where its times can't be: those lines have the time before theirs.
 pub(super) struct TimeKeeper {
-    file: File,
+    file: Option<File>,
+    pairs: u64,
     last: Option<Timestamp>,
     now: Box<dyn Fn() -> Timestamp + Send>,
 }
 
 impl TimeKeeper {
     /// Goes on where the log has `length` bytes; what was noted of later ones is forgotten.
-    pub(super) fn resume(
-        log_path: &Path,
-        length: u64,
-        now: impl Fn() -> Timestamp + Send + 'static,
-    ) -> io::Result<Self> {
-        let path = times_path(log_path);
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        let known = Times::open(log_path)?;
-        file.set_len(known.first_at_or_after(length)? * PAIR_BYTES as u64)?;
-        Ok(Self { file, last: None, now: Box::new(now) })
+    pub(super) fn resume(log_path: &Path, length: u64, now: impl Fn() -> Timestamp + Send + 'static) -> Self {
+        let (file, pairs) = match resume(log_path, length) {
+            Ok((file, pairs)) => (Some(file), pairs),
+            Err(error) => {
+                tracing::warn!(log = %log_path.display(), %error, "the times of a log can't be noted");
+                (None, 0)
+            }
+        };
+        Self { file, pairs, last: None, now: Box::new(now) }
     }
 
     /// What is written from this place on is written now.
-    pub(super) fn note(&mut self, offset: u64) -> io::Result<()> {
+    pub(super) fn note(&mut self, offset: u64) {
+        let Some(file) = &self.file else { return };
         let now = (self.now)();
         // A clock that was set back begins anew.
         let is_known = self.last.is_some_and(|last| now >= last && now.duration_since(last) < PRECISION);
         if is_known {
-            return Ok(());
+            return;
         }
-        self.last = Some(now);
         let mut pair = [0; PAIR_BYTES];
         pair[..8].copy_from_slice(&offset.to_le_bytes());
         pair[8..].copy_from_slice(&now.as_microsecond().to_le_bytes());
-        self.file.write_all(&pair)
+        // On a full disk it is tried again with what is written next, in the same place.
+        if file.write_all_at(&pair, self.pairs * PAIR_BYTES as u64).is_ok() {
+            self.pairs += 1;
+            self.last = Some(now);
+        }
     }
+}
+
+fn resume(log_path: &Path, length: u64) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(times_path(log_path))?;
+    let pairs = Times::open(log_path)?.first_at_or_after(length)?;
+    file.set_len(pairs * PAIR_BYTES as u64)?;
+    Ok((file, pairs))
 }
 
 /// The times of a log; none of one that was written before they were noted.
@@ -140,10 +151,10 @@ mod tests {
         let log = folder.path().join("x.log");
         assert_eq!(Times::open(&log).unwrap().at(5).unwrap(), None);
         let (millis, now) = clock();
-        let mut keeper = TimeKeeper::resume(&log, 0, now).unwrap();
+        let mut keeper = TimeKeeper::resume(&log, 0, now);
         for (time, offset) in [(1000, 10), (1999, 20), (2000, 30), (2500, 40), (100, 50)] {
             millis.store(time, Ordering::Relaxed);
-            keeper.note(offset).unwrap();
+            keeper.note(offset);
         }
         let mut times = Times::open(&log).unwrap();
         assert_eq!(times.pairs, 3);
@@ -165,10 +176,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("x.log");
         for (length, time) in [(0, 1000), (10, 2000), (20, 3000), (15, 4000)] {
-            let mut keeper = TimeKeeper::resume(&log, length, move || at(time)).unwrap();
-            keeper.note(length).unwrap();
+            let mut keeper = TimeKeeper::resume(&log, length, move || at(time));
+            keeper.note(length);
             // The writer died within a pair.
-            keeper.file.write_all(b"half").unwrap();
+            let end = keeper.pairs * PAIR_BYTES as u64;
+            keeper.file.unwrap().write_all_at(b"half", end).unwrap();
         }
         let mut times = Times::open(&log).unwrap();
         let found: Vec<_> = [0, 10, 14, 15, 20].into_iter().map(|offset| times.at(offset).unwrap().unwrap()).collect();

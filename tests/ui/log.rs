@@ -77,23 +77,23 @@ async fn lines_are_given_by_number_and_from_the_end() {
 
 #[tokio::test]
 async fn each_line_says_when_it_was_written() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run_id = world.run("echo one; sleep 100").await;
     let address = format!("/ui/runs/{run_id}/log/lines");
     world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
     while numbers(&world.page(&address).await).is_empty() {
         world.step().await;
     }
-    world.clock.advance(jiff::SignedDuration::from_hours(1));
+    world.advance(jiff::SignedDuration::from_hours(1));
     let attempt = World::attempt(&run_id, 1);
-    world.engine.print(attempt, "two\nthree\n");
+    world.script().print(attempt, "two\nthree\n");
     while numbers(&world.page(&address).await).len() < 3 {
         world.step().await;
     }
     let page = world.page(&address).await;
     let times = page.between("<span class=\"at\" title=\"", "\"");
     assert_eq!(times, ["2026-01-01 00:00:00 UTC", "2026-01-01 01:00:00 UTC", "2026-01-01 01:00:00 UTC"]);
-    world.engine.finish(attempt, 0);
+    world.script().go_on(attempt);
     world.finish(&run_id).await;
 }
 
