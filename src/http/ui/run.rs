@@ -22,6 +22,8 @@ use crate::service::{RunStory, ServiceError};
 
 /// How many events are listed: the newest.
 const EVENTS_LISTED: usize = 60;
+/// A log of no more lines takes less of the page once the run is over.
+const SHORT_LOG_LINES: u64 = 12;
 /// A command with more lines is folded away.
 const COMMAND_LINES: usize = 12;
 /// So are more variables than this.
@@ -49,6 +51,8 @@ pub(super) struct RunPage {
     timeline: Timeline,
     /// Left out where only what changes is asked for: the log has a way of its own.
     log: Option<LogPart>,
+    /// It is whole, and needs little room.
+    is_log_short: bool,
     events: Vec<EventRow>,
     events_left_out: usize,
     children: Vec<ChildRow>,
@@ -175,6 +179,9 @@ impl RunPage {
             next: explanation.moment(now),
             explanation,
             timeline: timeline::draw(&run, &attempts),
+            is_log_short: log
+                .as_ref()
+                .is_some_and(|log| log.rows.extent.is_complete && log.rows.extent.lines <= SHORT_LOG_LINES),
             log,
             events: listed.rev().map(|(key, event)| EventRow::new(key, event, now)).collect(),
             events_left_out,
