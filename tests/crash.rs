@@ -71,6 +71,19 @@ async fn a_server_killed_at_random_loses_no_run_and_runs_none_twice_on_docker() 
     assert_no_container_is_left(&host, starts.path()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_at_random_loses_no_run_and_runs_none_twice_on_kubernetes() {
+    let Some(kubeconfig) = support::kubernetes_config() else { return };
+    let starts = tempfile::tempdir().unwrap();
+    let volume = format!("host:{0}:{0}:rw", starts.path().display());
+    let server = Server::with_config(&format!(
+        "[clusters.far]\nengine = \"kubernetes\"\ncontext = \"flotilla\"\nkubeconfig = {kubeconfig:?}\nvolumes = [{volume:?}]\n"
+    ));
+    let trial = Trial { kills: 10, within_ms: 4000, most_runs: 50, image: support::KUBERNETES_IMAGE };
+    let server = survive(server, starts.path(), trial).await;
+    assert_no_job_is_left(&kubeconfig, &server).await;
+}
+
 /// The server as it is after all.
 async fn survive(server: Server, starts: &Path, trial: Trial) -> Server {
     server.define_with_image("counted", trial.image, COMMAND);
@@ -164,6 +177,26 @@ async fn assert_no_container_is_left(host: &str, starts: &Path) {
         }
         assert!(begun.elapsed() < PATIENCE, "left: {listed:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn assert_no_job_is_left(kubeconfig: &Path, server: &Server) {
+    let history = reqwest::get(format!("{}/api/v1/history?limit=10000", server.url)).await.unwrap();
+    let history: Value = history.json().await.unwrap();
+    let names = history["history"].as_array().unwrap().iter().map(|run| run["run_id"].as_str().unwrap().to_owned());
+    let run_ids: Vec<String> = names.collect();
+    let begun = Instant::now();
+    loop {
+        let mut listing = std::process::Command::new("kubectl");
+        listing.arg("--kubeconfig").arg(kubeconfig).args(["get", "jobs,pods", "-o", "name"]);
+        let listed = listing.output().unwrap();
+        assert!(listed.status.success(), "{listed:?}");
+        let text = String::from_utf8(listed.stdout).unwrap();
+        if !run_ids.iter().any(|run_id| text.contains(run_id)) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "left: {text}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154  # scripts/test-deploy sets them
+# shellcheck shell=bash disable=SC2016,SC2154  # a task's own shell expands its command; scripts/test-deploy sets the rest
 # What scripts/test-deploy checks, a function each. All talk to the throw-away services of that script.
 
 readonly image=flotilla-test/flotilla:1
@@ -48,6 +48,11 @@ build_image() {
 
 import_image() {
     tar -C "$1" --owner=0 --group=0 --numeric-owner -c . | docker_here import - "$2"
+}
+
+# The engine may be one that was there before.
+remove_images() {
+    docker_here rmi "$image" flotilla-test/program:1 flotilla-test/base:1 >/dev/null 2>&1
 }
 
 # A newer docker without its plugin buildx has only the builder of old, which compiles also what is not asked for.

@@ -7,9 +7,10 @@ use anyhow::Context;
 
 use crate::clock::Clock;
 use crate::config;
-use crate::engine::docker::{BindMount, DockerConfig, DockerEngine, Identity, PullPolicy};
+use crate::engine::docker::{BindMount, DockerConfig, DockerEngine, PullPolicy};
+use crate::engine::kubernetes::{self, KubernetesConfig, KubernetesEngine};
 use crate::engine::local::{LocalConfig, LocalEngine};
-use crate::engine::{Engine, EngineError, EngineState, Pokes};
+use crate::engine::{Engine, EngineError, EngineState, Identity, Pokes};
 use crate::model::Condition;
 use crate::service::{LaunchCheck, Probe};
 
@@ -33,12 +34,63 @@ impl Maker<'_> {
                 Ok(Arc::new(LocalEngine::new(local, pokes).context(context)?))
             }
             config::Engine::Docker(settings) => {
-                let identity = Identity { server_id: self.installation.to_owned(), cluster: self.cluster.to_owned() };
                 let clock = self.clock.clone();
-                Ok(Arc::new(DockerEngine::new(docker_config(settings), identity, pokes, move || clock.now())))
+                Ok(Arc::new(DockerEngine::new(docker_config(settings), self.identity(), pokes, move || clock.now())))
+            }
+            config::Engine::Kubernetes(settings) => {
+                let (config, clock) = (kubernetes_config(settings)?, self.clock.clone());
+                Ok(Arc::new(KubernetesEngine::new(config, self.identity(), pokes, move || clock.now())))
             }
         }
     }
+
+    fn identity(&self) -> Identity {
+        Identity { server_id: self.installation.to_owned(), cluster: self.cluster.to_owned() }
+    }
+}
+
+fn kubernetes_config(settings: &config::Kubernetes) -> anyhow::Result<KubernetesConfig> {
+    use kubernetes::{PullPolicy, Toleration, Volume, VolumeSource};
+
+    let settings = settings.clone();
+    let toleration =
+        |taint: config::Toleration| Toleration { key: taint.key, value: taint.value, effect: taint.effect };
+    let volume = |volume: config::Volume| Volume {
+        source: match volume.kind {
+            config::VolumeKind::Claim => VolumeSource::Claim(volume.name),
+            config::VolumeKind::ConfigMap => VolumeSource::ConfigMap(volume.name),
+            config::VolumeKind::Secret => VolumeSource::Secret(volume.name),
+            config::VolumeKind::Host => VolumeSource::Host(volume.name),
+            config::VolumeKind::Scratch => VolumeSource::Scratch,
+        },
+        target: volume.target,
+        read_only: volume.is_read_only,
+    };
+    Ok(KubernetesConfig {
+        kubeconfig: settings.kubeconfig,
+        context: settings.context,
+        namespace: settings.namespace,
+        service_account: settings.service_account,
+        image_pull_secrets: settings.image_pull_secrets,
+        pull_policy: match settings.pull_policy {
+            config::PullPolicy::Missing => PullPolicy::Missing,
+            config::PullPolicy::Always => PullPolicy::Always,
+            config::PullPolicy::Never => PullPolicy::Never,
+        },
+        image_pull_grace_secs: settings.image_pull_grace_secs,
+        arch_label: settings.arch_label,
+        node_lifecycle_label: settings.node_lifecycle_label,
+        gpu_resource: settings.gpu_resource,
+        tolerations: settings.tolerations.into_iter().map(toleration).collect(),
+        volumes: settings.volumes.into_iter().map(volume).collect(),
+        pod_template: settings.pod_template.as_deref().map(kubernetes::read_template).transpose()?,
+        shell: settings.shell,
+        user: settings.user,
+        cap_drop: settings.cap_drop,
+        read_only_root: settings.read_only_root,
+        allow_privileged: settings.allow_privileged,
+        ttl_secs: settings.ttl_secs,
+    })
 }
 
 /// The settings of a Docker Engine that answers in its usual place.

@@ -39,6 +39,57 @@ pub enum Engine {
         shell: Vec<String>,
     },
     Docker(Box<Docker>),
+    Kubernetes(Box<Kubernetes>),
+}
+
+/// The settings of a Kubernetes cluster. docs/engines.md says what each costs in safety.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
+    pub namespace: String,
+    pub service_account: Option<String>,
+    pub image_pull_secrets: Vec<String>,
+    pub pull_policy: PullPolicy,
+    pub image_pull_grace_secs: u32,
+    pub arch_label: String,
+    pub node_lifecycle_label: String,
+    pub gpu_resource: String,
+    pub tolerations: Vec<Toleration>,
+    pub volumes: Vec<Volume>,
+    pub pod_template: Option<PathBuf>,
+    pub shell: Vec<String>,
+    pub user: Option<String>,
+    pub cap_drop: Vec<String>,
+    pub read_only_root: bool,
+    pub allow_privileged: bool,
+    pub ttl_secs: u32,
+}
+
+/// A taint that runs tolerate, written `KEY`, `KEY=VALUE`, `KEY:EFFECT` or `KEY=VALUE:EFFECT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Toleration {
+    pub key: String,
+    pub value: Option<String>,
+    pub effect: Option<String>,
+}
+
+/// A folder that pods see, written `KIND:NAME:TARGET` or `KIND:NAME:TARGET:rw`; a scratch folder has no name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    pub kind: VolumeKind,
+    pub name: String,
+    pub target: String,
+    pub is_read_only: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeKind {
+    Claim,
+    ConfigMap,
+    Secret,
+    Host,
+    Scratch,
 }
 
 /// The settings of a Docker cluster. docs/engines.md says what each costs in safety.
@@ -143,7 +194,7 @@ impl Cluster {
             Engine::Local { .. } => {
                 Err("`engine` must not be `local`, which belongs to one server's machine".to_owned())
             }
-            Engine::Docker(_) => Ok(cluster.clone()),
+            Engine::Docker(_) | Engine::Kubernetes(_) => Ok(cluster.clone()),
         }
     }
 
@@ -158,6 +209,7 @@ impl Cluster {
         let engine = match kind {
             Kind::Local => Engine::Local { shell: section.read("shell", words(["sh", "-ec"]), program) },
             Kind::Docker => Engine::Docker(Box::new(Docker::read(section))),
+            Kind::Kubernetes => Engine::Kubernetes(Box::new(Kubernetes::read(section))),
         };
         let max_running = section.read("max_running", default_max_running(), within(0..=1_000_000));
         is_enabled.then_some(Self { engine, max_running: NonZeroU32::new(max_running) })
@@ -185,6 +237,35 @@ impl Docker {
     }
 }
 
+impl Kubernetes {
+    fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            kubeconfig: section.text("kubeconfig", None, |text| path(text).map(Some)),
+            context: section.text("context", None, |text| word(text).map(Some)),
+            namespace: section.text("namespace", "default".to_owned(), word),
+            service_account: section.text("service_account", None, |text| word(text).map(Some)),
+            image_pull_secrets: section.read("image_pull_secrets", Vec::new(), Ok::<Vec<String>, String>),
+            pull_policy: section.text("pull_policy", PullPolicy::Missing, str::parse),
+            image_pull_grace_secs: section.read("image_pull_grace_secs", 60, within(0..=24 * 3600)),
+            arch_label: section.text("arch_label", "kubernetes.io/arch".to_owned(), word),
+            node_lifecycle_label: section.text("node_lifecycle_label", "node.kubernetes.io/lifecycle".to_owned(), word),
+            gpu_resource: section.text("gpu_resource", "nvidia.com/gpu".to_owned(), word),
+            tolerations: section.read("tolerations", Vec::new(), |texts: Vec<String>| {
+                texts.iter().map(|text| toleration(text)).collect()
+            }),
+            volumes: section
+                .read("volumes", Vec::new(), |texts: Vec<String>| texts.iter().map(|text| volume(text)).collect()),
+            pod_template: section.text("pod_template", None, |text| path(text).map(Some)),
+            shell: section.read("shell", words(["/bin/sh", "-ec"]), program),
+            user: section.text("user", None, |text| word(text).map(Some)),
+            cap_drop: section.read("cap_drop", words(["ALL"]), Ok::<Vec<String>, String>),
+            read_only_root: section.read("read_only_root", false, Ok),
+            allow_privileged: section.read("allow_privileged", false, Ok),
+            ttl_secs: section.read("ttl_secs", 7 * 24 * 3600, within(60..=365 * 24 * 3600)),
+        }
+    }
+}
+
 impl Default for Docker {
     /// The settings of an empty section.
     fn default() -> Self {
@@ -201,6 +282,7 @@ impl Default for Docker {
 enum Kind {
     Local,
     Docker,
+    Kubernetes,
 }
 
 impl FromStr for Kind {
@@ -210,7 +292,8 @@ impl FromStr for Kind {
         match text {
             "local" => Ok(Self::Local),
             "docker" => Ok(Self::Docker),
-            _ => Err(format!("must be `local` or `docker`, not {text:?}")),
+            "kubernetes" => Ok(Self::Kubernetes),
+            _ => Err(format!("must be `local`, `docker` or `kubernetes`, not {text:?}")),
         }
     }
 }
@@ -267,6 +350,56 @@ fn mount(text: &str) -> Result<Mount, String> {
     Err(format!(
         "must hold absolute paths as \"SOURCE:TARGET\", \"SOURCE:TARGET:ro\" or \"SOURCE:TARGET:rw\", not {text:?}"
     ))
+}
+
+fn toleration(text: &str) -> Result<Toleration, String> {
+    const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    let (taint, effect) = text.split_once(':').map_or((text, None), |(taint, effect)| (taint, Some(effect)));
+    let (key, value) = taint.split_once('=').map_or((taint, None), |(key, value)| (key, Some(value)));
+    if key.is_empty() || effect.is_some_and(|effect| !EFFECTS.contains(&effect)) {
+        let effects = EFFECTS.join(", ");
+        return Err(format!(
+            "must hold \"KEY\", \"KEY=VALUE\", \"KEY:EFFECT\" or \"KEY=VALUE:EFFECT\" with an effect of {effects}, not {text:?}"
+        ));
+    }
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    Ok(Toleration { key: key.to_owned(), value: owned(value), effect: owned(effect) })
+}
+
+fn volume(text: &str) -> Result<Volume, String> {
+    let (rest, is_read_only) = match text.strip_suffix(":rw") {
+        Some(rest) => (rest, false),
+        None => (text.strip_suffix(":ro").unwrap_or(text), true),
+    };
+    let parts: Vec<_> = rest.split(':').collect();
+    let (kind, name, target) = match parts[..] {
+        ["claim", name, target] => (VolumeKind::Claim, name, target),
+        ["config-map", name, target] => (VolumeKind::ConfigMap, name, target),
+        ["secret", name, target] => (VolumeKind::Secret, name, target),
+        ["host", name, target] if name.starts_with('/') => (VolumeKind::Host, name, target),
+        // An empty folder that can't be written to is of no use.
+        ["scratch", target] => {
+            let volume = Volume {
+                kind: VolumeKind::Scratch,
+                name: String::new(),
+                target: target.to_owned(),
+                is_read_only: false,
+            };
+            return if target.starts_with('/') { Ok(volume) } else { Err(not_a_volume(text)) };
+        }
+        _ => return Err(not_a_volume(text)),
+    };
+    if name.is_empty() || !target.starts_with('/') {
+        return Err(not_a_volume(text));
+    }
+    Ok(Volume { kind, name: name.to_owned(), target: target.to_owned(), is_read_only })
+}
+
+fn not_a_volume(text: &str) -> String {
+    format!(
+        "must hold \"claim:NAME:/TARGET\", \"config-map:NAME:/TARGET\", \"secret:NAME:/TARGET\", \"host:/SOURCE:/TARGET\" (each \
+         with \":rw\" behind it to be written to) or \"scratch:/TARGET\", not {text:?}"
+    )
 }
 
 /// Names stand in addresses, labels and file names, so they are kept to what is safe in all of them.

@@ -20,8 +20,8 @@ use crate::model::LaunchPolicy;
 use crate::telemetry::{LogFilter, LogFormat};
 
 pub use clusters::{
-    Cluster, DEFAULT_CLUSTER, DOCKER_CLUSTER, DefaultCluster, Docker, Engine, LOCAL_CLUSTER, Mount, PullPolicy,
-    default_max_running,
+    Cluster, DEFAULT_CLUSTER, DOCKER_CLUSTER, DefaultCluster, Docker, Engine, Kubernetes, LOCAL_CLUSTER, Mount,
+    PullPolicy, Toleration, Volume, VolumeKind, default_max_running,
 };
 pub use database::{Database, PostgresUrl};
 use reader::Reader;

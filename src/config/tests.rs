@@ -160,6 +160,12 @@ fn an_unclear_default_is_told() {
         ("[clusters.local]\nenabled = false", "[launch] names no `default_cluster`"),
         ("[clusters.a]\nengine = 'docker'\nhost = 'here'", "`host` in [clusters.a] must start with unix://"),
         ("[clusters.a]\nengine = 'docker'\nmounts = ['data:/data']", "must hold absolute paths"),
+        (
+            "[clusters.a]\nengine = 'kubernetes'\nvolumes = ['claim:data']",
+            "`volumes` in [clusters.a] must hold \"claim:NAME:/TARGET\"",
+        ),
+        ("[clusters.a]\nengine = 'kubernetes'\nvolumes = ['scratch:tmp']", "must hold \"claim:NAME:/TARGET\""),
+        ("[clusters.a]\nengine = 'kubernetes'\ntolerations = ['gpu:Never']", "with an effect of NoSchedule"),
         ("[clusters.a]\nengine = 'docker'\npull_policy = 'often'", "must be `missing`, `always` or `never`"),
     ] {
         let told = faults(text);
@@ -245,7 +251,10 @@ fn a_wrong_value_is_told_with_its_key() {
         ("[[clusters]]", "line 1: `clusters` must be a section, written [clusters]"),
         ("[clusters]\na = 1", "line 2: `clusters.a` must be a section, written [clusters.a]"),
         ("[clusters.a]", "line 1: [clusters.a] needs the key `engine`"),
-        ("[clusters.a]\nengine = 'x'", "line 2: `engine` in [clusters.a] must be `local` or `docker`, not \"x\""),
+        (
+            "[clusters.a]\nengine = 'x'",
+            "line 2: `engine` in [clusters.a] must be `local`, `docker` or `kubernetes`, not \"x\"",
+        ),
         (
             "[clusters.'a/b']\nengine = 'local'",
             "line 1: a name in [clusters] must be 1 to 255 letters, digits, `-`, `_` and `.`, beginning with a letter \
@@ -370,7 +379,7 @@ fn the_example_file_shows_every_key_with_its_default() {
 fn the_manual_describes_every_key_and_its_variable() {
     let manual = include_str!("../../docs/configuration.md");
     for (section, keys) in known() {
-        let heading = section.replace(".local", ".NAME").replace(".docker", ".NAME");
+        let heading = section.replace(".local", ".NAME").replace(".docker", ".NAME").replace(".kubernetes", ".NAME");
         assert!(manual.contains(&format!("## `[{heading}]`")), "{heading}");
         for key in keys {
             assert!(manual.contains(&format!("| `{key}` |")), "{section} {key}");
@@ -380,10 +389,45 @@ fn the_manual_describes_every_key_and_its_variable() {
     }
 }
 
+#[test]
+fn a_kubernetes_cluster_is_read_with_its_volumes_and_tolerations() {
+    let text = "[clusters.far]\nengine = 'kubernetes'\ncontext = 'c'\nvolumes = ['claim:data:/data:rw', 'host:/etc:/etc', 'scratch:/tmp']\n\
+                tolerations = ['a', 'b=c:NoExecute']";
+    let config = parse(text).unwrap();
+    let Engine::Kubernetes(far) = &config.clusters["far"].engine else { panic!("the section says so") };
+    let volume = |kind, name: &str, target: &str, is_read_only| Volume {
+        kind,
+        name: name.into(),
+        target: target.into(),
+        is_read_only,
+    };
+    let volumes = [
+        volume(VolumeKind::Claim, "data", "/data", false),
+        volume(VolumeKind::Host, "/etc", "/etc", true),
+        volume(VolumeKind::Scratch, "", "/tmp", false),
+    ];
+    assert_eq!(far.volumes, volumes);
+    let toleration = |key: &str, value: Option<&str>, effect: Option<&str>| Toleration {
+        key: key.into(),
+        value: value.map(Into::into),
+        effect: effect.map(Into::into),
+    };
+    assert_eq!(far.tolerations, [toleration("a", None, None), toleration("b", Some("c"), Some("NoExecute"))]);
+    assert_eq!(
+        (far.context.as_deref(), far.namespace.as_str(), far.cap_drop.as_slice()),
+        (Some("c"), "default", &["ALL".to_owned()][..])
+    );
+}
+
 /// Every section and key, with a cluster of each engine.
 fn known() -> BTreeMap<String, Vec<&'static str>> {
     let overrides = Overrides::default();
-    let mut reader = Reader::parse("f", "[clusters.docker]\nengine = 'docker'", &overrides).unwrap();
+    let mut reader = Reader::parse(
+        "f",
+        "launch.default_cluster = 'docker'\n[clusters.docker]\nengine = 'docker'\n[clusters.kubernetes]\nengine = 'kubernetes'",
+        &overrides,
+    )
+    .unwrap();
     Config::read(&mut reader);
     let mut known = reader.known().clone();
     known.remove("clusters");

@@ -6,7 +6,9 @@
 
 pub mod docker;
 pub mod fake;
+pub mod kubernetes;
 pub mod local;
+mod marker;
 mod pokes;
 
 use std::path::PathBuf;
@@ -42,6 +44,15 @@ pub struct Origin {
     pub definition_id: DefinitionId,
     pub alias: Option<String>,
     pub group_name: String,
+}
+
+/// Whose objects are meant. Two servers may share an engine's machine, and two clusters of one server as well: what does
+/// not carry both words is never touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Different for every database, and the same for all servers on one.
+    pub server_id: String,
+    pub cluster: String,
 }
 
 /// Which object of the engine's is meant. The text is the engine's own; it is stored, and comes back after a restart.

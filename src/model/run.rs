@@ -209,6 +209,12 @@ impl Run {
         AttemptId { run_id: self.run_id, attempt: self.attempt_count }
     }
 
+    /// The namespace and the name of its pod, where its instance is one.
+    #[must_use]
+    pub fn pod(&self) -> Option<(&str, &str)> {
+        self.instance.instance_id.split_once('/').filter(|_| self.execution.engine == "kubernetes")
+    }
+
     /// When it must have ended, once it has started.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {

@@ -16,10 +16,19 @@ impl FromRow for Event {
     }
 }
 
+const INSERT: &str = "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
+         SELECT $1, $2, $3, $4, $5, $6";
+const INSERT_ONCE: &str = "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
+         SELECT $1, $2, $3, $4, $5, $6
+         WHERE NOT EXISTS (SELECT 1 FROM events WHERE run_id = $1 AND timestamp = $2 AND reason = $4 AND message = $6)";
+
 pub(super) fn append(run_id: RunId, event: &Event) -> Statement {
+    insert(INSERT, run_id, event)
+}
+
+fn insert(text: &'static str, run_id: RunId, event: &Event) -> Statement {
     Statement::new(
-        "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        text,
         [
             run_id.to_string().into(),
             event.timestamp.into(),
@@ -53,7 +62,8 @@ impl Store {
         Ok(events)
     }
 
+    /// What was told already is not told again: an engine repeats what its machine still remembers after a restart.
     pub async fn append_event(&self, run_id: RunId, event: &Event) -> Result<(), StoreError> {
-        self.db.write(vec![append(run_id, event)]).await.map(|_| ())
+        self.db.write(vec![insert(INSERT_ONCE, run_id, event)]).await.map(|_| ())
     }
 }

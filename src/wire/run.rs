@@ -107,6 +107,7 @@ impl From<model::Run> for Run {
     fn from(run: model::Run) -> Self {
         const MB: i64 = 1024 * 1024;
         let megabytes = |bytes: i64| (bytes + MB - 1) / MB;
+        let (namespace, pod_name) = run.pod().map(|(namespace, name)| (namespace.to_owned(), name.to_owned())).unzip();
         let env: Vec<_> = run.task.env.iter().map(EnvVarBody::from).collect();
         let (task, execution, usage) = (run.task, run.execution, run.usage);
         Self {
@@ -160,8 +161,8 @@ impl From<model::Run> for Run {
             spawned_runs: None,
             pod_events: None,
             execution_request_custom: None,
-            pod_name: None,
-            namespace: None,
+            pod_name,
+            namespace,
             run_exceptions: run.run_exceptions,
         }
     }

@@ -135,7 +135,12 @@ pub async fn stopping_twice_is_stopping_once(world: &World) {
             Err(error) => panic!("{error}"),
         }
     }
-    assert_eq!(world.ended(&handle).await.cause, EndCause::Stopped);
+    let is_over = |seen: &Observation| !matches!(seen, Observation::Starting | Observation::Running(_));
+    match world.until(&handle, "over", is_over).await {
+        Observation::Ended(ended) => assert_eq!(ended.cause, EndCause::Stopped),
+        Observation::NeverRan { reason, retry: false } => assert_eq!(reason, "stopped before it started"),
+        other => panic!("it should have been stopped: {other:?}"),
+    }
 }
 
 pub async fn an_end_comes_with_a_poke(world: &World) {
@@ -148,7 +153,7 @@ pub async fn an_end_comes_with_a_poke(world: &World) {
         }
     };
     // The fake shows one step a look, and has poked before: one look more does not wait for ever.
-    let _ = timeout(Duration::from_secs(2), poked).await;
+    let _ = timeout(world.poke_patience, poked).await;
     assert!(matches!(world.observe(&handle).await, Observation::Ended(_)));
 }
 

@@ -6,6 +6,7 @@
 mod contract;
 mod docker;
 mod fake;
+mod kubernetes;
 mod local;
 #[path = "../support/mod.rs"]
 mod support;

@@ -26,11 +26,20 @@ pub struct World {
     pub image: &'static str,
     /// Whether the engine knows what a run used that was over before anyone could look.
     pub measures_short_runs: bool,
+    /// How long a stopped command may take to be seen ended.
+    pub poke_patience: Duration,
 }
 
 impl World {
     pub fn new(engine: Arc<dyn Engine>, pokes: Pokes, folder: TempDir) -> Self {
-        Self { engine, pokes, folder, image: "busybox:1", measures_short_runs: true }
+        Self {
+            engine,
+            pokes,
+            folder,
+            image: "busybox:1",
+            measures_short_runs: true,
+            poke_patience: Duration::from_secs(2),
+        }
     }
 
     pub fn spec(&self, command: &str) -> LaunchSpec {

@@ -9,21 +9,12 @@ use bollard::models::{
 
 use super::config::DockerConfig;
 use super::machine::Machine;
-use crate::engine::{EngineError, LaunchSpec};
+use crate::engine::{EngineError, Identity, LaunchSpec};
 use crate::model::{AttemptId, TaskSpec};
 
 const MB: i64 = 1024 * 1024;
 /// Docker takes no less than a hundredth of a core.
 const LEAST_CPU_MILLIS: i64 = 10;
-
-/// Whose containers are meant. Two servers may share a daemon, and two clusters of one server as well: what does not
-/// carry both words is never touched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// Different for every database, and the same for all servers on one.
-    pub server_id: String,
-    pub cluster: String,
-}
 
 pub(super) const SERVER_LABEL: &str = "flotilla.server";
 pub(super) const CLUSTER_LABEL: &str = "flotilla.cluster";

@@ -18,8 +18,8 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::ends::EndSignal;
 use super::link::{ApiError, Link};
-use super::marker::{Counter, Marker, Stamp, Take};
 use super::observe::{Stage, stage};
+use crate::engine::marker::{Counter, Marker, Stamp, Take};
 use crate::engine::{Chunk, EngineError};
 use crate::model::LogPosition;
 

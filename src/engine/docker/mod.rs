@@ -11,7 +11,7 @@
 //! | `container`, `launch`, `refusal` | what Docker is told, making it once, what its refusals mean |
 //! | `image`, `lookup`, `pull`, `credentials` | names of images, finding them, fetching them |
 //! | `look`, `observe`, `seen` | one listing for many attempts, reading a container, what need not be asked again |
-//! | `marker`, `logs`, `ends` | places in the output, the output, when no more of it comes |
+//! | `logs`, `ends` | the output, when no more of it comes |
 //! | `stop`, `watch`, `stats` | stopping and removing, events and samples, what was used |
 
 mod config;
@@ -25,10 +25,9 @@ mod logs;
 mod look;
 mod lookup;
 mod machine;
-mod marker;
-mod observe;
+pub(super) mod observe;
 mod pull;
-mod refusal;
+pub(super) mod refusal;
 mod seen;
 mod stats;
 mod stop;
@@ -41,8 +40,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use super::Identity;
 pub use config::{BindMount, DockerConfig, PullPolicy};
-pub use container::Identity;
 
 use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::model::{LogPosition, Observation, TaskSpec};

@@ -186,7 +186,7 @@ fn is_within(outage: Outage, time: Timestamp) -> bool {
 
 /// The name of a signal that ends a process. The numbers are those of Linux, where containers run whatever the
 /// server's own system is.
-pub(super) const fn signal_name(signal: i64) -> Option<&'static str> {
+pub(in crate::engine) const fn signal_name(signal: i64) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",
         2 => "SIGINT",

@@ -50,7 +50,7 @@ const FINAL: [&str; 18] = [
 ];
 
 /// Whether what Docker refused will be refused for ever.
-pub(super) fn is_final(status: u16, message: &str) -> bool {
+pub(in crate::engine) fn is_final(status: u16, message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     !says(&PASSING) && (matches!(status, 400..=499) && status != 429 || says(&FINAL))

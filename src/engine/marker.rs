@@ -1,6 +1,6 @@
-//! Places in a container's output. Docker resumes output by time, in whole seconds; a place is therefore "the messages
-//! since this second, of which so many are stored". Their order in the daemon's file never changes, so that counting
-//! leads to the very message, also where several carry one time or two streams overtook each other.
+//! Places in the output of a container, for engines whose API resumes output by time in whole seconds. A place is therefore
+//! "the messages since this second, of which so many are stored". Their order in the machine's file never changes, so
+//! that counting leads to the very message, also where several carry one time or two streams overtook each other.
 //!
 //! The second is one from some time ago, not the newest: a message that waited for the other stream is written behind
 //! one that carries a later time, and would be missed by asking for the newest second only.
@@ -10,21 +10,27 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-/// How far two streams overtake each other at most. The daemon stamps a message right before it writes it.
+/// How far two streams overtake each other at most. The machine stamps a message right before it writes it.
 const SLACK_SECS: i64 = 5;
-/// The length of a time as the daemon writes it before each message: `2006-01-02T15:04:05.000000000Z`.
-pub(super) const STAMP_BYTES: usize = 30;
+/// The length of a time as it stands before each message: `2006-01-02T15:04:05.000000000Z`.
+pub(in crate::engine) const STAMP_BYTES: usize = 30;
 
 /// A message's time. Fixed in length and always in UTC, so that the order of the texts is that of the times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stamp([u8; STAMP_BYTES]);
+pub(in crate::engine) struct Stamp([u8; STAMP_BYTES]);
 
 impl Stamp {
     /// The time in front of a message, and the message.
-    pub(super) fn split(line: &[u8]) -> Option<(Self, &[u8])> {
+    pub(in crate::engine) fn split(line: &[u8]) -> Option<(Self, &[u8])> {
         let (stamp, rest) = line.split_first_chunk::<STAMP_BYTES>()?;
         let message = rest.strip_prefix(b" ")?;
         (stamp[10] == b'T' && stamp[STAMP_BYTES - 1] == b'Z').then_some((Self(*stamp), message))
+    }
+
+    /// The same of a time written in any other way that RFC 3339 allows: of another zone, or with fewer digits.
+    pub(in crate::engine) fn parse(text: &[u8]) -> Option<Self> {
+        let time = std::str::from_utf8(text).ok()?.parse::<Timestamp>().ok()?;
+        Some(Self(format!("{time:.9}").as_bytes().try_into().ok()?))
     }
 
     fn as_str(&self) -> &str {
@@ -36,7 +42,7 @@ impl Stamp {
         &self.0[..19]
     }
 
-    fn as_second(&self) -> i64 {
+    pub(in crate::engine) fn as_second(&self) -> i64 {
         self.as_str().parse::<Timestamp>().map_or(0, Timestamp::as_second)
     }
 }
@@ -50,7 +56,7 @@ struct Window {
 
 /// A place in the output, as it is kept beside our log: `SECOND/COUNT/NEWEST`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Marker {
+pub(in crate::engine) struct Marker {
     pub since_secs: i64,
     /// How many of the messages since then are stored.
     pub stored: u64,
@@ -66,7 +72,7 @@ impl fmt::Display for Marker {
 
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is no place in a container's output")]
-pub(super) struct NotAMarker(String);
+pub(in crate::engine) struct NotAMarker(String);
 
 impl FromStr for Marker {
     type Err = NotAMarker;
@@ -88,7 +94,7 @@ impl FromStr for Marker {
 
 /// What is to be done with a message that the daemon sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Take {
+pub(in crate::engine) enum Take {
     /// It is stored already.
     Stored,
     New,
@@ -98,7 +104,7 @@ pub(super) enum Take {
 
 /// Counts messages as they come, so that the place behind each can be told and found again.
 #[derive(Debug, Clone)]
-pub(super) struct Counter {
+pub(in crate::engine) struct Counter {
     older: Window,
     newer: Window,
     newest: Option<Stamp>,
@@ -111,12 +117,12 @@ pub(super) struct Counter {
 
 impl Counter {
     /// Counts the messages that the daemon sends when it is asked for those since `from`'s second.
-    pub(super) fn from(from: Marker) -> Self {
+    pub(in crate::engine) fn from(from: Marker) -> Self {
         let window = Window { since_secs: from.since_secs, stored: 0 };
         Self { older: window, newer: window, newest: None, second: None, from, seen: 0 }
     }
 
-    pub(super) fn marker(&self) -> Marker {
+    pub(in crate::engine) fn marker(&self) -> Marker {
         // Before it has come to where it was, the place is still that one.
         if self.seen < self.from.stored {
             return self.from;
@@ -128,7 +134,7 @@ impl Counter {
         }
     }
 
-    pub(super) fn take(&mut self, stamp: Stamp) -> Take {
+    pub(in crate::engine) fn take(&mut self, stamp: Stamp) -> Take {
         let was_behind = self.seen < self.from.stored;
         // What is later than everything stored can't be stored: the daemon has thrown away what is missing.
         let is_gap = was_behind && self.from.newest.is_some_and(|newest| stamp > newest);

@@ -1,0 +1,550 @@
+//! The job and the pod an attempt becomes: pure functions of the launch and the settings.
+//!
+//! ```text
+//! release        the job                                   its pod
+//! from 1.26 on   as anyone would write it                  made by the job's controller, and never a second one, for
+//!                                                          there a pod that is deleted counts as the failure that
+//!                                                          `backoffLimit: 0` does not forgive
+//! before         with a template no pod can be made from   made by us, once, under the job's own name, and owned by the
+//!                                                          job, whose controller counts it as its own
+//! ```
+//!
+//! Before 1.26 a controller puts another pod in the place of one that somebody deletes, whatever `backoffLimit` says: the
+//! command would run a second time, also while no server of ours is there to prevent it. What can't be made can't run.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Map, Value, json};
+
+use super::config::{KubernetesConfig, Toleration, VolumeSource};
+use super::names::{CONTAINER, FINALIZER, labels_and_annotations, name_of};
+use super::template::merge;
+use crate::engine::{EngineError, Identity, LaunchSpec};
+use crate::model::TaskSpec;
+
+/// The class that a template names from which no pod can be made. Every release since 1.11 refuses a pod whose class does
+/// not exist; and where somebody made one of this name, no node has [`NO_NODE_LABEL`].
+pub(super) const NO_POD_CLASS: &str = "flotilla-makes-the-pod-itself";
+const NO_NODE_LABEL: &str = "flotilla/no-node-has-this";
+const NOTE_ANNOTATION: &str = "flotilla/note";
+const NOTE: &str = "flotilla has made this job's pod itself, so that it is never made twice: before Kubernetes 1.26 a job \
+                    replaces a pod that was deleted, and its command would run again";
+/// Kubernetes ends a pod so long after its run's own deadline. Its clock begins when the node hears of the pod, ours when
+/// the command starts: in between the image is pulled.
+const POD_DEADLINE_MARGIN_SECS: i64 = 15 * 60;
+/// The job's clock begins when it is made, and a pod may wait long for a node.
+const JOB_DEADLINE_MARGIN_SECS: i64 = 7 * 24 * 3600;
+
+/// Who makes the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodMaker {
+    Controller,
+    Flotilla,
+}
+
+impl PodMaker {
+    /// Who may, in a cluster of this release.
+    pub(super) const fn of_release(major: u32, minor: u32) -> Self {
+        if major > 1 || minor >= 26 { Self::Controller } else { Self::Flotilla }
+    }
+}
+
+/// The job, as it is handed to the API. [`EngineError::Rejected`] where settings or Kubernetes forbid what is asked for.
+pub(super) fn job(
+    spec: &LaunchSpec,
+    config: &KubernetesConfig,
+    identity: &Identity,
+    maker: PodMaker,
+) -> Result<Job, EngineError> {
+    let (labels, mut annotations) = labels_and_annotations(spec, identity);
+    let mut template = template(spec, config, identity)?;
+    if maker == PodMaker::Flotilla {
+        annotations.insert(NOTE_ANNOTATION.to_owned(), NOTE.to_owned());
+        template["spec"]["priorityClassName"] = json!(NO_POD_CLASS);
+        template["spec"]["nodeSelector"] = json!({ NO_NODE_LABEL: "true" });
+    }
+    let deadline = spec.execution.active_deadline_secs;
+    let job = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": { "name": name_of(spec.attempt_id), "labels": labels, "annotations": annotations },
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "activeDeadlineSeconds": deadline.map(|secs| secs.saturating_add(JOB_DEADLINE_MARGIN_SECS)),
+            "ttlSecondsAfterFinished": config.ttl_secs,
+            "template": template,
+        },
+    });
+    typed(job)
+}
+
+/// The pod of a job whose controller makes none. The job's controller owns it as if it had made it.
+pub(super) fn pod(
+    spec: &LaunchSpec,
+    config: &KubernetesConfig,
+    identity: &Identity,
+    job_uid: &str,
+) -> Result<Pod, EngineError> {
+    let name = name_of(spec.attempt_id);
+    let mut pod = template(spec, config, identity)?;
+    pod["metadata"]["name"] = json!(name);
+    // As the controller labels its pods, and so finds them.
+    pod["metadata"]["labels"]["controller-uid"] = json!(job_uid);
+    pod["metadata"]["labels"]["job-name"] = json!(name);
+    pod["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job_uid,
+        "controller": true, "blockOwnerDeletion": true,
+    }]);
+    typed(pod)
+}
+
+/// What the task asks for and this cluster never gives.
+pub(super) fn check(task: &TaskSpec, config: &KubernetesConfig) -> Result<(), EngineError> {
+    if task.privileged == Some(true) && !config.allow_privileged {
+        let reason = "the task asks for a privileged container, which this cluster does not allow";
+        return Err(EngineError::Rejected(reason.to_owned()));
+    }
+    user_of(task.user.as_deref()).map(|_| ())
+}
+
+fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, EngineError> {
+    serde_json::from_value(value).map_err(|error| {
+        EngineError::Rejected(format!("the cluster's pod template and the task don't fit together: {error}"))
+    })
+}
+
+fn template(spec: &LaunchSpec, config: &KubernetesConfig, identity: &Identity) -> Result<Value, EngineError> {
+    let (labels, annotations) = labels_and_annotations(spec, identity);
+    let ours = json!({
+        "metadata": { "labels": labels, "annotations": annotations, "finalizers": [FINALIZER] },
+        "spec": pod_spec(spec, config)?,
+    });
+    Ok(match &config.pod_template {
+        Some(operators) => merge(operators.clone(), ours),
+        None => ours,
+    })
+}
+
+fn pod_spec(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, EngineError> {
+    let mut pod = Map::new();
+    let mut set = |key: &str, value: Value| pod.insert(key.to_owned(), value);
+    set("restartPolicy", json!("Never"));
+    // The command is then not the first process of its world, which the kernel lets ignore signals that it has no
+    // handler for: SIGTERM would end nothing before its grace is over.
+    set("shareProcessNamespace", json!(true));
+    set("terminationGracePeriodSeconds", json!(whole_seconds(spec.grace)));
+    if let Some(secs) = spec.execution.active_deadline_secs {
+        let guard = secs.saturating_add(POD_DEADLINE_MARGIN_SECS).min(i64::from(i32::MAX));
+        set("activeDeadlineSeconds", json!(guard));
+    }
+    let account = spec.execution.service_account.as_ref().or(config.service_account.as_ref());
+    match account {
+        Some(account) => set("serviceAccountName", json!(account)),
+        // What nobody asked for can't be stolen.
+        None => set("automountServiceAccountToken", json!(false)),
+    };
+    if !config.image_pull_secrets.is_empty() {
+        let secrets = config.image_pull_secrets.iter().map(|name| json!({ "name": name }));
+        set("imagePullSecrets", secrets.collect());
+    }
+    if let Some(affinity) = affinity(spec, config) {
+        set("affinity", affinity);
+    }
+    if !config.tolerations.is_empty() {
+        set("tolerations", config.tolerations.iter().map(toleration).collect());
+    }
+    if !config.volumes.is_empty() {
+        let volumes = config.volumes.iter().enumerate();
+        set("volumes", volumes.map(|(i, volume)| named_volume(i, &volume.source)).collect());
+    }
+    set("containers", json!([container(spec, config)?]));
+    Ok(Value::Object(pod))
+}
+
+fn container(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, EngineError> {
+    let task = &spec.task;
+    let mut command = config.shell.clone();
+    command.push(literal(&task.command));
+    let env = task.env.iter().map(|var| json!({ "name": var.name, "value": literal(&var.value) }));
+    let mut container = json!({
+        "name": CONTAINER,
+        "image": task.image,
+        "imagePullPolicy": config.pull_policy.as_str(),
+        "command": command,
+        "env": env.collect::<Value>(),
+        "resources": resources(task, config),
+        "securityContext": security_context(task, config)?,
+    });
+    if !task.ports.is_empty() {
+        container["ports"] = task.ports.iter().map(|port| json!({ "containerPort": port })).collect();
+    }
+    if !config.volumes.is_empty() {
+        let mounts = config.volumes.iter().enumerate().map(
+            |(i, volume)| json!({ "name": volume_name(i), "mountPath": volume.target, "readOnly": volume.read_only }),
+        );
+        container["volumeMounts"] = mounts.collect();
+    }
+    Ok(container)
+}
+
+/// A text that Kubernetes takes as it is: it would put a variable in the place of `$(NAME)`, and one dollar in that of two.
+fn literal(text: &str) -> String {
+    let mut literal = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        literal.push(c);
+        if c == '$' && matches!(chars.peek(), Some('$' | '(')) {
+            literal.push('$');
+        }
+    }
+    literal
+}
+
+/// What is asked for is what is kept free and what can't be passed, so that no run lives at the cost of others.
+fn resources(task: &TaskSpec, config: &KubernetesConfig) -> Value {
+    let amounts = [
+        ("memory", task.memory_mb, "Mi"),
+        ("cpu", task.cpu_millis, "m"),
+        ("ephemeral-storage", task.ephemeral_storage_mb, "Mi"),
+        (config.gpu_resource.as_str(), task.gpu, ""),
+    ];
+    let asked = amounts.into_iter().filter_map(|(name, amount, unit)| {
+        let amount = amount.filter(|amount| *amount > 0)?;
+        Some((name.to_owned(), format!("{amount}{unit}")))
+    });
+    let asked: BTreeMap<_, _> = asked.collect();
+    json!({ "requests": asked, "limits": asked })
+}
+
+fn security_context(task: &TaskSpec, config: &KubernetesConfig) -> Result<Value, EngineError> {
+    let (user, group) = user_of(task.user.as_deref().or(config.user.as_deref()))?;
+    let mut context = Map::new();
+    let mut set = |key: &str, value: Value| context.insert(key.to_owned(), value);
+    if task.privileged == Some(true) {
+        check(task, config)?;
+        set("privileged", json!(true));
+    } else {
+        set("allowPrivilegeEscalation", json!(false));
+        set("capabilities", json!({ "drop": config.cap_drop }));
+        set("seccompProfile", json!({ "type": "RuntimeDefault" }));
+    }
+    if config.read_only_root {
+        set("readOnlyRootFilesystem", json!(true));
+    }
+    for (key, id) in [("runAsUser", user), ("runAsGroup", group)] {
+        if let Some(id) = id {
+            set(key, json!(id));
+        }
+    }
+    Ok(Value::Object(context))
+}
+
+/// `UID` or `UID:GID`. Kubernetes knows no names of users: those are in the image.
+fn user_of(user: Option<&str>) -> Result<(Option<i64>, Option<i64>), EngineError> {
+    let Some(text) = user.filter(|text| !text.is_empty()) else { return Ok((None, None)) };
+    if text == "root" {
+        return Ok((Some(0), None));
+    }
+    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
+    let number = |text: &str| text.parse::<u32>().ok().map(i64::from);
+    match (number(uid), gid.map(number)) {
+        (Some(uid), None) => Ok((Some(uid), None)),
+        (Some(uid), Some(Some(gid))) => Ok((Some(uid), Some(gid))),
+        _ => Err(EngineError::Rejected(format!(
+            "`user` must be a number, or two as UID:GID, on a Kubernetes cluster, not {text:?}"
+        ))),
+    }
+}
+
+/// Nodes with the architecture and the lifecycle that are asked for.
+fn affinity(spec: &LaunchSpec, config: &KubernetesConfig) -> Option<Value> {
+    let arch = spec.execution.arch.as_deref().map(|arch| (&config.arch_label, arch_of(arch)));
+    let lifecycle = spec.execution.node_lifecycle.map(|word| (&config.node_lifecycle_label, word.to_string()));
+    let wanted = arch.into_iter().chain(lifecycle);
+    let expressions: Vec<_> =
+        wanted.map(|(key, value)| json!({ "key": key, "operator": "In", "values": [value] })).collect();
+    (!expressions.is_empty()).then(|| {
+        json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{ "matchExpressions": expressions }],
+        } } })
+    })
+}
+
+/// An architecture in Kubernetes' own word for it.
+fn arch_of(arch: &str) -> String {
+    match arch.to_ascii_lowercase().as_str() {
+        "x86_64" | "x86-64" => "amd64".to_owned(),
+        "aarch64" => "arm64".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn toleration(toleration: &Toleration) -> Value {
+    let operator = if toleration.value.is_some() { "Equal" } else { "Exists" };
+    let mut value = json!({ "key": toleration.key, "operator": operator });
+    for (key, text) in [("value", &toleration.value), ("effect", &toleration.effect)] {
+        if let Some(text) = text {
+            value[key] = json!(text);
+        }
+    }
+    value
+}
+
+fn volume_name(index: usize) -> String {
+    format!("flotilla-{index}")
+}
+
+fn named_volume(index: usize, source: &VolumeSource) -> Value {
+    let name = volume_name(index);
+    match source {
+        VolumeSource::Claim(claim) => json!({ "name": name, "persistentVolumeClaim": { "claimName": claim } }),
+        VolumeSource::ConfigMap(map) => json!({ "name": name, "configMap": { "name": map } }),
+        VolumeSource::Secret(secret) => json!({ "name": name, "secret": { "secretName": secret } }),
+        VolumeSource::Host(path) => json!({ "name": name, "hostPath": { "path": path } }),
+        VolumeSource::Scratch => json!({ "name": name, "emptyDir": {} }),
+    }
+}
+
+/// Kubernetes counts whole seconds; less than what was asked for would be no grace at all.
+pub(super) fn whole_seconds(duration: std::time::Duration) -> u32 {
+    let secs = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    u32::try_from(secs).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::Origin;
+    use crate::engine::kubernetes::config::{PullPolicy, Volume};
+    use crate::model::{AttemptId, DefinitionId, EnvVar, Execution, NodeLifecycle};
+
+    const RUN: &str = "01938f00-0000-7000-8000-000000000001";
+
+    fn spec(task: TaskSpec) -> LaunchSpec {
+        LaunchSpec {
+            attempt_id: AttemptId { run_id: RUN.parse().unwrap(), attempt: 2 },
+            origin: Origin {
+                definition_id: DefinitionId::from_text("g-1"),
+                alias: Some("nightly".into()),
+                group_name: "g".into(),
+            },
+            task: TaskSpec { image: "busybox:1".into(), command: "echo $(date)".into(), ..task },
+            execution: Execution { user: "ada@example.org".into(), ..Execution::default() },
+            log_path: "unused".into(),
+            log_cap_bytes: 0,
+            grace: Duration::from_millis(9500),
+        }
+    }
+
+    fn identity() -> Identity {
+        Identity { server_id: "s".into(), cluster: "c".into() }
+    }
+
+    fn value_of(job: &impl serde::Serialize) -> Value {
+        serde_json::to_value(job).unwrap()
+    }
+
+    fn labels() -> Value {
+        json!({
+            "flotilla/server": "s", "flotilla/cluster": "c", "flotilla/run": RUN, "flotilla/attempt": "2",
+            "flotilla/owner": "ada_example.org", "flotilla/definition": "g-1", "flotilla/group": "g",
+            "flotilla/alias": "nightly",
+        })
+    }
+
+    fn pod_template() -> Value {
+        json!({
+            "metadata": {
+                "labels": labels(),
+                "annotations": { "flotilla/owner": "ada@example.org" },
+                "finalizers": ["flotilla/observed"],
+            },
+            "spec": {
+                "restartPolicy": "Never",
+                "shareProcessNamespace": true,
+                "terminationGracePeriodSeconds": 10,
+                "automountServiceAccountToken": false,
+                "containers": [{
+                    "name": "run",
+                    "image": "busybox:1",
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["/bin/sh", "-ec", "echo $$(date)"],
+                    "env": [],
+                    "resources": { "requests": {}, "limits": {} },
+                    "securityContext": {
+                        "allowPrivilegeEscalation": false,
+                        "capabilities": { "drop": ["ALL"] },
+                        "seccompProfile": { "type": "RuntimeDefault" },
+                    },
+                }],
+            },
+        })
+    }
+
+    fn job_with(template: &Value, annotations: &Value) -> Value {
+        json!({
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": { "name": format!("flotilla-{RUN}-2"), "labels": labels(), "annotations": annotations },
+            "spec": {
+                "backoffLimit": 0, "completions": 1, "parallelism": 1, "ttlSecondsAfterFinished": 604_800,
+                "template": template,
+            },
+        })
+    }
+
+    #[test]
+    fn a_job_of_a_newer_release_is_as_anyone_would_write_it() {
+        let job = job(&spec(TaskSpec::default()), &KubernetesConfig::default(), &identity(), PodMaker::Controller);
+        let expected = job_with(&pod_template(), &json!({ "flotilla/owner": "ada@example.org" }));
+        assert_eq!(value_of(&job.unwrap()), expected);
+    }
+
+    #[test]
+    fn from_a_job_of_an_older_release_no_pod_can_be_made() {
+        let job = job(&spec(TaskSpec::default()), &KubernetesConfig::default(), &identity(), PodMaker::Flotilla);
+        let mut template = pod_template();
+        template["spec"]["priorityClassName"] = json!(NO_POD_CLASS);
+        template["spec"]["nodeSelector"] = json!({ NO_NODE_LABEL: "true" });
+        let expected = job_with(&template, &json!({ "flotilla/owner": "ada@example.org", "flotilla/note": NOTE }));
+        assert_eq!(value_of(&job.unwrap()), expected);
+    }
+
+    #[test]
+    fn the_pod_that_we_make_is_the_jobs_own() {
+        let pod = pod(&spec(TaskSpec::default()), &KubernetesConfig::default(), &identity(), "u-1").unwrap();
+        let mut expected = pod_template();
+        let name = format!("flotilla-{RUN}-2");
+        expected["apiVersion"] = json!("v1");
+        expected["kind"] = json!("Pod");
+        expected["metadata"]["name"] = json!(name);
+        expected["metadata"]["labels"]["controller-uid"] = json!("u-1");
+        expected["metadata"]["labels"]["job-name"] = json!(name);
+        expected["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": "u-1", "controller": true,
+            "blockOwnerDeletion": true,
+        }]);
+        assert_eq!(value_of(&pod), expected);
+    }
+
+    #[test]
+    fn all_that_can_be_asked_for_is_asked_for() {
+        let task = TaskSpec {
+            memory_mb: Some(64),
+            cpu_millis: Some(250),
+            gpu: Some(1),
+            ephemeral_storage_mb: Some(100),
+            user: Some("1000:2000".into()),
+            env: vec![EnvVar::new("A", "$(B)")],
+            ports: vec![80],
+            ..TaskSpec::default()
+        };
+        let mut spec = spec(task);
+        spec.execution = Execution {
+            active_deadline_secs: Some(60),
+            arch: Some("x86_64".into()),
+            node_lifecycle: Some(NodeLifecycle::Spot),
+            service_account: Some("robot".into()),
+            ..spec.execution
+        };
+        let config = KubernetesConfig {
+            image_pull_secrets: vec!["registry".into()],
+            pull_policy: PullPolicy::Always,
+            tolerations: vec![
+                Toleration { key: "gpu".into(), value: None, effect: Some("NoSchedule".into()) },
+                Toleration { key: "team".into(), value: Some("tides".into()), effect: None },
+            ],
+            volumes: vec![
+                Volume { source: VolumeSource::Claim("data".into()), target: "/data".into(), read_only: true },
+                Volume { source: VolumeSource::Scratch, target: "/scratch".into(), read_only: false },
+            ],
+            read_only_root: true,
+            ..KubernetesConfig::default()
+        };
+        let job = value_of(&job(&spec, &config, &identity(), PodMaker::Controller).unwrap());
+        assert_eq!(job["spec"]["activeDeadlineSeconds"], 60 + JOB_DEADLINE_MARGIN_SECS);
+        let asked = json!({ "memory": "64Mi", "cpu": "250m", "ephemeral-storage": "100Mi", "nvidia.com/gpu": "1" });
+        let expected = json!({
+            "restartPolicy": "Never",
+            "shareProcessNamespace": true,
+            "terminationGracePeriodSeconds": 10,
+            "activeDeadlineSeconds": 60 + POD_DEADLINE_MARGIN_SECS,
+            "serviceAccountName": "robot",
+            "imagePullSecrets": [{ "name": "registry" }],
+            "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{ "matchExpressions": [
+                    { "key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"] },
+                    { "key": "node.kubernetes.io/lifecycle", "operator": "In", "values": ["spot"] },
+                ] }],
+            } } },
+            "tolerations": [
+                { "key": "gpu", "operator": "Exists", "effect": "NoSchedule" },
+                { "key": "team", "operator": "Equal", "value": "tides" },
+            ],
+            "volumes": [
+                { "name": "flotilla-0", "persistentVolumeClaim": { "claimName": "data" } },
+                { "name": "flotilla-1", "emptyDir": {} },
+            ],
+            "containers": [{
+                "name": "run",
+                "image": "busybox:1",
+                "imagePullPolicy": "Always",
+                "command": ["/bin/sh", "-ec", "echo $$(date)"],
+                "env": [{ "name": "A", "value": "$$(B)" }],
+                "ports": [{ "containerPort": 80 }],
+                "resources": { "requests": asked, "limits": asked },
+                "volumeMounts": [
+                    { "name": "flotilla-0", "mountPath": "/data", "readOnly": true },
+                    { "name": "flotilla-1", "mountPath": "/scratch", "readOnly": false },
+                ],
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "capabilities": { "drop": ["ALL"] },
+                    "seccompProfile": { "type": "RuntimeDefault" },
+                    "readOnlyRootFilesystem": true,
+                    "runAsUser": 1000,
+                    "runAsGroup": 2000,
+                },
+            }],
+        });
+        assert_eq!(job["spec"]["template"]["spec"], expected);
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_refused_in_words() {
+        let config = KubernetesConfig::default();
+        let refused = |task: TaskSpec| check(&task, &config).unwrap_err().to_string();
+        assert!(refused(TaskSpec { privileged: Some(true), ..TaskSpec::default() }).contains("privileged"));
+        for user in ["ada", "1:x", "-1"] {
+            assert!(refused(TaskSpec { user: Some(user.into()), ..TaskSpec::default() }).contains(user), "{user}");
+        }
+        check(&TaskSpec { user: Some("root".into()), ..TaskSpec::default() }, &config).unwrap();
+    }
+
+    #[test]
+    fn kubernetes_gets_a_commands_dollars_back_as_they_were() {
+        let table = [("$HOME $", "$HOME $"), ("kill $$", "kill $$$"), ("$(date)", "$$(date)"), ("$$(x)", "$$$$(x)")];
+        for (text, expected) in table {
+            assert_eq!(literal(text), expected);
+        }
+    }
+
+    #[test]
+    fn who_makes_the_pod_is_a_matter_of_the_release() {
+        let table = [
+            ((1, 20), PodMaker::Flotilla),
+            ((1, 25), PodMaker::Flotilla),
+            ((1, 26), PodMaker::Controller),
+            ((2, 0), PodMaker::Controller),
+        ];
+        for ((major, minor), maker) in table {
+            assert_eq!(PodMaker::of_release(major, minor), maker);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The connection to a cluster's API: made when it is first needed, made again when the API came back, and the one place
+//! that tells "the API said no" from "the API is away".
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use super::config::KubernetesConfig;
+use super::job::PodMaker;
+use crate::engine::{EngineError, EngineState};
+
+/// How long a call may take until its whole answer is there.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may take, and a greeting.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a call did not give what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ApiError {
+    /// The API answered, and refused.
+    #[error("{message}")]
+    Refused { status: u16, message: String },
+    /// Nobody answered, or not for the API: nothing is known about what was asked, not even whether it was done.
+    #[error("{0}")]
+    Away(String),
+}
+
+impl ApiError {
+    pub(super) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    pub(super) const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, .. })
+    }
+}
+
+impl From<ApiError> for EngineError {
+    /// A refusal is taken as one for now; a caller that knows that it is for good says so itself.
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Refused { status: 404, message } => Self::Gone(message),
+            ApiError::Refused { message, .. } | ApiError::Away(message) => Self::Unavailable(message),
+        }
+    }
+}
+
+impl From<kube::Error> for ApiError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            // Too many requests, and whatever is wrong behind the API: the next call may go well.
+            kube::Error::Api(status) if status.code == 429 || status.code >= 500 || status.code == 401 => {
+                Self::Away(format!("{} ({})", status.message, status.code))
+            }
+            kube::Error::Api(status) => Self::Refused { status: status.code, message: status.message },
+            other => Self::Away(with_causes(&other)),
+        }
+    }
+}
+
+/// An error and what it rests on, in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let part = source.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = source.source();
+    }
+    text
+}
+
+pub(super) struct Link {
+    config: KubernetesConfig,
+    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    connected: Option<Connected>,
+    state: EngineState,
+}
+
+/// A cluster that answered.
+#[derive(Clone)]
+pub(super) struct Connected {
+    pub client: Client,
+    pub pod_maker: PodMaker,
+    pub release: String,
+}
+
+impl Link {
+    pub(super) fn new(config: KubernetesConfig, now: Box<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        let state = EngineState::Unreachable { reason: "it was not asked yet".to_owned(), since: now() };
+        Self { config, now, known: Mutex::new(Known { connected: None, state }) }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self) -> EngineState {
+        self.known().state.clone()
+    }
+
+    /// The cluster, and what release it is.
+    pub(super) async fn connected(&self) -> Result<Connected, ApiError> {
+        let known = self.known().connected.clone();
+        if let Some(connected) = known {
+            return Ok(connected);
+        }
+        let answer = tokio::time::timeout(GREETING_TIMEOUT, self.connect()).await;
+        match answer.unwrap_or_else(|_| Err(ApiError::Away("no answer to a greeting".to_owned()))) {
+            Ok(connected) => {
+                tracing::info!(release = connected.release, pods_made_by = ?connected.pod_maker, "a Kubernetes cluster answers");
+                self.known().connected = Some(connected.clone());
+                self.found();
+                Ok(connected)
+            }
+            Err(error) => Err(self.missed(error)),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connected, ApiError> {
+        let mut config = self.client_config().await.map_err(ApiError::Away)?;
+        config.connect_timeout = Some(GREETING_TIMEOUT);
+        // Watches and logs are silent for as long as nothing happens.
+        config.read_timeout = None;
+        let client = Client::try_from(config)?;
+        let version = client.apiserver_version().await?;
+        // Some providers write `20+`.
+        let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
+        let pod_maker = PodMaker::of_release(number(&version.major), number(&version.minor));
+        Ok(Connected { client, pod_maker, release: version.git_version })
+    }
+
+    /// Read anew for each connection, for keys and tokens change.
+    async fn client_config(&self) -> Result<Config, String> {
+        let options = KubeConfigOptions { context: self.config.context.clone(), ..KubeConfigOptions::default() };
+        match &self.config.kubeconfig {
+            Some(path) => {
+                let kubeconfig = Kubeconfig::read_from(path).map_err(|error| with_causes(&error))?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| with_causes(&error))
+            }
+            None if self.config.context.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
+                Config::incluster().map_err(|error| with_causes(&error))
+            }
+            None => Config::from_kubeconfig(&options).await.map_err(|error| with_causes(&error)),
+        }
+    }
+
+    /// Makes one call, and takes note of whether anybody answered.
+    pub(super) async fn call<T>(
+        &self,
+        call: impl AsyncFnOnce(Client) -> Result<T, kube::Error>,
+    ) -> Result<T, ApiError> {
+        let client = self.connected().await?.client;
+        let answer = tokio::time::timeout(CALL_TIMEOUT, call(client)).await;
+        let result = match answer {
+            Ok(result) => result.map_err(ApiError::from),
+            Err(_) => Err(ApiError::Away(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
+        };
+        match result {
+            Err(error) => Err(self.missed(error)),
+            Ok(value) => {
+                self.found();
+                Ok(value)
+            }
+        }
+    }
+
+    pub(super) fn found(&self) {
+        self.known().state = EngineState::Reachable;
+    }
+
+    /// Takes note of an error: one that nobody answered makes the cluster unreachable and the next call connect anew.
+    pub(super) fn missed(&self, error: ApiError) -> ApiError {
+        let ApiError::Away(reason) = error else {
+            self.found();
+            return error;
+        };
+        let prefix = "the Kubernetes API does not answer: ";
+        let reason = if reason.starts_with(prefix) { reason } else { format!("{prefix}{reason}") };
+        let mut known = self.known();
+        known.connected = None;
+        let since = match &known.state {
+            EngineState::Unreachable { since, .. } => *since,
+            EngineState::Reachable => self.now(),
+        };
+        known.state = EngineState::Unreachable { reason: reason.clone(), since };
+        ApiError::Away(reason)
+    }
+}

@@ -1,0 +1,387 @@
+//! A pod's output as a stream of chunks, from any place on and complete to the last byte that its node still has.
+//!
+//! The API closes the stream when the container ends, when the API or its node's agent ends, and sometimes a little too
+//! early. So the end of a stream is believed only if the last line that the node has is one that came; otherwise the rest
+//! is read, or the reader is told to ask again.
+//!
+//! A node throws the output away as soon as a *deleted* pod has ended, but a stream that is open goes on to the end. So
+//! before this server deletes a pod whose output nobody reads, it reads that itself and keeps it ([`Inner::keep_output`]).
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::io::{AsyncBufRead, AsyncBufReadExt, Cursor};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::LogParams;
+use tokio::sync::watch;
+
+use super::Inner;
+use super::lines::{Line, Lines};
+use super::link::ApiError;
+use super::names::CONTAINER;
+use super::view::{Container, PodView};
+use crate::engine::marker::{Counter, Marker, Stamp, Take};
+use crate::engine::{Chunk, EngineError};
+use crate::model::{AttemptId, LogPosition};
+
+/// Lines are put together up to about this size.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// How long nothing may come before one looks whether the end went by unnoticed.
+const LOOK_ANYWAY: Duration = Duration::from_secs(5);
+/// How much output of one pod is kept that nobody reads. A node itself keeps no more than 10 MiB of it at hand, unless it
+/// is told otherwise.
+const KEPT_BYTES: usize = 32 << 20;
+
+/// How long a node takes at most to begin sending what there is: the stream is open before that.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(1);
+
+type Source = Pin<Box<dyn AsyncBufRead + Send>>;
+
+/// Whose output is being read, and what of it is kept.
+#[derive(Default)]
+pub(super) struct Outputs {
+    readers: Mutex<HashMap<AttemptId, Weak<Instant>>>,
+    kept: Mutex<HashMap<AttemptId, watch::Receiver<Keeping>>>,
+}
+
+/// How far the keeping of an output is.
+#[derive(Debug, Clone, Default)]
+enum Keeping {
+    #[default]
+    Reading,
+    Done(Bytes),
+}
+
+impl Outputs {
+    fn readers(&self) -> MutexGuard<'_, HashMap<AttemptId, Weak<Instant>>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<AttemptId, watch::Receiver<Keeping>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts as a reader for as long as the mark lives.
+    fn begin(&self, attempt_id: AttemptId) -> Arc<Instant> {
+        let mark = Arc::new(Instant::now());
+        let mut readers = self.readers();
+        readers.retain(|_, mark| mark.strong_count() > 0);
+        readers.insert(attempt_id, Arc::downgrade(&mark));
+        mark
+    }
+
+    /// Whether somebody reads it, and for so long already that the node has surely begun to send it.
+    fn is_read(&self, attempt_id: AttemptId) -> bool {
+        let mark = self.readers().get(&attempt_id).and_then(Weak::upgrade);
+        mark.is_some_and(|since| since.elapsed() > BEGIN_PATIENCE)
+    }
+
+    pub(super) fn forget(&self, attempt_id: AttemptId) {
+        self.kept().remove(&attempt_id);
+    }
+}
+
+impl Inner {
+    /// The output of an attempt from `from` on. It ends when everything came.
+    pub(super) async fn output(
+        self: &Arc<Self>,
+        attempt_id: AttemptId,
+        from: &LogPosition,
+    ) -> Result<BoxStream<'static, Result<Chunk, EngineError>>, EngineError> {
+        let marker = from.marker.as_deref().map(str::parse::<Marker>).transpose();
+        let marker = marker.map_err(|error| EngineError::Unavailable(error.to_string()))?;
+        // Without a marker the bytes are counted from the beginning.
+        let skip_bytes = if marker.is_some() { 0 } else { from.bytes };
+        let Some(pod) = self.pod_of(attempt_id).await? else {
+            return Err(EngineError::Gone(format!("attempt {attempt_id} has no pod")));
+        };
+        let mut reader = Reader {
+            inner: Arc::clone(self),
+            attempt_id,
+            pod_name: pod.name.clone(),
+            unpacker: Unpacker::new(marker.unwrap_or_default(), skip_bytes),
+            phase: Phase::Done,
+            _mark: self.outputs.begin(attempt_id),
+        };
+        reader.phase = match &pod.container {
+            Container::Unknown | Container::Waiting { .. } => {
+                return Err(EngineError::Unavailable("the container has not started yet".to_owned()));
+            }
+            Container::Terminated { started_at: None, .. } => Phase::Done,
+            Container::Running { .. } => match reader.kept().await {
+                Some(source) => Phase::Finishing(source),
+                None => Phase::Following(reader.open(true).await?),
+            },
+            Container::Terminated { .. } => match reader.kept().await {
+                Some(source) => Phase::Finishing(source),
+                None => Phase::Finishing(reader.open(false).await?),
+            },
+        };
+        Ok(stream::unfold(reader, |mut reader| async move {
+            let chunk = reader.next().await.transpose()?;
+            if chunk.is_err() {
+                reader.phase = Phase::Done;
+            }
+            Some((chunk, reader))
+        })
+        .boxed())
+    }
+
+    /// Reads the output of a pod that is about to be deleted, where nobody else does. Returns when that has begun.
+    pub(super) async fn keep_output(self: &Arc<Self>, attempt_id: AttemptId, pod: &PodView) {
+        if self.outputs.is_read(attempt_id) || self.outputs.kept().contains_key(&attempt_id) {
+            return;
+        }
+        let mut source = match self.open(&pod.name, &params(Marker::default(), true)).await {
+            Ok(source) => source,
+            Err(error) => {
+                tracing::warn!(%attempt_id, %error, "the output of a run that is stopped can't be read beforehand");
+                return;
+            }
+        };
+        // One that has printed nothing by then has nothing to lose.
+        let _ = tokio::time::timeout(BEGIN_PATIENCE, source.fill_buf()).await;
+        let (sender, receiver) = watch::channel(Keeping::default());
+        self.outputs.kept().insert(attempt_id, receiver);
+        let keeping = async move {
+            let mut bytes = BytesMut::new();
+            while let Ok(new) = source.fill_buf().await {
+                let length = new.len();
+                if length == 0 || bytes.len() + length > KEPT_BYTES {
+                    break;
+                }
+                bytes.extend_from_slice(new);
+                source.consume_unpin(length);
+            }
+            sender.send_replace(Keeping::Done(bytes.freeze()));
+        };
+        let until_closed = self.closing.clone().run_until_cancelled_owned(keeping);
+        tokio::spawn(async move {
+            until_closed.await;
+        });
+    }
+
+    async fn open(&self, pod_name: &str, params: &LogParams) -> Result<Source, ApiError> {
+        let stream = self.link.call(async |client| self.api::<Pod>(client).log_stream(pod_name, params).await).await?;
+        Ok(Box::pin(stream))
+    }
+}
+
+struct Reader {
+    inner: Arc<Inner>,
+    attempt_id: AttemptId,
+    pod_name: String,
+    unpacker: Unpacker,
+    phase: Phase,
+    _mark: Arc<Instant>,
+}
+
+enum Phase {
+    /// Everything until the container ends.
+    Following(Source),
+    /// What there is, of a container that has ended.
+    Finishing(Source),
+    Done,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Option<Chunk>, EngineError> {
+        loop {
+            let (source, is_following) = match &mut self.phase {
+                Phase::Following(source) => (source, true),
+                Phase::Finishing(source) => (source, false),
+                Phase::Done => return Ok(None),
+            };
+            let reading = next_chunk(source, &mut self.unpacker);
+            let read = match is_following {
+                true => tokio::time::timeout(LOOK_ANYWAY, reading).await,
+                false => Ok(reading.await),
+            };
+            match read {
+                Ok(Ok(Some(chunk))) => return Ok(Some(chunk)),
+                Ok(Ok(None)) if is_following => self.phase = self.after_following().await?,
+                Ok(Ok(None)) => self.phase = Phase::Done,
+                // What the node has thrown away is not to be had.
+                Ok(Err(ReadError::Lost)) => {
+                    self.phase = Phase::Done;
+                    return Ok(Some(self.unpacker.lost()));
+                }
+                Ok(Err(ReadError::Broken(reason))) => {
+                    return Err(self.inner.link.missed(ApiError::Away(reason)).into());
+                }
+                // Nothing is lost by this: a chunk waits only before its first line.
+                Err(_) => {
+                    if self.has_ended().await? {
+                        self.phase = self.after_following().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    // By `&mut`, for a stream can be sent to another thread and not be shared by two.
+    async fn has_ended(&mut self) -> Result<bool, EngineError> {
+        let pod = self.inner.pod_of(self.attempt_id).await?;
+        Ok(pod.is_none_or(|pod| !matches!(pod.container, Container::Running { .. })))
+    }
+
+    async fn after_following(&mut self) -> Result<Phase, EngineError> {
+        // The stream ends a moment before the news of the end is there.
+        let ended = self.inner.cache.until(self.attempt_id, |entry| {
+            let pod = entry.filter(|entry| !entry.has_vanished).and_then(|entry| entry.pod.as_ref());
+            pod.is_none_or(|pod| !matches!(pod.container, Container::Running { .. }))
+        });
+        let is_over = tokio::time::timeout(LOOK_ANYWAY, ended).await.is_ok();
+        if !is_over && !self.has_ended().await? {
+            return Err(EngineError::Unavailable("the API stopped sending output".to_owned()));
+        }
+        if self.has_last_line().await? { Ok(Phase::Done) } else { Ok(Phase::Finishing(self.open(false).await?)) }
+    }
+
+    /// Whether the last line that the node has is among those that came. A node that has thrown it away has nothing more.
+    async fn has_last_line(&mut self) -> Result<bool, EngineError> {
+        let params = LogParams { tail_lines: Some(1), ..params(Marker::default(), false) };
+        let mut source = match self.inner.open(&self.pod_name, &params).await {
+            Ok(source) => source,
+            Err(ApiError::Refused { .. }) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        };
+        let mut line = Vec::new();
+        source.read_until(b' ', &mut line).await.map_err(|error| EngineError::Unavailable(error.to_string()))?;
+        let stamp = line.strip_suffix(b" ").and_then(Stamp::parse);
+        Ok(stamp.is_none_or(|stamp| Some(stamp) <= self.unpacker.counter.marker().newest))
+    }
+
+    /// What was read before the pod was deleted, once it is whole.
+    async fn kept(&mut self) -> Option<Source> {
+        let mut kept = self.inner.outputs.kept().get(&self.attempt_id).cloned()?;
+        let keeping = kept.wait_for(|keeping| matches!(keeping, Keeping::Done(_))).await.ok()?.clone();
+        let Keeping::Done(bytes) = keeping else { return None };
+        let source: Source = Box::pin(Cursor::new(bytes));
+        Some(source)
+    }
+
+    /// Asks for the output behind the place where it is, and counts anew from there.
+    async fn open(&mut self, follow: bool) -> Result<Source, EngineError> {
+        let marker = self.unpacker.counter.marker();
+        self.unpacker = Unpacker::new(marker, self.unpacker.skip_bytes);
+        Ok(self.inner.open(&self.pod_name, &params(marker, follow)).await?)
+    }
+}
+
+fn params(marker: Marker, follow: bool) -> LogParams {
+    LogParams {
+        container: Some(CONTAINER.to_owned()),
+        follow,
+        timestamps: true,
+        since_time: Some(marker.since_secs).filter(|secs| *secs > 0).and_then(|secs| Timestamp::from_second(secs).ok()),
+        ..LogParams::default()
+    }
+}
+
+enum ReadError {
+    Lost,
+    Broken(String),
+}
+
+/// New output, as much as is there; waits only for the first. `None` at the end of the stream.
+async fn next_chunk(source: &mut Source, unpacker: &mut Unpacker) -> Result<Option<Chunk>, ReadError> {
+    let mut bytes = BytesMut::new();
+    while bytes.len() < CHUNK_BYTES {
+        let filled = match source.fill_buf().now_or_never() {
+            Some(filled) => filled,
+            None if bytes.is_empty() => source.fill_buf().await,
+            None => break,
+        };
+        let length = match filled {
+            Ok([]) => {
+                unpacker.finish(&mut bytes);
+                if bytes.is_empty() {
+                    return if unpacker.is_lost { Err(ReadError::Lost) } else { Ok(None) };
+                }
+                break;
+            }
+            Ok(new) => {
+                unpacker.add(new, &mut bytes);
+                new.len()
+            }
+            // What came is handed on. The stream ends behind an error, and its end is not believed blindly.
+            Err(_) if !bytes.is_empty() => break,
+            Err(error) => return Err(ReadError::Broken(error.to_string())),
+        };
+        source.consume_unpin(length);
+    }
+    Ok(Some(Chunk { bytes: bytes.freeze(), marker: Some(unpacker.counter.marker().to_string()) }))
+}
+
+/// Turns the API's lines into what was printed, and knows the place in it.
+struct Unpacker {
+    lines: Lines,
+    counter: Counter,
+    since_secs: i64,
+    is_taking: bool,
+    has_begun: bool,
+    /// What came is no output, but says that there is none.
+    is_lost: bool,
+    skip_bytes: u64,
+}
+
+impl Unpacker {
+    fn new(marker: Marker, skip_bytes: u64) -> Self {
+        let since_secs = marker.since_secs;
+        let (lines, counter) = (Lines::default(), Counter::from(marker));
+        Self { lines, counter, since_secs, is_taking: false, has_begun: false, is_lost: false, skip_bytes }
+    }
+
+    fn add(&mut self, new: &[u8], bytes: &mut BytesMut) {
+        self.lines.add(new);
+        while let Some(line) = self.lines.next() {
+            self.take(line, bytes);
+        }
+    }
+
+    fn finish(&mut self, bytes: &mut BytesMut) {
+        while let Some(line) = self.lines.rest() {
+            self.take(line, bytes);
+        }
+    }
+
+    fn take(&mut self, line: Line, bytes: &mut BytesMut) {
+        match line {
+            Line::Begin(stamp) => {
+                self.has_begun = true;
+                // What was kept begins at the beginning.
+                let take = if stamp.as_second() < self.since_secs { Take::Stored } else { self.counter.take(stamp) };
+                self.is_taking = take != Take::Stored;
+                if take == Take::NewAfterGap {
+                    bytes.extend_from_slice(GAP.as_bytes());
+                }
+            }
+            Line::Text(text) if self.is_taking => {
+                let skipped = usize::try_from(self.skip_bytes).unwrap_or(usize::MAX).min(text.len());
+                self.skip_bytes -= skipped as u64;
+                bytes.extend_from_slice(&text[skipped..]);
+            }
+            Line::Text(_) => {}
+            // Behind output these words tell that the container was removed after its end, which is the end as well.
+            Line::NoOutput => self.is_lost = !self.has_begun,
+        }
+    }
+
+    fn lost(&self) -> Chunk {
+        let marker = Some(self.counter.marker().to_string());
+        Chunk { bytes: Bytes::from_static(LOST.as_bytes()), marker }
+    }
+}
+
+/// What stands in the log where a node turned its file over twice before we read it.
+const GAP: &str = "\n[flotilla: some output may be missing here: the node threw it away before it was read]\n";
+/// What stands at its end where the pod was deleted before we had read it all.
+const LOST: &str =
+    "\n[flotilla: output may be missing here: the pod was deleted, and its node threw the output away]\n";

@@ -1,0 +1,175 @@
+//! The Kubernetes engine: a run is a Job of a cluster, and its one pod.
+//!
+//! The cluster carries everything that has to outlive the server: the job's name is the attempt's, labels say whose it is,
+//! and a finalizer of ours on the pod keeps how it ended until we have read it, whoever deletes the pod meanwhile. What this
+//! process keeps is only what the watches tell again.
+//!
+//! **A run runs once.** There is at most one pod for an attempt, ever: from 1.26 on the job's own controller makes sure of
+//! that, before that this engine makes the pod itself, under the attempt's name (`job` says how). And because of the
+//! finalizer a pod that is not there was never made.
+//!
+//! **A stop deletes the pod**, with its grace; the finalizer keeps the exit code. (A deadline set on the pod would keep the
+//! output as well, but nodes before 1.22 then never tell how it ended.) An attempt that can't start is deleted the same
+//! way, and called so only when its node has let go of it.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `config` | the operator's settings |
+//! | `link`, `refusal` | the connection, whether anybody answers, what the API's refusals mean for a launch |
+//! | `names`, `job`, `template`, `launch` | names and labels, what Kubernetes is told, making it once |
+//! | `view`, `cache`, `watch` | the little that is kept of an object, keeping it, the three watches that fill it |
+//! | `read`, `look` | what a pod says about its attempt, for many attempts |
+//! | `lines`, `logs` | the output |
+//! | `stop` | stopping and removing |
+//! | `room`, `quantity`, `usage` | what the cluster has room for, amounts, what was used |
+
+mod cache;
+mod config;
+mod job;
+mod launch;
+mod lines;
+mod link;
+mod logs;
+mod look;
+mod names;
+mod quantity;
+mod read;
+mod refusal;
+mod room;
+mod stop;
+mod template;
+mod usage;
+mod view;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use config::{KubernetesConfig, PullPolicy, Toleration, Volume, VolumeSource};
+pub use job::PodMaker;
+pub use template::{TemplateError, read_template};
+
+use super::{Capacity, Engine, EngineError, EngineState, Handle, Identity, LaunchSpec, Output, Pokes};
+use crate::model::{LogPosition, Observation, TaskSpec};
+use cache::Cache;
+use launch::MADE;
+use link::Link;
+use logs::Outputs;
+use room::Rooms;
+
+/// One Kubernetes cluster. Dropping it ends what it does in the background, and no run.
+pub struct KubernetesEngine {
+    inner: Arc<Inner>,
+    _closing: DropGuard,
+}
+
+struct Inner {
+    config: KubernetesConfig,
+    identity: Identity,
+    pokes: Pokes,
+    link: Link,
+    cache: Cache,
+    rooms: Rooms,
+    outputs: Outputs,
+    /// Somebody noticed that the API does not answer: what hangs on a connection lets go of it.
+    outage: Notify,
+    /// Where it is not to follow from the cluster's release.
+    pod_maker: Option<PodMaker>,
+    closing: CancellationToken,
+}
+
+impl KubernetesEngine {
+    /// Watches the cluster from now on, whether it answers already or not. Needs a tokio runtime.
+    pub fn new(
+        config: KubernetesConfig,
+        identity: Identity,
+        pokes: Pokes,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_pod_maker(config, identity, pokes, now, None)
+    }
+
+    /// The same, with who makes the pods not left to the cluster's release.
+    pub fn with_pod_maker(
+        config: KubernetesConfig,
+        identity: Identity,
+        pokes: Pokes,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+        pod_maker: Option<PodMaker>,
+    ) -> Self {
+        let closing = CancellationToken::new();
+        let inner = Arc::new(Inner {
+            link: Link::new(config.clone(), Box::new(now)),
+            cache: Cache::default(),
+            rooms: Rooms::default(),
+            outputs: Outputs::default(),
+            outage: Notify::new(),
+            pod_maker,
+            closing: closing.clone(),
+            config,
+            identity,
+            pokes,
+        });
+        tokio::spawn(closing.clone().run_until_cancelled_owned(Arc::clone(&inner).watch()));
+        tokio::spawn(closing.clone().run_until_cancelled_owned(Arc::clone(&inner).watch_usage()));
+        Self { inner, _closing: closing.drop_guard() }
+    }
+}
+
+#[async_trait]
+impl Engine for KubernetesEngine {
+    fn kind(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    async fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {
+        let inner = &self.inner;
+        job::check(task, &inner.config)?;
+        let room = match inner.rooms.get() {
+            Some(room) => room,
+            None => inner.refresh_room().await?,
+        };
+        room.check(task, &inner.config.namespace)
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.inner.rooms.get().map(|room| room.capacity()).unwrap_or_default()
+    }
+
+    fn state(&self) -> EngineState {
+        self.inner.link.state()
+    }
+
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Handle, EngineError> {
+        self.inner.launch(spec).await
+    }
+
+    async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
+        self.inner.observe(handles).await
+    }
+
+    async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), EngineError> {
+        self.inner.stop(handle.attempt_id, grace).await
+    }
+
+    async fn output(&self, handle: &Handle, from: &LogPosition) -> Result<Output, EngineError> {
+        self.inner.output(handle.attempt_id, from).await.map(Output::Stream)
+    }
+
+    async fn list_ours(&self) -> Result<Vec<Handle>, EngineError> {
+        if !self.inner.cache.is_fresh() {
+            self.inner.list_all().await?;
+        }
+        let attempts = self.inner.cache.attempts().into_iter();
+        Ok(attempts.map(|attempt_id| Handle { attempt_id, text: MADE.to_owned() }).collect())
+    }
+
+    async fn remove(&self, handle: &Handle) -> Result<(), EngineError> {
+        self.inner.remove(handle.attempt_id).await
+    }
+}

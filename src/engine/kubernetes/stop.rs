@@ -1,0 +1,157 @@
+//! Stopping and removing.
+//!
+//! A stop deletes the pod with the run's grace. The node sends SIGTERM, and SIGKILL when the grace is over, also if the
+//! server is away by then. Our finalizer keeps the pod with the way it ended. What a node throws away at once when a
+//! deleted pod has ended is its output: so the output is being read before anything is deleted (`logs`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::json;
+
+use super::Inner;
+use super::job::{PodMaker, whole_seconds};
+use super::link::ApiError;
+use super::names::{FINALIZER, name_of, selector_of};
+use super::read::is_overdue;
+use super::view::{Container, Phase, PodView};
+use crate::engine::EngineError;
+use crate::model::AttemptId;
+
+/// How long an attempt that is removed may take to end what of it still runs, before it is asked again.
+const END_PATIENCE: Duration = Duration::from_secs(20);
+
+impl Inner {
+    pub(super) async fn stop(self: &Arc<Self>, attempt_id: AttemptId, grace: Duration) -> Result<(), EngineError> {
+        let Some(pod) = self.pod_of(attempt_id).await? else {
+            let entry = self.cache.get(attempt_id);
+            return match entry.filter(|entry| entry.job.is_some() && !entry.is_removed) {
+                // Its pod is being made: it is asked again.
+                Some(_) => Ok(()),
+                None => Err(EngineError::Gone(format!("attempt {attempt_id} has no job"))),
+            };
+        };
+        self.cache.change(attempt_id, |entry| entry.was_asked_to_stop = true);
+        if pod.deleting.is_some() || is_over(&pod) {
+            return Ok(());
+        }
+        if pod.has_started() {
+            self.keep_output(attempt_id, &pod).await;
+        }
+        self.delete_pod(&pod, Some(grace)).await?;
+        Ok(())
+    }
+
+    /// The attempt's pod, as far as it is there.
+    pub(super) async fn pod_of(&self, attempt_id: AttemptId) -> Result<Option<PodView>, ApiError> {
+        let there = || {
+            let entry = self.cache.get(attempt_id)?;
+            entry.pod.filter(|_| !entry.has_vanished && !entry.is_removed)
+        };
+        match there().filter(|_| self.cache.is_fresh()) {
+            Some(pod) => Ok(Some(pod)),
+            None => {
+                self.ask_for(attempt_id).await?;
+                Ok(there())
+            }
+        }
+    }
+
+    /// Which job is the attempt's; one of the same name that is not ours is none.
+    async fn job_uid_of(&self, attempt_id: AttemptId) -> Result<Option<String>, ApiError> {
+        let known = || Some(self.cache.get(attempt_id)?.job?.uid);
+        if known().is_none() {
+            self.ask_for(attempt_id).await?;
+        }
+        Ok(known())
+    }
+
+    /// Deletes this very pod, with its own grace where none is given.
+    pub(super) async fn delete_pod(&self, pod: &PodView, grace: Option<Duration>) -> Result<(), ApiError> {
+        let params = DeleteParams {
+            grace_period_seconds: grace.map(whole_seconds),
+            preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        ignore_gone(
+            self.link.call(async |client| self.api::<Pod>(client).delete(&pod.name, &params).await.map(|_| ())).await,
+        )
+    }
+
+    /// Removes the job and the pod of an attempt, after what of it still runs has ended.
+    pub(super) async fn remove(&self, attempt_id: AttemptId) -> Result<(), EngineError> {
+        let pod = self.pod_of(attempt_id).await?;
+        // First, so that its controller puts nothing in the place of what is taken away.
+        if let Some(job_uid) = self.job_uid_of(attempt_id).await? {
+            let name = name_of(attempt_id);
+            let preconditions = Some(Preconditions { uid: Some(job_uid), resource_version: None });
+            let params = DeleteParams { preconditions, ..DeleteParams::background() };
+            ignore_gone(
+                self.link.call(async |client| self.api::<Job>(client).delete(&name, &params).await.map(|_| ())).await,
+            )?;
+        }
+        if let Some(pod) = &pod {
+            self.end(attempt_id, pod).await?;
+            self.release(pod).await?;
+        }
+        if self.pod_maker().await? == PodMaker::Controller {
+            for further in self.list::<Pod>(&selector_of(&self.identity, attempt_id)).await? {
+                self.release(&PodView::read(&further)).await?;
+            }
+        }
+        self.outputs.forget(attempt_id);
+        self.cache.remove(attempt_id);
+        Ok(())
+    }
+
+    /// Ends what of a pod still runs.
+    async fn end(&self, attempt_id: AttemptId, pod: &PodView) -> Result<(), EngineError> {
+        if is_over(pod) || self.is_lost(pod) {
+            return Ok(());
+        }
+        // Not at once, which would be to forget it while it runs.
+        let shortest = Duration::from_secs(1);
+        self.delete_pod(pod, Some(shortest)).await?;
+        let ended = self.cache.until(attempt_id, |entry| {
+            entry.is_none_or(|entry| entry.has_vanished || entry.pod.as_ref().is_none_or(is_over))
+        });
+        let is_over = tokio::time::timeout(END_PATIENCE, ended).await.is_ok();
+        is_over.then_some(()).ok_or_else(|| EngineError::Unavailable(format!("its pod {} has not ended yet", pod.name)))
+    }
+
+    /// Lets go of a pod that has ended.
+    async fn release(&self, pod: &PodView) -> Result<(), ApiError> {
+        let patch = Patch::Strategic(json!({ "metadata": { "$deleteFromPrimitiveList/finalizers": [FINALIZER] } }));
+        let released = self.link.call(async |client| {
+            self.api::<Pod>(client).patch(&pod.name, &PatchParams::default(), &patch).await.map(|_| ())
+        });
+        ignore_gone(released.await)?;
+        self.delete_pod(pod, Some(Duration::ZERO)).await
+    }
+}
+
+impl Inner {
+    /// Whether nobody can say any more what became of a pod that was deleted.
+    fn is_lost(&self, pod: &PodView) -> bool {
+        let is_overdue = pod.deleting.as_ref().is_some_and(|deleting| is_overdue(deleting, self.link.now()));
+        is_overdue && pod.node.as_deref().is_some_and(|node| self.rooms.is_lost(node))
+    }
+}
+
+/// Whether nothing of a pod runs any more, or ever will.
+fn is_over(pod: &PodView) -> bool {
+    let has_ended = matches!(pod.container, Container::Terminated { .. });
+    let never_began = !pod.has_started() && pod.deleting.as_ref().is_some_and(|deleting| deleting.is_released);
+    has_ended || never_began || matches!(pod.phase, Phase::Failed | Phase::Succeeded)
+}
+
+/// What is not there any more need not be removed; a pod of another uid is not the one.
+fn ignore_gone(result: Result<(), ApiError>) -> Result<(), ApiError> {
+    match result {
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        result => result,
+    }
+}

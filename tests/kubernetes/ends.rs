@@ -1,0 +1,125 @@
+//! The ways in which runs end, and don't begin.
+
+use std::time::Duration;
+
+use flotilla::model::{EndCause, Observation};
+
+use crate::world::{kubectl, object, world, world_where};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_fails_tells_its_code_and_its_output() {
+    let Some(world) = world().await else { return };
+    let (ended, output) =
+        world.run(&world.task("echo out; echo err >&2; echo \"$$ $(echo sub)\" | grep -c sub; exit 3", |_| {})).await;
+    assert_eq!((ended.exit_code, ended.cause), (3, EndCause::Exited));
+    assert_eq!(output, "out\nerr\n1\n");
+    let (namespace, pod) = ended.started.instance.instance_id.split_once('/').unwrap();
+    assert_eq!(namespace, "default");
+    assert!(pod.starts_with("flotilla-"), "{pod}");
+    assert!(!ended.started.instance.dns_name.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_that_is_not_in_the_image_is_the_tasks_fault() {
+    let Some(world) = world_where(|config| config.shell = vec!["/nonexistent/sh".into()]).await else { return };
+    let handle = world.launch("true").await;
+    let (reason, retry) = world.never_ran(&handle).await;
+    assert!(!retry && reason.contains("/nonexistent/sh"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_be_pulled_ends_the_attempt_with_the_reason() {
+    let Some(world) = world_where(|config| config.image_pull_grace_secs = 2).await else { return };
+    let spec = world.task("true", |task| task.image = "registry.invalid/nothing:1".into());
+    let handle = world.engine().launch(&spec).await.unwrap();
+    let notes = world.notes_until("Failed").await;
+    assert!(notes.iter().any(|note| note.message.contains("registry.invalid")), "{notes:?}");
+    let (reason, retry) = world.never_ran(&handle).await;
+    assert!(reason.starts_with("image `registry.invalid/nothing:1` can't be pulled: "), "{reason}");
+    // Its registry is not there now, and may be later.
+    assert!(retry, "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_a_valid_name_or_that_is_not_there_is_the_tasks_fault() {
+    let Some(world) = world_where(|config| config.pull_policy = flotilla::engine::kubernetes::PullPolicy::Never).await
+    else {
+        return;
+    };
+    for (image, word) in [("No Such Image", "its name is not valid"), ("nothing:1", "is not on the node")] {
+        let handle = world.engine().launch(&world.task("true", |task| task.image = image.into())).await.unwrap();
+        let (reason, retry) = world.never_ran(&handle).await;
+        assert!(!retry && reason.contains(image) && reason.contains(word), "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_beyond_its_memory_ends_as_out_of_memory_with_the_limit() {
+    let Some(world) = world().await else { return };
+    // The shell keeps all that is printed in one word of its own.
+    let spec = world.task("x=$(dd if=/dev/zero bs=1M count=200 2>/dev/null | tr '\\0' x); echo ${#x}", |task| {
+        task.memory_mb = Some(32);
+    });
+    let (ended, _) = world.run(&spec).await;
+    assert_eq!(ended.cause, EndCause::OutOfMemory, "{ended:?}");
+    assert_eq!(ended.usage.memory_limit_bytes, Some(32 << 20));
+    assert!(ended.usage.max_memory_bytes >= Some(32 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_deleted_from_outside_ends_the_run_and_its_command_runs_once() {
+    let Some(world) = world().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let volume = flotilla::engine::kubernetes::Volume {
+        source: flotilla::engine::kubernetes::VolumeSource::Host(folder.path().to_str().unwrap().into()),
+        target: "/starts".into(),
+        read_only: false,
+    };
+    drop(world);
+    let Some(world) = world_where(|config| config.volumes = vec![volume]).await else { return };
+    let handle = world.launch("echo started >> /starts/all; sleep 1000").await;
+    world.running(&handle).await;
+    kubectl(&["delete", "pod", &object(&handle), "--wait=false"]);
+    let ended = world.ended(&handle).await;
+    assert_eq!(ended.cause, EndCause::Outside { by: "its pod was deleted".into() });
+    assert_eq!(ended.exit_code, 143);
+    // The job's controller has seen the same, and tries to make another pod for a while.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(std::fs::read_to_string(folder.path().join("all")).unwrap(), "started\n");
+    assert!(matches!(world.observe(&handle).await.unwrap(), Observation::Ended(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_deleted_while_no_server_looks_ends_the_run_and_its_command_runs_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = flotilla::engine::kubernetes::Volume {
+        source: flotilla::engine::kubernetes::VolumeSource::Host(folder.path().to_str().unwrap().into()),
+        target: "/starts".into(),
+        read_only: false,
+    };
+    let Some(mut world) = world_where(|config| config.volumes = vec![volume]).await else { return };
+    let handle = world.launch("echo started >> /starts/all; sleep 1000").await;
+    world.running(&handle).await;
+    world.engine = None;
+    kubectl(&["delete", "pod", &object(&handle), "--wait=false"]);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    world.restart();
+    let ended = world.ended(&handle).await;
+    assert_eq!((ended.exit_code, ended.cause), (143, EndCause::Outside { by: "its pod was deleted".into() }));
+    assert_eq!(std::fs::read_to_string(folder.path().join("all")).unwrap(), "started\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_away_with_its_finalizer_is_lost() {
+    let Some(world) = world().await else { return };
+    let handle = world.launch("sleep 1000").await;
+    world.running(&handle).await;
+    let name = object(&handle);
+    kubectl(&["patch", "pod", &name, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    kubectl(&["delete", "pod", &name, "--grace-period=0", "--force"]);
+    match world.over(&handle).await {
+        Observation::Gone { reason } => assert!(reason.contains("from outside of flotilla"), "{reason}"),
+        Observation::Ended(ended) => assert_eq!(ended.cause, EndCause::Outside { by: "its pod was deleted".into() }),
+        other => panic!("{other:?}"),
+    }
+}
