@@ -8,7 +8,10 @@ const PERIOD_MS = 5000;
 const TIMES_MS = 1000;
 
 // Fetches an address and puts its `data-live` parts in the place of those here. False where that failed.
-export async function refresh(address = location.href, { force = false } = {}) {
+// A page with a costly part that needs no such refresh names another address, which leaves that part out.
+const own = () => document.querySelector("[data-live-from]")?.dataset.liveFrom ?? location.href;
+
+export async function refresh(address = own(), { force = false } = {}) {
   const answer = await fetch(address, { headers: { accept: "text/html" } });
   if (!answer.ok) return false;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -76,7 +79,7 @@ function announce(part, number) {
     button.className = "button primary news";
     button.addEventListener("click", () => {
       button.remove();
-      refresh(location.href, { force: true });
+      refresh(own(), { force: true });
     });
     document.body.append(button);
   }

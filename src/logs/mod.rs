@@ -2,7 +2,6 @@
 //! kept after the engine's own copy is gone. The only user of log files.
 
 mod capped;
-mod end;
 mod find;
 mod lines;
 mod pumped;

@@ -99,7 +99,7 @@ impl Logs {
         Ok(LogPiece { bytes: Vec::new(), next: from })
     }
 
-    pub(super) fn file(&self, attempt_id: AttemptId) -> io::Result<Option<File>> {
+    fn file(&self, attempt_id: AttemptId) -> io::Result<Option<File>> {
         match File::open(self.path(attempt_id)) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

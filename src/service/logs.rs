@@ -44,14 +44,6 @@ impl Service {
         read(&self.logs, &run, from, most).await.map(LogRead::from)
     }
 
-    /// The last lines that a run's newest attempt has written, at most so many bytes.
-    pub async fn last_lines(&self, run: &Run, most: u64) -> Result<String, ServiceError> {
-        let (logs, attempt_id) = (Arc::clone(&self.logs), run.attempt_id());
-        let reading = tokio::task::spawn_blocking(move || logs.last_lines(attempt_id, most));
-        let bytes = reading.await.map_err(std::io::Error::other)??;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
     /// Follows a log from the token on, until the run has stopped and all is read.
     pub async fn follow(&self, run_id: &str, from: LogToken, most: usize) -> Result<LogFollower, ServiceError> {
         let watched = self.watch_log(run_id).await?;

@@ -37,6 +37,8 @@ pub struct RunStory {
     pub waiting_reason: Option<String>,
     /// How long runs of its definition take that go well.
     pub typical: Option<SignedDuration>,
+    /// The newest run of its definition.
+    pub newest: RunId,
 }
 
 impl Service {
@@ -75,7 +77,8 @@ impl Service {
             self.store.newest_runs(&definition, RUNS_FOR_TYPICAL),
         )?;
         let waiting_reason = self.why_waiting(&run).await?;
-        Ok(RunStory { children, events, waiting_reason, typical: typical_duration(&recent), run })
+        let newest = recent.first().map_or(run.run_id, |newest| newest.run_id);
+        Ok(RunStory { newest, children, events, waiting_reason, typical: typical_duration(&recent), run })
     }
 
     pub async fn events(&self, run_id: &str) -> Result<Vec<Event>, ServiceError> {

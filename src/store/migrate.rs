@@ -185,6 +185,46 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_ended_before_are_counted_by_the_hour_with_those_that_end_later() {
+        let connection = Connection::open_in_memory().unwrap();
+        let (before, after): (Vec<_>, Vec<_>) = SQLITE.iter().partition(|step| step.name < "0004_ended_runs");
+        for step in before {
+            connection.execute_batch(step.sql).unwrap();
+        }
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        let insert = |id: &str, status: &str, outcome: Option<&str>, finished_at: Option<i64>| {
+            connection
+                .execute(
+                    "INSERT INTO runs (run_id, definition_id, group_name, image, cluster, resolved_cluster, engine, owner,
+                                       task, execution, status, outcome, queued_at, finished_at, attempt_count, instance_id,
+                                       instance_dns_name, is_log_complete)
+                     VALUES (?1, 'd', 'g', 'i', 'c', 'c', 'e', 'o', '{}', '{}', ?2, ?3, 1, ?4, 1, '', '', 0)",
+                    (id, status, outcome, finished_at),
+                )
+                .unwrap();
+        };
+        let hour = 3_600_000_000;
+        insert("1", "STOPPED", Some("failed"), Some(hour - 1));
+        insert("2", "STOPPED", Some("succeeded"), Some(hour));
+        insert("3", "STOPPED", Some("succeeded"), Some(2 * hour - 1));
+        insert("4", "QUEUED", None, None);
+        for step in after {
+            connection.execute_batch(step.sql).unwrap();
+        }
+        let stop =
+            "UPDATE runs SET status = 'STOPPED', outcome = 'failed', finished_at = 3600000000 WHERE run_id = '4'";
+        connection.execute(stop, []).unwrap();
+        connection.execute(stop, []).unwrap();
+        insert("5", "STOPPED", Some("failed"), Some(hour + 1));
+        connection.execute("DELETE FROM runs WHERE run_id = '5'", []).unwrap();
+        let mut select =
+            connection.prepare("SELECT hour, outcome, runs FROM ended_runs ORDER BY hour, outcome").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        let counted: Vec<(i64, String, i64)> = rows.map(Result::unwrap).collect();
+        assert_eq!(counted, [(0, "failed".into(), 1), (1, "failed".into(), 2), (1, "succeeded".into(), 2)]);
+    }
+
+    #[test]
     fn a_database_of_a_newer_program_is_refused_and_told_apart_from_an_edited_one() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate_sqlite(&mut connection).unwrap();

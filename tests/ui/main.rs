@@ -8,9 +8,12 @@ mod support;
 #[path = "../api/world.rs"]
 mod world;
 
+mod clusters;
 mod forms;
 mod frame;
 mod launches;
 mod log;
+mod overview;
+mod run;
 mod runs;
 mod tasks;

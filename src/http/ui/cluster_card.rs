@@ -13,7 +13,6 @@ pub(super) struct ClusterCard {
     pub(super) name: String,
     pub(super) address: String,
     pub(super) is_default: bool,
-    pub(super) engine: &'static str,
     pub(super) state: Look,
     /// Why it takes no runs, or why it can't be asked.
     pub(super) reason: String,
@@ -35,7 +34,6 @@ impl ClusterCard {
             address: links::cluster(&record.name),
             name: record.name.clone(),
             is_default: cluster.is_default,
-            engine: cluster.engine.unwrap_or("–"),
             state,
             reason,
             since: since.map(|at| Moment { at, now }),

@@ -73,7 +73,7 @@ impl Explanation {
 pub(super) fn explain(run: &Run, around: Around<'_>, now: Timestamp) -> Explanation {
     match (run.status, run.outcome) {
         (Status::Stopped, Some(Outcome::Succeeded)) => {
-            Explanation::new(format!("It went well{}", after(run, now))).because(usually(around.typical))
+            Explanation::new(format!("It succeeded{}", after(run, now))).because(usually(around.typical))
         }
         (Status::Stopped, Some(Outcome::Failed)) => failed(run),
         (Status::Stopped, Some(Outcome::Stopped)) => stopped(run),
@@ -247,9 +247,9 @@ fn rejected(run: &Run) -> Explanation {
     told.advise("Correct the task, and launch it again.", NextStep::EditTask)
 }
 
-/// ` after 3 min 2 s`
+/// ` in 3 min 2 s`
 fn after(run: &Run, now: Timestamp) -> String {
-    took(run, now).map_or_else(String::new, |took| format!(" after {}", words::duration(took)))
+    took(run, now).map_or_else(String::new, |took| format!(" in {}", words::duration(took)))
 }
 
 fn since(run: &Run, now: Timestamp) -> String {
@@ -405,7 +405,7 @@ mod tests {
     fn one_that_runs_or_went_well_is_told_with_what_is_usual() {
         let around = Around { typical: Some(SignedDuration::from_secs(5)), ..Around::default() };
         let good = explain(&ended(Outcome::Succeeded, Some(0), ""), around, sample::now());
-        assert_eq!(good.heading, "It went well after 1 min 30 s");
+        assert_eq!(good.heading, "It succeeded in 1 min 30 s");
         assert_eq!(good.reason, "Runs of this task usually take 5.0 s.");
         let run = Run { status: Status::Running, started_at: Some(sample::now()), ..sample::run() };
         let told = explain(&run, around, sample::now() + SignedDuration::from_secs(2));

@@ -35,31 +35,31 @@ const HITS: usize = 50;
 
 /// What `parts/log.html` asks for, as the field `log` of a page's context.
 pub(super) struct LogPart {
-    address: String,
-    raw: String,
-    file_name: String,
+    pub(super) address: String,
+    pub(super) raw: String,
+    pub(super) file_name: String,
     /// The page that shows nothing else.
-    is_alone: bool,
-    rows: Rows,
-    earlier: Option<Address>,
-    later: Option<Address>,
-    search: String,
-    is_case_sensitive: bool,
+    pub(super) is_alone: bool,
+    pub(super) rows: Rows,
+    pub(super) earlier: Option<Address>,
+    pub(super) later: Option<Address>,
+    pub(super) search: String,
+    pub(super) is_case_sensitive: bool,
     /// Where a search was asked for: what was found, each with the page that shows it.
-    hits: Option<Hits>,
+    pub(super) hits: Option<Hits>,
 }
 
-struct Hits {
-    lines: Vec<(u64, Address)>,
-    more: Option<Address>,
+pub(super) struct Hits {
+    pub(super) lines: Vec<(u64, Address)>,
+    pub(super) more: Option<Address>,
 }
 
 /// Lines as the view shows them, with how far the log reaches.
 #[derive(Template)]
 #[template(path = "parts/log_rows.html")]
-struct Rows {
+pub(super) struct Rows {
     rows: Vec<Row>,
-    extent: LogExtent,
+    pub(super) extent: LogExtent,
 }
 
 impl HtmlSafe for Rows {}
@@ -85,7 +85,6 @@ pub(super) struct LogPage {
 
 impl LogPart {
     /// The end of a run's log, for the page of the run.
-    #[expect(dead_code, reason = "the page of a run is its user, and comes next")]
     pub(super) async fn at_end(app: &App, run: &Run) -> Result<Self, ApiError> {
         Self::new(app, run, LinesFrom::End).await
     }
@@ -250,9 +249,8 @@ fn failure(error: &ServiceError) -> Event {
 }
 
 #[cfg(test)]
-impl LogPage {
-    pub(super) fn sample() -> Self {
-        let run_id = RunId::generate();
+impl LogPart {
+    pub(super) fn sample(run_id: RunId) -> Self {
         let line = |number, text: &str| Line {
             number,
             bytes: text.as_bytes().to_vec(),
@@ -265,12 +263,20 @@ impl LogPage {
         let hits = LogHits { lines: vec![7], next: Some(crate::logs::LogToken::default()) };
         log.hits = Some(Hits::new(&log, "<b>\"", hits, extent));
         log.search = "<b>\"".to_owned();
+        log
+    }
+}
+
+#[cfg(test)]
+impl LogPage {
+    pub(super) fn sample() -> Self {
+        let run_id = RunId::generate();
         Self {
+            log: LogPart::sample(run_id),
             layout: Layout::new(Section::Runs),
             name: "train <model>".to_owned(),
             run_address: links::run(run_id),
             look: Look::new(crate::model::Status::Running, None),
-            log,
         }
     }
 }

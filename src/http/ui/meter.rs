@@ -14,7 +14,7 @@ pub(super) struct Meter {
     pub(super) name: &'static str,
     /// `64 MB`; `None` where it was not measured.
     pub(super) used: Option<String>,
-    /// What it is to be compared with: `of at most 128 MB`, `asked for 128 MB`.
+    /// What it is to be compared with: `limit 128 MB`, `asked for 128 MB`.
     pub(super) beside: Option<String>,
     pub(super) bar: Option<Svg>,
 }
@@ -51,9 +51,9 @@ fn meter(
     }
     let beside = match (limit, asked) {
         (Some(limit), Some(asked)) if limit != asked => {
-            Some(format!("at most {}, asked for {}", word(limit), word(asked)))
+            Some(format!("limit {}, asked for {}", word(limit), word(asked)))
         }
-        (Some(limit), _) => Some(format!("at most {}", word(limit))),
+        (Some(limit), _) => Some(format!("limit {}", word(limit))),
         (None, Some(asked)) => Some(format!("asked for {}", word(asked))),
         (None, None) => None,
     };
@@ -93,7 +93,7 @@ mod tests {
         let meters = with(usage, Some(32));
         assert_eq!(meters.len(), 1);
         assert_eq!(meters[0].used.as_deref(), Some("60 MB"));
-        assert_eq!(meters[0].beside.as_deref(), Some("at most 64 MB, asked for 32 MB"));
+        assert_eq!(meters[0].beside.as_deref(), Some("limit 64 MB, asked for 32 MB"));
         let bar = meters[0].bar.as_ref().unwrap().to_string();
         assert!(bar.contains("class=\"is-high\" width=\"93.8%\""), "{bar}");
     }

@@ -6,23 +6,24 @@ use axum::response::{IntoResponse, Redirect, Response};
 use jiff::{SignedDuration, Timestamp};
 
 use super::explain::{Around, Explanation, NextStep, explain};
-use super::launch::nonce;
 use super::layout::{self, Layout, Section};
 use super::links;
+use super::log::LogPart;
 use super::look::{Icon, Look};
 use super::meter::{Meter, meters};
 use super::timeline::{self, Timeline};
 use super::words::{self, Moment};
 use crate::http::App;
 use crate::http::error::ApiError;
+use crate::http::params::Params;
 use crate::http::request::InPath;
 use crate::model::{EnvVar, Event, EventType, Run, StopCause};
 use crate::service::{RunStory, ServiceError};
 
 /// How many events are listed: the newest.
 const EVENTS_LISTED: usize = 60;
-/// How much of the log is shown.
-const LOG_BYTES: u64 = 16 * 1024;
+/// A log of no more lines takes less of the page once the run is over.
+const SHORT_LOG_LINES: u64 = 12;
 /// A command with more lines is folded away.
 const COMMAND_LINES: usize = 12;
 /// So are more variables than this.
@@ -37,6 +38,7 @@ pub(super) struct RunPage {
     address: String,
     task_address: String,
     again_address: String,
+    /// Says after which run of the task another is wanted: the same page asks for one, however often it is sent.
     nonce: String,
     /// Whether its task is still there, to be launched again.
     is_task_there: bool,
@@ -47,7 +49,10 @@ pub(super) struct RunPage {
     explanation: Explanation,
     next: Option<(&'static str, Moment)>,
     timeline: Timeline,
-    log: String,
+    /// Left out where only what changes is asked for: the log has a way of its own.
+    log: Option<LogPart>,
+    /// It is whole, and needs little room.
+    is_log_short: bool,
     events: Vec<EventRow>,
     events_left_out: usize,
     children: Vec<ChildRow>,
@@ -119,10 +124,16 @@ pub(super) struct StopPage {
     children: Option<String>,
 }
 
-pub(super) async fn page(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+pub(super) async fn page(
+    State(app): State<App>,
+    InPath(run_id): InPath<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let is_whole = !params.truth("live");
+    params.finish()?;
     let run = app.service.run(&run_id).await?;
     let story = app.service.story(run).await?;
-    let log = app.service.last_lines(&story.run, LOG_BYTES).await?;
+    let log = if is_whole { Some(LogPart::at_end(&app, &story.run).await?) } else { None };
     let is_task_there = match app.service.definition(&story.run.definition_id).await {
         Ok(_) => true,
         Err(ServiceError::NotFound(_)) => false,
@@ -145,8 +156,8 @@ pub(super) async fn stop(State(app): State<App>, InPath(run_id): InPath<String>)
 }
 
 impl RunPage {
-    fn new(story: RunStory, log: String, is_task_there: bool, now: Timestamp) -> Self {
-        let RunStory { run, children, events, waiting_reason, typical } = story;
+    fn new(story: RunStory, log: Option<LogPart>, is_task_there: bool, now: Timestamp) -> Self {
+        let RunStory { run, children, events, waiting_reason, typical, newest } = story;
         let around = Around { waiting: waiting_reason.as_deref(), typical, events: &events };
         let explanation = explain(&run, around, now);
         let attempts = timeline::attempts(&run, &events, now);
@@ -160,7 +171,7 @@ impl RunPage {
             address: links::run(run.run_id),
             task_address: links::task(&run.definition_id),
             again_address: links::launch_again(&run.definition_id, run.run_id),
-            nonce: nonce(),
+            nonce: newest.to_string(),
             is_task_there,
             look: Look::new(run.status, run.outcome),
             is_settled: run.status.is_terminal() && run.is_log_complete && are_children_over,
@@ -168,6 +179,9 @@ impl RunPage {
             next: explanation.moment(now),
             explanation,
             timeline: timeline::draw(&run, &attempts),
+            is_log_short: log
+                .as_ref()
+                .is_some_and(|log| log.rows.extent.is_complete && log.rows.extent.lines <= SHORT_LOG_LINES),
             log,
             events: listed.rev().map(|(key, event)| EventRow::new(key, event, now)).collect(),
             events_left_out,
@@ -321,8 +335,10 @@ impl RunPage {
             events,
             waiting_reason: None,
             typical: Some(SignedDuration::from_secs(4)),
+            newest: RunId::generate(),
         };
-        Self::new(story, "<script>alert(1)</script>\n".to_owned(), true, sample::now())
+        let log = LogPart::sample(story.run.run_id);
+        Self::new(story, Some(log), true, sample::now())
     }
 }
 
@@ -333,6 +349,7 @@ impl StopPage {
         use crate::model::Page;
         let children = Page { rows: vec![sample::run()], total: 1 };
         let run = sample::run();
-        Self::new(&RunStory { run, children, events: Vec::new(), waiting_reason: None, typical: None })
+        let newest = run.run_id;
+        Self::new(&RunStory { run, children, events: Vec::new(), waiting_reason: None, typical: None, newest })
     }
 }

@@ -179,6 +179,10 @@ fn draw(steps: &[Counts], sums: Counts, range: Range, now: Timestamp) -> Svg {
     let told = [told, tell(sums)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
     let mut svg = format!("<svg class=\"bars\" width=\"100%\" height=\"{HEIGHT}\" role=\"img\" aria-label=\"{told}\">");
     let mut write = |text: std::fmt::Arguments<'_>| svg.write_fmt(text).expect("writing to a string works");
+    for runs in [top, top / 2, 0] {
+        let height = y(runs);
+        write(format_args!("<line x1=\"0\" x2=\"100%\" y1=\"{height:.1}\" y2=\"{height:.1}\"/>"));
+    }
     for (i, counts) in steps.iter().enumerate() {
         let at = range.from(now) + i64::try_from(i).unwrap_or_default() * range.step_secs();
         let at = Timestamp::from_second(at).unwrap_or(now);
@@ -215,12 +219,8 @@ fn draw(steps: &[Counts], sums: Counts, range: Range, now: Timestamp) -> Svg {
         }
         write(format_args!("</g>"));
     }
-    for runs in [top, top / 2, 0].into_iter().filter(|runs| *runs * 2 == top || *runs == top || *runs == 0) {
-        let height = y(runs);
-        write(format_args!("<line x1=\"0\" x2=\"100%\" y1=\"{height:.1}\" y2=\"{height:.1}\"/>"));
-        if runs > 0 {
-            write(format_args!("<text class=\"scale\" x=\"0\" y=\"{:.1}\">{runs}</text>", height - 4.0));
-        }
+    for runs in [top, top / 2] {
+        write(format_args!("<text class=\"scale\" x=\"0\" y=\"{:.1}\">{runs}</text>", y(runs) - 4.0));
     }
     svg.push_str("</svg>");
     Svg::drawn(svg)
