@@ -52,6 +52,12 @@ impl From<bollard::errors::Error> for ApiError {
     fn from(error: bollard::errors::Error) -> Self {
         use bollard::errors::Error;
         match error {
+            // Whatever it is, it may answer so to everything, and says nothing about the container.
+            Error::DockerResponseServerError { status_code: status_code @ 400.., message }
+                if message.trim().is_empty() =>
+            {
+                Self::Away(format!("what answers there says {status_code} and not why, which no Docker Engine does"))
+            }
             Error::DockerResponseServerError { status_code, message } => {
                 Self::Refused { status: status_code, message: message.trim().to_owned() }
             }
@@ -59,9 +65,15 @@ impl From<bollard::errors::Error> for ApiError {
             Error::DockerStreamError { error } => Self::Refused { status: 500, message: error.trim().to_owned() },
             Error::SocketNotFoundError(path) => Self::Away(format!("there is no socket {path}")),
             Error::RequestTimeoutError => Self::Away(format!("no answer within {CALL_TIMEOUT_SECS} s")),
-            other => Self::Away(with_causes(&other)),
+            other => Self::Away(without_library_words(&with_causes(&other))),
         }
     }
+}
+
+/// bollard tells first which of its parts had the error.
+fn without_library_words(text: &str) -> String {
+    let known = ["Error in the hyper legacy client: ", "Hyper error: ", "client error (Connect): "];
+    known.iter().fold(text, |text, words| text.strip_prefix(words).unwrap_or(text)).to_owned()
 }
 
 /// An error and what it rests on, in one line.

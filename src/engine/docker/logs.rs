@@ -120,8 +120,8 @@ impl Reader {
             Some(Stage::Running | Stage::Created) => {
                 Err(EngineError::Unavailable("the daemon stopped sending output".to_owned()))
             }
-            // Somebody removed it, and what was not read yet with it.
-            Some(Stage::Failed) | None => Ok(Phase::Done),
+            Some(Stage::Failed) => Ok(Phase::Done),
+            None => Err(EngineError::Gone("somebody removed the container before all of it was read".to_owned())),
         }
     }
 

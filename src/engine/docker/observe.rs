@@ -151,6 +151,8 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
 fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts: &Facts) -> EndCause {
     const SIGKILL: i64 = 9;
     const SIGTERM: i64 = 15;
+    /// What a daemon that was started again notes of a container that it finds dead.
+    const FOUND_DEAD: i64 = 255;
     let signal = exit_code.checked_sub(128).filter(|signal| (1..=31).contains(signal));
     let is_killed_code = matches!(signal, Some(SIGKILL | SIGTERM));
     if facts.was_asked_to_stop && (is_killed_code || !facts.signals.is_empty()) {
@@ -164,7 +166,7 @@ fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts
         return EndCause::OutOfMemory;
     }
     let was_stopped_with_daemon = facts.outage.is_some_and(|outage| is_within(outage, finished_at));
-    if was_stopped_with_daemon && is_killed_code {
+    if was_stopped_with_daemon && (is_killed_code || exit_code == FOUND_DEAD) {
         return EndCause::Outside { by: "it ended while the Docker daemon was stopped or restarted".to_owned() };
     }
     if let Some(sent) = facts.signals.last() {
@@ -285,7 +287,8 @@ mod tests {
             (137, true, &quiet, EndCause::OutOfMemory),
             (1, true, &quiet, EndCause::OutOfMemory),
             (0, true, &quiet, EndCause::Exited),
-            (143, false, &in_outage, by_daemon),
+            (143, false, &in_outage, by_daemon.clone()),
+            (255, false, &in_outage, by_daemon),
             (3, false, &in_outage, EndCause::Exited),
             (0, false, &killed, EndCause::Exited),
             (137, false, &killed, by_client.clone()),
