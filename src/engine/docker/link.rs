@@ -10,43 +10,14 @@ use jiff::Timestamp;
 
 use super::config::DockerConfig;
 use super::machine::Machine;
-use crate::engine::{EngineError, EngineState};
+use crate::engine::EngineState;
+pub(super) use crate::engine::api_error::ApiError;
+use crate::engine::api_error::with_causes;
 
 /// How long a call may take until its answer begins. A daemon under load takes seconds to start a container.
 const CALL_TIMEOUT_SECS: u64 = 60;
 /// How long a daemon that is there needs at most to say its version.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why a call did not give what it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ApiError {
-    /// The daemon answered, and refused.
-    #[error("{message}")]
-    Refused { status: u16, message: String },
-    /// Nobody answered: nothing is known about what was asked, not even whether it was done.
-    #[error("{0}")]
-    Away(String),
-}
-
-impl ApiError {
-    pub(super) const fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
-    }
-
-    pub(super) const fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { status: 409, .. })
-    }
-}
-
-impl From<ApiError> for EngineError {
-    /// A refusal is taken as one for now; a caller that knows that it is for good says so itself.
-    fn from(error: ApiError) -> Self {
-        match error {
-            ApiError::Refused { status: 404, message } => Self::Gone(message),
-            ApiError::Refused { message, .. } | ApiError::Away(message) => Self::Unavailable(message),
-        }
-    }
-}
 
 impl From<bollard::errors::Error> for ApiError {
     fn from(error: bollard::errors::Error) -> Self {
@@ -74,20 +45,6 @@ impl From<bollard::errors::Error> for ApiError {
 fn without_library_words(text: &str) -> String {
     let known = ["Error in the hyper legacy client: ", "Hyper error: ", "client error (Connect): "];
     known.iter().fold(text, |text, words| text.strip_prefix(words).unwrap_or(text)).to_owned()
-}
-
-/// An error and what it rests on, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let part = source.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = source.source();
-    }
-    text
 }
 
 pub(super) struct Link {

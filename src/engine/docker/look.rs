@@ -12,11 +12,10 @@ use super::container::{attempt_of, name_of};
 use super::image::digest_of;
 use super::launch::{CREATED, Launching, PULLING};
 use super::link::ApiError;
-use super::observe::{
-    Facts, Stage, exit_code, finished_at, read_ended, read_started, signal_name, stage, start_error, started_at,
-};
+use super::observe::{Facts, Stage, exit_code, finished_at, read_ended, read_started, stage, start_error, started_at};
 use super::refusal::is_final;
 use super::seen::Digest;
+use crate::engine::signal::signal_name;
 use crate::engine::{EngineError, Handle};
 use crate::model::{AttemptId, Observation};
 

@@ -25,7 +25,7 @@ mod logs;
 mod look;
 mod lookup;
 mod machine;
-pub(super) mod observe;
+mod observe;
 mod pull;
 pub(super) mod refusal;
 mod seen;

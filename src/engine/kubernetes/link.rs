@@ -10,43 +10,13 @@ use kube::{Client, Config};
 
 use super::config::KubernetesConfig;
 use super::job::PodMaker;
-use crate::engine::{EngineError, EngineState};
+use crate::engine::EngineState;
+pub(super) use crate::engine::api_error::{ApiError, with_causes};
 
 /// How long a call may take until its whole answer is there.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take, and a greeting.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why a call did not give what it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ApiError {
-    /// The API answered, and refused.
-    #[error("{message}")]
-    Refused { status: u16, message: String },
-    /// Nobody answered, or not for the API: nothing is known about what was asked, not even whether it was done.
-    #[error("{0}")]
-    Away(String),
-}
-
-impl ApiError {
-    pub(super) const fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
-    }
-
-    pub(super) const fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { status: 409, .. })
-    }
-}
-
-impl From<ApiError> for EngineError {
-    /// A refusal is taken as one for now; a caller that knows that it is for good says so itself.
-    fn from(error: ApiError) -> Self {
-        match error {
-            ApiError::Refused { status: 404, message } => Self::Gone(message),
-            ApiError::Refused { message, .. } | ApiError::Away(message) => Self::Unavailable(message),
-        }
-    }
-}
 
 impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
@@ -59,20 +29,6 @@ impl From<kube::Error> for ApiError {
             other => Self::Away(with_causes(&other)),
         }
     }
-}
-
-/// An error and what it rests on, in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let part = source.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = source.source();
-    }
-    text
 }
 
 pub(super) struct Link {

@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::view::{Container, Deleting, Phase, PodView};
-use crate::engine::docker::observe::signal_name;
 use crate::engine::docker::refusal::is_final;
+use crate::engine::signal::signal_name;
 use crate::model::{EndCause, Ended, Instance, Observation, Started, Usage};
 
 /// How long after a pod should have gone its node may still be silent about it.

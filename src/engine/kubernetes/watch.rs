@@ -152,14 +152,16 @@ impl Inner {
 
     /// Asks for the objects of one attempt, and takes them into the cache.
     pub(super) async fn ask_for(&self, attempt_id: AttemptId) -> Result<(), ApiError> {
+        // What came while the API was asked is newer than its answer.
+        let before = self.cache.get(attempt_id).unwrap_or_default();
         let labels = super::names::selector_of(&self.identity, attempt_id);
         let jobs = self.list::<Job>(&labels).await?;
         let pods = self.list::<Pod>(&labels).await?;
-        if jobs.is_empty() {
+        if jobs.is_empty() && before.job.is_some() {
             self.cache.job_is_gone(attempt_id);
         }
         if pods.is_empty()
-            && let Some(pod) = self.cache.get(attempt_id).and_then(|entry| entry.pod)
+            && let Some(pod) = before.pod
         {
             self.cache.pod_is_gone(attempt_id, &pod.uid);
         }
