@@ -9,6 +9,8 @@ const CHUNKS_KEPT = 12;
 const BEYOND = 60;
 // Browsers draw nothing that is much higher. Of a longer log the scrollbar shows the place in proportion.
 const MOST_PX = 8_000_000;
+// How long a wheel or a finger goes on moving what it moved.
+const WHEEL_MS = 500;
 const MOST_HITS = 10_000;
 const MOST_COPIED = 5_000;
 
@@ -88,6 +90,7 @@ function view(section) {
   const scrollRange = () => Math.max(space.offsetHeight - box.clientHeight, 1);
 
   let expectedTop = 0;
+  let wheeledAt = -Infinity;
   function scrollTo(top) {
     box.scrollTop = top;
     expectedTop = box.scrollTop;
@@ -151,14 +154,17 @@ function view(section) {
     if (Math.abs(top - box.scrollTop) >= 1) scrollTo(top);
     else expectedTop = box.scrollTop;
     decorate();
+    showEndButton();
   }
 
   const isSame = (lines) => lines.length === rows.children.length && lines.every((line, i) => line === rows.children[i]);
 
-  // The line at the top of the screen, and how much of it is above.
+  // The line at the top of the screen, and how much of it is above. Beyond the lines in the page it is a guess.
   function topLine() {
     const within = box.scrollTop - shown.top;
     if (isExact()) return { line: shown.first + Math.floor(within / rowHeight), px: within % rowHeight };
+    const beyond = within < 0 ? within : Math.max(within - rows.offsetHeight, 0);
+    if (beyond) return { line: shown.first + (within < 0 ? 0 : shown.count) + Math.floor(beyond / averageHeight), px: 0 };
     let [low, high] = [0, rows.children.length - 1];
     while (low < high) {
       const middle = Math.ceil((low + high) / 2);
@@ -179,7 +185,8 @@ function view(section) {
     const margin = (BEYOND / 3) * rowHeight;
     const coversAbove = shown.first === 0 || shown.top <= top - margin;
     const coversBelow = shown.first + shown.count >= extent.lines || shown.top + rows.offsetHeight >= top + box.clientHeight + margin;
-    const isLeap = Math.abs(moved) > 2 * box.clientHeight;
+    // The wheel moves by pixels, however quickly; the scrollbar leaps.
+    const isLeap = Math.abs(moved) > 2 * box.clientHeight && performance.now() - wheeledAt > WHEEL_MS;
     if (isExact()) {
       if (!coversAbove || !coversBelow) show({ line: Math.floor(top / rowHeight), px: top % rowHeight });
     } else if (isLeap) {
@@ -196,7 +203,12 @@ function view(section) {
   box.addEventListener("scrollend", () => {
     if (!isExact() && !isShowing && !isFollowing && shown.count) show(topLine());
   });
-  box.addEventListener("wheel", (event) => event.deltaY < 0 && follow(false), { passive: true });
+  const byHand = (event) => {
+    wheeledAt = performance.now();
+    if (event.deltaY < 0) follow(false);
+  };
+  box.addEventListener("wheel", byHand, { passive: true });
+  box.addEventListener("touchmove", byHand, { passive: true });
 
   // ---- Following
 

@@ -31,6 +31,8 @@ start_kubernetes() {
             as_root cat "$kubernetes_home/kubeconfig" >"$work/kubeconfig"
             chmod 600 "$work/kubeconfig"
             export FLOTILLA_TEST_KUBERNETES=$work/kubeconfig
+            # By these, a test that kills a part of the cluster brings it back with `scripts/kube up`.
+            export FLOTILLA_KUBE_CACHE=$kubernetes_cache FLOTILLA_KUBE_DIR=$kubernetes_home FLOTILLA_KUBE_PORT=$kubernetes_port
             return
         fi
         stop_kubernetes

@@ -37,6 +37,12 @@ impl Service {
         Ok(Overview { clusters: self.clusters().await?, running, failures, ended })
     }
 
+    /// Whether there ever was a run.
+    pub async fn has_run(&self) -> Result<bool, ServiceError> {
+        let any = PageRequest { limit: 1, offset: 0, sort_by: RunSort::QueuedAt, order: Order::Desc };
+        Ok(!self.store.list_runs(&RunFilter::default(), any).await?.rows.is_empty())
+    }
+
     pub async fn cluster_runs(&self, cluster: &str, most: u32) -> Result<ClusterRuns, ServiceError> {
         let on = |status| self.store.runs_on(cluster, status, most);
         let (mut running, pending, mut waiting, retrying) =

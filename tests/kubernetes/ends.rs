@@ -58,7 +58,7 @@ async fn a_command_beyond_its_memory_ends_as_out_of_memory_with_the_limit() {
     let Some(world) = world().await else { return };
     // The shell keeps all that is printed in one word of its own.
     let spec = world.task("x=$(dd if=/dev/zero bs=1M count=200 2>/dev/null | tr '\\0' x); echo ${#x}", |task| {
-        task.memory_mb = Some(32)
+        task.memory_mb = Some(32);
     });
     let (ended, _) = world.run(&spec).await;
     assert_eq!(ended.cause, EndCause::OutOfMemory, "{ended:?}");

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::time::{Instant, timeout};
 
-use crate::support::{kubernetes_config, origin};
+use crate::support::{kubernetes_config, origin, skip};
 
 pub use crate::support::KUBERNETES_IMAGE as IMAGE;
 
@@ -213,24 +213,23 @@ pub fn kubectl(arguments: &[&str]) -> String {
     text
 }
 
-/// A part of the cluster, which `scripts/kube-up` has started with its pid in a file beside the kubeconfig.
+/// A part of the cluster, where `scripts/kube` has started that: with its pid in a file.
 pub struct Part {
     name: &'static str,
+    folder: PathBuf,
     pid: i32,
-    command_line: Vec<String>,
 }
 
 impl Part {
-    pub fn of(name: &'static str) -> Self {
-        let text = std::fs::read_to_string(Self::file(name)).unwrap();
-        let pid: i32 = text.split_whitespace().next().unwrap().parse().unwrap();
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
-        let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-        Self { name, pid, command_line: words.map(|word| String::from_utf8(word.to_vec()).unwrap()).collect() }
-    }
-
-    fn file(name: &str) -> PathBuf {
-        kubernetes_config().unwrap().with_file_name("run").join(format!("{name}.pid"))
+    /// `None`, and said so, where nobody here could start it again.
+    pub fn of(name: &'static str) -> Option<Self> {
+        let folder = std::env::var_os("FLOTILLA_KUBE_DIR").map(PathBuf::from);
+        let folder = folder.or_else(|| Some(kubernetes_config()?.parent()?.to_owned()))?;
+        let Ok(text) = std::fs::read_to_string(folder.join("run").join(format!("{name}.pid"))) else {
+            skip("kubernetes restarts", "the cluster was not started by scripts/kube");
+            return None;
+        };
+        Some(Self { name, folder, pid: text.split_whitespace().next().unwrap().parse().unwrap() })
     }
 
     pub fn kill(&self) {
@@ -241,16 +240,11 @@ impl Part {
         }
     }
 
-    /// Starts it as it was started before, and writes its pid and start time where the others look for them.
+    /// Brings it back with the cluster's state.
     pub fn start(&self) {
-        use std::os::unix::process::CommandExt;
-        let log = kubernetes_config().unwrap().with_file_name("run").join("log").join(format!("{}.log", self.name));
-        let log = std::fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
-        let mut command = Command::new(&self.command_line[0]);
-        command.args(&self.command_line[1..]).stdout(log.try_clone().unwrap()).stderr(log);
-        let child = command.process_group(0).spawn().unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        let start_time = stat.rsplit_once(") ").unwrap().1.split_whitespace().nth(19).unwrap().to_owned();
-        std::fs::write(Self::file(self.name), format!("{} {start_time}\n", child.id())).unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kube");
+        let output = Command::new(script).arg("up").env("FLOTILLA_KUBE_DIR", &self.folder).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} can't be started again: {said}", self.name);
     }
 }

@@ -29,6 +29,7 @@ struct State {
 }
 
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they come in any combination")]
 pub(super) struct Entry {
     pub job: Option<JobView>,
     /// The attempt's pod: the oldest, should there ever be several.

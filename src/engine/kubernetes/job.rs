@@ -387,7 +387,7 @@ mod tests {
         })
     }
 
-    fn job_with(template: Value, annotations: Value) -> Value {
+    fn job_with(template: &Value, annotations: &Value) -> Value {
         json!({
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -402,7 +402,7 @@ mod tests {
     #[test]
     fn a_job_of_a_newer_release_is_as_anyone_would_write_it() {
         let job = job(&spec(TaskSpec::default()), &KubernetesConfig::default(), &identity(), PodMaker::Controller);
-        let expected = job_with(pod_template(), json!({ "flotilla/owner": "ada@example.org" }));
+        let expected = job_with(&pod_template(), &json!({ "flotilla/owner": "ada@example.org" }));
         assert_eq!(value_of(&job.unwrap()), expected);
     }
 
@@ -412,7 +412,7 @@ mod tests {
         let mut template = pod_template();
         template["spec"]["priorityClassName"] = json!(NO_POD_CLASS);
         template["spec"]["nodeSelector"] = json!({ NO_NODE_LABEL: "true" });
-        let expected = job_with(template, json!({ "flotilla/owner": "ada@example.org", "flotilla/note": NOTE }));
+        let expected = job_with(&template, &json!({ "flotilla/owner": "ada@example.org", "flotilla/note": NOTE }));
         assert_eq!(value_of(&job.unwrap()), expected);
     }
 

@@ -41,6 +41,7 @@ pub(super) struct Verdict {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and used up at once")]
 pub(super) enum Reading {
     Seen(Observation),
     /// It does not start, and never will: to be deleted, and only then called so.

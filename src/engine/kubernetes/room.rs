@@ -286,18 +286,18 @@ mod tests {
         room
     }
 
-    fn refused(room: &Room, task: TaskSpec) -> String {
-        room.check(&task, "n").unwrap_err().to_string()
+    fn refused(room: &Room, task: &TaskSpec) -> String {
+        room.check(task, "n").unwrap_err().to_string()
     }
 
     #[test]
     fn what_fits_no_node_is_refused_with_the_numbers() {
         let room = room();
-        let text = refused(&room, TaskSpec { memory_mb: Some(2049), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { memory_mb: Some(2049), ..TaskSpec::default() });
         assert!(text.ends_with("it asks for 2049 MB of memory, the largest node has 2048"), "{text}");
-        let text = refused(&room, TaskSpec { gpu: Some(2), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { gpu: Some(2), ..TaskSpec::default() });
         assert!(text.ends_with("it asks for 2 GPUs, the largest node has 1"), "{text}");
-        let text = refused(&room, TaskSpec { memory_mb: Some(2000), cpu_millis: Some(4000), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { memory_mb: Some(2000), cpu_millis: Some(4000), ..TaskSpec::default() });
         assert!(text.ends_with("at once of what it asks for: 2000 MB of memory, 4000 thousandths of a core"), "{text}");
         room.check(
             &TaskSpec { memory_mb: Some(2048), cpu_millis: Some(2000), gpu: Some(0), ..TaskSpec::default() },
@@ -314,7 +314,7 @@ mod tests {
         let scoped =
             json!({ "metadata": { "name": "s" }, "spec": { "hard": { "memory": "1Mi" }, "scopes": ["BestEffort"] } });
         room.set_quotas(&read::<ResourceQuota>(&[quota, scoped]), GPU);
-        let text = refused(&room, TaskSpec { memory_mb: Some(1025), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { memory_mb: Some(1025), ..TaskSpec::default() });
         assert!(
             text.ends_with("it asks for 1025 MB of memory, the quota `q` allows 1024 for all runs together"),
             "{text}"
@@ -324,13 +324,13 @@ mod tests {
             { "type": "PersistentVolumeClaim", "max": { "memory": "1" } },
         ] } });
         room.set_limits(&read::<LimitRange>(&[range]), GPU);
-        let text = refused(&room, TaskSpec { cpu_millis: Some(1500), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { cpu_millis: Some(1500), ..TaskSpec::default() });
         assert!(text.ends_with("it asks for 1500 thousandths of a core, the limit range `r` allows 1000"), "{text}");
-        let text = refused(&room, TaskSpec { memory_mb: Some(32), ..TaskSpec::default() });
+        let text = refused(&room, &TaskSpec { memory_mb: Some(32), ..TaskSpec::default() });
         assert!(text.ends_with("it asks for 32 MB of memory, the limit range `r` asks for 64 at least"), "{text}");
         room.check(&TaskSpec::default(), "n").unwrap();
         room.is_namespace_there = Some(false);
-        assert!(refused(&room, TaskSpec::default()).ends_with("it has no namespace `n`"));
+        assert!(refused(&room, &TaskSpec::default()).ends_with("it has no namespace `n`"));
     }
 
     #[test]

@@ -13,9 +13,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
 use super::Inner;
-use super::job::whole_seconds;
+use super::job::{PodMaker, whole_seconds};
 use super::link::ApiError;
-use super::names::{FINALIZER, name_of};
+use super::names::{FINALIZER, name_of, selector_of};
 use super::read::is_overdue;
 use super::view::{Container, Phase, PodView};
 use crate::engine::EngineError;
@@ -60,10 +60,19 @@ impl Inner {
         }
     }
 
+    /// Which job is the attempt's; one of the same name that is not ours is none.
+    async fn job_uid_of(&self, attempt_id: AttemptId) -> Result<Option<String>, ApiError> {
+        let known = || Some(self.cache.get(attempt_id)?.job?.uid);
+        if known().is_none() {
+            self.ask_for(attempt_id).await?;
+        }
+        Ok(known())
+    }
+
     /// Deletes this very pod, with its own grace where none is given.
     pub(super) async fn delete_pod(&self, pod: &PodView, grace: Option<Duration>) -> Result<(), ApiError> {
         let params = DeleteParams {
-            grace_period_seconds: grace.map(|grace| whole_seconds(grace)),
+            grace_period_seconds: grace.map(whole_seconds),
             preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
             ..DeleteParams::default()
         };
@@ -75,36 +84,52 @@ impl Inner {
     /// Removes the job and the pod of an attempt, after what of it still runs has ended.
     pub(super) async fn remove(&self, attempt_id: AttemptId) -> Result<(), EngineError> {
         let pod = self.pod_of(attempt_id).await?;
-        if let Some(pod) = &pod {
-            if !is_over(pod) && !self.is_lost(pod) {
-                // Not at once, which would be to forget it while it runs.
-                let shortest = Duration::from_secs(1);
-                self.delete_pod(pod, Some(shortest)).await?;
-                let ended = self.cache.until(attempt_id, |entry| {
-                    entry.is_none_or(|entry| entry.has_vanished || entry.pod.as_ref().is_none_or(is_over))
-                });
-                if tokio::time::timeout(END_PATIENCE, ended).await.is_err() {
-                    let reason = format!("its pod {} has not ended yet", pod.name);
-                    return Err(EngineError::Unavailable(reason));
-                }
-            }
+        // First, so that its controller puts nothing in the place of what is taken away.
+        if let Some(job_uid) = self.job_uid_of(attempt_id).await? {
+            let name = name_of(attempt_id);
+            let preconditions = Some(Preconditions { uid: Some(job_uid), resource_version: None });
+            let params = DeleteParams { preconditions, ..DeleteParams::background() };
+            ignore_gone(
+                self.link.call(async |client| self.api::<Job>(client).delete(&name, &params).await.map(|_| ())).await,
+            )?;
         }
-        let name = name_of(attempt_id);
-        let background = DeleteParams::background();
-        ignore_gone(
-            self.link.call(async |client| self.api::<Job>(client).delete(&name, &background).await.map(|_| ())).await,
-        )?;
         if let Some(pod) = &pod {
-            let patch = Patch::Strategic(json!({ "metadata": { "$deleteFromPrimitiveList/finalizers": [FINALIZER] } }));
-            let released = self.link.call(async |client| {
-                self.api::<Pod>(client).patch(&pod.name, &PatchParams::default(), &patch).await.map(|_| ())
-            });
-            ignore_gone(released.await)?;
-            self.delete_pod(pod, Some(Duration::ZERO)).await?;
+            self.end(attempt_id, pod).await?;
+            self.release(pod).await?;
+        }
+        if self.pod_maker().await? == PodMaker::Controller {
+            for further in self.list::<Pod>(&selector_of(&self.identity, attempt_id)).await? {
+                self.release(&PodView::read(&further)).await?;
+            }
         }
         self.outputs.forget(attempt_id);
         self.cache.remove(attempt_id);
         Ok(())
+    }
+
+    /// Ends what of a pod still runs.
+    async fn end(&self, attempt_id: AttemptId, pod: &PodView) -> Result<(), EngineError> {
+        if is_over(pod) || self.is_lost(pod) {
+            return Ok(());
+        }
+        // Not at once, which would be to forget it while it runs.
+        let shortest = Duration::from_secs(1);
+        self.delete_pod(pod, Some(shortest)).await?;
+        let ended = self.cache.until(attempt_id, |entry| {
+            entry.is_none_or(|entry| entry.has_vanished || entry.pod.as_ref().is_none_or(is_over))
+        });
+        let is_over = tokio::time::timeout(END_PATIENCE, ended).await.is_ok();
+        is_over.then_some(()).ok_or_else(|| EngineError::Unavailable(format!("its pod {} has not ended yet", pod.name)))
+    }
+
+    /// Lets go of a pod that has ended.
+    async fn release(&self, pod: &PodView) -> Result<(), ApiError> {
+        let patch = Patch::Strategic(json!({ "metadata": { "$deleteFromPrimitiveList/finalizers": [FINALIZER] } }));
+        let released = self.link.call(async |client| {
+            self.api::<Pod>(client).patch(&pod.name, &PatchParams::default(), &patch).await.map(|_| ())
+        });
+        ignore_gone(released.await)?;
+        self.delete_pod(pod, Some(Duration::ZERO)).await
     }
 }
 

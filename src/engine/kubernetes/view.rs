@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn job(status: serde_json::Value) -> JobView {
+    fn job(status: &serde_json::Value) -> JobView {
         let job = json!({ "metadata": { "name": "j", "uid": "u" }, "spec": { "template": {} }, "status": status });
         JobView::read(&serde_json::from_value(job).unwrap())
     }
@@ -232,16 +232,16 @@ mod tests {
         };
         for kind in ["Failed", "FailureTarget"] {
             assert_eq!(
-                job(failed(kind)).failure.as_deref(),
+                job(&failed(kind)).failure.as_deref(),
                 Some("Job has reached the specified backoff limit"),
                 "{kind}"
             );
         }
         for kind in ["Complete", "SuccessCriteriaMet", "Suspended"] {
-            assert_eq!(job(failed(kind)).failure, None, "{kind}");
+            assert_eq!(job(&failed(kind)).failure, None, "{kind}");
         }
         // A release that has no `ready`, and one that has.
-        assert_eq!(job(json!({ "active": 1 })), job(json!({ "active": 1, "ready": 0, "terminating": 0 })));
+        assert_eq!(job(&json!({ "active": 1 })), job(&json!({ "active": 1, "ready": 0, "terminating": 0 })));
     }
 
     #[test]

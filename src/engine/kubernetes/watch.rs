@@ -28,7 +28,7 @@ const PING_PERIOD: Duration = Duration::from_secs(15);
 const PAGE_SIZE: u32 = 500;
 
 /// Something that is watched, and what is done with its news.
-trait Watched:
+pub(super) trait Watched:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static
 {
     const WHAT: &'static str;
@@ -137,7 +137,7 @@ impl Inner {
     }
 
     /// All objects of a kind with these labels.
-    async fn list<K: Watched>(&self, labels: &str) -> Result<Vec<K>, ApiError> {
+    pub(super) async fn list<K: Watched>(&self, labels: &str) -> Result<Vec<K>, ApiError> {
         let mut params = kube::api::ListParams::default().labels(labels).limit(PAGE_SIZE);
         let mut objects = Vec::new();
         loop {
@@ -224,7 +224,9 @@ impl Watched for Pod {
 
     fn listed(inner: &Inner, known: &Self::Known, listed: &HashSet<AttemptId>) {
         inner.cache.only_these_pods(known, listed);
-        known.keys().for_each(|attempt_id| inner.pokes.poke(*attempt_id));
+        for attempt_id in known.keys() {
+            inner.pokes.poke(*attempt_id);
+        }
     }
 
     fn set_watched(inner: &Inner, is_watched: bool) {

@@ -98,7 +98,8 @@ pub(super) fn explain(run: &Run, around: Around<'_>, now: Timestamp) -> Explanat
             run.due_at.map_or(told.clone(), |due_at| told.next("The next try is", due_at))
         }
         (Status::Running, _) => {
-            let told = Explanation::new(format!("It is running{}", since(run, now))).because(usually(around.typical));
+            let told =
+                Explanation::new(format!("It has been running{}", since(run, now))).because(usually(around.typical));
             run.deadline().map_or(told.clone(), |deadline| told.next("Its deadline is", deadline))
         }
     }
@@ -408,7 +409,7 @@ mod tests {
         assert_eq!(good.reason, "Runs of this task usually take 5.0 s.");
         let run = Run { status: Status::Running, started_at: Some(sample::now()), ..sample::run() };
         let told = explain(&run, around, sample::now() + SignedDuration::from_secs(2));
-        assert_eq!(told.heading, "It is running for 2.0 s");
+        assert_eq!(told.heading, "It has been running for 2.0 s");
         assert_eq!(told.next, Some(("Its deadline is", sample::now() + SignedDuration::from_secs(60))));
     }
 }

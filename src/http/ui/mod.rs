@@ -14,6 +14,8 @@ mod around;
 mod assets;
 mod changes;
 mod chart;
+mod cluster_card;
+mod clusters;
 mod explain;
 mod form;
 mod launch;
@@ -22,6 +24,7 @@ mod links;
 mod log;
 mod look;
 mod meter;
+mod overview;
 mod pager;
 mod palette;
 mod refusal;
@@ -33,6 +36,7 @@ mod sample;
 mod task;
 mod task_form;
 mod tasks;
+mod throughput;
 mod timeline;
 mod words;
 
@@ -50,7 +54,7 @@ pub(super) const HOME: &str = "/ui";
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(|| async { Redirect::temporary(HOME) }))
-        .route("/ui", get(|| async { Redirect::temporary("/ui/tasks") }))
+        .route("/ui", get(overview::page))
         .route("/ui/", get(|| async { Redirect::permanent(HOME) }))
         .route("/ui/tasks", get(tasks::page))
         .route("/ui/runs/{run_id}", get(run::page))
@@ -63,6 +67,8 @@ pub(super) fn routes() -> Router<App> {
         .route("/ui/runs", get(runs::page))
         .route("/ui/runs/{run_id}/again", post(launch::again))
         .route("/ui/changes", get(changes::follow))
+        .route("/ui/clusters", get(clusters::list))
+        .route("/ui/clusters/{name}", get(clusters::page).post(clusters::change))
         .route("/ui/runs/{run_id}/log", get(log::page))
         .route("/ui/runs/{run_id}/log/lines", get(log::lines))
         .route("/ui/runs/{run_id}/log/search", get(log::search))
@@ -95,6 +101,10 @@ mod tests {
         for (name, rendered) in [
             ("tasks", layout::render(&tasks::TasksPage::sample())),
             ("run", layout::render(&run::RunPage::sample())),
+            ("overview", layout::render(&overview::OverviewPage::sample())),
+            ("overview of nothing", layout::render(&overview::OverviewPage::empty_sample())),
+            ("clusters", layout::render(&clusters::ClustersPage::sample())),
+            ("cluster", layout::render(&clusters::ClusterPage::sample())),
             ("run_stop", layout::render(&run::StopPage::sample())),
             ("task", layout::render(&task::TaskPage::sample())),
             ("task_delete", layout::render(&task::DeletePage::sample())),

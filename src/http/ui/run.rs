@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use jiff::{SignedDuration, Timestamp};
 
 use super::explain::{Around, Explanation, NextStep, explain};
+use super::launch::nonce;
 use super::layout::{self, Layout, Section};
 use super::links;
 use super::look::{Icon, Look};
@@ -16,7 +17,7 @@ use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::request::InPath;
 use crate::model::{EnvVar, Event, EventType, Run, StopCause};
-use crate::service::RunStory;
+use crate::service::{RunStory, ServiceError};
 
 /// How many events are listed: the newest.
 const EVENTS_LISTED: usize = 60;
@@ -36,6 +37,9 @@ pub(super) struct RunPage {
     address: String,
     task_address: String,
     again_address: String,
+    nonce: String,
+    /// Whether its task is still there, to be launched again.
+    is_task_there: bool,
     look: Look,
     /// Whether anything on the page may still change.
     is_settled: bool,
@@ -69,7 +73,8 @@ struct Facts {
     cluster: String,
     /// The name that was asked for, where it stands for another.
     asked_cluster: Option<String>,
-    engine: String,
+    /// Where the cluster is not named for it.
+    engine: Option<String>,
     instance: String,
     attempts: u32,
     owner: String,
@@ -118,7 +123,12 @@ pub(super) async fn page(State(app): State<App>, InPath(run_id): InPath<String>)
     let run = app.service.run(&run_id).await?;
     let story = app.service.story(run).await?;
     let log = app.service.last_lines(&story.run, LOG_BYTES).await?;
-    Ok(layout::html(&RunPage::new(story, log, app.service.now())))
+    let is_task_there = match app.service.definition(&story.run.definition_id).await {
+        Ok(_) => true,
+        Err(ServiceError::NotFound(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(layout::html(&RunPage::new(story, log, is_task_there, app.service.now())))
 }
 
 pub(super) async fn confirm_stop(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
@@ -135,7 +145,7 @@ pub(super) async fn stop(State(app): State<App>, InPath(run_id): InPath<String>)
 }
 
 impl RunPage {
-    fn new(story: RunStory, log: String, now: Timestamp) -> Self {
+    fn new(story: RunStory, log: String, is_task_there: bool, now: Timestamp) -> Self {
         let RunStory { run, children, events, waiting_reason, typical } = story;
         let around = Around { waiting: waiting_reason.as_deref(), typical, events: &events };
         let explanation = explain(&run, around, now);
@@ -150,6 +160,8 @@ impl RunPage {
             address: links::run(run.run_id),
             task_address: links::task(&run.definition_id),
             again_address: links::launch_again(&run.definition_id, run.run_id),
+            nonce: nonce(),
+            is_task_there,
             look: Look::new(run.status, run.outcome),
             is_settled: run.status.is_terminal() && run.is_log_complete && are_children_over,
             can_be_stopped: !run.status.is_terminal() && run.stop.is_none(),
@@ -169,14 +181,15 @@ impl RunPage {
         }
     }
 
-    /// Where the next step is taken, and what it is called.
-    fn link(&self, step: &NextStep) -> (&str, &'static str) {
+    /// Where the next step is taken, and what it is called. `None` where there is no such place any more.
+    fn link(&self, step: &NextStep) -> Option<(&str, &'static str)> {
         match step {
-            NextStep::LaunchAgain => (&self.again_address, "Launch again"),
-            NextStep::EditTask => (&self.task_address, "To the task"),
-            NextStep::ReadLog => ("#log", "To the log"),
-            NextStep::SeeCluster => (&self.cluster_address, "To the cluster"),
-            NextStep::SeeParent => (self.parent.as_ref().map_or("", |(_, address)| address), "To its parent"),
+            NextStep::LaunchAgain | NextStep::EditTask if !self.is_task_there => None,
+            NextStep::LaunchAgain => Some((&self.again_address, "Launch again")),
+            NextStep::EditTask => Some((&self.task_address, "To the task")),
+            NextStep::ReadLog => Some(("#log", "To the log")),
+            NextStep::SeeCluster => Some((&self.cluster_address, "To the cluster")),
+            NextStep::SeeParent => self.parent.as_ref().map(|(_, address)| (address.as_str(), "To its parent")),
         }
     }
 
@@ -208,8 +221,8 @@ impl Facts {
             stop: run.stop.map(|stop| (asked_by(stop.cause), moment(stop.at))),
             deadline: execution.active_deadline_secs.map(|secs| words::duration(SignedDuration::from_secs(secs))),
             asked_cluster: Some(execution.cluster).filter(|asked| *asked != execution.resolved_cluster),
+            engine: Some(execution.engine).filter(|engine| *engine != execution.resolved_cluster),
             cluster: execution.resolved_cluster,
-            engine: execution.engine,
             instance: run.instance.instance_id,
             attempts: run.attempt_count,
             owner: execution.user,
@@ -309,7 +322,7 @@ impl RunPage {
             waiting_reason: None,
             typical: Some(SignedDuration::from_secs(4)),
         };
-        Self::new(story, "<script>alert(1)</script>\n".to_owned(), sample::now())
+        Self::new(story, "<script>alert(1)</script>\n".to_owned(), true, sample::now())
     }
 }
 

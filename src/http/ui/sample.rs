@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use crate::model::{
-    Definition, DefinitionId, EnvVar, LaunchPolicy, LaunchRequest, Run, RunId, Target, TaskSpec, plan_launch,
+    Cluster, ClusterRecord, ClusterStatus, Condition, Definition, DefinitionId, EnvVar, LaunchPolicy, LaunchRequest,
+    Load, Run, RunId, Target, TaskSpec, plan_launch,
 };
 
 pub(super) fn now() -> Timestamp {
@@ -40,4 +41,20 @@ pub(super) fn run() -> Run {
     };
     plan_launch(&definition(), request, &LaunchPolicy::default(), target, RunId::generate(), now())
         .expect("the sample can be launched")
+}
+
+pub(super) fn cluster() -> Cluster {
+    let mut record = ClusterRecord::new("batch & <b>", now());
+    record.status = ClusterStatus::Maintenance;
+    record.status_reason = "new <i>disks</i>".to_owned();
+    record.details.region = "\"north\"".to_owned();
+    record.details.capabilities = vec!["gpu<>".to_owned()];
+    Cluster {
+        record,
+        engine: Some("docker"),
+        is_default: true,
+        max_running: Some(3),
+        condition: Condition { memory_mb: Some(1024), ..Condition::default() },
+        load: Load { queued: 2, running: 1, reserved_memory_mb: 64, ..Load::default() },
+    }
 }

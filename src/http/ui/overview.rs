@@ -1,0 +1,127 @@
+//! What goes on: what runs now, what failed lately, what waits, and how many runs end over time.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+
+use super::cluster_card::ClusterCard;
+use super::layout::{self, Layout, Section};
+use super::look::Icon;
+use super::pager::Address;
+use super::run_row::RunRow;
+use super::throughput::{Range, Throughput, throughput};
+use super::words;
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::params::Params;
+use crate::model::{DefinitionFilter, DefinitionSort, Order, PageRequest};
+use crate::service::Overview;
+
+/// How many runs each list shows.
+const RUNS: u32 = 10;
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+pub(super) struct OverviewPage {
+    layout: Layout,
+    start: Start,
+    /// What counts most: a number, its word, and the list behind it.
+    figures: Vec<(String, &'static str, String)>,
+    ranges: Vec<(&'static str, Address, bool)>,
+    throughput: Throughput,
+    running: Vec<RunRow>,
+    running_left_out: Option<String>,
+    failures: Vec<RunRow>,
+    clusters: Vec<ClusterCard>,
+}
+
+/// What is there already, for the first steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Nothing,
+    /// Tasks, and no run.
+    Tasks,
+    Runs,
+}
+
+pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
+    let range = params.all_parsed("range").pop().unwrap_or(Range::Day);
+    params.finish()?;
+    let now = app.service.now();
+    let any = PageRequest { limit: 1, offset: 0, sort_by: DefinitionSort::DefinitionId, order: Order::Asc };
+    let (overview, has_run) = tokio::try_join!(app.service.overview(RUNS, range.span(now)), app.service.has_run())?;
+    let start = if has_run {
+        Start::Runs
+    } else if app.service.definitions(&DefinitionFilter::default(), any).await?.rows.is_empty() {
+        Start::Nothing
+    } else {
+        Start::Tasks
+    };
+    Ok(layout::html(&OverviewPage::new(overview, start, range, now)))
+}
+
+impl OverviewPage {
+    fn new(overview: Overview, start: Start, range: Range, now: Timestamp) -> Self {
+        let Overview { clusters, running, failures, ended } = overview;
+        let throughput = throughput(&ended, range, now);
+        let sum = |part: fn(&crate::model::Load) -> u64| clusters.iter().map(|cluster| part(&cluster.load)).sum();
+        let runs = |statuses: &[&str]| Address::new("/ui/runs").with("status", statuses).to_string();
+        let count = words::thousands;
+        let failed = throughput.legend.iter().filter(|(name, ..)| matches!(*name, "failed" | "timed-out"));
+        let figures = vec![
+            (count(sum(|load| load.running)), "running", runs(&["RUNNING"])),
+            (count(sum(|load| load.pending)), "starting", runs(&["PENDING"])),
+            (count(sum(|load| load.queued)), "queued", runs(&["QUEUED"])),
+            (count(sum(|load| load.needs_retry)), "to be tried again", runs(&["NEEDS_RETRY"])),
+            (count(failed.map(|(_, _, count)| count).sum()), failed_word(range), "#failed".to_owned()),
+        ];
+        let rows = |runs: Vec<_>| runs.into_iter().map(|run| RunRow::new(run, now)).collect::<Vec<_>>();
+        let left_out = running.total.saturating_sub(running.rows.len() as u64);
+        Self {
+            layout: Layout::new(Section::Overview),
+            start,
+            figures,
+            ranges: Range::ALL
+                .into_iter()
+                .map(|one| (one.word(), Address::new("/ui").with("range", [one.as_str()]), one == range))
+                .collect(),
+            throughput,
+            running: rows(running.rows),
+            running_left_out: (left_out > 0).then(|| words::count(left_out, "more run")),
+            failures: rows(failures),
+            clusters: clusters.iter().map(|cluster| ClusterCard::new(cluster, now)).collect(),
+        }
+    }
+}
+
+const fn failed_word(range: Range) -> &'static str {
+    match range {
+        Range::Day => "failed in 24 hours",
+        Range::Fortnight => "failed in 14 days",
+    }
+}
+
+#[cfg(test)]
+impl OverviewPage {
+    pub(super) fn sample() -> Self {
+        use super::sample;
+        use crate::model::{EndedRuns, Outcome, Page, Run};
+        let failure = Run { exit_reason: Some("<b>no</b>".to_owned()), ..sample::run() };
+        let overview = Overview {
+            clusters: vec![sample::cluster()],
+            running: Page { rows: vec![sample::run()], total: 1234 },
+            failures: vec![failure],
+            ended: vec![EndedRuns { hour: sample::now(), outcome: Outcome::Failed, runs: 3 }],
+        };
+        Self::new(overview, Start::Runs, Range::Day, sample::now())
+    }
+
+    pub(super) fn empty_sample() -> Self {
+        use super::sample;
+        use crate::model::Page;
+        let running = Page { rows: Vec::new(), total: 0 };
+        let overview = Overview { clusters: Vec::new(), running, failures: Vec::new(), ended: Vec::new() };
+        Self::new(overview, Start::Nothing, Range::Fortnight, sample::now())
+    }
+}
