@@ -82,7 +82,7 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
 
         // Again, and stopped, after a question.
         std::fs::remove_file(&gate).unwrap();
-        browser.click("a[data-shortcut=r]").await;
+        browser.click("a[data-shortcut=e]").await;
         browser.until("document.querySelector('[name=env_value]')?.value === 'you'").await;
         assert_eq!(browser.value("document.querySelector('#f-owner').value").await, "ada");
         browser.click(".bar .primary").await;
@@ -90,6 +90,15 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
         browser.click("a[data-shortcut=x]").await;
         browser.click("dialog[open] .danger").await;
         browser.until("document.querySelector('#head .is-stopped')").await;
+
+        // Again with the same values, by one press.
+        let stopped = browser.path().await;
+        browser.click("button[data-shortcut=r]").await;
+        browser
+            .until(&format!("location.pathname !== {stopped:?} && document.querySelector('#head .is-running')"))
+            .await;
+        std::fs::write(&gate, "").unwrap();
+        browser.until("document.querySelector('#head .is-succeeded')").await;
 
         // Found again by what is typed, which the address keeps.
         browser.open("/ui/tasks").await;
