@@ -1,17 +1,15 @@
 // The view of a log. Only the lines around the screen are in the page, and a few chunks in memory, whatever the length
 // of the log: the rest is asked for when it is looked at. The server tells how far the log reaches by now.
 import { refresh } from "./live.js";
+import { LogLines } from "./log-lines.js";
+import { LogSearch } from "./log-search.js";
 
-// Lines are fetched and kept in chunks of this many.
-const CHUNK = 200;
-const CHUNKS_KEPT = 12;
 // Lines in the page above and below the screen.
 const BEYOND = 60;
 // Browsers draw nothing that is much higher. Of a longer log the scrollbar shows the place in proportion.
 const MOST_PX = 8_000_000;
 // How long a wheel or a finger goes on moving what it moved.
 const WHEEL_MS = 500;
-const MOST_HITS = 10_000;
 const MOST_COPIED = 5_000;
 
 for (const section of document.querySelectorAll("[data-log]")) view(section);
@@ -23,69 +21,25 @@ function view(section) {
   const space = box.querySelector(".log-space");
   const rows = box.querySelector(".log-rows");
 
-  const extent = { lines: Number(rows.dataset.lines), bytes: Number(rows.dataset.bytes), isComplete: rows.dataset.complete === "true" };
+  const log = new LogLines(address, rows, () => {
+    part("extent").textContent = `${count(log.extent.lines, "line")}, ${size(log.extent.bytes)}`;
+  });
   // Which lines are in the page (counted from 0), and where they stand in the space that is scrolled.
   const shown = { first: 0, count: 0, top: 0 };
-  const chunks = new Map();
   let isFollowing = false;
   let isWrapped = false;
   let marked = null;
   let rowHeight = 20;
   let averageHeight = 20;
 
-  // ---- Lines from the server
-
-  async function fetchLines(from, count, signal) {
-    const found = [];
-    while (found.length < count) {
-      const answer = await fetch(`${address}/lines?from=${from + found.length + 1}&count=${count - found.length}`, { signal });
-      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".log-rows");
-      found.push(...[...fresh.children].map((row) => document.adoptNode(row)));
-      reach({ lines: Number(fresh.dataset.lines), bytes: Number(fresh.dataset.bytes), isComplete: fresh.dataset.complete === "true" });
-      if (!fresh.children.length || from + found.length >= extent.lines) break;
-    }
-    return found;
-  }
-
-  // A chunk as it is now. One at the end of the log is asked for what came after, from its last line on.
-  async function load(index, signal) {
-    let chunk = chunks.get(index);
-    chunks.delete(index);
-    chunk ??= { lines: [], bytes: -1, isWhole: false };
-    if (!chunk.isWhole && chunk.bytes !== extent.bytes) {
-      const known = Math.max(chunk.lines.length - 1, 0);
-      const bytes = extent.bytes;
-      const fresh = await fetchLines(index * CHUNK + known, CHUNK - known, signal);
-      chunk = { lines: [...chunk.lines.slice(0, known), ...fresh], bytes, isWhole: false };
-      chunk.isWhole = chunk.lines.length === CHUNK && (extent.isComplete || extent.lines > (index + 1) * CHUNK);
-    }
-    chunks.set(index, chunk);
-    for (const old of chunks.keys()) {
-      if (chunks.size <= CHUNKS_KEPT) break;
-      chunks.delete(old);
-    }
-    return chunk;
-  }
-
-  async function linesBetween(first, last, signal) {
-    const found = [];
-    for (let index = Math.floor(first / CHUNK); index * CHUNK < last; index++) {
-      const { lines } = await load(index, signal);
-      found.push(...lines.slice(Math.max(first - index * CHUNK, 0), last - index * CHUNK));
-      if (lines.length < CHUNK) break;
-    }
-    return found;
-  }
-
   // ---- What is on the screen
 
   const screenful = () => Math.max(Math.floor(box.clientHeight / rowHeight), 1);
   // Whether each line has its own place in the scrolled space.
-  const isExact = () => !isWrapped && extent.lines * rowHeight <= MOST_PX;
+  const isExact = () => !isWrapped && log.extent.lines * rowHeight <= MOST_PX;
   const spaceHeight = () => {
-    if (shown.first === 0 && shown.count >= extent.lines && shown.count > 0) return rows.offsetHeight;
-    return Math.min(Math.ceil(extent.lines * (isWrapped ? averageHeight : rowHeight)), MOST_PX);
+    if (shown.first === 0 && shown.count >= log.extent.lines && shown.count > 0) return rows.offsetHeight;
+    return Math.min(Math.ceil(log.extent.lines * (isWrapped ? averageHeight : rowHeight)), MOST_PX);
   };
   const scrollRange = () => Math.max(space.offsetHeight - box.clientHeight, 1);
 
@@ -105,11 +59,11 @@ function view(section) {
     asked = mine;
     isShowing = true;
     try {
-      const top = wish.isEnd ? extent.lines - screenful() : wish.line;
-      const line = Math.max(Math.min(top, extent.lines - 1), 0);
+      const top = wish.isEnd ? log.extent.lines - screenful() : wish.line;
+      const line = Math.max(Math.min(top, log.extent.lines - 1), 0);
       const first = Math.max(line - BEYOND, 0);
       const last = wish.isEnd ? Infinity : line + screenful() + BEYOND;
-      const lines = await linesBetween(first, Math.min(last, extent.lines), mine.abort.signal);
+      const lines = await log.between(first, Math.min(last, log.extent.lines), mine.abort.signal);
       if (asked !== mine) return;
       place(first, lines, { ...wish, line });
       section.classList.remove("is-away");
@@ -123,12 +77,12 @@ function view(section) {
 
   function place(first, lines, { line, px = 0, isEnd = false, staysPut = false }) {
     const focused = rows.contains(document.activeElement) ? document.activeElement.closest(".line")?.id : null;
-    if (!isSame(lines)) rows.replaceChildren(...lines);
+    put(lines);
     if (focused) rows.querySelector(`#${focused} a`)?.focus({ preventScroll: true });
     Object.assign(shown, { first, count: lines.length });
     if (lines.length) averageHeight = rows.offsetHeight / lines.length;
     space.style.height = `${spaceHeight()}px`;
-    part("empty").hidden = extent.lines > 0;
+    part("empty").hidden = log.extent.lines > 0;
 
     const within = (lines[line - first]?.offsetTop ?? 0) + px;
     const height = space.offsetHeight;
@@ -139,13 +93,13 @@ function view(section) {
     } else if (isExact()) {
       shown.top = first * rowHeight;
       top = shown.top + within;
-    } else if (first + lines.length >= extent.lines) {
+    } else if (first + lines.length >= log.extent.lines) {
       shown.top = Math.max(height - rows.offsetHeight, 0);
       top = shown.top + within;
     } else {
       // There is always room to scroll on, up and down.
       const margin = Math.min(rows.offsetHeight, height / 4);
-      const proportional = (line / Math.max(extent.lines - screenful(), 1)) * scrollRange();
+      const proportional = (line / Math.max(log.extent.lines - screenful(), 1)) * scrollRange();
       top = Math.min(Math.max(staysPut ? top : proportional, margin), height - box.clientHeight - margin);
       shown.top = top - within;
     }
@@ -157,7 +111,16 @@ function view(section) {
     showEndButton();
   }
 
-  const isSame = (lines) => lines.length === rows.children.length && lines.every((line, i) => line === rows.children[i]);
+  // What stays is not touched, so that what is selected stays selected.
+  function put(lines) {
+    const kept = new Set(lines);
+    for (const row of [...rows.children]) if (!kept.has(row)) row.remove();
+    let at = rows.firstElementChild;
+    for (const line of lines) {
+      if (line === at) at = at.nextElementSibling;
+      else rows.insertBefore(line, at);
+    }
+  }
 
   // The line at the top of the screen, and how much of it is above. Beyond the lines in the page it is a guess.
   function topLine() {
@@ -174,7 +137,7 @@ function view(section) {
     return { line: shown.first + low, px: within - (rows.children[low]?.offsetTop ?? 0) };
   }
 
-  const isAtEnd = () => shown.first + shown.count >= extent.lines && shown.top + rows.offsetHeight <= box.scrollTop + box.clientHeight + rowHeight / 2;
+  const isAtEnd = () => shown.first + shown.count >= log.extent.lines && shown.top + rows.offsetHeight <= box.scrollTop + box.clientHeight + rowHeight / 2;
 
   function onScroll() {
     const top = box.scrollTop;
@@ -184,18 +147,19 @@ function view(section) {
     if (moved < 0) follow(false);
     const margin = (BEYOND / 3) * rowHeight;
     const coversAbove = shown.first === 0 || shown.top <= top - margin;
-    const coversBelow = shown.first + shown.count >= extent.lines || shown.top + rows.offsetHeight >= top + box.clientHeight + margin;
+    const coversBelow = shown.first + shown.count >= log.extent.lines || shown.top + rows.offsetHeight >= top + box.clientHeight + margin;
     // The wheel moves by pixels, however quickly; the scrollbar leaps.
     const isLeap = Math.abs(moved) > 2 * box.clientHeight && performance.now() - wheeledAt > WHEEL_MS;
-    if (isExact()) {
+    if (moved > 0 && top >= scrollRange() - 2) {
+      jumpToEnd();
+    } else if (isExact()) {
       if (!coversAbove || !coversBelow) show({ line: Math.floor(top / rowHeight), px: top % rowHeight });
     } else if (isLeap) {
-      show({ line: Math.round((top / scrollRange()) * Math.max(extent.lines - screenful(), 0)) });
+      show({ line: Math.round((top / scrollRange()) * Math.max(log.extent.lines - screenful(), 0)) });
     } else if (!coversAbove || !coversBelow) {
       show({ ...topLine(), staysPut: true });
     }
-    if (moved > 0 && isAtEnd()) follow(true);
-    else showEndButton();
+    showEndButton();
   }
 
   box.addEventListener("scroll", onScroll, { passive: true });
@@ -214,12 +178,12 @@ function view(section) {
 
   function follow(isOn) {
     isFollowing = isOn;
-    section.classList.toggle("is-following", isOn && !extent.isComplete);
+    section.classList.toggle("is-following", isOn && !log.extent.isComplete);
     showEndButton();
   }
 
   function showEndButton() {
-    part("end").hidden = isFollowing || isAtEnd() || extent.lines === 0;
+    part("end").hidden = isFollowing || isAtEnd() || log.extent.lines === 0;
   }
 
   function jumpToEnd() {
@@ -231,25 +195,15 @@ function view(section) {
     box.focus({ preventScroll: true });
   });
 
-  // Takes in how far the log reaches. True where that is news.
-  function reach(next) {
-    if (next.bytes === extent.bytes && next.lines === extent.lines && next.isComplete === extent.isComplete) return false;
-    // A log that was cut back is another one.
-    if (next.bytes < extent.bytes) chunks.clear();
-    Object.assign(extent, next);
-    part("extent").textContent = `${count(extent.lines, "line")}, ${size(extent.bytes)}`;
-    return true;
-  }
-
   let growth = null;
   function listen() {
     growth?.close();
     growth = null;
-    if (document.hidden || extent.isComplete) return;
+    if (document.hidden || log.extent.isComplete) return;
     growth = new EventSource(`${address}/growth`);
     growth.addEventListener("message", ({ data }) => {
       const { lines, bytes, is_complete: isComplete } = JSON.parse(data);
-      if (reach({ lines, bytes, isComplete })) grown();
+      if (log.reach({ lines, bytes, isComplete })) grown();
     });
     growth.addEventListener("end", () => {
       growth.close();
@@ -269,7 +223,7 @@ function view(section) {
     while (hasGrown) {
       hasGrown = false;
       if (isFollowing) await show({ isEnd: true });
-      else if (!isShowing && (shown.first + shown.count < extent.lines || isAtEnd()) && endIsNear()) await show({ ...topLine(), staysPut: true });
+      else if (!isShowing && (shown.first + shown.count < log.extent.lines || isAtEnd()) && endIsNear()) await show({ ...topLine(), staysPut: true });
       else space.style.height = `${spaceHeight()}px`;
     }
     isGrowing = false;
@@ -317,90 +271,43 @@ function view(section) {
 
   let search = null;
 
-  async function find(text, isCase) {
-    search?.abort.abort();
-    if (!text) {
-      search = null;
-      tellHits();
-      decorate();
-      return;
+  function find(text, isCase) {
+    search?.stop();
+    search = null;
+    if (text) {
+      const start = shown.count && !isFollowing ? topLine().line + 1 : 1;
+      const mine = new LogSearch(address, text, isCase, start, () => {
+        if (search !== mine) return;
+        if (mine.current === null && mine.first !== null) goToHit(mine.first);
+        else tellHits();
+      });
+      search = mine;
+      mine.look(log.extent.lines);
     }
-    const start = shown.count && !isFollowing ? topLine().line + 1 : 1;
-    // What is found from here on, and what is found from the beginning to here.
-    const mine = { text, isCase, start, after: [], before: [], current: null, until: 0, isBusy: true, isFull: false, abort: new AbortController() };
-    search = mine;
-    tellHits();
-    try {
-      await collect(mine, mine.after, start, Infinity);
-      if (mine.start > 1) await collect(mine, mine.before, 1, mine.start);
-    } catch (error) {
-      if (search === mine && error.name !== "AbortError") part("hits").textContent = "The search broke off";
-      return;
-    }
-    mine.isBusy = false;
-    mine.until = extent.lines;
     tellHits();
   }
-
-  async function collect(mine, hits, from, until) {
-    let place = `line=${from}`;
-    while (place) {
-      const query = new URLSearchParams({ q: mine.text, case: String(mine.isCase) });
-      const answer = await fetch(`${address}/search?${query}&${place}`, { signal: mine.abort.signal });
-      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-      const found = await answer.json();
-      if (search !== mine) throw new DOMException("", "AbortError");
-      const known = hits.at(-1) ?? 0;
-      const fresh = found.lines.filter((line) => line > known && line < until);
-      const isBeyond = fresh.length < found.lines.length && found.lines.at(-1) >= until;
-      const room = MOST_HITS - mine.after.length - mine.before.length;
-      for (const line of fresh.slice(0, room)) hits.push(line);
-      mine.isFull = fresh.length > room;
-      place = found.next && !isBeyond && !mine.isFull ? `next=${encodeURIComponent(found.next)}` : null;
-      if (mine.current === null && hits.length) goToHit(hits[0]);
-      tellHits();
-      decorate();
-    }
-  }
-
-  const hitsInOrder = () => (search ? [...search.before, ...search.after] : []);
 
   function goToHit(line) {
     search.current = line;
-    const isOnScreen = shown.count && line - 1 >= topLine().line && line < topLine().line + screenful();
-    if (isOnScreen && !isWrapped) {
-      follow(false);
-      decorate();
-    } else goTo(line);
+    const isInSight = shown.count && line - 1 >= topLine().line && line < topLine().line + screenful();
+    if (isInSight && !isWrapped) follow(false);
+    else goTo(line);
     tellHits();
   }
 
   async function step(by) {
-    if (!search) return;
-    if (!search.isBusy && !search.isFull && extent.lines > search.until) {
-      const from = Math.max(search.until, 1);
-      search.until = extent.lines;
-      await collect(search, search.after, from, Infinity).catch(() => {});
-      if (!search) return;
-    }
-    const hits = hitsInOrder();
-    if (!hits.length) return;
-    const at = hits.indexOf(search.current);
-    goToHit(hits[(at + by + hits.length) % hits.length]);
+    const mine = search;
+    if (!mine) return;
+    if (mine.isBehind(log.extent.lines)) await mine.look(log.extent.lines);
+    const { hits } = mine;
+    if (search !== mine || !hits.length) return;
+    goToHit(hits[(hits.indexOf(mine.current) + by + hits.length) % hits.length]);
   }
 
   function tellHits() {
-    const has = Boolean(search);
-    part("previous").hidden = part("next").hidden = !has;
-    part("find").hidden = true;
-    if (!has) {
-      part("hits").textContent = "";
-      return;
-    }
-    const hits = hitsInOrder();
-    const more = search.isFull ? "+" : search.isBusy ? "…" : "";
-    if (!hits.length) part("hits").textContent = search.isBusy ? "Searching…" : "No line holds it";
-    else part("hits").textContent = `${(hits.indexOf(search.current) + 1).toLocaleString("en")} of ${hits.length.toLocaleString("en")}${more}`;
+    part("previous").hidden = part("next").hidden = !search;
+    part("hits").textContent = search ? hitsInWords(search) : "";
+    decorate();
   }
 
   const form = section.querySelector(".log-search");
@@ -443,32 +350,8 @@ function view(section) {
     CSS.highlights.delete("log-hit");
     if (!search) return;
     const highlight = new Highlight();
-    for (const row of rows.children) for (const range of hitsIn(row.querySelector(".t"))) highlight.add(range);
+    for (const row of rows.children) for (const range of search.rangesIn(row.querySelector(".t"))) highlight.add(range);
     CSS.highlights.set("log-hit", highlight);
-  }
-
-  function hitsIn(element) {
-    const fold = (text) => (search.isCase ? text : text.toLowerCase());
-    const text = fold(element.textContent);
-    const needle = fold(search.text);
-    // Where the other case is longer, places differ.
-    if (text.length !== element.textContent.length || !text.includes(needle)) return [];
-    const ranges = [];
-    const nodes = [];
-    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
-    for (let start = 0; walker.nextNode(); start += walker.currentNode.length) nodes.push({ node: walker.currentNode, start });
-    const at = (place) => {
-      const { node, start } = nodes.findLast(({ start }) => start <= place);
-      return [node, place - start];
-    };
-    for (let from = text.indexOf(needle); from >= 0 && ranges.length < 100; from = text.indexOf(needle, from + needle.length)) {
-      const range = new Range();
-      range.setStart(...at(from));
-      const [node, place] = at(from + needle.length - 1);
-      range.setEnd(node, place + 1);
-      ranges.push(range);
-    }
-    return ranges;
   }
 
   // ---- Wrapping, copying
@@ -482,11 +365,17 @@ function view(section) {
     show(wasAtEnd ? { isEnd: true } : { line: here.line });
   });
 
+  part("times").addEventListener("click", () => {
+    const isOn = section.classList.toggle("has-times");
+    part("times").setAttribute("aria-pressed", String(isOn));
+    if (isWrapped && shown.count) show({ ...topLine(), staysPut: true });
+  });
+
   part("copy").addEventListener("click", async () => {
-    const lines = marked ? await linesToCopy() : [...rows.children].filter(isOnScreen);
-    const text = lines.map((row) => `${row.querySelector(".t").textContent}\n`).join("");
     const told = part("copied");
     try {
+      const lines = marked ? (await linesToCopy()).found : [...rows.children].filter(isOnScreen);
+      const text = lines.map((row) => `${row.querySelector(".t").textContent}\n`).join("");
       await copy(text);
       told.textContent = `Copied ${count(lines.length, "line")}`;
     } catch {
@@ -494,7 +383,7 @@ function view(section) {
     }
     setTimeout(() => (told.textContent = "Copy"), 2000);
   });
-  const linesToCopy = () => fetchLines(marked.from - 1, Math.min(marked.to - marked.from + 1, MOST_COPIED));
+  const linesToCopy = () => log.fetch(marked.from - 1, Math.min(marked.to - marked.from + 1, MOST_COPIED));
   const isOnScreen = (row) => {
     const top = shown.top + row.offsetTop;
     return top + row.offsetHeight > box.scrollTop && top < box.scrollTop + box.clientHeight;
@@ -517,9 +406,9 @@ function view(section) {
 
   const firstRow = rows.firstElementChild;
   const begins = firstRow ? Number(firstRow.id.slice(1)) : 1;
-  const endsEarly = begins + rows.children.length - 1 < extent.lines;
+  const endsEarly = begins + rows.children.length - 1 < log.extent.lines;
   section.classList.add("is-live");
-  for (const name of ["wrap", "copy"]) part(name).hidden = false;
+  for (const name of ["wrap", "times", "copy"]) part(name).hidden = false;
   part("pages").hidden = true;
   part("find").hidden = true;
   part("found")?.remove();
@@ -543,6 +432,13 @@ async function copy(text) {
   const isCopied = document.execCommand("copy");
   area.remove();
   if (!isCopied) throw new Error("the browser does not copy");
+}
+
+function hitsInWords({ hits, current, isBusy, isFull, hasFailed }) {
+  if (hasFailed) return "The search broke off";
+  if (!hits.length) return isBusy ? "Searching…" : "No line holds it";
+  const more = isFull ? "+" : isBusy ? "…" : "";
+  return `${(hits.indexOf(current) + 1).toLocaleString("en")} of ${hits.length.toLocaleString("en")}${more}`;
 }
 
 // The same words as the server's.

@@ -137,7 +137,9 @@ impl RunningServer {
 
 /// The life of one local attempt, in a small process of its own. See `engine::local`.
 pub fn supervise(folder: &Path) -> io::Result<()> {
-    crate::engine::local::supervise(folder, || Clock::system().now(), CappedLog::append, CappedLog::finish)
+    let now = || Clock::system().now();
+    let open_log = |path: &Path, cap_bytes| CappedLog::append(path, cap_bytes, now);
+    crate::engine::local::supervise(folder, now, open_log, CappedLog::finish)
 }
 
 async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError};
 use futures_util::StreamExt;
 
 use super::Control;
+use crate::clock::Clock;
 use crate::engine::{Engine, EngineError, Handle, Output};
 use crate::logs::PumpedLog;
 use crate::model::AttemptId;
@@ -48,6 +49,7 @@ impl Control {
             path: self.logs.path(attempt_id),
             cap_bytes: self.settings.log_cap_bytes,
             handle: handle.clone(),
+            clock: self.clock.clone(),
         };
         let (pumps, pokes) = (Arc::clone(&self.state.pumps), self.pokes.clone());
         tokio::spawn(async move {
@@ -92,6 +94,7 @@ struct Pump {
     path: PathBuf,
     cap_bytes: u64,
     handle: Handle,
+    clock: Clock,
 }
 
 impl Pump {
@@ -103,7 +106,8 @@ impl Pump {
             Output::Stream(output) => output,
         };
         let (path, cap_bytes) = (self.path, self.cap_bytes);
-        let opening = tokio::task::spawn_blocking(move || PumpedLog::resume(&path, cap_bytes, &position));
+        let now = move || self.clock.now();
+        let opening = tokio::task::spawn_blocking(move || PumpedLog::resume(&path, cap_bytes, &position, now));
         let mut log = opening.await.map_err(io::Error::other)??;
         while let Some(chunk) = output.next().await {
             let chunk = chunk?;

@@ -1,8 +1,13 @@
-//! The writing end of one attempt's log: appends, up to a cap, and says in the log itself what was cut.
+//! The writing end of one attempt's log: appends, up to a cap, says in the log itself what was cut, and notes beside it
+//! when it was written.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::times::TimeKeeper;
 
 /// An append-only log file of at most `cap_bytes` of output, plus two lines that tell of the cut.
 /// What comes after the cap is counted and dropped, so that the writer never blocks on a full log.
@@ -11,22 +16,30 @@ pub struct CappedLog {
     cap_bytes: u64,
     written_bytes: u64,
     cut_bytes: u64,
+    times: TimeKeeper,
 }
 
 impl CappedLog {
     /// Opens the file at its end, making it and its folder where they are missing.
-    pub fn append(path: &Path, cap_bytes: u64) -> io::Result<Self> {
+    pub fn append(path: &Path, cap_bytes: u64, now: impl Fn() -> Timestamp + Send + 'static) -> io::Result<Self> {
         let file = open(path)?;
         let written_bytes = file.metadata()?.len();
-        Ok(Self { file, cap_bytes, written_bytes, cut_bytes: 0 })
+        let times = TimeKeeper::resume(path, written_bytes, now);
+        Ok(Self { file, cap_bytes, written_bytes, cut_bytes: 0, times })
     }
 
     /// Opens the file as it was after `output_bytes` of output; what it holds beyond is cut off.
-    pub(super) fn resume(path: &Path, cap_bytes: u64, output_bytes: u64) -> io::Result<Self> {
+    pub(super) fn resume(
+        path: &Path,
+        cap_bytes: u64,
+        output_bytes: u64,
+        now: impl Fn() -> Timestamp + Send + 'static,
+    ) -> io::Result<Self> {
         let file = open(path)?;
         let kept = output_bytes.min(cap_bytes).min(file.metadata()?.len());
         file.set_len(kept)?;
-        let mut log = Self { file, cap_bytes, written_bytes: kept, cut_bytes: 0 };
+        let times = TimeKeeper::resume(path, kept, now);
+        let mut log = Self { file, cap_bytes, written_bytes: kept, cut_bytes: 0, times };
         log.cut(output_bytes.saturating_sub(cap_bytes))?;
         Ok(log)
     }
@@ -67,6 +80,9 @@ impl Write for CappedLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = self.cap_bytes.saturating_sub(self.written_bytes);
         let kept = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        if kept > 0 {
+            self.times.note(self.written_bytes);
+        }
         self.file.write_all(&bytes[..kept])?;
         self.written_bytes += kept as u64;
         self.cut((bytes.len() - kept) as u64)?;
@@ -86,7 +102,7 @@ mod tests {
     fn output_beyond_the_cap_is_cut_and_the_log_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/log");
-        let mut log = CappedLog::append(&path, 10).unwrap();
+        let mut log = CappedLog::append(&path, 10, || Timestamp::UNIX_EPOCH).unwrap();
         for _ in 0..3 {
             log.write_all(b"12345678").unwrap();
         }
@@ -104,7 +120,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         for part in ["one ", "two"] {
-            let mut log = CappedLog::append(&path, 100).unwrap();
+            let mut log = CappedLog::append(&path, 100, || Timestamp::UNIX_EPOCH).unwrap();
             log.write_all(part.as_bytes()).unwrap();
             log.finish().unwrap();
         }

@@ -8,6 +8,7 @@ mod lines;
 mod pumped;
 mod read;
 mod tail;
+mod times;
 mod view;
 
 use std::io;
@@ -64,7 +65,7 @@ impl Logs {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
-            for beside in [pumped::position_path(&path), lines::index_path(&path)] {
+            for beside in [pumped::position_path(&path), lines::index_path(&path), times::times_path(&path)] {
                 ignore_missing(std::fs::remove_file(beside))?;
             }
         }

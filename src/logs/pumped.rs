@@ -6,6 +6,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::{CappedLog, ignore_missing};
 use crate::model::LogPosition;
 
@@ -25,8 +27,13 @@ impl PumpedLog {
     }
 
     /// Opens the log as it was at this position.
-    pub fn resume(path: &Path, cap_bytes: u64, position: &LogPosition) -> io::Result<Self> {
-        let log = CappedLog::resume(path, cap_bytes, position.bytes)?;
+    pub fn resume(
+        path: &Path,
+        cap_bytes: u64,
+        position: &LogPosition,
+        now: impl Fn() -> Timestamp + Send + 'static,
+    ) -> io::Result<Self> {
+        let log = CappedLog::resume(path, cap_bytes, position.bytes, now)?;
         Ok(Self { log, position_path: position_path(path) })
     }
 
@@ -60,7 +67,7 @@ mod tests {
         let path = folder.path().join("x.log");
         let start = PumpedLog::position(&path).unwrap();
         assert_eq!(start, LogPosition::default());
-        let mut log = PumpedLog::resume(&path, 1000, &start).unwrap();
+        let mut log = PumpedLog::resume(&path, 1000, &start, || Timestamp::UNIX_EPOCH).unwrap();
         log.append(b"first ", Some("m1".into())).unwrap();
         // The crash comes between the append and the place.
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"second").unwrap();
@@ -68,7 +75,7 @@ mod tests {
 
         let place = PumpedLog::position(&path).unwrap();
         assert_eq!(place, LogPosition { bytes: 6, marker: Some("m1".into()) });
-        let mut log = PumpedLog::resume(&path, 1000, &place).unwrap();
+        let mut log = PumpedLog::resume(&path, 1000, &place, || Timestamp::UNIX_EPOCH).unwrap();
         log.append(b"second", Some("m2".into())).unwrap();
         log.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "first second");
@@ -78,12 +85,12 @@ mod tests {
     fn a_log_that_was_cut_stays_cut_when_it_is_resumed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.log");
-        let mut log = PumpedLog::resume(&path, 4, &LogPosition::default()).unwrap();
+        let mut log = PumpedLog::resume(&path, 4, &LogPosition::default(), || Timestamp::UNIX_EPOCH).unwrap();
         log.append(b"123456", None).unwrap();
         drop(log);
         let place = PumpedLog::position(&path).unwrap();
         assert_eq!(place.bytes, 6);
-        let mut log = PumpedLog::resume(&path, 4, &place).unwrap();
+        let mut log = PumpedLog::resume(&path, 4, &place, || Timestamp::UNIX_EPOCH).unwrap();
         log.append(b"789", None).unwrap();
         log.finish().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();

@@ -157,7 +157,7 @@ mod tests {
         let logs = Logs::open(folder.path()).unwrap();
         let attempt_id = AttemptId { run_id: RunId::generate(), attempt: 1 };
         let mut growth = logs.growth(attempt_id);
-        let mut log = CappedLog::append(&logs.path(attempt_id), 100).unwrap();
+        let mut log = CappedLog::append(&logs.path(attempt_id), 100, || jiff::Timestamp::UNIX_EPOCH).unwrap();
         for _ in 0..3 {
             log.write_all(b"line\n").unwrap();
             tokio::time::timeout(Duration::from_secs(10), growth.grown()).await.expect("the growth is told");

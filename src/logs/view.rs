@@ -4,10 +4,13 @@
 //! ends its last line.
 
 use std::io;
+use std::path::PathBuf;
 
+use jiff::Timestamp;
 use memchr::memchr;
 
 use super::lines::FileLines;
+use super::times::Times;
 use super::{LogToken, Logs};
 use crate::model::{AttemptId, RunId};
 
@@ -25,6 +28,8 @@ pub struct Line {
     pub bytes: Vec<u8>,
     /// How many bytes of the line are left out.
     pub cut_bytes: u64,
+    /// When the line began to arrive, to the second; not known of logs from before that was noted.
+    pub written_at: Option<Timestamp>,
 }
 
 /// Some lines that follow one another.
@@ -46,6 +51,7 @@ pub(super) struct Part {
     /// How many lines are before it.
     pub(super) before: u64,
     pub(super) lines: FileLines,
+    path: PathBuf,
 }
 
 impl Logs {
@@ -54,9 +60,10 @@ impl Logs {
         let mut parts = Vec::new();
         let mut before = 0;
         for attempt in 1..=attempts.max(1) {
-            if let Some(lines) = self.indexes.lines(&self.path(AttemptId { run_id, attempt }))? {
+            let path = self.path(AttemptId { run_id, attempt });
+            if let Some(lines) = self.indexes.lines(&path)? {
                 let count = lines.count();
-                parts.push(Part { attempt, before, lines });
+                parts.push(Part { attempt, before, lines, path });
                 before += count;
             }
         }
@@ -92,10 +99,12 @@ impl LogView {
             if found.lines.is_empty() {
                 found.lead = part.lines.read_before(reader.offset, LEAD_BYTES)?;
             }
+            let mut times = Times::open(&part.path)?;
             while found.lines.len() < count && (room > 0 || found.lines.is_empty()) {
+                let written_at = times.at(reader.offset)?;
                 let Some((bytes, cut_bytes)) = reader.next()? else { break };
                 room = room.saturating_sub(bytes.len().max(1));
-                found.lines.push(Line { number: from + found.lines.len() as u64, bytes, cut_bytes });
+                found.lines.push(Line { number: from + found.lines.len() as u64, bytes, cut_bytes, written_at });
             }
         }
         Ok(found)

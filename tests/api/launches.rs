@@ -141,7 +141,10 @@ on_every_engine! {
         let child = world.launch(&id, as_child(&parent)).await;
         let grandchild = world.launch(&id, as_child(&child)).await;
         let stranger = world.launch(&id, json!({})).await;
-        world.step_until(&grandchild, |run| run["status"] == "RUNNING").await;
+        // They don't start in the order of their launches everywhere.
+        for run_id in [&parent, &child, &grandchild, &stranger] {
+            world.step_until(run_id, |run| run["status"] == "RUNNING").await;
+        }
         assert_eq!(world.history(&parent).await["spawned_runs"], json!([{"run_id": child}]));
         assert_eq!(world.history(&child).await["parent_run_id"], json!(parent));
 

@@ -47,6 +47,7 @@ macro_rules! on_every_engine {
     ($($(#[$attribute:meta])* async fn $name:ident($world:ident: World $(= $options:expr)?) $body:block)+) => {
         crate::on_fake_engine! { $($(#[$attribute])* async fn $name($world: World $(= $options)?) $body)+ }
         crate::on_engine! { docker, on_docker, $($name $(= $options)?),+ }
+        crate::on_engine! { kubernetes, on_kubernetes, $($name $(= $options)?),+ }
     };
 }
 pub(crate) use on_every_engine;

@@ -12,6 +12,7 @@ use flotilla::clock::{Clock, ManualClock};
 use flotilla::control::{Control, Settings, State};
 use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
 use flotilla::engine::fake::FakeEngine;
+use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
 use flotilla::engine::{Engine, EngineError, EngineState, Pokes};
 use flotilla::http::{App, Limits, router};
 use flotilla::logs::Logs;
@@ -50,6 +51,7 @@ pub struct World {
 enum Stage {
     Fake(FakeEngine),
     Docker { host: String, server_id: String },
+    Kubernetes,
 }
 
 /// What makes one world different from another.
@@ -142,6 +144,21 @@ impl World {
         let engine = Arc::new(DockerEngine::new(config, identity, pokes.clone(), move || time.now()));
         let stage = Stage::Docker { host, server_id };
         let image = support::DOCKER_IMAGE;
+        Some(Self::new(store, folder, options, Parts { stage, engine, image, pokes, clock, hand: None }))
+    }
+
+    /// A world whose clusters run jobs of a Kubernetes cluster, on SQLite, with the machine's clock.
+    pub async fn on_kubernetes(options: Options) -> Option<Self> {
+        let kubeconfig = Some(support::kubernetes_config()?);
+        let (store, folder) = sqlite().await;
+        let server_id = store.installation_id().await.unwrap();
+        let identity = Identity { server_id, cluster: "default".to_owned() };
+        let context = Some("flotilla".to_owned());
+        let config = KubernetesConfig { kubeconfig, context, ..KubernetesConfig::default() };
+        let (pokes, clock) = (Pokes::default(), Clock::system());
+        let time = clock.clone();
+        let engine = Arc::new(KubernetesEngine::new(config, identity, pokes.clone(), move || time.now()));
+        let (stage, image) = (Stage::Kubernetes, support::KUBERNETES_IMAGE);
         Some(Self::new(store, folder, options, Parts { stage, engine, image, pokes, clock, hand: None }))
     }
 
@@ -358,7 +375,7 @@ impl World {
     pub fn script(&self) -> &FakeEngine {
         match &self.stage {
             Stage::Fake(fake) => fake,
-            Stage::Docker { .. } => panic!("a real engine can't be scripted"),
+            Stage::Docker { .. } | Stage::Kubernetes => panic!("a real engine can't be scripted"),
         }
     }
 
@@ -370,6 +387,11 @@ impl World {
                 // By this signal a shell says nothing about the end of what it waits for.
                 Stage::Docker { host, .. } => {
                     docker(host, &["exec", &container(run_id), "killall", "-PIPE", "sleep"]).status.success()
+                }
+                // Not what the pod itself sleeps with, which is seen in it as well.
+                Stage::Kubernetes => {
+                    let kill = "kill -PIPE $(ps -o pid,args | awk '$2 == \"sleep\" && $3 == 1000 { print $1 }')";
+                    kubectl(&["exec", &container(run_id), "--", "sh", "-c", kill]).status.success()
                 }
             };
             has_gone_on.then_some(())
@@ -385,17 +407,33 @@ impl World {
                 let output = docker(host, &["rm", "--force", &container(run_id)]);
                 assert!(output.status.success(), "{output:?}");
             }
+            Stage::Kubernetes => {
+                let pod = container(run_id);
+                let unfinalized = r#"{"metadata":{"finalizers":null}}"#;
+                for arguments in [
+                    &["patch", "pod", &pod, "--type=merge", "-p", unfinalized][..],
+                    &["delete", "pod", &pod, "--force", "--grace-period=0"],
+                ] {
+                    let output = kubectl(arguments);
+                    assert!(output.status.success(), "{output:?}");
+                }
+            }
         }
     }
 
-    /// Launches what the engine refuses for good, because of a user `ghost`.
+    /// Launches what the engine refuses for good, because of a user `ghost`, or an account of that name.
     pub async fn run_refused(&self) -> String {
         if let Stage::Fake(fake) = &self.stage {
             fake.refuse_launches(Some(("unable to find user ghost", false)));
         }
-        let body = json!({"group_name": "testing", "image": self.image, "command": "exit 0", "user": "ghost"});
+        // What is not a number is refused by Kubernetes clusters before it is launched.
+        let (user, launch) = match &self.stage {
+            Stage::Kubernetes => (Value::Null, json!({"service_account": "ghost"})),
+            Stage::Fake(_) | Stage::Docker { .. } => (json!("ghost"), json!({})),
+        };
+        let body = json!({"group_name": "testing", "image": self.image, "command": "exit 0", "user": user});
         let definition_id = text(&self.post("/api/v1/task", body).await.ok()["definition_id"]);
-        self.launch(&definition_id, json!({})).await
+        self.launch(&definition_id, launch).await
     }
 
     /// Whether the engine has nothing of ours.
@@ -411,6 +449,20 @@ impl World {
 impl Drop for World {
     /// What a test leaves running ends with it.
     fn drop(&mut self) {
+        if matches!(self.stage, Stage::Kubernetes) {
+            let engine = Arc::clone(&self.control.engine);
+            // A thread of its own, for the test's runtime may be what runs this.
+            let removal = std::thread::spawn(move || {
+                tokio::runtime::Runtime::new().unwrap().block_on(async {
+                    for handle in engine.list_ours().await.unwrap_or_default() {
+                        if let Err(error) = engine.remove(&handle).await {
+                            eprintln!("left behind: {error}");
+                        }
+                    }
+                });
+            });
+            removal.join().unwrap();
+        }
         if let Stage::Docker { host, server_id } = &self.stage {
             let output =
                 docker(host, &["ps", "--all", "--quiet", "--filter", &format!("label=flotilla.server={server_id}")]);
@@ -435,6 +487,11 @@ fn docker(host: &str, arguments: &[&str]) -> Output {
         .args(arguments)
         .output()
         .expect("docker is installed")
+}
+
+fn kubectl(arguments: &[&str]) -> Output {
+    let kubeconfig = support::kubernetes_config().expect("the world was made with it");
+    Command::new("kubectl").arg("--kubeconfig").arg(kubeconfig).args(arguments).output().expect("kubectl is installed")
 }
 
 fn container(run_id: &str) -> String {

@@ -76,6 +76,28 @@ async fn lines_are_given_by_number_and_from_the_end() {
 }
 
 #[tokio::test]
+async fn each_line_says_when_it_was_written() {
+    let world = World::on_sqlite(Options::default()).await;
+    let run_id = world.run("echo one; sleep 100").await;
+    let address = format!("/ui/runs/{run_id}/log/lines");
+    world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
+    while numbers(&world.page(&address).await).is_empty() {
+        world.step().await;
+    }
+    world.advance(jiff::SignedDuration::from_hours(1));
+    let attempt = World::attempt(&run_id, 1);
+    world.script().print(attempt, "two\nthree\n");
+    while numbers(&world.page(&address).await).len() < 3 {
+        world.step().await;
+    }
+    let page = world.page(&address).await;
+    let times = page.between("<span class=\"at\" title=\"", "\"");
+    assert_eq!(times, ["2026-01-01 00:00:00 UTC", "2026-01-01 01:00:00 UTC", "2026-01-01 01:00:00 UTC"]);
+    world.script().go_on(attempt);
+    world.finish(&run_id).await;
+}
+
+#[tokio::test]
 async fn without_a_script_the_page_shows_the_end_and_leads_to_earlier_lines() {
     let world = World::on_sqlite(Options::default()).await;
     let run_id = run_with_log(&world, &thousand_lines()).await;

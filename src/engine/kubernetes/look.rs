@@ -84,6 +84,9 @@ fn missing(handle: &Handle, entry: &Entry, maker: PodMaker) -> Observation {
     let was_made = !handle.text.is_empty();
     let gone = |reason: &str| Observation::Gone { reason: reason.to_owned() };
     match (&entry.job, maker) {
+        (None, PodMaker::Controller) if entry.was_asked_to_stop => {
+            Observation::NeverRan { reason: "stopped before it started".to_owned(), retry: false }
+        }
         (None, _) if was_made => gone("its job was removed from outside of flotilla"),
         (None, _) => gone("it has no job"),
         (Some(_), PodMaker::Flotilla) if was_made => gone("its pod was removed from outside of flotilla"),

@@ -27,12 +27,13 @@ const END_PATIENCE: Duration = Duration::from_secs(20);
 impl Inner {
     pub(super) async fn stop(self: &Arc<Self>, attempt_id: AttemptId, grace: Duration) -> Result<(), EngineError> {
         let Some(pod) = self.pod_of(attempt_id).await? else {
-            let entry = self.cache.get(attempt_id);
-            return match entry.filter(|entry| entry.job.is_some() && !entry.is_removed) {
-                // Its pod is being made: it is asked again.
-                Some(_) => Ok(()),
-                None => Err(EngineError::Gone(format!("attempt {attempt_id} has no job"))),
-            };
+            let entry = self.cache.get(attempt_id).filter(|entry| entry.job.is_some() && !entry.is_removed);
+            if entry.is_none() {
+                return Err(EngineError::Gone(format!("attempt {attempt_id} has no job")));
+            }
+            // Its controller may be kept from making the pod for long, by a quota.
+            self.cache.change(attempt_id, |entry| entry.was_asked_to_stop = true);
+            return Ok(self.delete_job(attempt_id).await?);
         };
         self.cache.change(attempt_id, |entry| entry.was_asked_to_stop = true);
         if pod.deleting.is_some() || is_over(&pod) {
@@ -60,7 +61,7 @@ impl Inner {
         }
     }
 
-    /// Which job is the attempt's; one of the same name that is not ours is none.
+    /// Which job is the attempt's.
     async fn job_uid_of(&self, attempt_id: AttemptId) -> Result<Option<String>, ApiError> {
         let known = || Some(self.cache.get(attempt_id)?.job?.uid);
         if known().is_none() {
@@ -85,14 +86,7 @@ impl Inner {
     pub(super) async fn remove(&self, attempt_id: AttemptId) -> Result<(), EngineError> {
         let pod = self.pod_of(attempt_id).await?;
         // First, so that its controller puts nothing in the place of what is taken away.
-        if let Some(job_uid) = self.job_uid_of(attempt_id).await? {
-            let name = name_of(attempt_id);
-            let preconditions = Some(Preconditions { uid: Some(job_uid), resource_version: None });
-            let params = DeleteParams { preconditions, ..DeleteParams::background() };
-            ignore_gone(
-                self.link.call(async |client| self.api::<Job>(client).delete(&name, &params).await.map(|_| ())).await,
-            )?;
-        }
+        self.delete_job(attempt_id).await?;
         if let Some(pod) = &pod {
             self.end(attempt_id, pod).await?;
             self.release(pod).await?;
@@ -105,6 +99,16 @@ impl Inner {
         self.outputs.forget(attempt_id);
         self.cache.remove(attempt_id);
         Ok(())
+    }
+
+    /// Deletes the attempt's job; one of the same name that is not ours stays.
+    async fn delete_job(&self, attempt_id: AttemptId) -> Result<(), ApiError> {
+        let Some(uid) = self.job_uid_of(attempt_id).await? else { return Ok(()) };
+        let name = name_of(attempt_id);
+        let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::background() };
+        let deleted = self.link.call(async |client| self.api::<Job>(client).delete(&name, &params).await.map(|_| ()));
+        ignore_gone(deleted.await)
     }
 
     /// Ends what of a pod still runs.

@@ -192,7 +192,7 @@ impl JobView {
 /// An event of Kubernetes' about one of our objects, as a line of the run's story. What Kubernetes repeats has the same
 /// time, so that it is told once.
 pub(super) fn read_event(event: &core::Event) -> Option<Event> {
-    const TOLD_OTHERWISE: [&str; 3] = ["FailedScheduling", "SuccessfulCreate", "Completed"];
+    const TOLD_OTHERWISE: [&str; 4] = ["FailedScheduling", "SuccessfulCreate", "Completed", "Started"];
     let reason = event.reason.as_deref()?;
     // The controller of an older release finds that it can make no pod, which is meant.
     let message = event.message.as_deref().unwrap_or_default();

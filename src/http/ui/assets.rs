@@ -35,6 +35,8 @@ const ASSETS: &[(&str, &str, &[u8])] = assets![
     "icons.svg": IMAGE,
     "keys.js": SCRIPT,
     "live.js": SCRIPT,
+    "log-lines.js": SCRIPT,
+    "log-search.js": SCRIPT,
     "log.js": SCRIPT,
     "palette.js": SCRIPT,
 ];

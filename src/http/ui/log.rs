@@ -67,6 +67,8 @@ impl HtmlSafe for Rows {}
 struct Row {
     number: u64,
     painted: Painted,
+    /// When it was written: the time, and the exact one.
+    at: Option<(String, String)>,
     /// How much is left out of a long line.
     cut: Option<String>,
 }
@@ -121,9 +123,11 @@ impl Rows {
         for line in found.lead.split(|byte| *byte == b'\n') {
             painter.pass(line);
         }
-        let rows = found.lines.into_iter().map(|Line { number, bytes, cut_bytes }| Row {
+        let rows = found.lines.into_iter().map(|Line { number, bytes, cut_bytes, written_at }| Row {
             number,
             painted: painter.paint(&bytes),
+            at: written_at
+                .map(|at| (at.strftime("%H:%M:%S").to_string(), at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())),
             cut: (cut_bytes > 0).then(|| words::bytes(cut_bytes)),
         });
         Self { rows: rows.collect(), extent }
@@ -151,7 +155,7 @@ pub(super) async fn page(
         log.search = text;
     }
     Ok(layout::html(&LogPage {
-        layout: Layout::new(Section::None),
+        layout: Layout::new(Section::Runs),
         name: run.alias.clone().unwrap_or_else(|| run.definition_id.to_string()),
         run_address: links::run(run.run_id),
         look: Look::new(run.status, run.outcome),
@@ -249,7 +253,12 @@ fn failure(error: &ServiceError) -> Event {
 impl LogPage {
     pub(super) fn sample() -> Self {
         let run_id = RunId::generate();
-        let line = |number, text: &str| Line { number, bytes: text.as_bytes().to_vec(), cut_bytes: 2048 };
+        let line = |number, text: &str| Line {
+            number,
+            bytes: text.as_bytes().to_vec(),
+            cut_bytes: 2048,
+            written_at: Some(jiff::Timestamp::UNIX_EPOCH),
+        };
         let found = crate::logs::Lines { lines: vec![line(7, "<script>"), line(8, "\x1b[31m'\"")], lead: Vec::new() };
         let extent = LogExtent { lines: 9, bytes: 90, is_complete: false };
         let mut log = LogPart::of(run_id, LogLines { found, extent });
@@ -257,7 +266,7 @@ impl LogPage {
         log.hits = Some(Hits::new(&log, "<b>\"", hits, extent));
         log.search = "<b>\"".to_owned();
         Self {
-            layout: Layout::new(Section::None),
+            layout: Layout::new(Section::Runs),
             name: "train <model>".to_owned(),
             run_address: links::run(run_id),
             look: Look::new(crate::model::Status::Running, None),

@@ -1,0 +1,105 @@
+// A search in a log: the server looks, an answer at a time, from the line on the screen to the end and then from the
+// beginning; here the lines are kept that hold the text.
+
+const MOST_HITS = 10_000;
+
+export class LogSearch {
+  #address;
+  #tell;
+  #start;
+  #before = [];
+  #after = [];
+  #until = 0;
+  #abort = new AbortController();
+  isBusy = true;
+  isFull = false;
+  hasFailed = false;
+  // The line that was stepped to last.
+  current = null;
+
+  // `tell` is called when more is known.
+  constructor(address, text, isCase, start, tell) {
+    this.#address = address;
+    this.text = text;
+    this.isCase = isCase;
+    this.#start = start;
+    this.#tell = tell;
+  }
+
+  get hits() {
+    return [...this.#before, ...this.#after];
+  }
+
+  // Where to go first.
+  get first() {
+    return this.#after[0] ?? this.#before[0] ?? null;
+  }
+
+  stop() {
+    this.#abort.abort();
+  }
+
+  // Looks through a log of so many lines, or through what came since then.
+  async look(lines) {
+    const isFirst = this.#until === 0;
+    this.isBusy = true;
+    try {
+      await this.#collect(this.#after, isFirst ? this.#start : this.#until, Infinity);
+      if (isFirst && this.#start > 1) await this.#collect(this.#before, 1, this.#start);
+      this.#until = Math.max(lines, 1);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.hasFailed = true;
+    }
+    this.isBusy = false;
+    this.#tell();
+  }
+
+  // Whether there may be more than was looked through.
+  isBehind(lines) {
+    return !this.isBusy && !this.isFull && lines > this.#until;
+  }
+
+  async #collect(hits, from, until) {
+    let place = `line=${from}`;
+    while (place) {
+      const query = new URLSearchParams({ q: this.text, case: String(this.isCase) });
+      const answer = await fetch(`${this.#address}/search?${query}&${place}`, { signal: this.#abort.signal });
+      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+      const found = await answer.json();
+      const known = hits.at(-1) ?? 0;
+      const fresh = found.lines.filter((line) => line > known && line < until);
+      const isBeyond = (found.lines.at(-1) ?? 0) >= until;
+      const room = MOST_HITS - this.#before.length - this.#after.length;
+      hits.push(...fresh.slice(0, room));
+      this.isFull = fresh.length > room;
+      place = found.next && !isBeyond && !this.isFull ? `next=${encodeURIComponent(found.next)}` : null;
+      this.#tell();
+    }
+  }
+
+  // Where the text stands within an element, to be highlighted.
+  rangesIn(element) {
+    const fold = (text) => (this.isCase ? text : text.toLowerCase());
+    const text = fold(element.textContent);
+    const needle = fold(this.text);
+    // Where the other case is longer, places differ.
+    if (text.length !== element.textContent.length || !text.includes(needle)) return [];
+    const nodes = [];
+    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    for (let start = 0; walker.nextNode(); start += walker.currentNode.length) nodes.push({ node: walker.currentNode, start });
+    const at = (place) => {
+      const { node, start } = nodes.findLast(({ start }) => start <= place);
+      return [node, place - start];
+    };
+    const ranges = [];
+    for (let from = text.indexOf(needle); from >= 0 && ranges.length < 100; from = text.indexOf(needle, from + needle.length)) {
+      const range = new Range();
+      range.setStart(...at(from));
+      const [node, place] = at(from + needle.length - 1);
+      range.setEnd(node, place + 1);
+      ranges.push(range);
+    }
+    return ranges;
+  }
+}

@@ -1,0 +1,189 @@
+//! When a log was written: beside it, pairs of a place and the time at which what follows it began to arrive, at most
+//! one a second. So a line's time is known to the second, whatever wrote it, and costs nothing where nothing is written.
+//!
+//! What an engine kept while the server was away has the time at which the server had it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+
+/// A place and a time in microseconds, eight bytes each.
+const PAIR_BYTES: usize = 16;
+/// What is written within this long of a pair needs none of its own.
+const PRECISION: SignedDuration = SignedDuration::from_secs(1);
+
+/// Where the times of a log are.
+pub(super) fn times_path(log_path: &Path) -> PathBuf {
+    log_path.with_extension("times")
+}
+
+/// Notes when a log is written. A log is kept also where its times can't be: those lines have the time before theirs.
+pub(super) struct TimeKeeper {
+    file: Option<File>,
+    pairs: u64,
+    last: Option<Timestamp>,
+    now: Box<dyn Fn() -> Timestamp + Send>,
+}
+
+impl TimeKeeper {
+    /// Goes on where the log has `length` bytes; what was noted of later ones is forgotten.
+    pub(super) fn resume(log_path: &Path, length: u64, now: impl Fn() -> Timestamp + Send + 'static) -> Self {
+        let (file, pairs) = match resume(log_path, length) {
+            Ok((file, pairs)) => (Some(file), pairs),
+            Err(error) => {
+                tracing::warn!(log = %log_path.display(), %error, "the times of a log can't be noted");
+                (None, 0)
+            }
+        };
+        Self { file, pairs, last: None, now: Box::new(now) }
+    }
+
+    /// What is written from this place on is written now.
+    pub(super) fn note(&mut self, offset: u64) {
+        let Some(file) = &self.file else { return };
+        let now = (self.now)();
+        // A clock that was set back begins anew.
+        let is_known = self.last.is_some_and(|last| now >= last && now.duration_since(last) < PRECISION);
+        if is_known {
+            return;
+        }
+        let mut pair = [0; PAIR_BYTES];
+        pair[..8].copy_from_slice(&offset.to_le_bytes());
+        pair[8..].copy_from_slice(&now.as_microsecond().to_le_bytes());
+        // On a full disk it is tried again with what is written next, in the same place.
+        if file.write_all_at(&pair, self.pairs * PAIR_BYTES as u64).is_ok() {
+            self.pairs += 1;
+            self.last = Some(now);
+        }
+    }
+}
+
+fn resume(log_path: &Path, length: u64) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(times_path(log_path))?;
+    let pairs = Times::open(log_path)?.first_at_or_after(length)?;
+    file.set_len(pairs * PAIR_BYTES as u64)?;
+    Ok((file, pairs))
+}
+
+/// The times of a log; none of one that was written before they were noted.
+pub(super) struct Times {
+    file: Option<File>,
+    pairs: u64,
+    /// The answer to the last question holds from a place to before another.
+    last: Option<(u64, u64, Timestamp)>,
+}
+
+impl Times {
+    pub(super) fn open(log_path: &Path) -> io::Result<Self> {
+        let file = match File::open(times_path(log_path)) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let bytes = file.as_ref().map(File::metadata).transpose()?.map_or(0, |metadata| metadata.len());
+        Ok(Self { file, pairs: bytes / PAIR_BYTES as u64, last: None })
+    }
+
+    /// When what is at this place was written.
+    pub(super) fn at(&mut self, offset: u64) -> io::Result<Option<Timestamp>> {
+        if let Some((from, until, time)) = self.last
+            && (from..until).contains(&offset)
+        {
+            return Ok(Some(time));
+        }
+        let next = self.first_at_or_after(offset.saturating_add(1))?;
+        let Some(index) = next.checked_sub(1) else { return Ok(None) };
+        let (from, micros) = self.pair(index)?;
+        let until = if next < self.pairs { self.pair(next)?.0 } else { u64::MAX };
+        let time = Timestamp::from_microsecond(micros).ok();
+        self.last = time.map(|time| (from, until, time));
+        Ok(time)
+    }
+
+    /// The number of the first pair whose place is not before this one.
+    fn first_at_or_after(&self, offset: u64) -> io::Result<u64> {
+        let (mut low, mut high) = (0, self.pairs);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.pair(middle)?.0 < offset {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    fn pair(&self, index: u64) -> io::Result<(u64, i64)> {
+        let mut bytes = [0; PAIR_BYTES];
+        if let Some(file) = &self.file {
+            file.read_exact_at(&mut bytes, index * PAIR_BYTES as u64)?;
+        }
+        let (offset, micros) = bytes.split_at(8);
+        let eight = "a pair is of eight bytes and eight";
+        Ok((u64::from_le_bytes(offset.try_into().expect(eight)), i64::from_le_bytes(micros.try_into().expect(eight))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(millis).unwrap()
+    }
+
+    fn clock() -> (Arc<AtomicI64>, impl Fn() -> Timestamp + Send + 'static) {
+        let millis = Arc::new(AtomicI64::new(0));
+        let read = Arc::clone(&millis);
+        (millis, move || at(read.load(Ordering::Relaxed)))
+    }
+
+    #[test]
+    fn a_place_has_the_time_of_the_last_pair_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("x.log");
+        assert_eq!(Times::open(&log).unwrap().at(5).unwrap(), None);
+        let (millis, now) = clock();
+        let mut keeper = TimeKeeper::resume(&log, 0, now);
+        for (time, offset) in [(1000, 10), (1999, 20), (2000, 30), (2500, 40), (100, 50)] {
+            millis.store(time, Ordering::Relaxed);
+            keeper.note(offset);
+        }
+        let mut times = Times::open(&log).unwrap();
+        assert_eq!(times.pairs, 3);
+        for (offset, expected) in [
+            (9, None),
+            (10, Some(1000)),
+            (29, Some(1000)),
+            (30, Some(2000)),
+            (49, Some(2000)),
+            (50, Some(100)),
+            (10, Some(1000)),
+        ] {
+            assert_eq!(times.at(offset).unwrap(), expected.map(at), "{offset}");
+        }
+    }
+
+    #[test]
+    fn what_was_noted_of_a_part_that_was_cut_off_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("x.log");
+        for (length, time) in [(0, 1000), (10, 2000), (20, 3000), (15, 4000)] {
+            let mut keeper = TimeKeeper::resume(&log, length, move || at(time));
+            keeper.note(length);
+            // The writer died within a pair.
+            let end = keeper.pairs * PAIR_BYTES as u64;
+            keeper.file.unwrap().write_all_at(b"half", end).unwrap();
+        }
+        let mut times = Times::open(&log).unwrap();
+        let found: Vec<_> = [0, 10, 14, 15, 20].into_iter().map(|offset| times.at(offset).unwrap().unwrap()).collect();
+        assert_eq!(found, [1000, 2000, 2000, 4000, 4000].map(at));
+    }
+}
