@@ -47,7 +47,9 @@ function build() {
 function offered() {
   const links = [...document.querySelectorAll(".top nav a")].map((link) => ({ text: `Go to ${link.textContent.trim()}`, hint: "Page", address: link.href }));
   const own = [...document.querySelectorAll(".head .button")].map((button) => ({ text: button.textContent.trim(), hint: "This page", press: button }));
-  return [...own, ...links, { text: "New task", hint: "Task", address: "/ui/tasks/new" }, { text: "API", hint: "Page", address: "/api/docs/" }];
+  const task = { text: "New task", hint: "Page", address: "/ui/tasks/new" };
+  const isOwn = own.some((option) => option.text === task.text);
+  return [...own, ...links, ...(isOwn ? [] : [task]), { text: "API", hint: "Page", address: "/api/docs/" }];
 }
 
 function matching(text) {

@@ -49,17 +49,29 @@ fn main() -> Result<()> {
     ] {
         let [mut of_few, mut of_many] = std::array::from_fn(|_| Samples::default());
         for _ in 0..rounds {
-            of_few.add_time(page(&mut connections[0], query)?);
-            of_many.add_time(page(&mut connections[1], query)?);
+            let path = format!("/api/v1/history?{query}");
+            of_few.add_time(page(&mut connections[0], &path)?);
+            of_many.add_time(page(&mut connections[1], &path)?);
+        }
+        report(name, &of_many, &of_few);
+    }
+    heading(&format!("a page for people, {many} rows (of raw: of {few} rows)"));
+    for (name, path) in
+        [("100 tasks", "/ui/tasks?limit=100"), ("100 runs", "/ui/runs?limit=100"), ("a task", "/ui/tasks/bench-7")]
+    {
+        let [mut of_few, mut of_many] = std::array::from_fn(|_| Samples::default());
+        for _ in 0..rounds {
+            of_few.add_time(page(&mut connections[0], path)?);
+            of_many.add_time(page(&mut connections[1], path)?);
         }
         report(name, &of_many, &of_few);
     }
     tell_load()
 }
 
-fn page(connection: &mut Connection, query: &str) -> Result<std::time::Duration> {
+fn page(connection: &mut Connection, path: &str) -> Result<std::time::Duration> {
     let begun = Instant::now();
-    connection.text("GET", &format!("/api/v1/history?{query}"), "")?;
+    connection.text("GET", path, "")?;
     Ok(begun.elapsed())
 }
 

@@ -17,6 +17,18 @@ pub struct DefinitionFilter {
     pub words: Vec<String>,
 }
 
+/// How many words of a search are looked for: more than anybody types.
+const SEARCHED_WORDS: usize = 10;
+
+impl DefinitionFilter {
+    /// What holds each word of a text that somebody typed to find it.
+    #[must_use]
+    pub fn search(text: &str) -> Self {
+        let words = text.split_whitespace().take(SEARCHED_WORDS).map(str::to_owned).collect();
+        Self { words, ..Self::default() }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefinitionSort {
     Alias,

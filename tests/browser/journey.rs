@@ -31,11 +31,11 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
         browser.click("#f-command").await;
         browser.press("if true; then").await;
         browser.press(Key::Enter).await;
-        browser.press(Key::Tab + "echo \"hello $NAME\"; sleep ${PAUSE:-1}").await;
+        browser.press(Key::Tab + "echo \"hello $NAME\"; until test -e $GATE; do sleep 0.1; done").await;
         browser.press(Key::Enter).await;
         browser.press(Key::Shift + Key::Tab).await;
         browser.press("fi").await;
-        let command = "if true; then\n  echo \"hello $NAME\"; sleep ${PAUSE:-1}\nfi";
+        let command = "if true; then\n  echo \"hello $NAME\"; until test -e $GATE; do sleep 0.1; done\nfi";
         assert_eq!(browser.value("document.querySelector('#f-command').value").await, command);
         browser.press(Key::Escape).await;
         browser.press(Key::Tab).await;
@@ -45,6 +45,10 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
         browser.fill("[name=env_name]", "NAME").await;
         browser.fill("[name=env_value]", "world").await;
         browser.until("document.querySelectorAll('[name=env_name]').length === 2").await;
+        // Its runs end when this file is there.
+        let gate = server.folder().join("gate");
+        browser.fill("[data-row]:nth-of-type(2) [name=env_name]", "GATE").await;
+        browser.fill("[data-row]:nth-of-type(2) [name=env_value]", gate.to_str().unwrap()).await;
         browser.click(".bar .primary").await;
         browser.until("document.querySelector('h1').textContent === 'journey'").await;
         let id = task_id(browser).await;
@@ -54,11 +58,13 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
         browser.value("window.isTheSamePage = true").await;
         let run = server.launch("journey");
         browser.until(&format!("document.querySelector('[data-key=\"{run}\"] .is-running')")).await;
+        std::fs::write(&gate, "").unwrap();
         browser.until(&format!("document.querySelector('[data-key=\"{run}\"] .is-succeeded')")).await;
         browser.until("document.querySelector('.chart')").await;
         assert_eq!(browser.value("window.isTheSamePage").await, true);
 
         // A launch, with a variable changed.
+        std::fs::remove_file(&gate).unwrap();
         browser.click(".head .primary").await;
         browser.until("document.querySelector('[name=env_value]').value === 'world'").await;
         browser.fill("[name=env_value]", "you").await;
@@ -69,21 +75,30 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
         browser.until("location.pathname.startsWith('/ui/runs/')").await;
         browser.until("document.querySelector('#head .is-running')").await;
         browser.until_shown("hello you").await;
+        std::fs::write(&gate, "").unwrap();
         browser.until("document.querySelector('#head .is-succeeded')").await;
         let run = browser.path().await.trim_start_matches("/ui/runs/").to_owned();
         assert_eq!(server.wait_for(&run, "STOPPED")["user"], "ada");
 
-        // Again, with a change; and stopped, after a question.
-        browser.click("a[data-shortcut=r]").await;
+        // Again, and stopped, after a question.
+        std::fs::remove_file(&gate).unwrap();
+        browser.click("a[data-shortcut=e]").await;
         browser.until("document.querySelector('[name=env_value]')?.value === 'you'").await;
         assert_eq!(browser.value("document.querySelector('#f-owner').value").await, "ada");
-        browser.fill("[data-row]:last-of-type [name=env_name]", "PAUSE").await;
-        browser.fill("[data-row]:nth-last-of-type(2) [name=env_value]", "300").await;
         browser.click(".bar .primary").await;
         browser.until("document.querySelector('#head .is-running')").await;
         browser.click("a[data-shortcut=x]").await;
         browser.click("dialog[open] .danger").await;
         browser.until("document.querySelector('#head .is-stopped')").await;
+
+        // Again with the same values, by one press.
+        let stopped = browser.path().await;
+        browser.click("button[data-shortcut=r]").await;
+        browser
+            .until(&format!("location.pathname !== {stopped:?} && document.querySelector('#head .is-running')"))
+            .await;
+        std::fs::write(&gate, "").unwrap();
+        browser.until("document.querySelector('#head .is-succeeded')").await;
 
         // Found again by what is typed, which the address keeps.
         browser.open("/ui/tasks").await;

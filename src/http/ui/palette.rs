@@ -37,8 +37,7 @@ pub(super) async fn search(State(app): State<App>, mut params: Params) -> Result
             Err(error) => return Err(error.into()),
         }
     }
-    let words = typed.split_whitespace().map(str::to_owned).collect();
-    let filter = DefinitionFilter { words, ..DefinitionFilter::default() };
+    let filter = DefinitionFilter::search(&typed);
     let page = PageRequest { limit: OFFERED, offset: 0, sort_by: DefinitionSort::Alias, order: Order::Asc };
     let found = app.service.definitions(&filter, page).await?;
     offers.extend(found.rows.into_iter().map(|definition| {

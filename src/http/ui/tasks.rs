@@ -65,11 +65,10 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
     let mut page = params.page((DefinitionSort::Alias, Order::Asc), &known);
     page.limit = params.last("limit").map_or(TASKS, |_| page.limit.clamp(1, MOST_TASKS));
     let filter = DefinitionFilter {
-        words: search.split_whitespace().map(str::to_owned).collect(),
         group_name: params.all("group_name"),
         image: params.all("image"),
         tag: params.all("tag"),
-        ..DefinitionFilter::default()
+        ..DefinitionFilter::search(&search)
     };
     params.finish()?;
 
