@@ -150,7 +150,8 @@ function view(section) {
     const coversBelow = shown.first + shown.count >= log.extent.lines || shown.top + rows.offsetHeight >= top + box.clientHeight + margin;
     // The wheel moves by pixels, however quickly; the scrollbar leaps.
     const isLeap = Math.abs(moved) > 2 * box.clientHeight && performance.now() - wheeledAt > WHEEL_MS;
-    if (moved > 0 && top >= scrollRange() - 2) {
+    // A log that grows runs away from who scrolls to its end.
+    if (moved > 0 && top >= scrollRange() - 2 * rowHeight) {
       jumpToEnd();
     } else if (isExact()) {
       if (!coversAbove || !coversBelow) show({ line: Math.floor(top / rowHeight), px: top % rowHeight });
@@ -171,6 +172,11 @@ function view(section) {
     wheeledAt = performance.now();
     if (event.deltaY < 0) follow(false);
   };
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "End" || event.shiftKey) return;
+    event.preventDefault();
+    jumpToEnd();
+  });
   box.addEventListener("wheel", byHand, { passive: true });
   box.addEventListener("touchmove", byHand, { passive: true });
 
