@@ -4,11 +4,14 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{Options, World};
 
 #[tokio::test]
 async fn clusters_show_what_they_do_and_what_waits_for_them() {
-    for world in [Some(World::on_sqlite().await), World::on_postgres().await].into_iter().flatten() {
+    for world in [Some(World::on_sqlite(Options::default()).await), World::on_postgres(Options::default()).await]
+        .into_iter()
+        .flatten()
+    {
         let task = world.define("worker", "sleep 9").await;
         let running = world.launch(&task, json!({})).await;
         world.step_until(&running, |run| run["status"] == "RUNNING").await;
@@ -24,7 +27,7 @@ async fn clusters_show_what_they_do_and_what_waits_for_them() {
 
 #[tokio::test]
 async fn a_cluster_is_drained_with_a_reason_and_resumed() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let task = world.define("worker", "exit 0").await;
     let path = "/ui/clusters/default";
     let drain = [("status", "maintenance"), ("reason", " new <disks> ")];
@@ -42,15 +45,15 @@ async fn a_cluster_is_drained_with_a_reason_and_resumed() {
 
 #[tokio::test]
 async fn one_that_can_not_be_reached_says_why() {
-    let world = World::on_sqlite().await;
-    world.engine.set_available(Some("no route to <host>"));
+    let world = World::on_sqlite(Options::default()).await;
+    world.script().set_available(Some("no route to <host>"));
     let page = world.page("/ui/clusters/default").await;
     page.has("Unreachable").has("no route to &#60;host&#62;").has("nothing is concluded about its runs");
 }
 
 #[tokio::test]
 async fn what_can_not_be_said_of_a_cluster_is_refused_and_kept() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let path = "/ui/clusters/idle";
     world.form(path, &[("status", "gone")]).await.is(400).has("is none of active, maintenance, offline");
     world.form(path, &[]).await.is(400);
@@ -67,7 +70,7 @@ async fn what_can_not_be_said_of_a_cluster_is_refused_and_kept() {
 /// So much that a person can't look over more, so little that it is there at once.
 #[tokio::test]
 async fn the_page_of_a_busy_cluster_is_small() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let task = world.define("worker-with-a-rather-long-name", "exit 0").await;
     for i in 0..100 {
         let owner = format!("owner-{}", i % 9);

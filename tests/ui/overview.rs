@@ -3,11 +3,11 @@
 use jiff::SignedDuration;
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{Options, World};
 
 #[tokio::test]
 async fn the_first_steps_are_shown_until_there_is_a_run() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     world
         .page("/ui")
         .await
@@ -23,7 +23,10 @@ async fn the_first_steps_are_shown_until_there_is_a_run() {
 
 #[tokio::test]
 async fn what_runs_waits_and_failed_is_seen() {
-    for world in [Some(World::on_sqlite().await), World::on_postgres().await].into_iter().flatten() {
+    for world in [Some(World::on_sqlite(Options::default()).await), World::on_postgres(Options::default()).await]
+        .into_iter()
+        .flatten()
+    {
         let good = world.define("good", "exit 0").await;
         let bad = world.define("bad", "exit 3").await;
         let long = world.define("long", "sleep 9").await;
@@ -46,7 +49,7 @@ async fn what_runs_waits_and_failed_is_seen() {
         page.lacks(&format!("href=\"/ui/runs/{waiting}\""));
 
         // A day later it has left the bars of hours, and not those of days.
-        world.clock.advance(SignedDuration::from_hours(25));
+        world.advance(SignedDuration::from_hours(25));
         world.page("/ui").await.has("0 runs ended in the last 24 hours").has(&format!("href=\"/ui/runs/{failed}\""));
         world.page("/ui?range=fortnight").await.has("4 runs ended in the last 14 days");
     }
@@ -54,6 +57,6 @@ async fn what_runs_waits_and_failed_is_seen() {
 
 #[tokio::test]
 async fn a_range_that_is_none_is_refused() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     world.page("/ui?range=year").await.is(400).has("is none of day, fortnight");
 }

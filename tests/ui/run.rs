@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{Options, World};
 
 fn page_of(run: &str) -> String {
     format!("/ui/runs/{run}")
@@ -12,8 +12,8 @@ fn page_of(run: &str) -> String {
 
 #[tokio::test]
 async fn a_run_is_told_from_its_launch_to_its_end() {
-    let world = World::on_sqlite().await;
-    let task = world.define("worker", "echo hello; sleep 5").await;
+    let world = World::on_sqlite(Options::default()).await;
+    let task = world.define("worker", "echo hello; sleep 1000 || true; exit 0").await;
     let run = world.launch(&task, json!({"run_tags": {"owner_id": "ada"}, "cluster": "default"})).await;
     world
         .page(&page_of(&run))
@@ -25,7 +25,7 @@ async fn a_run_is_told_from_its_launch_to_its_end() {
     let page = world.page(&page_of(&run)).await;
     page.has("<title>Running: worker").has("It has been running for").has("data-live").has("<dd>ada</dd>");
     page.has(&format!("href=\"/ui/runs/{run}/stop\"")).has("class=\"phase-running\"");
-    world.engine.finish(World::attempt(&run, 1), 0);
+    world.go_on(&run).await;
     world.finish(&run).await;
     let page = world.page(&page_of(&run)).await;
     page.has("<title>Succeeded: worker").has("It succeeded in").has("class=\"phase-succeeded\"").lacks("/stop\"");
@@ -34,7 +34,7 @@ async fn a_run_is_told_from_its_launch_to_its_end() {
 
 #[tokio::test]
 async fn a_page_that_can_not_change_any_more_is_not_looked_at_again() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run = world.run("exit 0").await;
     world.page(&page_of(&run)).await.has(" data-live>");
     world.step_until(&run, |run| run["status"] == "STOPPED").await;
@@ -47,7 +47,7 @@ async fn a_page_that_can_not_change_any_more_is_not_looked_at_again() {
 
 #[tokio::test]
 async fn one_that_failed_is_told_why_and_what_to_do() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     for (command, heading, step) in [
         ("exit 127", "A command was not found", "To the task"),
         ("exit 3", "It failed with exit code 3", "href=\"#log\""),
@@ -61,7 +61,7 @@ async fn one_that_failed_is_told_why_and_what_to_do() {
 
 #[tokio::test]
 async fn one_that_waits_is_told_why() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let drained = json!({"status": "maintenance", "status_reason": "new <disks>"});
     world.put("/api/v6/clusters/idle", drained).await.ok();
     let task = world.define("worker", "exit 0").await;
@@ -72,7 +72,7 @@ async fn one_that_waits_is_told_why() {
 
 #[tokio::test]
 async fn a_run_is_stopped_by_a_form_that_asks_back() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let task = world.define("worker", "sleep 5").await;
     let run = world.launch(&task, json!({})).await;
     let child = json!({"env": [{"name": "PARENT_FLOTILLA_RUN_ID", "value": run}]});
@@ -94,7 +94,7 @@ async fn a_run_is_stopped_by_a_form_that_asks_back() {
 
 #[tokio::test]
 async fn a_stop_from_another_site_is_refused() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run = world.run("sleep 5").await;
     let stop = format!("/ui/runs/{run}/stop");
     for (name, value) in [("origin", "http://evil.test"), ("sec-fetch-site", "cross-site"), ("accept", "text/html")] {
@@ -106,7 +106,7 @@ async fn a_stop_from_another_site_is_refused() {
 
 #[tokio::test]
 async fn a_run_is_run_again_once_however_often_its_form_is_sent() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run = world.run("exit 0").await;
     world.finish(&run).await;
     let page = world.page(&page_of(&run)).await;
@@ -122,7 +122,7 @@ async fn a_run_is_run_again_once_however_often_its_form_is_sent() {
 
 #[tokio::test]
 async fn a_run_of_a_task_that_was_deleted_leads_nowhere_that_is_not() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let task = world.define("worker", "exit 127").await;
     let run = world.launch(&task, json!({})).await;
     world.finish(&run).await;
@@ -132,7 +132,10 @@ async fn a_run_of_a_task_that_was_deleted_leads_nowhere_that_is_not() {
 
 #[tokio::test]
 async fn parents_and_children_lead_to_one_another() {
-    for world in [Some(World::on_sqlite().await), World::on_postgres().await].into_iter().flatten() {
+    for world in [Some(World::on_sqlite(Options::default()).await), World::on_postgres(Options::default()).await]
+        .into_iter()
+        .flatten()
+    {
         let task = world.define("worker", "exit 0").await;
         let parent = world.launch(&task, json!({"cluster": "idle"})).await;
         for _ in 0..60 {
@@ -148,7 +151,7 @@ async fn parents_and_children_lead_to_one_another() {
 
 #[tokio::test]
 async fn what_comes_from_a_task_is_never_markup() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let evil = "<script>alert(1)</script>";
     let body = json!({
         "alias": evil, "group_name": "g", "image": "i<mg>", "command": format!("echo {evil}"),
@@ -172,7 +175,7 @@ async fn what_comes_from_a_task_is_never_markup() {
 
 #[tokio::test]
 async fn an_unknown_run_is_a_page_that_says_so() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     for run in ["nothing", "01a20490-1bc6-700e-b65e-8cbda6b5bc96"] {
         world.page(&page_of(run)).await.is(404).has("There is no run");
         world.page(&format!("/ui/runs/{run}/stop")).await.is(404);
@@ -182,7 +185,7 @@ async fn an_unknown_run_is_a_page_that_says_so() {
 
 #[tokio::test]
 async fn a_page_that_has_not_changed_is_not_sent_again() {
-    let world = World::on_sqlite().await;
+    let world = World::on_sqlite(Options::default()).await;
     let run = world.run("exit 0").await;
     let whole = world.page(&page_of(&run)).await;
     let live = world.page(&format!("/ui/runs/{run}?live=true")).await;
