@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::world::{Options, World};
@@ -13,7 +14,7 @@ fn page_of(run: &str) -> String {
 #[tokio::test]
 async fn a_run_is_told_from_its_launch_to_its_end() {
     let world = World::on_sqlite(Options::default()).await;
-    let task = world.define("worker", "echo hello; sleep 5").await;
+    let task = world.define("worker", "echo hello; sleep 1000 || true; exit 0").await;
     let run = world.launch(&task, json!({"run_tags": {"owner_id": "ada"}, "cluster": "default"})).await;
     world
         .page(&page_of(&run))
@@ -22,10 +23,11 @@ async fn a_run_is_told_from_its_launch_to_its_end() {
         .has("<title>Queued: worker")
         .has("It waits for a place on the cluster default");
     world.step_until(&run, |run| run["status"] == "RUNNING").await;
+    world.advance(SignedDuration::from_secs(3));
     let page = world.page(&page_of(&run)).await;
     page.has("<title>Running: worker").has("It has been running for").has("data-live").has("<dd>ada</dd>");
     page.has(&format!("href=\"/ui/runs/{run}/stop\"")).has("class=\"phase-running\"");
-    world.script().go_on(World::attempt(&run, 1));
+    world.go_on(&run).await;
     world.finish(&run).await;
     let page = world.page(&page_of(&run)).await;
     page.has("<title>Succeeded: worker").has("It succeeded in").has("class=\"phase-succeeded\"").lacks("/stop\"");
@@ -78,11 +80,13 @@ async fn a_run_is_stopped_by_a_form_that_asks_back() {
     let child = json!({"env": [{"name": "PARENT_FLOTILLA_RUN_ID", "value": run}]});
     let child = world.launch(&task, child).await;
     world.step_until(&run, |run| run["status"] == "RUNNING").await;
+    world.advance(SignedDuration::from_secs(3));
     let stop = format!("/ui/runs/{run}/stop");
     let page = world.page(&stop).await;
     page.is(200).has("Stop worker?").has("1 run that it launched").has(&format!("action=\"{stop}\""));
     assert_eq!(world.form(&stop, &[]).await.leads_to(), page_of(&run));
     world.page(&page_of(&run)).await.has("It is being stopped").lacks("/stop\"");
+    world.advance(SignedDuration::from_secs(1));
     for run in [&run, &child] {
         world.step_until(run, |run| run["status"] == "STOPPED").await;
     }

@@ -130,7 +130,7 @@ pub(super) fn durations(oldest_first: &[Bar], title: &str) -> Svg {
     Svg(svg)
 }
 
-fn scale_word(seconds: f64) -> String {
+pub(super) fn scale_word(seconds: f64) -> String {
     let exact = SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::MAX);
     match seconds {
         0.0 => "0".to_owned(),
@@ -139,7 +139,7 @@ fn scale_word(seconds: f64) -> String {
 }
 
 /// The smallest step of 1, 2, 5, 10, 15, 30 … seconds, minutes or hours that is not below `least`.
-fn round_step(least: f64) -> f64 {
+pub(super) fn round_step(least: f64) -> f64 {
     const STEPS: [f64; 27] = [
         0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0,
         600.0, 1200.0, 1800.0, 3600.0, 7200.0, 18000.0, 36000.0, 43200.0, 86400.0,

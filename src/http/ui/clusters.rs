@@ -76,7 +76,8 @@ pub(super) async fn change(
         Ok(cluster) => Ok(Redirect::to(&super::links::cluster(&cluster.record.name)).into_response()),
         Err(ServiceError::Faulty(faults)) => {
             let page = look(&app, &name).await?;
-            let problem = Some(sentence(&faults.to_string()));
+            let told: Vec<_> = faults.into_iter().map(|fault| sentence(&fault.message)).collect();
+            let problem = Some(told.join(" "));
             Ok(layout::html_with(StatusCode::BAD_REQUEST, &ClusterPage { reason, problem, ..page }))
         }
         Err(error) => Err(error.into()),

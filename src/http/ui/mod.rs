@@ -6,7 +6,7 @@
 //! modules in `assets/` only make them move.
 //!
 //! Whatever comes from tasks is untrusted. Templates escape by default; `|safe` is not used, and the few types here that
-//! write markup of their own ([`look`], [`words`], [`chart`]) write nothing but numbers, times and our own words; but for
+//! write markup of their own ([`look`], [`words`], [`chart`] and what draws with it) write nothing but numbers, times and our own words; but for
 //! [`ansi`], which escapes each character of a log itself.
 
 mod ansi;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::chart::Svg;
+use super::chart::{Svg, round_step, scale_word};
 use super::look::Look;
 use super::words;
 use crate::model::{Event, Run};
@@ -252,25 +252,6 @@ fn axis(length: SignedDuration) -> Svg {
     }
     svg.push_str("</svg>");
     Svg::drawn(svg)
-}
-
-fn scale_word(seconds: f64) -> String {
-    if seconds == 0.0 {
-        return "0".to_owned();
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "a time span in milliseconds fits well")]
-    let exact = SignedDuration::from_millis((seconds * 1000.0).round() as i64);
-    words::duration(exact).replace(".0 s", " s").replace(" min 0 s", " min").replace(" h 0 min", " h")
-}
-
-/// The smallest step of 1, 2, 5, 10, 15, 30 … seconds, minutes or hours that is not below `least`.
-fn round_step(least: f64) -> f64 {
-    const STEPS: [f64; 26] = [
-        0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0,
-        600.0, 900.0, 1800.0, 3600.0, 7200.0, 21600.0, 43200.0, 86400.0,
-    ];
-    let found = STEPS.into_iter().find(|step| *step >= least);
-    found.unwrap_or_else(|| (least / 86_400.0).ceil() * 86_400.0)
 }
 
 fn legend(attempts: &[Attempt], look: Look) -> Vec<(&'static str, &'static str, String)> {
