@@ -110,7 +110,7 @@ pub(super) fn durations(oldest_first: &[Bar], title: &str) -> Svg {
     let mut x = SCALE_WIDTH + 2.0;
     for Bar { look, seconds, run_id } in oldest_first {
         let height = (seconds.unwrap_or(0.0) / top_value * plot_height).max(3.0);
-        let took = seconds.map_or("never ran".to_owned(), |seconds| scale_word(seconds));
+        let took = seconds.map_or("never ran".to_owned(), scale_word);
         write(format_args!(
             "<a href=\"{}\"><title>{}, {took}</title><rect class=\"is-{}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height:.1}\" rx=\"1\"/></a>",
             links::run(*run_id),

@@ -102,6 +102,7 @@ pub(super) struct Fields {
 }
 
 impl Fields {
+    #[expect(clippy::needless_pass_by_value, reason = "callers give what they have")]
     pub(super) fn set(&mut self, name: &'static str, value: impl ToString) {
         self.values.insert(name, value.to_string());
     }

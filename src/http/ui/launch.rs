@@ -129,7 +129,7 @@ pub(super) async fn submit(
 async fn answer(app: &App, status: StatusCode, mut page: LaunchPage) -> Result<Response, ApiError> {
     let chosen = page.fields.value("cluster");
     let clusters = app.service.clusters().await?.into_iter().filter(|cluster| cluster.engine.is_some());
-    page.clusters = clusters.map(|cluster| Choice::new(cluster, chosen)).collect();
+    page.clusters = clusters.map(|cluster| Choice::new(&cluster, chosen)).collect();
     Ok(layout::html_with(status, &page))
 }
 
@@ -213,8 +213,8 @@ struct Choice {
 }
 
 impl Choice {
-    fn new(cluster: Cluster, chosen: &str) -> Self {
-        let Cluster { record, load, .. } = &cluster;
+    fn new(cluster: &Cluster, chosen: &str) -> Self {
+        let Cluster { record, load, .. } = cluster;
         let trouble = match (&cluster.condition.unreachable, record.status) {
             (_, ClusterStatus::Maintenance) => Some("in maintenance: runs wait"),
             (_, ClusterStatus::Offline) => Some("offline: runs wait"),
@@ -345,6 +345,7 @@ impl LaunchPage {
     }
 
     /// What a field overrides, as it shows while it is empty.
+    #[expect(clippy::unused_self, clippy::ref_option, reason = "the template calls it, with references")]
     fn placeholder(&self, value: &Option<i64>) -> String {
         value.map(|value| value.to_string()).unwrap_or_default()
     }
