@@ -74,7 +74,7 @@ impl LineIndex {
             bytes.chunks_exact(8).map(|end| u64::from_le_bytes(end.try_into().expect("there are eight"))).collect();
         let is_whole = bytes.len() % 8 == 0 && ends.first() == Some(&0);
         let is_possible = ends.windows(2).all(|pair| pair[0] <= pair[1] && pair[1] - pair[0] <= BLOCK);
-        (is_whole && is_possible).then(|| Self { saved: ends.len(), ends })
+        (is_whole && is_possible).then_some(Self { saved: ends.len(), ends })
     }
 
     /// Keeps what took long to count. Where that fails, it is counted again after the next restart.
