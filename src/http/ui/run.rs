@@ -31,6 +31,7 @@ const VARIABLES_SHOWN: usize = 12;
 
 #[derive(Template)]
 #[template(path = "run.html")]
+#[expect(clippy::struct_excessive_bools, reason = "a template asks many small questions")]
 pub(super) struct RunPage {
     layout: Layout,
     name: String,
@@ -196,6 +197,7 @@ impl RunPage {
     }
 
     /// Where the next step is taken, and what it is called. `None` where there is no such place any more.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "templates pass references")]
     fn link(&self, step: &NextStep) -> Option<(&str, &'static str)> {
         match step {
             NextStep::LaunchAgain | NextStep::EditTask if !self.is_task_there => None,
