@@ -158,7 +158,7 @@ mod tests {
         let (_folder, logs, run_id) = logs();
         write(&logs, run_id, 1, "hit hit\nmiss\n".repeat(2 * MOST_HITS + 1).as_bytes());
         let view = logs.view(run_id, 1).unwrap();
-        let (lines, answers) = find_all(&view, &Pattern::new("hit", false).unwrap(), Duration::from_secs(60));
+        let (lines, answers) = find_all(&view, &Pattern::new("hit", false).unwrap(), Duration::from_mins(1));
         let expected: Vec<u64> = (0..=2 * MOST_HITS as u64).map(|i| 2 * i + 1).collect();
         assert_eq!((lines, answers), (expected, 3));
     }

@@ -231,7 +231,7 @@ mod tests {
         }
         for line in logs.view(run_id, 2).unwrap().lines(1, 9).unwrap().lines {
             assert!(line.bytes.starts_with(b"\r") && line.bytes.ends_with(b"\rstep 9999 of 10000"));
-            assert_eq!(line.cut_bytes as usize + line.bytes.len(), progress.len());
+            assert_eq!(line.cut_bytes + line.bytes.len() as u64, progress.len() as u64);
         }
     }
 

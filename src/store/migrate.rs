@@ -27,9 +27,9 @@ macro_rules! migrations {
 }
 
 const SQLITE: &[Migration] =
-    migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 4 "0004_ended_runs");
+    migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs");
 const POSTGRES: &[Migration] =
-    migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 4 "0004_ended_runs");
+    migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs");
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version BIGINT PRIMARY KEY,
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn runs_that_ended_before_are_counted_by_the_hour_with_those_that_end_later() {
         let connection = Connection::open_in_memory().unwrap();
-        let (before, after): (Vec<_>, Vec<_>) = SQLITE.iter().partition(|step| step.name < "0004_ended_runs");
+        let (before, after): (Vec<_>, Vec<_>) = SQLITE.iter().partition(|step| step.name < "0003_ended_runs");
         for step in before {
             connection.execute_batch(step.sql).unwrap();
         }
