@@ -22,10 +22,22 @@ const REQUEST_ID_BYTES: usize = 128;
 
 pub(super) fn around(routes: Router) -> Router {
     routes
+        .layer(from_fn(refuse_other_sites))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(from_fn(identify))
         .layer(from_fn(ui::around))
         .layer(CompressionLayer::new())
+}
+
+/// A page of another site can have a visitor's browser send a form to any address, and the API takes a body whatever its
+/// type. Browsers say where such a request comes from; programs say nothing.
+async fn refuse_other_sites(request: Request, next: Next) -> Response {
+    let site = request.headers().get("sec-fetch-site");
+    if !request.method().is_safe() && site.is_some_and(|site| site == "cross-site") {
+        let message = "a page of another site sent this, so nothing was done";
+        return ApiError::new(StatusCode::FORBIDDEN, message).into_response();
+    }
+    next.run(request).await
 }
 
 /// Names the request, and tells the client that name where the failure is ours.

@@ -1,5 +1,9 @@
 //! The server itself: health, and where a browser lands.
 
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::json;
+
 use crate::on_every_engine;
 
 on_every_engine! {
@@ -22,5 +26,20 @@ on_every_engine! {
         }
         assert_eq!(answer.status.as_u16(), 200, "{target}");
         assert!(target.starts_with("/ui"), "{target}");
+    }
+
+    async fn a_page_of_another_site_can_change_nothing(world: World) {
+        let body = json!({"alias": "planted", "group_name": "g", "image": "i:1", "command": "true"}).to_string();
+        let send = async |site: Option<&str>| {
+            let mut request = Request::post("/api/v1/task").header("content-type", "text/plain");
+            if let Some(site) = site {
+                request = request.header("sec-fetch-site", site);
+            }
+            world.request(request.body(Body::from(body.clone())).unwrap()).await.status().as_u16()
+        };
+        assert_eq!(send(Some("cross-site")).await, 403);
+        world.get("/api/v1/task/alias/planted").await.refused(404);
+        assert_eq!(send(None).await, 200, "programs don't say where they are");
+        assert_eq!(send(Some("same-origin")).await, 409, "a page of our own may; the alias is taken by now");
     }
 }

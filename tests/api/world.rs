@@ -359,9 +359,12 @@ impl World {
         String::from_utf8(answer.bytes).unwrap()
     }
 
-    /// The reasons of a run's events, in their order.
+    /// The reasons of a run's events, in their order; without what an engine adds, which is its own affair.
     pub async fn story(&self, run_id: &str) -> Vec<String> {
-        each(&self.history(run_id).await["pod_events"], "reason")
+        let run = self.history(run_id).await;
+        let events = run["pod_events"].as_array().unwrap().iter();
+        let own = events.filter(|event| event["source_object"] == "flotilla");
+        own.map(|event| text(&event["reason"])).collect()
     }
 
     /// Time goes by: at once where the test has the clock in its hand, else by itself.

@@ -73,32 +73,35 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
 
         // The page of the run shows its statuses and its log as they come.
         browser.until("location.pathname.startsWith('/ui/runs/')").await;
-        browser.until("document.querySelector('#head .is-running')").await;
+        browser.until("document.querySelector('#look .is-running')").await;
         browser.until_shown("hello you").await;
+        browser.fill("#log [name=q]", "HELLO").await;
+        browser.press(Key::Enter).await;
+        browser.until("document.querySelector('#log .line.is-hit')").await;
         std::fs::write(&gate, "").unwrap();
-        browser.until("document.querySelector('#head .is-succeeded')").await;
+        browser.until("document.querySelector('#look .is-succeeded')").await;
         let run = browser.path().await.trim_start_matches("/ui/runs/").to_owned();
         assert_eq!(server.wait_for(&run, "STOPPED")["user"], "ada");
 
         // Again, and stopped, after a question.
         std::fs::remove_file(&gate).unwrap();
-        browser.click("a[data-shortcut=e]").await;
+        browser.click("a[data-shortcut=c]").await;
         browser.until("document.querySelector('[name=env_value]')?.value === 'you'").await;
         assert_eq!(browser.value("document.querySelector('#f-owner').value").await, "ada");
         browser.click(".bar .primary").await;
-        browser.until("document.querySelector('#head .is-running')").await;
+        browser.until("document.querySelector('#look .is-running')").await;
         browser.click("a[data-shortcut=x]").await;
         browser.click("dialog[open] .danger").await;
-        browser.until("document.querySelector('#head .is-stopped')").await;
+        browser.until("document.querySelector('#look .is-stopped')").await;
 
         // Again with the same values, by one press.
         let stopped = browser.path().await;
         browser.click("button[data-shortcut=r]").await;
         browser
-            .until(&format!("location.pathname !== {stopped:?} && document.querySelector('#head .is-running')"))
+            .until(&format!("location.pathname !== {stopped:?} && document.querySelector('#look .is-running')"))
             .await;
         std::fs::write(&gate, "").unwrap();
-        browser.until("document.querySelector('#head .is-succeeded')").await;
+        browser.until("document.querySelector('#look .is-succeeded')").await;
 
         // Found again by what is typed, which the address keeps.
         browser.open("/ui/tasks").await;
