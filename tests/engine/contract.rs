@@ -104,6 +104,7 @@ pub async fn launching_twice_runs_once(world: &World) {
     assert_eq!([&second.unwrap(), &third.unwrap()], [&handle, &handle]);
     world.running(&handle).await;
     assert_eq!(world.engine.launch(&spec).await.unwrap(), handle);
+    world.until_printed(&spec, &handle, "once").await;
     world.engine.stop(&handle, GRACE).await.unwrap();
     let (_, output) = world.finish(&spec, &handle).await;
     // A shell may say as well that it was stopped.

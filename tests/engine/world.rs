@@ -111,6 +111,25 @@ impl World {
         (ended, output)
     }
 
+    /// A command that runs may not have come to its first word yet.
+    pub async fn until_printed(&self, spec: &LaunchSpec, handle: &Handle, text: &str) {
+        let printed = async {
+            match self.engine.output(handle, &LogPosition::default()).await.unwrap() {
+                Output::InPlace => {
+                    let is_there = || std::fs::read_to_string(&spec.log_path).is_ok_and(|log| log.contains(text));
+                    eventually(&format!("{text:?} is printed"), is_there).await;
+                }
+                Output::Stream(mut chunks) => {
+                    let mut log = Vec::new();
+                    while !String::from_utf8_lossy(&log).contains(text) {
+                        log.extend(chunks.next().await.expect("the command goes on").unwrap().bytes);
+                    }
+                }
+            }
+        };
+        timeout(LONGEST, printed).await.unwrap();
+    }
+
     pub async fn output(&self, spec: &LaunchSpec, handle: &Handle, from: u64) -> Vec<u8> {
         match self.engine.output(handle, &LogPosition { bytes: from, marker: None }).await.unwrap() {
             Output::InPlace => std::fs::read(&spec.log_path).unwrap()[usize::try_from(from).unwrap()..].to_vec(),

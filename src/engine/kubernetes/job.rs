@@ -9,6 +9,9 @@
 //!                                                          job, whose controller counts it as its own
 //! ```
 //!
+//! That a deleted pod counts as failed from then on is said by `isPodFailed` in Kubernetes' own
+//! `pkg/controller/job/job_controller.go`: unless a job asks for another policy, which ours don't.
+//!
 //! Before 1.26 a controller puts another pod in the place of one that somebody deletes, whatever `backoffLimit` says: the
 //! command would run a second time, also while no server of ours is there to prevent it. What can't be made can't run.
 
