@@ -257,6 +257,8 @@ fn started_event(at: Timestamp, instance: &Instance) -> Event {
 fn ended_event(at: Timestamp, outcome: Outcome, exit_code: i64, reason: Option<&str>, usage: Usage) -> Event {
     let mut message = match reason {
         None => format!("the command ended with exit code {exit_code}"),
+        // "exited with code 1" says it already, with what the code means where it has a meaning.
+        Some(reason) if reason.contains(&format!("code {exit_code}")) => format!("the command {reason}"),
         Some(reason) => format!("the command ended with exit code {exit_code}: {reason}"),
     };
     if let Some(bytes) = usage.max_memory_bytes {
