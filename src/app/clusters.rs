@@ -91,18 +91,21 @@ impl ClusterSet {
     /// that failed.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let mut changes = self.shared.wake.on_clusters();
-        loop {
+        let mut result = Ok(());
+        while result.is_ok() {
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                Some(ended) = self.loops.join_next() => ended.context("a control loop failed")?,
+                Some(ended) = self.loops.join_next() => result = ended,
                 Ok(()) = changes.changed() => self.follow().await,
                 () = tokio::time::sleep(PERIOD) => self.follow().await,
             }
         }
+        // Where one has failed, the others finish their steps as well.
+        self.stop.cancel();
         while let Some(ended) = self.loops.join_next().await {
-            ended.context("a control loop failed")?;
+            result = result.and(ended);
         }
-        Ok(())
+        result.context("a control loop failed")
     }
 
     async fn follow(&mut self) {

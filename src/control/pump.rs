@@ -127,13 +127,13 @@ impl Pump {
         let now = move || self.clock.now();
         let opening = tokio::task::spawn_blocking(move || PumpedLog::resume(&path, cap_bytes, &position, now));
         let mut log = opening.await.map_err(io::Error::other)??;
-        let mut written_at = Instant::now();
+        let mut until = Instant::now();
         while let Some(first) = output.next().await {
             // What was gathered is kept also where an error ended the gathering.
-            let (batch, rest) = gather(first.map_err(of_output)?, &mut output, written_at + PAUSE).await;
+            let (batch, rest) = gather(first.map_err(of_output)?, &mut output, until).await;
             let appending = tokio::task::spawn_blocking(move || log.append(&batch.bytes, batch.marker).map(|()| log));
             log = appending.await.map_err(io::Error::other)??;
-            written_at = Instant::now();
+            until = Instant::now() + PAUSE;
             rest.map_err(of_output)?;
         }
         let finishing = tokio::task::spawn_blocking(move || log.finish());

@@ -10,6 +10,9 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
+use super::EngineError;
+use crate::model::LogPosition;
+
 /// How far two streams overtake each other at most. The machine stamps a message right before it writes it.
 const SLACK_SECS: i64 = 5;
 /// The length of a time as it stands before each message: `2006-01-02T15:04:05.000000000Z`.
@@ -62,6 +65,19 @@ pub(in crate::engine) struct Marker {
     pub stored: u64,
     /// The latest time of a stored message.
     pub newest: Option<Stamp>,
+}
+
+impl Marker {
+    /// The place that `position` tells, and how many bytes behind it are stored: without a marker they are counted from
+    /// the beginning.
+    pub(in crate::engine) fn of(position: &LogPosition) -> Result<(Self, u64), EngineError> {
+        match &position.marker {
+            Some(text) => {
+                Ok((text.parse().map_err(|error: NotAMarker| EngineError::Unavailable(error.to_string()))?, 0))
+            }
+            None => Ok((Self::default(), position.bytes)),
+        }
+    }
 }
 
 impl fmt::Display for Marker {

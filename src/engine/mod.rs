@@ -115,6 +115,17 @@ pub enum EngineState {
     Unreachable { reason: String, since: Timestamp },
 }
 
+impl EngineState {
+    /// It does not answer, since now or since it was first noticed; the newest reason counts.
+    fn lose(&mut self, reason: String, now: Timestamp) {
+        let since = match self {
+            Self::Unreachable { since, .. } => *since,
+            Self::Reachable => now,
+        };
+        *self = Self::Unreachable { reason, since };
+    }
+}
+
 /// A kind of place where runs are executed.
 #[async_trait]
 pub trait Engine: Send + Sync {

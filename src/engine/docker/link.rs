@@ -161,11 +161,7 @@ impl Link {
         let reason = format!("the Docker daemon at {} does not answer: {reason}", self.host);
         let mut known = self.known();
         known.docker = None;
-        let since = match &known.state {
-            EngineState::Unreachable { since, .. } => *since,
-            EngineState::Reachable => self.now(),
-        };
-        known.state = EngineState::Unreachable { reason: reason.clone(), since };
+        known.state.lose(reason.clone(), self.now());
         ApiError::Away(reason)
     }
 

@@ -35,11 +35,8 @@ pub(super) async fn read(
     ended: EndSignal,
     from: &LogPosition,
 ) -> Result<BoxStream<'static, Result<Chunk, EngineError>>, EngineError> {
-    let marker = from.marker.as_deref().map(str::parse::<Marker>).transpose();
-    let marker = marker.map_err(|error| EngineError::Unavailable(error.to_string()))?;
-    // Without a marker the bytes are counted from the beginning.
-    let skip_bytes = if marker.is_some() { 0 } else { from.bytes };
-    let unpacker = Unpacker::new(marker.unwrap_or_default(), skip_bytes);
+    let (marker, skip_bytes) = Marker::of(from)?;
+    let unpacker = Unpacker::new(marker, skip_bytes);
     let mut reader = Reader { link, name, ended, unpacker, phase: Phase::Done };
     reader.phase = match reader.stage().await? {
         Some(Stage::Running) => Phase::Following(reader.open(true).await?),

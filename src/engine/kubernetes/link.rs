@@ -148,11 +148,7 @@ impl Link {
         let reason = if reason.starts_with(prefix) { reason } else { format!("{prefix}{reason}") };
         let mut known = self.known();
         known.connected = None;
-        let since = match &known.state {
-            EngineState::Unreachable { since, .. } => *since,
-            EngineState::Reachable => self.now(),
-        };
-        known.state = EngineState::Unreachable { reason: reason.clone(), since };
+        known.state.lose(reason.clone(), self.now());
         ApiError::Away(reason)
     }
 }

@@ -94,10 +94,7 @@ impl Inner {
         attempt_id: AttemptId,
         from: &LogPosition,
     ) -> Result<BoxStream<'static, Result<Chunk, EngineError>>, EngineError> {
-        let marker = from.marker.as_deref().map(str::parse::<Marker>).transpose();
-        let marker = marker.map_err(|error| EngineError::Unavailable(error.to_string()))?;
-        // Without a marker the bytes are counted from the beginning.
-        let skip_bytes = if marker.is_some() { 0 } else { from.bytes };
+        let (marker, skip_bytes) = Marker::of(from)?;
         let Some(pod) = self.pod_of(attempt_id).await? else {
             return Err(EngineError::Gone(format!("attempt {attempt_id} has no pod")));
         };
@@ -105,7 +102,7 @@ impl Inner {
             inner: Arc::clone(self),
             attempt_id,
             pod_name: pod.name.clone(),
-            unpacker: Unpacker::new(marker.unwrap_or_default(), skip_bytes),
+            unpacker: Unpacker::new(marker, skip_bytes),
             phase: Phase::Done,
             _mark: self.outputs.begin(attempt_id),
         };

@@ -354,21 +354,8 @@ impl LaunchPage {
 #[cfg(test)]
 impl LaunchPage {
     pub(super) fn sample() -> Self {
-        use crate::model::TaskSpec;
-        let now: jiff::Timestamp = "2026-01-02T03:04:05Z".parse().expect("it is a time");
-        let definition = Definition {
-            definition_id: DefinitionId::from_text("science-1"),
-            alias: Some("train <model>".to_owned()),
-            group_name: "science".to_owned(),
-            task: TaskSpec {
-                command: "</textarea>".to_owned(),
-                env: vec![EnvVar::new("A", "<b>")],
-                ..TaskSpec::default()
-            },
-            task_type: "task".to_owned(),
-            created_at: now,
-            updated_at: now,
-        };
+        let mut definition = crate::http::ui::sample::definition();
+        definition.task.command = "</textarea>".to_owned();
         let mut page = Self {
             layout: Layout::new(Section::Tasks),
             name: name(&definition),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::model::{
     Cluster, ClusterRecord, ClusterStatus, Condition, Definition, DefinitionId, EnvVar, LaunchPolicy, LaunchRequest,
-    Load, Run, RunId, Target, TaskSpec, plan_launch,
+    Load, Outcome, Run, RunBrief, RunId, Status, Target, TaskSpec, plan_launch,
 };
 
 pub(super) fn now() -> Timestamp {
@@ -27,6 +27,19 @@ pub(super) fn definition() -> Definition {
         task_type: "task".to_owned(),
         created_at: now(),
         updated_at: now(),
+    }
+}
+
+/// One of its runs that ended.
+pub(super) fn brief(outcome: Outcome) -> RunBrief {
+    RunBrief {
+        run_id: RunId::generate(),
+        definition_id: definition().definition_id,
+        status: Status::Stopped,
+        outcome: Some(outcome),
+        queued_at: now(),
+        started_at: Some(now()),
+        finished_at: Some(now()),
     }
 }
 

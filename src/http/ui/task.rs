@@ -165,32 +165,8 @@ fn history(newest_first: &[RunBrief]) -> Option<History> {
 #[cfg(test)]
 impl TaskPage {
     pub(super) fn sample() -> Self {
-        use crate::model::{RunId, TaskSpec};
-        let now: jiff::Timestamp = "2026-01-02T03:04:05Z".parse().expect("it is a time");
-        let definition = Definition {
-            definition_id: DefinitionId::from_text("science-1"),
-            alias: Some("train <model>".to_owned()),
-            group_name: "science".to_owned(),
-            task: TaskSpec {
-                command: "echo '<b>'".to_owned(),
-                memory_mb: Some(2048),
-                tags: vec!["a&b".to_owned()],
-                env: vec![crate::model::EnvVar::new("A<", "1\n2")],
-                ..TaskSpec::default()
-            },
-            task_type: "task".to_owned(),
-            created_at: now,
-            updated_at: now,
-        };
-        let run = RunBrief {
-            run_id: RunId::generate(),
-            definition_id: definition.definition_id.clone(),
-            status: Status::Stopped,
-            outcome: Some(Outcome::Succeeded),
-            queued_at: now,
-            started_at: Some(now),
-            finished_at: Some(now),
-        };
+        use crate::http::ui::sample;
+        let (definition, now, run) = (sample::definition(), sample::now(), sample::brief(Outcome::Succeeded));
         Self {
             layout: Layout::new(Section::Tasks),
             name: name(&definition),

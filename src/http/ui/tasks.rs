@@ -160,30 +160,9 @@ impl TaskRow {
 #[cfg(test)]
 impl TasksPage {
     pub(super) fn sample() -> Self {
-        use crate::model::{DefinitionId, Outcome, RunId, Status, TaskSpec};
-        let now: jiff::Timestamp = "2026-01-02T03:04:05Z".parse().expect("it is a time");
-        let definition = Definition {
-            definition_id: DefinitionId::from_text("science-1"),
-            alias: Some("train <model>".to_owned()),
-            group_name: "science".to_owned(),
-            task: TaskSpec {
-                image: "trainer:1".to_owned(),
-                tags: ["nightly", "gpu", "a&b", "more"].map(str::to_owned).to_vec(),
-                ..TaskSpec::default()
-            },
-            task_type: "task".to_owned(),
-            created_at: now,
-            updated_at: now,
-        };
-        let run = RunBrief {
-            run_id: RunId::generate(),
-            definition_id: definition.definition_id.clone(),
-            status: Status::Stopped,
-            outcome: Some(Outcome::Failed),
-            queued_at: now,
-            started_at: Some(now),
-            finished_at: Some(now),
-        };
+        use crate::http::ui::sample;
+        use crate::model::Outcome;
+        let (definition, now, run) = (sample::definition(), sample::now(), sample::brief(Outcome::Failed));
         let page = crate::model::PageRequest { limit: 1, offset: 1, sort_by: DefinitionSort::Alias, order: Order::Asc };
         let address = Address::new("/ui/tasks").with("q", ["x"]);
         let filter = DefinitionFilter { tag: vec!["gpu".to_owned()], ..DefinitionFilter::default() };
