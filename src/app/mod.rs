@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, DOCKER_CLUSTER, Database, DefaultCluster, LOCAL_CLUSTER};
 use crate::control::Settings;
 use crate::http::{self, App, Limits};
-use crate::logs::{CappedLog, Logs};
+use crate::logs::{CappedLog, Logs, note_usage};
 use crate::model::{AttemptId, RunId};
 use crate::service::Service;
 use crate::store::{Store, StoreError};
@@ -139,7 +139,7 @@ impl RunningServer {
 pub fn supervise(folder: &Path) -> io::Result<()> {
     let now = || Clock::system().now();
     let open_log = |path: &Path, cap_bytes| CappedLog::append(path, cap_bytes, now);
-    crate::engine::local::supervise(folder, now, open_log, CappedLog::finish)
+    crate::engine::local::supervise(folder, now, open_log, CappedLog::finish, note_usage)
 }
 
 async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {

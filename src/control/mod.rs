@@ -73,6 +73,8 @@ pub struct State {
     pruned_to: Mutex<Option<(jiff::Timestamp, crate::model::RunId)>>,
     /// The last complaint about the engine, so that each is logged once.
     complaint: Mutex<Option<String>>,
+    /// The last one about what runs use, likewise.
+    usage_complaint: Mutex<Option<String>>,
 }
 
 impl Control {
@@ -103,6 +105,15 @@ impl Control {
             }
             (None, Some(_)) => tracing::info!(cluster = self.cluster, "the cluster answers again"),
             _ => {}
+        }
+        *last = complaint;
+    }
+
+    /// Logs that what runs use can't be kept: once.
+    fn note_usage_problem(&self, complaint: Option<String>) {
+        let mut last = self.state.usage_complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = complaint.as_ref().filter(|reason| last.as_ref() != Some(*reason)) {
+            tracing::warn!(cluster = self.cluster, reason, "what runs use can't be kept");
         }
         *last = complaint;
     }

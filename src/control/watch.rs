@@ -10,6 +10,7 @@
 //! The first row is the recovery from a crash: there is no other code for it.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -56,12 +57,28 @@ impl Control {
         Ok(deadline)
     }
 
-    /// What the engine told of attempts beside their status becomes part of their runs' story.
+    /// What the engine told of attempts beside their status becomes part of their runs' story, or lies beside their logs.
     async fn store_notes(&self) -> Result<(), StoreError> {
+        self.store_samples().await;
         for (attempt_id, event) in self.pokes.take_notes() {
             self.store.append_event(attempt_id.run_id, &event).await?;
         }
         Ok(())
+    }
+
+    /// A sample that can't be kept is missing from a chart, and holds up nothing.
+    async fn store_samples(&self) {
+        let samples = self.pokes.take_samples();
+        if samples.is_empty() {
+            return;
+        }
+        let logs = Arc::clone(&self.logs);
+        let storing = tokio::task::spawn_blocking(move || {
+            let stored = samples.into_iter().map(|(attempt_id, sample)| logs.note_usage(attempt_id, sample));
+            stored.fold(Ok(()), Result::and)
+        });
+        let stored = storing.await.map_err(io::Error::other).flatten();
+        self.note_usage_problem(stored.err().map(|error| error.to_string()));
     }
 
     async fn look_at(self: &Arc<Self>, attempts: Vec<ActiveAttempt>) -> Result<(), StoreError> {

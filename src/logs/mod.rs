@@ -1,5 +1,5 @@
 //! A run's log: one file an attempt, append-only, read by byte offset or by line, searched, followed as it grows,
-//! kept after the engine's own copy is gone. The only user of log files.
+//! kept after the engine's own copy is gone. What the attempt used over time lies beside it. The only user of these files.
 
 mod capped;
 mod find;
@@ -8,6 +8,7 @@ mod pumped;
 mod read;
 mod tail;
 mod times;
+mod usage;
 mod view;
 
 use std::io;
@@ -18,6 +19,7 @@ pub use find::{Found, MOST_HITS, NotAPattern, PATTERN_CHARS, Pattern};
 pub use pumped::PumpedLog;
 pub use read::{LogPiece, LogToken, NotAToken, TokenProblem};
 pub use tail::Growth;
+pub use usage::note_usage;
 pub use view::{LINE_BYTES, Line, Lines, LogView};
 
 use crate::model::{AttemptId, RunId};
@@ -64,12 +66,22 @@ impl Logs {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
-            for beside in [pumped::position_path(&path), lines::index_path(&path), times::times_path(&path)] {
+            for beside in beside(&path) {
                 ignore_missing(std::fs::remove_file(beside))?;
             }
         }
         Ok(freed)
     }
+}
+
+/// What lies beside the log at this path.
+fn beside(log_path: &Path) -> [PathBuf; 4] {
+    [
+        pumped::position_path(log_path),
+        lines::index_path(log_path),
+        times::times_path(log_path),
+        usage::usage_path(log_path),
+    ]
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
@@ -103,7 +115,7 @@ mod tests {
         let (folder, logs, run_id) = logs();
         write(&logs, run_id, 2, b"one\n");
         let path = logs.path(AttemptId { run_id, attempt: 2 });
-        for beside in [lines::index_path(&path), pumped::position_path(&path)] {
+        for beside in beside(&path) {
             std::fs::write(beside, b"x").unwrap();
         }
         assert_eq!(logs.remove(run_id, 3).unwrap(), 4);

@@ -30,6 +30,7 @@ mod log;
 mod page;
 mod run;
 mod transition;
+mod usage_sample;
 
 pub use brief::{RunBrief, typical_duration};
 pub use cluster::{Cluster, ClusterChange, ClusterDetails, ClusterRecord, ClusterStatus, Condition, Load, Settings};
@@ -48,6 +49,7 @@ pub use transition::{
     Change, EndCause, Ended, OUT_OF_MEMORY, Observation, Started, decide, is_allowed, refuse, retry, set_by_hand,
     stop_before_start,
 };
+pub use usage_sample::UsageSample;
 
 /// The limits of what a request may ask for, in one place. Each answers the question "how much is surely a mistake?".
 pub mod limits {

@@ -1,14 +1,15 @@
 //! Runs: found, stopped, told about themselves.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use tokio::sync::broadcast;
 
 use super::{Service, ServiceError};
 use crate::model::{
-    DefinitionId, Event, Page, PageRequest, Run, RunBrief, RunId, Status, StopCause, set_by_hand, stop_before_start,
-    typical_duration,
+    DefinitionId, Event, Page, PageRequest, Run, RunBrief, RunId, Status, StopCause, UsageSample, set_by_hand,
+    stop_before_start, typical_duration,
 };
 use crate::model::{RunFilter, RunSort};
 
@@ -39,6 +40,8 @@ pub struct RunStory {
     pub typical: Option<SignedDuration>,
     /// The newest run of its definition.
     pub newest: RunId,
+    /// What it used over time, oldest first, where that was measured.
+    pub usage: Vec<UsageSample>,
 }
 
 impl Service {
@@ -78,7 +81,19 @@ impl Service {
         )?;
         let waiting_reason = self.why_waiting(&run).await?;
         let newest = recent.first().map_or(run.run_id, |newest| newest.run_id);
-        Ok(RunStory { newest, children, events, waiting_reason, typical: typical_duration(&recent), run })
+        let usage = self.usage(&run).await;
+        Ok(RunStory { newest, children, events, waiting_reason, typical: typical_duration(&recent), usage, run })
+    }
+
+    /// What can't be read now is missing from a page that tells much else.
+    async fn usage(&self, run: &Run) -> Vec<UsageSample> {
+        let logs = Arc::clone(&self.logs);
+        let (run_id, attempts) = (run.run_id, run.attempt_count);
+        let reading = tokio::task::spawn_blocking(move || logs.usage(run_id, attempts));
+        reading.await.map_err(std::io::Error::other).flatten().unwrap_or_else(|error| {
+            tracing::warn!(%run_id, %error, "what a run used can't be read");
+            Vec::new()
+        })
     }
 
     pub async fn events(&self, run_id: &str) -> Result<Vec<Event>, ServiceError> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bollard::models::ContainerStatsResponse;
 
-use super::stats::{Peak, Sampling};
+use super::stats::{Peak, Sampling, Use};
 use crate::model::{AttemptId, Started};
 
 /// Digests of images that are remembered; beyond, all are forgotten and asked for again.
@@ -80,11 +80,20 @@ impl Seen {
         running.filter(|(_, seen)| seen.sampling.due <= now).map(|(attempt_id, _)| *attempt_id).collect()
     }
 
-    pub(super) fn add_sample(&self, attempt_id: AttemptId, stats: Option<&ContainerStatsResponse>, now: Instant) {
-        if let Some(seen) = self.containers().started.get_mut(&attempt_id) {
-            match stats {
-                Some(stats) => seen.sampling.add(stats, now),
-                None => seen.sampling.postpone(now),
+    /// Takes a look at a container into account; what it says of one that was seen running.
+    pub(super) fn add_look(
+        &self,
+        attempt_id: AttemptId,
+        stats: Option<&ContainerStatsResponse>,
+        now: Instant,
+    ) -> Option<Use> {
+        let mut containers = self.containers();
+        let sampling = &mut containers.started.get_mut(&attempt_id)?.sampling;
+        match stats {
+            Some(stats) => Some(sampling.add(stats, now)),
+            None => {
+                sampling.postpone(now);
+                None
             }
         }
     }

@@ -15,9 +15,17 @@ pub(super) struct Peak {
 
 /// One look at a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sample {
+struct Look {
     memory_bytes: Option<i64>,
+    max_memory_bytes: Option<i64>,
     cpu_nanos: Option<i64>,
+}
+
+/// What a look says of the time since the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Use {
+    pub memory_bytes: Option<i64>,
+    pub cpu_millis: Option<i64>,
 }
 
 /// The samples of one container, folded into its peak.
@@ -38,19 +46,21 @@ impl Sampling {
     }
 
     /// Takes one look into account, and says when the next one is due.
-    pub(super) fn add(&mut self, stats: &ContainerStatsResponse, now: Instant) {
-        let sample = Sample::read(stats);
-        self.peak.memory_bytes = self.peak.memory_bytes.max(sample.memory_bytes);
-        if let Some(nanos) = sample.cpu_nanos.filter(|nanos| *nanos > 0) {
+    pub(super) fn add(&mut self, stats: &ContainerStatsResponse, now: Instant) -> Use {
+        let look = Look::read(stats);
+        self.peak.memory_bytes = self.peak.memory_bytes.max(look.max_memory_bytes);
+        let mut cpu_millis = None;
+        if let Some(nanos) = look.cpu_nanos.filter(|nanos| *nanos > 0) {
             self.peak.cpu_time_ms = self.peak.cpu_time_ms.max(Some(nanos / 1_000_000));
-            if let Some((then, nanos_then)) = self.last_cpu {
+            cpu_millis = self.last_cpu.map(|(then, nanos_then)| {
                 let elapsed_ms = i64::try_from(now.duration_since(then).as_millis()).unwrap_or(i64::MAX);
-                let millis = nanos.saturating_sub(nanos_then) / 1000 / elapsed_ms.max(1);
-                self.peak.cpu_millis = self.peak.cpu_millis.max(Some(millis));
-            }
+                nanos.saturating_sub(nanos_then) / 1000 / elapsed_ms.max(1)
+            });
+            self.peak.cpu_millis = self.peak.cpu_millis.max(cpu_millis);
             self.last_cpu = Some((now, nanos));
         }
         self.postpone(now);
+        Use { memory_bytes: look.memory_bytes, cpu_millis }
     }
 
     pub(super) fn postpone(&mut self, now: Instant) {
@@ -59,16 +69,18 @@ impl Sampling {
     }
 }
 
-impl Sample {
+impl Look {
     fn read(stats: &ContainerStatsResponse) -> Self {
         let cpu = stats.cpu_stats.as_ref().and_then(|cpu| cpu.cpu_usage.as_ref());
         let cpu_nanos = cpu.and_then(|usage| usage.total_usage).and_then(|nanos| i64::try_from(nanos).ok());
-        Self { memory_bytes: memory_bytes(stats), cpu_nanos }
+        let (memory_bytes, max_memory_bytes) = memory(stats).unzip();
+        Self { memory_bytes, max_memory_bytes, cpu_nanos }
     }
 }
 
-/// What is used without what the kernel would give back at once: page cache is not what a task needs.
-fn memory_bytes(stats: &ContainerStatsResponse) -> Option<i64> {
+/// What is used now and what was used at most, without what the kernel would give back at once: page cache is not what a
+/// task needs.
+fn memory(stats: &ContainerStatsResponse) -> Option<(i64, i64)> {
     let memory = stats.memory_stats.as_ref()?;
     let counter = |names: [&str; 2]| {
         let counters = memory.stats.as_ref();
@@ -76,7 +88,8 @@ fn memory_bytes(stats: &ContainerStatsResponse) -> Option<i64> {
     };
     let now = memory.usage?.saturating_sub(counter(["total_inactive_file", "inactive_file"]));
     let kernel_peak = memory.max_usage.unwrap_or(0).saturating_sub(counter(["total_cache", "cache"]));
-    i64::try_from(now.max(kernel_peak)).ok().filter(|bytes| *bytes > 0)
+    let now = i64::try_from(now).ok().filter(|bytes| *bytes > 0)?;
+    Some((now, now.max(i64::try_from(kernel_peak).unwrap_or(i64::MAX))))
 }
 
 #[cfg(test)]
@@ -92,21 +105,23 @@ mod tests {
     fn the_peak_is_the_kernels_own_where_it_keeps_one() {
         let v1 = stats(json!({ "memory_stats": { "usage": 100, "max_usage": 5000,
             "stats": { "total_inactive_file": 40, "total_cache": 1000 } } }));
-        assert_eq!(memory_bytes(&v1), Some(4000));
+        assert_eq!(memory(&v1), Some((60, 4000)));
         let v2 = stats(json!({ "memory_stats": { "usage": 100, "stats": { "inactive_file": 40 } } }));
-        assert_eq!(memory_bytes(&v2), Some(60));
-        assert_eq!(memory_bytes(&stats(json!({ "memory_stats": {} }))), None);
+        assert_eq!(memory(&v2), Some((60, 60)));
+        assert_eq!(memory(&stats(json!({ "memory_stats": {} }))), None);
     }
 
     #[test]
     fn the_peak_of_cpu_is_that_of_the_busiest_interval() {
         let begin = Instant::now();
         let mut sampling = Sampling::start(begin);
+        let mut seen = Vec::new();
         for (secs, cpu_ms) in [(1, 1000_u64), (2, 1500), (4, 5500), (6, 6000)] {
             let nanos = cpu_ms * 1_000_000;
             let stats = stats(json!({ "cpu_stats": { "cpu_usage": { "total_usage": nanos } } }));
-            sampling.add(&stats, begin + Duration::from_secs(secs));
+            seen.push(sampling.add(&stats, begin + Duration::from_secs(secs)).cpu_millis);
         }
+        assert_eq!(seen, [None, Some(500), Some(2000), Some(250)]);
         assert_eq!((sampling.peak.cpu_millis, sampling.peak.cpu_time_ms), (Some(2000), Some(6000)));
     }
 

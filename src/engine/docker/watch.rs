@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use super::Inner;
 use super::container::{attempt_of, name_of};
 use super::link::ApiError;
+use super::stats::Use;
+use crate::model::{AttemptId, UsageSample};
 
 /// How long after the daemon was missed it is looked for again; doubles up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -103,11 +105,14 @@ impl Inner {
         }
     }
 
-    async fn sample(&self, attempt_id: crate::model::AttemptId) {
+    async fn sample(&self, attempt_id: AttemptId) {
         let options = StatsOptions { stream: false, one_shot: true };
         let name = name_of(attempt_id);
         let stats = self.link.call(async |docker| docker.stats(&name, Some(options)).next().await.transpose()).await;
         // One that has just ended, or a daemon that is away, gives no sample; there is nothing to do about either.
-        self.seen.add_sample(attempt_id, stats.ok().flatten().as_ref(), Instant::now());
+        if let Some(seen) = self.seen.add_look(attempt_id, stats.ok().flatten().as_ref(), Instant::now()) {
+            let Use { memory_bytes, cpu_millis } = seen;
+            self.pokes.sample(attempt_id, UsageSample { at: self.link.now(), memory_bytes, cpu_millis });
+        }
     }
 }

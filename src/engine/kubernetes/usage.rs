@@ -14,7 +14,7 @@ use super::link::ApiError;
 use super::names::{CONTAINER, selector};
 use super::quantity::{bytes_of, millis_of};
 use super::view::PodView;
-use crate::model::{AttemptId, Usage};
+use crate::model::{AttemptId, Usage, UsageSample};
 
 const SAMPLING_PERIOD: Duration = Duration::from_secs(5);
 /// How long a cluster that serves neither is not asked again.
@@ -153,6 +153,8 @@ impl Inner {
                 Ok(samples) => {
                     for (attempt_id, sample) in samples {
                         self.cache.add_sample(attempt_id, sample);
+                        let Sample { memory_bytes, cpu_millis, .. } = sample;
+                        self.pokes.sample(attempt_id, UsageSample { at: self.link.now(), memory_bytes, cpu_millis });
                     }
                 }
                 Err(ApiError::Refused { message, .. }) => {

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,47 @@ pub(super) fn all() -> Vec<Process> {
 
 pub(super) fn find(pid: Pid) -> Option<Process> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// What the living descendants of this process use: memory in bytes, where pages that several share count for each, and
+/// CPU time, that of their own ended children included.
+pub(super) fn usage_of_descendants() -> (u64, Duration) {
+    let (mut bytes, mut ticks) = (0, 0);
+    let mut waiting = children(Pid::this());
+    while let Some(pid) = waiting.pop() {
+        waiting.extend(children(pid));
+        bytes += resident_bytes(pid).unwrap_or(0);
+        ticks += fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|stat| cpu_ticks(&stat)).unwrap_or(0);
+    }
+    (bytes, Duration::from_millis(ticks.saturating_mul(1000) / ticks_per_second()))
+}
+
+/// Without a look at every process of the machine (`proc_tid_children(5)`).
+fn children(pid: Pid) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .map(Pid::from_raw)
+        .collect()
+}
+
+/// See `proc_pid_statm(5)`: the second field counts resident pages.
+fn resident_bytes(pid: Pid) -> Option<u64> {
+    let pages: u64 = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?.split(' ').nth(1)?.parse().ok()?;
+    let page_bytes = sysconf(SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * u64::try_from(page_bytes).ok()?)
+}
+
+/// See `proc_pid_stat(5)`: the fields 14 to 17, of its own and of its children that it waited for.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let fields: Vec<u64> = rest.split_whitespace().skip(11).take(4).map_while(|field| field.parse().ok()).collect();
+    (fields.len() == 4).then(|| fields.iter().sum())
+}
+
+fn ticks_per_second() -> u64 {
+    sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok()).unwrap_or(100).max(1)
 }
 
 /// The children of `ancestor`, their children, and so on.
@@ -137,6 +179,27 @@ mod tests {
         assert_eq!(session_members(&all, Pid::from_raw(7), 100), pids([7, 8]));
         assert_eq!(session_members(&all, Pid::from_raw(7), 99), pids([]));
         assert_eq!(session_members(&all[1..], Pid::from_raw(7), 99), pids([8]));
+    }
+
+    #[test]
+    fn cpu_time_is_that_of_a_process_and_of_its_ended_children() {
+        let line = "12 (a) R (b) c) S 3 12 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1000 200";
+        assert_eq!(cpu_ticks(line), Some(5 + 6 + 7 + 8));
+        assert_eq!(cpu_ticks("12 (sh) S 1 x"), None);
+    }
+
+    #[test]
+    fn what_descendants_use_is_measured() {
+        let mut child = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        while children(pid).is_empty() {
+            std::thread::yield_now();
+        }
+        let (sh, sleep) = (resident_bytes(pid).unwrap(), resident_bytes(children(pid)[0]).unwrap());
+        let (bytes, _) = usage_of_descendants();
+        kill_all(&[children(pid), vec![pid]].concat());
+        child.wait().unwrap();
+        assert!(sh > 0 && sleep > 0 && bytes >= sh.max(sleep), "{bytes}");
     }
 
     #[test]

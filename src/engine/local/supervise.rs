@@ -28,7 +28,7 @@ use super::supervisor::{Sink, Supervisor};
 use super::task::{self, NotStarted};
 use super::usage::limits_in_force;
 use super::user::{self, Choice};
-use crate::model::{Instance, Started, TaskSpec};
+use crate::model::{Instance, Started, TaskSpec, UsageSample};
 
 /// How often the end is tried to be written where the disk refuses it, and the pause between: for an hour.
 const END_TRIES: u32 = 3600;
@@ -39,7 +39,8 @@ const GROUP_PAUSE: Duration = Duration::from_millis(10);
 
 /// Runs the attempt whose folder this is, and returns when none of its processes is left and its end is written.
 ///
-/// `open_log` gets the log's path and the number of bytes to keep; `finish_log` puts the whole log on the disk.
+/// `open_log` gets the log's path and the number of bytes to keep; `finish_log` puts the whole log on the disk; `note_usage`
+/// keeps what the attempt uses beside it.
 /// Closes every other open file of the process, so this must be the first thing that the process does.
 ///
 /// # Errors
@@ -50,6 +51,7 @@ pub fn supervise<L: Write>(
     now: fn() -> Timestamp,
     open_log: impl FnOnce(&Path, u64) -> io::Result<L>,
     finish_log: impl FnOnce(L) -> io::Result<()>,
+    note_usage: impl Fn(&Path, UsageSample) -> io::Result<()>,
 ) -> io::Result<()> {
     let folder = Folder::at(folder);
     let signals = become_supervisor(&folder)?;
@@ -65,7 +67,15 @@ pub fn supervise<L: Write>(
             }
             // Nobody reads it while the server is away.
             let _ = write(io::stdout().as_fd(), b"s");
-            if let Err(error) = supervisor.run(now) {
+            let mut is_told = false;
+            let tell_usage = |sample| match note_usage(&spec.log_path, sample) {
+                Err(error) if !is_told => {
+                    is_told = true;
+                    complain(format_args!("can't note what the task uses: {error}"));
+                }
+                Ok(()) | Err(_) => {}
+            };
+            if let Err(error) = supervisor.run(now, tell_usage) {
                 complain(format_args!("the supervisor can't go on: {error}"));
                 supervisor.abandon(now);
             }

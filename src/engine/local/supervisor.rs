@@ -30,8 +30,8 @@ use super::processes;
 use super::record::Spec;
 use super::supervise::complain;
 use super::task::Task;
-use super::usage::Meter;
-use crate::model::{EndCause, Ended, Event, Started};
+use super::usage::{Meter, Seen};
+use crate::model::{EndCause, Ended, Event, Started, UsageSample};
 
 /// What is read of the output at once: as much as a pipe holds.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -147,7 +147,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
             output: Some(task.output),
             sink,
             signals,
-            meter: Meter::new(now, limits, groups),
+            meter: Meter::new(now, limits),
             deadline: deadline.and_then(|deadline| now.checked_add(deadline)),
             phase: Phase::Running,
             cause: None,
@@ -156,10 +156,13 @@ impl<'a, L: Write> Supervisor<'a, L> {
         }
     }
 
-    /// Returns when no process of the task is left and all its output is read.
-    pub fn run(&mut self, now: fn() -> Timestamp) -> io::Result<()> {
+    /// Returns when no process of the task is left and all its output is read. Tells what it uses in the meantime.
+    pub fn run(&mut self, now: fn() -> Timestamp, mut tell_usage: impl FnMut(UsageSample)) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK_BYTES];
         while self.reap(now)? {
+            if let Some(Seen { memory_bytes, cpu_millis }) = self.meter.sample(Instant::now(), self.groups) {
+                tell_usage(UsageSample { at: now(), memory_bytes, cpu_millis });
+            }
             self.advance(Instant::now());
             let (has_output, has_request, has_signal) = self.wait()?;
             if has_output {
@@ -219,7 +222,6 @@ impl<'a, L: Write> Supervisor<'a, L> {
 
     /// Does what is due.
     fn advance(&mut self, now: Instant) {
-        self.meter.sample(now, self.groups);
         match self.phase {
             Phase::Running if self.exit.is_some() => self.kill(now, FIRST_PAUSE),
             Phase::Running if self.deadline.is_some_and(|deadline| deadline <= now) => {
@@ -251,8 +253,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
             Phase::Ending { kill_at } => Some(kill_at),
             Phase::Killing { again_at, .. } => Some(again_at),
         };
-        let due = [due, self.meter.due()].into_iter().flatten().min();
-        let Some(due) = due else { return PollTimeout::NONE };
+        let due = due.into_iter().fold(self.meter.due(), Instant::min);
         // Rounded up, or it would wake just before and spin.
         let wait = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)

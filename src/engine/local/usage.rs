@@ -1,4 +1,7 @@
-//! What a task uses: peak memory, CPU time, and the busiest second.
+//! What a task uses: sampled while it runs, its peak memory, its CPU time, and its busiest second.
+//!
+//! Control groups count what the task uses. Where there are none, its processes are looked at one by one: memory that several
+//! share then counts for each, and what began and ended between two looks is seen only in the CPU time.
 
 use std::time::{Duration, Instant};
 
@@ -6,69 +9,74 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 use super::cgroup::{Groups, Limits};
+use super::processes;
 use crate::model::Usage;
 
-/// Over how long CPU use is averaged before its peak is taken.
+/// How often is looked, and so over how long CPU use is averaged before its peak is taken.
 const WINDOW: Duration = Duration::from_secs(1);
+/// A look at a task of very many processes takes long; all looks together take no larger part of a core than this.
+const MOST_OF_A_CORE: u32 = 100;
 
 pub(super) struct Meter {
     started: Instant,
     limits: Limits,
-    /// Whether there are groups that count.
-    is_live: bool,
+    window: Duration,
     window_start: Instant,
-    window_cpu: Duration,
+    window_cpu: Option<Duration>,
     peak_millis: Option<i64>,
-    peak_bytes: u64,
+    peak_bytes: Option<u64>,
+}
+
+/// What was seen in a window that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub memory_bytes: Option<i64>,
+    pub cpu_millis: Option<i64>,
 }
 
 impl Meter {
-    pub fn new(now: Instant, limits: Limits, groups: &Groups) -> Self {
+    pub fn new(now: Instant, limits: Limits) -> Self {
         Self {
             started: now,
             limits,
-            is_live: groups.cpu_time().is_some(),
+            window: WINDOW,
             window_start: now,
-            window_cpu: Duration::ZERO,
+            window_cpu: Some(Duration::ZERO),
             peak_millis: None,
-            peak_bytes: 0,
+            peak_bytes: None,
         }
     }
 
-    /// When the window is over; `None` where nothing can be measured while the task runs.
-    pub fn due(&self) -> Option<Instant> {
-        self.is_live.then(|| self.window_start + WINDOW)
+    /// When the window is over.
+    pub fn due(&self) -> Instant {
+        self.window_start + self.window
     }
 
     /// Ends a window that is over.
-    pub fn sample(&mut self, now: Instant, groups: &Groups) {
+    pub fn sample(&mut self, now: Instant, groups: &Groups) -> Option<Seen> {
+        if now < self.due() {
+            return None;
+        }
+        let looking = Instant::now();
+        let (memory, cpu) = look(groups);
+        self.window = WINDOW.max(looking.elapsed() * MOST_OF_A_CORE);
+        self.peak_bytes = self.peak_bytes.max(groups.memory_peak_bytes()).max(memory);
         let elapsed = now.saturating_duration_since(self.window_start);
-        if elapsed < WINDOW || !self.is_live {
-            return;
-        }
-        self.peak_bytes = self.peak_bytes.max(groups.memory_peak_bytes().unwrap_or(0));
-        if let Some(cpu) = groups.cpu_time() {
-            let millis = rate_millis(cpu.saturating_sub(self.window_cpu), elapsed);
-            self.peak_millis = self.peak_millis.max(Some(millis));
-            self.window_cpu = cpu;
-        }
-        self.window_start = now;
+        let cpu_millis = cpu.zip(self.window_cpu).map(|(cpu, before)| rate_millis(cpu.saturating_sub(before), elapsed));
+        self.peak_millis = self.peak_millis.max(cpu_millis);
+        (self.window_cpu, self.window_start) = (cpu, now);
+        Some(Seen { memory_bytes: memory.map(signed), cpu_millis })
     }
 
     /// What was used in all. Without control groups it is what the kernel counted of the processes that were waited
-    /// for, and the peak is that of the largest process, not of all together.
-    pub fn finish(mut self, now: Instant, groups: &Groups) -> Usage {
-        self.sample(now, groups);
-        let waited_for = getrusage(UsageWho::RUSAGE_CHILDREN).ok();
-        let cpu_time = groups.cpu_time().or_else(|| {
-            let usage = waited_for.as_ref()?;
-            let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-            u64::try_from(micros).ok().map(Duration::from_micros)
-        });
-        let peak_bytes = match groups.memory_peak_bytes() {
-            Some(bytes) => Some(bytes.max(self.peak_bytes)),
-            None => waited_for.and_then(|usage| u64::try_from(usage.max_rss()).ok()).map(|kb| kb * 1024),
+    /// for, and the peak is the most that was seen, at least that of the largest process.
+    pub fn finish(self, now: Instant, groups: &Groups) -> Usage {
+        let cpu_time = groups.cpu_time().or_else(waited_for);
+        let largest = || {
+            let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+            u64::try_from(usage.max_rss()).ok().map(|kb| kb * 1024)
         };
+        let peak_bytes = self.peak_bytes.max(groups.memory_peak_bytes().or_else(largest));
         let lifetime = now.saturating_duration_since(self.started);
         Usage {
             max_memory_bytes: peak_bytes.map(signed),
@@ -77,6 +85,27 @@ impl Meter {
             ..limits_in_force(self.limits)
         }
     }
+}
+
+/// The memory that is in use now, and the CPU time since the start.
+fn look(groups: &Groups) -> (Option<u64>, Option<Duration>) {
+    let (memory, cpu) = (groups.memory_bytes(), groups.cpu_time());
+    if memory.is_some() && cpu.is_some() {
+        return (memory, cpu);
+    }
+    let (resident, living) = processes::usage_of_descendants();
+    // Where the kernel lists no children, nothing was seen.
+    let resident = Some(resident).filter(|bytes| *bytes > 0);
+    let is_seen = resident.is_some();
+    let cpu = cpu.or_else(|| waited_for().filter(|_| is_seen).map(|ended| ended + living));
+    (memory.or(resident), cpu)
+}
+
+/// The CPU time of the processes that have ended.
+fn waited_for() -> Option<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
 pub(super) fn limits_in_force(limits: Limits) -> Usage {
@@ -106,12 +135,25 @@ mod tests {
     }
 
     #[test]
-    fn without_control_groups_only_the_whole_is_measured() {
+    fn without_control_groups_the_processes_are_looked_at() {
+        let groups = Groups::default();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let now = Instant::now();
-        let meter = Meter::new(now, Limits::default(), &Groups::default());
-        assert_eq!(meter.due(), None);
-        let usage = meter.finish(now + Duration::from_secs(5), &Groups::default());
+        let mut meter = Meter::new(now, Limits::default());
+        assert_eq!(meter.sample(now, &groups), None);
+        let seen = meter.sample(meter.due(), &groups).unwrap();
+        assert!(seen.memory_bytes > Some(0) && seen.cpu_millis.is_some(), "{seen:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let usage = meter.finish(now + Duration::from_secs(5), &groups);
+        assert!(usage.max_memory_bytes >= seen.memory_bytes && usage.cpu_time_ms.is_some(), "{usage:?}");
+        assert_eq!((usage.max_cpu_millis, usage.memory_limit_bytes), (seen.cpu_millis, None));
+    }
+
+    #[test]
+    fn a_task_that_was_never_looked_at_is_known_by_its_end() {
+        let meter = Meter::new(Instant::now(), Limits::default());
+        let usage = meter.finish(Instant::now() + Duration::from_millis(5), &Groups::default());
         assert!(usage.max_memory_bytes.is_some() && usage.cpu_time_ms.is_some() && usage.max_cpu_millis.is_some());
-        assert_eq!(usage.memory_limit_bytes, None);
     }
 }

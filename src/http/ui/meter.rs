@@ -1,10 +1,14 @@
-//! What a run asked for, what it was limited to and what it used at most, each resource as a small bar.
+//! What a run asked for, what it was limited to and what it used: each resource as a small bar, and over time where that
+//! was measured.
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
+
 use super::chart::Svg;
+use super::usage::{Resource, course, round_up_bytes, round_up_millis};
 use super::words;
-use crate::model::Run;
+use crate::model::{Run, UsageSample};
 
 const MB: i64 = 1024 * 1024;
 /// From here on a limit is as good as reached.
@@ -12,39 +16,71 @@ const NEARLY: f64 = 0.9;
 
 pub(super) struct Meter {
     pub(super) name: &'static str,
-    /// `64 MB`; `None` where it was not measured.
-    pub(super) used: Option<String>,
+    /// `64 MB` and `now` or `at its peak`; `None` where it was not measured.
+    pub(super) used: Option<(String, &'static str)>,
     /// What it is to be compared with: `limit 128 MB`, `asked for 128 MB`.
     pub(super) beside: Option<String>,
     pub(super) bar: Option<Svg>,
+    pub(super) course: Option<Svg>,
 }
 
+/// What of a resource is known.
+#[derive(Default)]
+struct Known {
+    peak: Option<i64>,
+    limit: Option<i64>,
+    asked: Option<i64>,
+}
+
+const MEMORY: Resource = Resource {
+    name: "Memory",
+    of: |sample| sample.memory_bytes,
+    word: |bytes| words::megabytes(bytes / MB + i64::from(bytes % MB > 0)),
+    round_up: round_up_bytes,
+};
+const CPU: Resource =
+    Resource { name: "CPU", of: |sample| sample.cpu_millis, word: words::cores, round_up: round_up_millis };
+
 /// What is known of each resource; one of which nothing is known is left out.
-pub(super) fn meters(run: &Run) -> Vec<Meter> {
-    let megabytes = |bytes: i64| words::megabytes(bytes / MB + i64::from(bytes % MB > 0));
+pub(super) fn meters(run: &Run, samples: &[UsageSample], now: Timestamp) -> Vec<Meter> {
     let usage = &run.usage;
-    let asked_memory = run.task.memory_mb.filter(|mb| *mb > 0).map(|mb| mb.saturating_mul(MB));
-    let asked_cpu = run.task.cpu_millis.filter(|millis| *millis > 0);
+    let memory = Known {
+        peak: usage.max_memory_bytes,
+        limit: usage.memory_limit_bytes,
+        asked: run.task.memory_mb.filter(|mb| *mb > 0).map(|mb| mb.saturating_mul(MB)),
+    };
+    let cpu = Known {
+        peak: usage.max_cpu_millis,
+        limit: usage.cpu_limit_millis,
+        asked: run.task.cpu_millis.filter(|millis| *millis > 0),
+    };
     let mut meters = Vec::new();
-    meters.extend(meter("Memory", usage.max_memory_bytes, usage.memory_limit_bytes, asked_memory, megabytes));
-    meters.extend(meter("CPU", usage.max_cpu_millis, usage.cpu_limit_millis, asked_cpu, words::cores));
+    for (resource, known) in [(MEMORY, memory), (CPU, cpu)] {
+        let time = run.started_at.map(|started_at| (started_at, run.finished_at.unwrap_or(now)));
+        let course = time.and_then(|time| course(samples, &resource, known.limit.or(known.asked), time));
+        let last = samples.iter().rev().find_map(resource.of);
+        meters.extend(meter(&resource, &known, last).map(|meter| Meter { course, ..meter }));
+    }
     let plain = [
         ("GPUs", run.task.gpu.filter(|gpus| *gpus > 0).map(|gpus| gpus.to_string())),
         ("Scratch disk", run.task.ephemeral_storage_mb.filter(|mb| *mb > 0).map(words::megabytes)),
     ];
     meters.extend(plain.into_iter().filter_map(|(name, asked)| {
-        asked.map(|asked| Meter { name, used: None, beside: Some(format!("asked for {asked}")), bar: None })
+        asked.map(|asked| Meter {
+            name,
+            used: None,
+            beside: Some(format!("asked for {asked}")),
+            bar: None,
+            course: None,
+        })
     }));
     meters
 }
 
-fn meter(
-    name: &'static str,
-    used: Option<i64>,
-    limit: Option<i64>,
-    asked: Option<i64>,
-    word: impl Fn(i64) -> String,
-) -> Option<Meter> {
+fn meter(resource: &Resource, known: &Known, last: Option<i64>) -> Option<Meter> {
+    let Known { peak, limit, asked } = *known;
+    let word = resource.word;
+    let used = peak.map(|peak| (peak, "at its peak")).or(last.map(|last| (last, "now")));
     let whole = limit.or(asked).filter(|whole| *whole > 0);
     if used.is_none() && whole.is_none() {
         return None;
@@ -57,8 +93,9 @@ fn meter(
         (None, Some(asked)) => Some(format!("asked for {}", word(asked))),
         (None, None) => None,
     };
-    let bar = used.zip(whole).map(|(used, whole)| bar(used, whole));
-    Some(Meter { name, used: used.map(word), beside, bar })
+    let bar = used.zip(whole).map(|((used, _), whole)| bar(used, whole));
+    let used = used.map(|(used, when)| (word(used), when));
+    Some(Meter { name: resource.name, used, beside, bar, course: None })
 }
 
 /// How much of the whole was used; what is more than the whole fills the bar.
@@ -84,7 +121,7 @@ mod tests {
 
     fn with(usage: Usage, memory_mb: Option<i64>) -> Vec<Meter> {
         let run = sample::run();
-        meters(&Run { usage, task: TaskSpec { memory_mb, ..run.task.clone() }, ..run })
+        meters(&Run { usage, task: TaskSpec { memory_mb, ..run.task.clone() }, ..run }, &[], sample::now())
     }
 
     #[test]
@@ -92,7 +129,7 @@ mod tests {
         let usage = Usage { max_memory_bytes: Some(60 * MB), memory_limit_bytes: Some(64 * MB), ..Usage::default() };
         let meters = with(usage, Some(32));
         assert_eq!(meters.len(), 1);
-        assert_eq!(meters[0].used.as_deref(), Some("60 MB"));
+        assert_eq!(meters[0].used, Some(("60 MB".to_owned(), "at its peak")));
         assert_eq!(meters[0].beside.as_deref(), Some("limit 64 MB, asked for 32 MB"));
         let bar = meters[0].bar.as_ref().unwrap().to_string();
         assert!(bar.contains("class=\"is-high\" width=\"93.8%\""), "{bar}");
@@ -105,8 +142,24 @@ mod tests {
         assert_eq!(asked[0].beside.as_deref(), Some("asked for 64 MB"));
         assert!(asked[0].bar.is_none() && asked[0].used.is_none());
         let used = with(Usage { max_memory_bytes: Some(1), ..Usage::default() }, None);
-        assert_eq!((used[0].used.as_deref(), used[0].beside.as_deref()), (Some("1 MB"), None));
+        assert_eq!((used[0].used.clone(), used[0].beside.as_deref()), (Some(("1 MB".to_owned(), "at its peak")), None));
         assert!(used[0].bar.is_none());
+    }
+
+    #[test]
+    fn a_run_that_goes_on_tells_what_it_uses_now_and_how_it_came_to_it() {
+        let now = sample::now();
+        let run = Run { started_at: Some(now), ..sample::run() };
+        let sample = |second, cpu| UsageSample {
+            at: now + jiff::SignedDuration::from_secs(second),
+            memory_bytes: None,
+            cpu_millis: Some(cpu),
+        };
+        let meters = meters(&run, &[sample(1, 900), sample(2, 250)], now);
+        let cpu = meters.iter().find(|meter| meter.name == "CPU").unwrap();
+        assert_eq!(cpu.used, Some(("0.25 cores".to_owned(), "now")));
+        assert!(cpu.course.as_ref().unwrap().to_string().contains("0.9 cores at most"));
+        assert!(meters.iter().any(|meter| meter.name == "Memory" && meter.course.is_none()));
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod task_form;
 mod tasks;
 mod throughput;
 mod timeline;
+mod usage;
 mod words;
 
 use axum::Router;

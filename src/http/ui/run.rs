@@ -158,7 +158,7 @@ pub(super) async fn stop(State(app): State<App>, InPath(run_id): InPath<String>)
 
 impl RunPage {
     fn new(story: RunStory, log: Option<LogPart>, is_task_there: bool, now: Timestamp) -> Self {
-        let RunStory { run, children, events, waiting_reason, typical, newest } = story;
+        let RunStory { run, children, events, waiting_reason, typical, newest, usage } = story;
         let around = Around { waiting: waiting_reason.as_deref(), typical, events: &events };
         let explanation = explain(&run, around, now);
         let attempts = timeline::attempts(&run, &events, now);
@@ -189,7 +189,7 @@ impl RunPage {
             child_count: words::count(children.total, "run"),
             are_children_cut: children.total > children.rows.len() as u64,
             children: children.rows.iter().map(|child| ChildRow::new(child, now)).collect(),
-            meters: meters(&run),
+            meters: meters(&run, &usage, now),
             cluster_address: links::cluster(&run.execution.resolved_cluster),
             parent: run.execution.parent_run_id.map(|parent| (parent.to_string(), links::run(parent))),
             facts: Facts::new(run, now),
@@ -338,6 +338,7 @@ impl RunPage {
             waiting_reason: None,
             typical: Some(SignedDuration::from_secs(4)),
             newest: RunId::generate(),
+            usage: sample::usage(),
         };
         let log = LogPart::sample(story.run.run_id);
         Self::new(story, Some(log), true, sample::now())
@@ -352,6 +353,14 @@ impl StopPage {
         let children = Page { rows: vec![sample::run()], total: 1 };
         let run = sample::run();
         let newest = run.run_id;
-        Self::new(&RunStory { run, children, events: Vec::new(), waiting_reason: None, typical: None, newest })
+        Self::new(&RunStory {
+            run,
+            children,
+            events: Vec::new(),
+            waiting_reason: None,
+            typical: None,
+            newest,
+            usage: Vec::new(),
+        })
     }
 }

@@ -1,10 +1,10 @@
 //! Invented values with which pages make samples of themselves for tests.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     Cluster, ClusterRecord, ClusterStatus, Condition, Definition, DefinitionId, EnvVar, LaunchPolicy, LaunchRequest,
-    Load, Outcome, Run, RunBrief, RunId, Status, Target, TaskSpec, plan_launch,
+    Load, Outcome, Run, RunBrief, RunId, Status, Target, TaskSpec, UsageSample, plan_launch,
 };
 
 pub(super) fn now() -> Timestamp {
@@ -70,4 +70,14 @@ pub(super) fn cluster() -> Cluster {
         condition: Condition { memory_mb: Some(1024), ..Condition::default() },
         load: Load { queued: 2, running: 1, reserved_memory_mb: 64, ..Load::default() },
     }
+}
+
+/// What a run used from [`now`] on.
+pub(super) fn usage() -> Vec<UsageSample> {
+    let sample = |second| UsageSample {
+        at: now() + SignedDuration::from_secs(second),
+        memory_bytes: Some(second << 20),
+        cpu_millis: Some(100 * second),
+    };
+    (1..=5).map(sample).collect()
 }

@@ -125,6 +125,17 @@ impl Groups {
         }
     }
 
+    /// What is used now, without what the kernel would give back at once: page cache is not what a task needs.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let group = self.with(Controller::Memory)?;
+        let (used, spare) = match group.version {
+            Version::V1 => ("memory.usage_in_bytes", "total_inactive_file"),
+            Version::V2 => ("memory.current", "inactive_file"),
+        };
+        let spare = read_key(&group.folder.join("memory.stat"), spare).unwrap_or(0);
+        read_number(&group.folder.join(used)).map(|used| used.saturating_sub(spare))
+    }
+
     pub fn cpu_time(&self) -> Option<Duration> {
         let group = self.with(Controller::CpuTime)?;
         match group.version {
@@ -322,6 +333,6 @@ mod tests {
         assert_eq!(enforced, Limits::default());
         assert_eq!(obstacles.len(), 2, "{obstacles:?}");
         assert!(groups.entrances().unwrap().is_empty());
-        assert!(groups.memory_peak_bytes().is_none() && groups.cpu_time().is_none());
+        assert!(groups.memory_peak_bytes().is_none() && groups.memory_bytes().is_none() && groups.cpu_time().is_none());
     }
 }
