@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-/// `340 ms`, `1.2 s`, `2 min 3 s`, `1 h 2 min`, `3 d 4 h`.
+/// `340 ms`, `1.2 s`, `2 min 3 s`, `1 h 2 min`, `3 d 4 h`; a second unit of which there is none is left out.
 #[must_use]
 pub fn duration(duration: SignedDuration) -> String {
     let milliseconds = duration.as_millis().max(0);
@@ -10,9 +10,16 @@ pub fn duration(duration: SignedDuration) -> String {
     match seconds {
         0 => format!("{milliseconds} ms"),
         1..60 => format!("{seconds}.{} s", milliseconds % 1000 / 100),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+        60..3600 => two((seconds / 60, "min"), (seconds % 60, "s")),
+        3600..86_400 => two((seconds / 3600, "h"), (seconds % 3600 / 60, "min")),
+        _ => two((seconds / 86_400, "d"), (seconds % 86_400 / 3600, "h")),
+    }
+}
+
+fn two((large, unit): (i128, &str), (small, smaller_unit): (i128, &str)) -> String {
+    match small {
+        0 => format!("{large} {unit}"),
+        _ => format!("{large} {unit} {small} {smaller_unit}"),
     }
 }
 
@@ -27,9 +34,11 @@ mod tests {
             (340, "340 ms"),
             (1_250, "1.2 s"),
             (59_999, "59.9 s"),
+            (60_999, "1 min"),
             (123_000, "2 min 3 s"),
             (3_720_000, "1 h 2 min"),
             (273_600_000, "3 d 4 h"),
+            (259_300_000, "3 d"),
         ] {
             assert_eq!(duration(SignedDuration::from_millis(milliseconds)), words);
         }

@@ -51,6 +51,8 @@ pub struct DefinitionFilter {
 pub struct RunFilter {
     /// Any of them; none is all.
     pub statuses: Vec<String>,
+    /// Likewise.
+    pub outcomes: Vec<String>,
     pub alias: Option<String>,
     pub cluster: Option<String>,
     pub limit: Option<u32>,
@@ -119,6 +121,7 @@ impl Client {
     pub async fn runs(&self, filter: &RunFilter) -> Result<RunList, ClientError> {
         let mut query = vec![("sort_by", "queued_at".to_owned()), ("order", "desc".to_owned())];
         query.extend(filter.statuses.iter().map(|status| ("status", status.clone())));
+        query.extend(filter.outcomes.iter().map(|outcome| ("outcome", outcome.clone())));
         query.extend(filter.alias.as_ref().map(|alias| ("alias", alias.clone())));
         query.extend(filter.cluster.as_ref().map(|cluster| ("cluster_name", cluster.clone())));
         query.extend(filter.limit.map(|limit| ("limit", limit.to_string())));

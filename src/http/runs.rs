@@ -29,6 +29,7 @@ use crate::wire::{
         ("sort_by" = Option<String>, Query, description = "A field's name; `queued_at` where it is left out"),
         ("order" = Option<String>, Query, description = "`asc` or `desc`"),
         ("status" = Option<String>, Query, description = "QUEUED, PENDING, RUNNING, NEEDS_RETRY or STOPPED; case-sensitive"),
+        ("outcome" = Option<String>, Query, description = "How it ended: succeeded, failed, stopped, timed_out, lost or rejected"),
         ("cluster_name" = Option<String>, Query, description = "Exactly this cluster"),
         ("definition_id" = Option<String>, Query, description = "Exactly this definition"),
         ("alias" = Option<String>, Query, description = "Exactly this alias"),
@@ -58,6 +59,7 @@ pub(super) async fn list(State(app): State<App>, params: Params) -> Result<Respo
         ("limit" = Option<u32>, Query, description = "At most this many; 1024 where it is left out"),
         ("offset" = Option<u32>, Query, description = "Leave out this many from the beginning"),
         ("status" = Option<String>, Query, description = "QUEUED, PENDING, RUNNING, NEEDS_RETRY or STOPPED; case-sensitive"),
+        ("outcome" = Option<String>, Query, description = "How it ended: succeeded, failed, stopped, timed_out, lost or rejected"),
         ("cluster_name" = Option<String>, Query, description = "Exactly this cluster"),
     ),
     responses((status = 200, body = RunList), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
@@ -85,6 +87,7 @@ impl ListRequest {
         let page = params.page((RunSort::QueuedAt, Order::Desc), &RunSort::ALL.map(RunSort::as_str));
         let mut filter = RunFilter {
             status: params.all_parsed("status"),
+            outcome: params.all_parsed("outcome"),
             cluster_name: params.all("cluster_name"),
             definition_id: params.all("definition_id"),
             alias: params.all("alias"),

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{EnvVar, Status};
+use super::{EnvVar, Outcome, Status};
 
 /// Several values of one field mean any of them; several fields must all hold.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +91,8 @@ pub enum NameList {
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
     pub status: Vec<Status>,
+    /// Only runs that have stopped have one.
+    pub outcome: Vec<Outcome>,
     pub cluster_name: Vec<String>,
     pub definition_id: Vec<String>,
     pub alias: Vec<String>,

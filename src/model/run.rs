@@ -59,6 +59,8 @@ pub enum Outcome {
 impl Outcome {
     pub const ALL: [Self; 6] =
         [Self::Succeeded, Self::Failed, Self::Stopped, Self::TimedOut, Self::Lost, Self::Rejected];
+    /// Those that somebody has to look at.
+    pub const FAILURES: [Self; 4] = [Self::Failed, Self::TimedOut, Self::Lost, Self::Rejected];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -27,9 +27,9 @@ macro_rules! migrations {
 }
 
 const SQLITE: &[Migration] =
-    migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs");
+    migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes");
 const POSTGRES: &[Migration] =
-    migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs");
+    migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes");
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version BIGINT PRIMARY KEY,
@@ -174,9 +174,12 @@ mod tests {
         connection.execute(stop, []).unwrap();
         connection.execute("UPDATE runs SET is_log_complete = 1, owner = 'o' WHERE run_id = '2'", []).unwrap();
         assert_eq!(counted(), [(None, 2), (Some("a".to_owned()), 1)]);
-        for change in
-            ["alias = 'b'", "owner = 'p'", "status = 'RUNNING', outcome = NULL, finished_at = NULL, started_at = 1"]
-        {
+        for change in [
+            "alias = 'b'",
+            "owner = 'p'",
+            "outcome = 'lost'",
+            "status = 'RUNNING', outcome = NULL, finished_at = NULL, started_at = 1",
+        ] {
             let error = connection.execute(&format!("UPDATE runs SET {change} WHERE run_id = '2'"), []).unwrap_err();
             assert!(error.to_string().contains("stays what it was"), "{change}: {error}");
         }
@@ -222,6 +225,10 @@ mod tests {
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
         let counted: Vec<(i64, String, i64)> = rows.map(Result::unwrap).collect();
         assert_eq!(counted, [(0, "failed".into(), 1), (1, "failed".into(), 2), (1, "succeeded".into(), 2)]);
+        let mut select = connection.prepare("SELECT outcome, runs FROM stopped_runs ORDER BY outcome").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let counted: Vec<(String, i64)> = rows.map(Result::unwrap).collect();
+        assert_eq!(counted, [("failed".into(), 2), ("succeeded".into(), 2)], "but for the one that was deleted");
     }
 
     #[test]

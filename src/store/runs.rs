@@ -6,8 +6,8 @@ use super::db::{Builder, Db, FromRow, Row, Statement, Value, json};
 use super::definitions::{count_of, push_any, push_env, push_page};
 use super::{Store, StoreError, events};
 use crate::model::{
-    Change, DefinitionId, Event, Instance, Page, PageRequest, Run, RunFilter, RunId, RunSort, Status, StopCause,
-    StopRequest, Usage,
+    Change, DefinitionId, Event, Instance, Outcome, Page, PageRequest, Run, RunFilter, RunId, RunSort, Status,
+    StopCause, StopRequest, Usage,
 };
 
 /// How long a repeat of an idempotence key finds the first run.
@@ -210,7 +210,11 @@ fn count(db: &Db, filter: &RunFilter) -> Builder {
         return sql;
     }
     let mut sql = Builder::new("SELECT 0");
-    let is_asked_for = |status: &Status| filter.status.is_empty() || filter.status.contains(status);
+    let is_asked_for = |status: &Status| {
+        // What has not stopped has no outcome.
+        let may_have_outcome = filter.outcome.is_empty() || status.is_terminal();
+        may_have_outcome && (filter.status.is_empty() || filter.status.contains(status))
+    };
     let active: Vec<_> =
         Status::ALL.into_iter().filter(|status| !status.is_terminal() && is_asked_for(status)).collect();
     if !active.is_empty() {
@@ -222,6 +226,7 @@ fn count(db: &Db, filter: &RunFilter) -> Builder {
     if is_asked_for(&Status::Stopped) {
         sql.push(" + (SELECT CAST(COALESCE(SUM(runs), 0) AS BIGINT) FROM stopped_runs WHERE 1 = 1");
         push_fields(&mut sql, filter, "");
+        push_outcome(&mut sql, &filter.outcome);
         sql.push(")");
     }
     sql
@@ -229,6 +234,7 @@ fn count(db: &Db, filter: &RunFilter) -> Builder {
 
 fn push_filter(sql: &mut Builder, db: &Db, filter: &RunFilter) {
     push_status(sql, &filter.status);
+    push_outcome(sql, &filter.outcome);
     if filter.status.is_empty() || filter.status.contains(&Status::Stopped) {
         push_fields(sql, filter, "");
     } else {
@@ -242,6 +248,17 @@ fn push_status(sql: &mut Builder, any_of: &[Status]) {
     if !any_of.is_empty() {
         sql.push(" AND status IN (").bind_all(any_of.iter().map(|status| status.as_str())).push(")");
     }
+}
+
+fn push_outcome(sql: &mut Builder, any_of: &[Outcome]) {
+    if any_of.is_empty() {
+        return;
+    }
+    if !any_of.contains(&Outcome::Succeeded) {
+        // The index of the few has these words.
+        sql.push(" AND outcome <> 'succeeded'");
+    }
+    sql.push(" AND outcome IN (").bind_all(any_of.iter().map(|outcome| outcome.as_str())).push(")");
 }
 
 /// What stays the same for the whole of a run's life, and so is in `stopped_runs` as well.

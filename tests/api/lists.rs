@@ -98,6 +98,10 @@ on_every_engine! {
             ("order=asc", vec![a, b, c]),
             ("status=RUNNING", vec![b]),
             ("status=STOPPED&status=QUEUED", vec![c, a]),
+            ("outcome=succeeded", vec![a]),
+            ("outcome=failed&outcome=stopped", vec![]),
+            ("outcome=failed&outcome=succeeded&user=ada", vec![a]),
+            ("outcome=succeeded&status=RUNNING", vec![]),
             ("cluster_name=idle", vec![c]),
             ("alias=first", vec![c, a]),
             ("alias=firs", vec![]),
@@ -136,7 +140,8 @@ on_every_engine! {
             let body = json!({"run_tags": {"owner_id": owner}, "cluster": cluster});
             ids.push(world.launch(&definitions[i % 2], body).await);
         }
-        let statuses = ["", "&status=STOPPED", "&status=RUNNING", "&status=QUEUED&status=PENDING", "&status=STOPPED&status=QUEUED"];
+        let statuses = ["", "&status=STOPPED", "&status=RUNNING", "&status=QUEUED&status=PENDING", "&status=STOPPED&status=QUEUED",
+                        "&outcome=succeeded", "&outcome=stopped&outcome=failed", "&outcome=stopped&status=QUEUED"];
         let fields = ["", "&user=ada", "&alias=first", "&alias=none", "&cluster_name=default", "&cluster_name=idle&cluster_name=default",
                       "&user=ada&user=bob&alias=second", "&group_name=testing&image=busybox:1"];
         for step in ["launched", "some ended", "one stopped before it started"] {

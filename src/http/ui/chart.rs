@@ -134,7 +134,7 @@ pub(super) fn scale_word(seconds: f64) -> String {
     let exact = SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::MAX);
     match seconds {
         0.0 => "0".to_owned(),
-        _ => words::duration(exact).replace(".0 s", " s").replace(" min 0 s", " min").replace(" h 0 min", " h"),
+        _ => words::duration(exact).replace(".0 s", " s"),
     }
 }
 

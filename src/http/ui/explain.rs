@@ -372,7 +372,7 @@ mod tests {
         let queued = Run { started_at: None, ..with(StopCause::Request) };
         assert_eq!(told(&queued).heading, "It was stopped on request, before it started");
         let late = told(&Run { execution: sample::run().execution, ..ended(Outcome::TimedOut, Some(143), "") });
-        assert_eq!(late.heading, "It took longer than the 1 min 0 s it had");
+        assert_eq!(late.heading, "It took longer than the 1 min it had");
         let active = Run { status: Status::Running, outcome: None, finished_at: None, ..with(StopCause::Parent) };
         assert_eq!(told(&active).heading, "It is being stopped, since its parent was");
     }

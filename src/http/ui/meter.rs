@@ -38,8 +38,13 @@ const MEMORY: Resource = Resource {
     word: |bytes| words::megabytes(bytes / MB + i64::from(bytes % MB > 0)),
     round_up: round_up_bytes,
 };
-const CPU: Resource =
-    Resource { name: "CPU", of: |sample| sample.cpu_millis, word: words::cores, round_up: round_up_millis };
+const CPU: Resource = Resource {
+    name: "CPU",
+    of: |sample| sample.cpu_millis,
+    // What was measured is no more exact than that.
+    word: |millis| words::cores((millis + 5) / 10 * 10),
+    round_up: round_up_millis,
+};
 
 /// What is known of each resource; one of which nothing is known is left out.
 pub(super) fn meters(run: &Run, samples: &[UsageSample], now: Timestamp) -> Vec<Meter> {

@@ -15,7 +15,7 @@ use super::words;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
-use crate::model::{DefinitionFilter, DefinitionSort, Order, PageRequest};
+use crate::model::{DefinitionFilter, DefinitionSort, Order, Outcome, PageRequest};
 use crate::service::Overview;
 
 /// How many runs each list shows.
@@ -33,6 +33,7 @@ pub(super) struct OverviewPage {
     running: Vec<RunRow>,
     running_left_out: Option<String>,
     failures: Vec<RunRow>,
+    all_failures: String,
     clusters: Vec<ClusterCard>,
 }
 
@@ -74,7 +75,7 @@ impl OverviewPage {
             (count(sum(|load| load.pending)), "starting", runs(&["PENDING"])),
             (count(sum(|load| load.queued)), "queued", runs(&["QUEUED"])),
             (count(sum(|load| load.needs_retry)), "to be tried again", runs(&["NEEDS_RETRY"])),
-            (count(failed.map(|(_, _, count)| count).sum()), failed_word(range), "#failed".to_owned()),
+            (count(failed.map(|(_, _, count)| count).sum()), failed_word(range), failed_runs()),
         ];
         let rows = |runs: Vec<_>| runs.into_iter().map(|run| RunRow::new(run, now)).collect::<Vec<_>>();
         let left_out = running.total.saturating_sub(running.rows.len() as u64);
@@ -90,9 +91,15 @@ impl OverviewPage {
             running: rows(running.rows),
             running_left_out: (left_out > 0).then(|| words::count(left_out, "more run")),
             failures: rows(failures),
+            all_failures: failed_runs(),
             clusters: clusters.iter().map(|cluster| ClusterCard::new(cluster, now)).collect(),
         }
     }
+}
+
+/// Where all that failed is listed.
+fn failed_runs() -> String {
+    Address::new("/ui/runs").with("outcome", Outcome::FAILURES).to_string()
 }
 
 const fn failed_word(range: Range) -> &'static str {
@@ -106,7 +113,7 @@ const fn failed_word(range: Range) -> &'static str {
 impl OverviewPage {
     pub(super) fn sample() -> Self {
         use super::sample;
-        use crate::model::{EndedRuns, Outcome, Page, Run};
+        use crate::model::{EndedRuns, Page, Run};
         let failure = Run { exit_reason: Some("<b>no</b>".to_owned()), ..sample::run() };
         let overview = Overview {
             clusters: vec![sample::cluster()],

@@ -13,7 +13,7 @@ use super::words;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
-use crate::model::{DefinitionId, Order, PageRequest, RunFilter, RunSort, Status};
+use crate::model::{DefinitionId, Order, Outcome, PageRequest, RunFilter, RunSort, Status};
 use crate::service::ServiceError;
 
 /// How many runs a page has, unless its address says otherwise, and at most.
@@ -24,8 +24,8 @@ const MOST_RUNS: u32 = 100;
 #[template(path = "runs.html")]
 pub(super) struct RunsPage {
     layout: Layout,
-    /// Each status with the list of those that have it; whether it is chosen.
-    statuses: Vec<(&'static str, Address, bool)>,
+    /// What may have become of a run, with the list of those of which it did; whether it is chosen.
+    states: Vec<(&'static str, Address, bool)>,
     /// What else is filtered by: the word, the value, and the list without it.
     filters: Vec<(&'static str, String, Address)>,
     clusters: Vec<(String, bool)>,
@@ -44,6 +44,7 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
     let task = params.last("task");
     let filter = RunFilter {
         status: params.all_parsed("status"),
+        outcome: params.all_parsed("outcome"),
         cluster_name: params.all("cluster"),
         definition_id: task.iter().cloned().collect(),
         user: params.all("owner"),
@@ -62,7 +63,7 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
     let address = address(&filter, page.limit);
     Ok(layout::html(&RunsPage {
         layout: Layout::new(Section::Runs),
-        statuses: statuses(&filter, &address),
+        states: states(&filter, &address),
         filters: filters(&filter, &address, task_name),
         clusters: app
             .service
@@ -90,6 +91,7 @@ async fn task_name(app: &App, id: &str, rows: &[RunRow]) -> Result<String, ApiEr
 fn address(filter: &RunFilter, limit: u32) -> Address {
     Address::new("/ui/runs")
         .with("status", &filter.status)
+        .with("outcome", &filter.outcome)
         .with("task", &filter.definition_id)
         .with("cluster", &filter.cluster_name)
         .with("owner", &filter.user)
@@ -98,14 +100,24 @@ fn address(filter: &RunFilter, limit: u32) -> Address {
         .with("limit", Some(limit).filter(|limit| *limit != RUNS))
 }
 
-/// Any status, or one alone.
-fn statuses(filter: &RunFilter, address: &Address) -> Vec<(&'static str, Address, bool)> {
-    let any = ("All", address.with("status", None::<&str>), filter.status.is_empty());
-    let each = Status::ALL.into_iter().map(|status| {
+/// Any, one status alone, or one kind of end.
+fn states(filter: &RunFilter, address: &Address) -> Vec<(&'static str, Address, bool)> {
+    let statuses = Status::ALL.into_iter().map(|status| {
         let word = if status.is_terminal() { "Ended" } else { Look::new(status, None).word };
-        (word, address.with("status", [status]), filter.status.contains(&status))
+        (word, vec![status], Vec::new())
     });
-    std::iter::once(any).chain(each).collect()
+    let outcomes = [
+        ("Succeeded", vec![Outcome::Succeeded]),
+        ("Failed", Outcome::FAILURES.to_vec()),
+        ("Stopped", vec![Outcome::Stopped]),
+    ];
+    let outcomes = outcomes.map(|(word, outcome)| (word, Vec::new(), outcome));
+    let all = std::iter::once(("All", Vec::new(), Vec::new())).chain(statuses).chain(outcomes);
+    let link = |(word, status, outcome): (_, Vec<Status>, Vec<Outcome>)| {
+        let is_chosen = filter.status == status && filter.outcome == outcome;
+        (word, address.with("status", status).with("outcome", outcome), is_chosen)
+    };
+    all.map(link).collect()
 }
 
 fn filters(filter: &RunFilter, address: &Address, task: Option<String>) -> Vec<(&'static str, String, Address)> {
@@ -132,7 +144,7 @@ impl RunsPage {
         let page = PageRequest { limit: 1, offset: 1, sort_by: RunSort::QueuedAt, order: Order::Desc };
         Self {
             layout: Layout::new(Section::Runs),
-            statuses: statuses(&filter, &address),
+            states: states(&filter, &address),
             filters: filters(&filter, &address, Some("a<b>".to_owned())),
             clusters: vec![("default".to_owned(), true)],
             owner: "\"><b>".to_owned(),
