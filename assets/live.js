@@ -18,7 +18,11 @@ export async function refresh(address = own(), { force = false } = {}) {
   document.title = fresh.title;
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(part.id);
-    if (!next) continue;
+    if (!next) {
+      // The page has become another, such as the overview after the first run.
+      location.reload();
+      return true;
+    }
     keepingPlace(part, () => replace(part, next, force));
     // What can't change any more is not asked for again.
     if (next.dataset.live === undefined && isSame(part, next)) delete part.dataset.live;

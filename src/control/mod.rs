@@ -1,4 +1,4 @@
-//! The loops that make stored runs happen: dispatch, watch (with recovery), sweep, prune.
+//! The loops that make stored runs happen: dispatch, watch (with recovery), sweep, prune; and one that looks how many wait.
 //!
 //! Every loop re-reads the database and asks the engine; what woke it carries no facts and only makes it look sooner.
 //! A step is safe to repeat and holds no transaction across an engine call. Decisions are functions of values
@@ -10,6 +10,7 @@ pub mod dispatch;
 mod launch;
 mod prune;
 mod pump;
+mod queue_depth;
 mod run_loops;
 mod sweep;
 mod watch;
@@ -71,6 +72,8 @@ pub struct State {
     delays: Mutex<HashMap<AttemptId, String>>,
     /// The last run whose log was pruned, with its end.
     pruned_to: Mutex<Option<(jiff::Timestamp, crate::model::RunId)>>,
+    /// How many runs waited when it was last kept.
+    queue_depth: Mutex<Option<crate::model::QueueDepth>>,
     /// The last complaint about the engine, so that each is logged once.
     complaint: Mutex<Option<String>>,
     /// The last one about what runs use, likewise.

@@ -16,6 +16,7 @@ use crate::store::StoreError;
 const DISPATCH_PERIOD: Duration = Duration::from_secs(10);
 const WATCH_PERIOD: Duration = Duration::from_secs(5);
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
+const QUEUE_DEPTH_PERIOD: Duration = Duration::from_secs(10);
 const PRUNE_PERIOD: Duration = Duration::from_hours(1);
 /// How soon a step is tried again that the database did not let through.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -26,6 +27,9 @@ pub fn run_loops(control: &Arc<Control>, stop: &CancellationToken, tasks: &mut J
     tasks.spawn(watch(Arc::clone(control), stop.clone()));
     tasks.spawn(every(SWEEP_PERIOD, "sweep", stop.clone(), Arc::clone(control), |control| async move {
         control.sweep().await
+    }));
+    tasks.spawn(every(QUEUE_DEPTH_PERIOD, "queue_depth", stop.clone(), Arc::clone(control), |control| async move {
+        control.note_queue_depth().await
     }));
     tasks.spawn(every(PRUNE_PERIOD, "prune", stop.clone(), Arc::clone(control), |control| async move {
         control.prune_logs().await.map(|_| ())

@@ -28,6 +28,7 @@ mod launch;
 mod lists;
 mod log;
 mod page;
+mod queue_depth;
 mod run;
 mod transition;
 mod usage_sample;
@@ -44,6 +45,7 @@ pub use launch::{Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, P
 pub use lists::{DefinitionFilter, DefinitionSort, NameList, RunFilter, RunSort};
 pub use log::LogPosition;
 pub use page::{Order, Page, PageRequest};
+pub use queue_depth::QueueDepth;
 pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage};
 pub use transition::{
     Change, EndCause, Ended, OUT_OF_MEMORY, Observation, Started, decide, is_allowed, refuse, retry, set_by_hand,

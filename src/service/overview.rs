@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Service, ServiceError};
-use crate::model::{Cluster, EndedRuns, Order, Page, PageRequest, Run, RunFilter, RunSort, Status};
+use crate::model::{Cluster, EndedRuns, Order, Page, PageRequest, QueueDepth, Run, RunFilter, RunSort, Status};
 
 #[derive(Debug, Clone)]
 pub struct Overview {
@@ -14,6 +14,8 @@ pub struct Overview {
     pub failures: Vec<Run>,
     /// Since the time that was asked for, oldest first.
     pub ended: Vec<EndedRuns>,
+    /// Likewise, of all clusters together.
+    pub waiting: Vec<QueueDepth>,
 }
 
 /// What a cluster is doing, as far as a page shows it: the oldest first.
@@ -21,6 +23,8 @@ pub struct Overview {
 pub struct ClusterRuns {
     pub running: Vec<Run>,
     pub waiting: Vec<Run>,
+    /// How many waited, oldest first.
+    pub depths: Vec<QueueDepth>,
 }
 
 impl Service {
@@ -29,12 +33,13 @@ impl Service {
         let active = RunFilter { status: vec![Status::Pending, Status::Running], ..RunFilter::default() };
         let newest = PageRequest { limit: most, offset: 0, sort_by: RunSort::QueuedAt, order: Order::Desc };
         let since = self.now().saturating_sub(span).unwrap_or(Timestamp::MIN);
-        let (running, failures, ended) = tokio::try_join!(
+        let (running, failures, ended, waiting) = tokio::try_join!(
             self.store.list_runs(&active, newest),
             self.store.newest_failures(most),
             self.store.ended_runs(since),
+            self.store.queue_depths(None, since),
         )?;
-        Ok(Overview { clusters: self.clusters().await?, running, failures, ended })
+        Ok(Overview { clusters: self.clusters().await?, running, failures, ended, waiting })
     }
 
     /// Whether there ever was a run.
@@ -43,14 +48,26 @@ impl Service {
         Ok(!self.store.list_runs(&RunFilter::default(), any).await?.rows.is_empty())
     }
 
-    pub async fn cluster_runs(&self, cluster: &str, most: u32) -> Result<ClusterRuns, ServiceError> {
+    /// At most `most` runs of each list; how many waited within `span` until now.
+    pub async fn cluster_runs(
+        &self,
+        cluster: &str,
+        most: u32,
+        span: SignedDuration,
+    ) -> Result<ClusterRuns, ServiceError> {
         let on = |status| self.store.runs_on(cluster, status, most);
-        let (mut running, pending, mut waiting, retrying) =
-            tokio::try_join!(on(Status::Running), on(Status::Pending), on(Status::Queued), on(Status::NeedsRetry),)?;
+        let since = self.now().saturating_sub(span).unwrap_or(Timestamp::MIN);
+        let (mut running, pending, mut waiting, retrying, depths) = tokio::try_join!(
+            on(Status::Running),
+            on(Status::Pending),
+            on(Status::Queued),
+            on(Status::NeedsRetry),
+            self.store.queue_depths(Some(cluster), since),
+        )?;
         running.extend(pending);
         waiting.extend(retrying);
         running.truncate(most as usize);
         waiting.truncate(most as usize);
-        Ok(ClusterRuns { running, waiting })
+        Ok(ClusterRuns { running, waiting, depths })
     }
 }

@@ -14,6 +14,7 @@ mod events;
 mod migrate;
 mod overview;
 mod postgres;
+mod queue_depths;
 mod runs;
 mod sqlite;
 

@@ -1,7 +1,7 @@
 //! The loops: places, retries, crashes between any two steps, strays, deadlines.
 
 use flotilla::engine::LaunchSpec;
-use flotilla::model::{AttemptId, Run, Status, StopCause};
+use flotilla::model::{AttemptId, QueueDepth, Run, Status, StopCause};
 use serde_json::{Value, json};
 
 use crate::on_every_engine;
@@ -174,6 +174,34 @@ mod scripted {
     use super::*;
 
     crate::on_fake_engine! {
+        async fn how_many_waited_is_known_later(world: World = two_places()) {
+            for _ in 0..5 {
+                world.run(WAIT).await;
+            }
+            world.control.note_queue_depth().await.unwrap();
+            world.step().await;
+            // In the same five minutes fewer wait, and in the next ones as many as then.
+            world.control.note_queue_depth().await.unwrap();
+            world.advance(jiff::SignedDuration::from_mins(5));
+            world.control.note_queue_depth().await.unwrap();
+            let all = world.store.queue_depths(None, jiff::Timestamp::UNIX_EPOCH).await.unwrap();
+            assert_eq!(all.iter().map(|depth| depth.waiting).collect::<Vec<_>>(), [5, 3]);
+            let now = world.control.clock.now();
+            world.store.note_queue_depth("other", QueueDepth::now(4, now)).await.unwrap();
+            world.store.note_queue_depth("other", QueueDepth::now(2, now)).await.unwrap();
+            for (cluster, expected) in [(None, vec![7]), (Some("default"), vec![3]), (Some("other"), vec![4]), (Some("none"), vec![])] {
+                let depths = world.store.queue_depths(cluster, all[1].from).await.unwrap();
+                assert_eq!(depths.iter().map(|depth| depth.waiting).collect::<Vec<_>>(), expected, "{cluster:?}");
+            }
+            // What no page looks back to any more is gone.
+            world.advance(jiff::SignedDuration::from_hours(16 * 24));
+            world.control.note_queue_depth().await.unwrap();
+            let left = world.store.queue_depths(None, jiff::Timestamp::UNIX_EPOCH).await.unwrap();
+            assert_eq!(left.len(), 1, "{left:?}");
+            let page = world.get("/ui").await;
+            assert!(String::from_utf8_lossy(&page.bytes).contains("The most at once: 3."));
+        }
+
         async fn an_attempt_that_could_not_start_is_retried_when_it_is_due(world: World) {
             world.script().refuse_launches(Some(("no processes left", true)));
             let run_id = world.run("exit 0").await;

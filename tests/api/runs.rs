@@ -173,3 +173,23 @@ mod scripted {
         }
     }
 }
+
+/// On engines that measure while a run goes on.
+mod measured {
+    use crate::world::{WAIT, World};
+
+    async fn what_a_run_uses_is_drawn_while_it_goes_on(world: World) {
+        let run_id = world.run(WAIT).await;
+        let look = async || {
+            let page = world.get(&format!("/ui/runs/{run_id}")).await;
+            String::from_utf8_lossy(&page.bytes).contains("<svg class=\"usage\"").then_some(())
+        };
+        world.stepping("its use is drawn", look).await;
+        world.go_on(&run_id).await;
+        world.finish(&run_id).await;
+        assert!(look().await.is_some(), "it stays");
+    }
+
+    crate::on_engine! { docker, on_docker, what_a_run_uses_is_drawn_while_it_goes_on }
+    crate::on_engine! { kubernetes, on_kubernetes, what_a_run_uses_is_drawn_while_it_goes_on }
+}

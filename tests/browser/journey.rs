@@ -75,6 +75,7 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
         browser.until("location.pathname.startsWith('/ui/runs/')").await;
         browser.until("document.querySelector('#look .is-running')").await;
         browser.until_shown("hello you").await;
+        browser.until("document.querySelector('#meters svg.usage path')").await;
         browser.fill("#log [name=q]", "HELLO").await;
         browser.press(Key::Enter).await;
         browser.until("document.querySelector('#log .line.is-hit')").await;

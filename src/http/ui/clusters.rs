@@ -12,6 +12,8 @@ use super::form::{Form, sentence};
 use super::layout::{self, Layout, Section};
 use super::look::Icon;
 use super::pager::Address;
+use super::queue_depth::{Waited, waited};
+use super::range::Range;
 use super::run_row::RunRow;
 use super::words;
 use crate::http::App;
@@ -23,6 +25,8 @@ use crate::service::{ClusterRuns, ServiceError};
 
 /// How many runs each list of a cluster shows.
 const RUNS: u32 = 25;
+/// Pixels.
+const CHART_HEIGHT: u32 = 96;
 
 #[derive(Template)]
 #[template(path = "clusters.html")]
@@ -46,6 +50,7 @@ pub(super) struct ClusterPage {
     running: Vec<RunRow>,
     waiting: Vec<RunRow>,
     waiting_left_out: Option<String>,
+    waited: Waited,
     all_runs: Address,
     details: Vec<(&'static str, String)>,
 }
@@ -86,8 +91,9 @@ pub(super) async fn change(
 
 async fn look(app: &App, name: &str) -> Result<ClusterPage, ApiError> {
     let cluster = app.service.cluster(name).await?;
-    let runs = app.service.cluster_runs(name, RUNS).await?;
-    Ok(ClusterPage::new(&cluster, runs, app.service.now()))
+    let now = app.service.now();
+    let runs = app.service.cluster_runs(name, RUNS, Range::Day.span(now)).await?;
+    Ok(ClusterPage::new(&cluster, runs, now))
 }
 
 impl ClusterPage {
@@ -102,6 +108,7 @@ impl ClusterPage {
             is_known: cluster.engine.is_some(),
             reason: cluster.record.status_reason.clone(),
             problem: None,
+            waited: waited(&runs.depths, CHART_HEIGHT, Range::Day, now),
             running,
             waiting,
             waiting_left_out: (left_out > 0).then(|| words::count(left_out, "more run")),
@@ -140,7 +147,7 @@ impl ClustersPage {
 impl ClusterPage {
     pub(super) fn sample() -> Self {
         use super::sample;
-        let runs = ClusterRuns { running: vec![sample::run()], waiting: vec![sample::run()] };
+        let runs = ClusterRuns { running: vec![sample::run()], waiting: vec![sample::run()], depths: sample::depths() };
         let problem = Some("`status_reason` is <b>too long</b>".to_owned());
         Self { problem, ..Self::new(&sample::cluster(), runs, sample::now()) }
     }

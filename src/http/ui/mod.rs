@@ -12,6 +12,7 @@
 mod ansi;
 mod around;
 mod assets;
+mod bars;
 mod changes;
 mod chart;
 mod cluster_card;
@@ -27,6 +28,8 @@ mod meter;
 mod overview;
 mod pager;
 mod palette;
+mod queue_depth;
+mod range;
 mod refusal;
 mod run;
 mod run_row;

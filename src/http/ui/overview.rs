@@ -9,8 +9,10 @@ use super::cluster_card::ClusterCard;
 use super::layout::{self, Layout, Section};
 use super::look::Icon;
 use super::pager::Address;
+use super::queue_depth::{Waited, waited};
+use super::range::Range;
 use super::run_row::RunRow;
-use super::throughput::{Range, Throughput, throughput};
+use super::throughput::{Throughput, throughput};
 use super::words;
 use crate::http::App;
 use crate::http::error::ApiError;
@@ -20,6 +22,8 @@ use crate::service::Overview;
 
 /// How many runs each list shows.
 const RUNS: u32 = 10;
+/// Pixels, as many as the chart beside it.
+const CHART_HEIGHT: u32 = 132;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -30,6 +34,7 @@ pub(super) struct OverviewPage {
     figures: Vec<(String, &'static str, String)>,
     ranges: Vec<(&'static str, Address, bool)>,
     throughput: Throughput,
+    waited: Waited,
     running: Vec<RunRow>,
     running_left_out: Option<String>,
     failures: Vec<RunRow>,
@@ -44,6 +49,16 @@ enum Start {
     /// Tasks, and no run.
     Tasks,
     Runs,
+}
+
+impl Start {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Tasks => "tasks",
+            Self::Runs => "runs",
+        }
+    }
 }
 
 pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
@@ -64,7 +79,7 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
 
 impl OverviewPage {
     fn new(overview: Overview, start: Start, range: Range, now: Timestamp) -> Self {
-        let Overview { clusters, running, failures, ended } = overview;
+        let Overview { clusters, running, failures, ended, waiting } = overview;
         let throughput = throughput(&ended, range, now);
         let sum = |part: fn(&crate::model::Load) -> u64| clusters.iter().map(|cluster| part(&cluster.load)).sum();
         let runs = |statuses: &[&str]| Address::new("/ui/runs").with("status", statuses).to_string();
@@ -88,6 +103,7 @@ impl OverviewPage {
                 .map(|one| (one.word(), Address::new("/ui").with("range", [one.as_str()]), one == range))
                 .collect(),
             throughput,
+            waited: waited(&waiting, CHART_HEIGHT, range, now),
             running: rows(running.rows),
             running_left_out: (left_out > 0).then(|| words::count(left_out, "more run")),
             failures: rows(failures),
@@ -120,6 +136,7 @@ impl OverviewPage {
             running: Page { rows: vec![sample::run()], total: 1234 },
             failures: vec![failure],
             ended: vec![EndedRuns { hour: sample::now(), outcome: Outcome::Failed, runs: 3 }],
+            waiting: sample::depths(),
         };
         Self::new(overview, Start::Runs, Range::Day, sample::now())
     }
@@ -128,7 +145,8 @@ impl OverviewPage {
         use super::sample;
         use crate::model::Page;
         let running = Page { rows: Vec::new(), total: 0 };
-        let overview = Overview { clusters: Vec::new(), running, failures: Vec::new(), ended: Vec::new() };
+        let overview =
+            Overview { clusters: Vec::new(), running, failures: Vec::new(), ended: Vec::new(), waiting: Vec::new() };
         Self::new(overview, Start::Nothing, Range::Fortnight, sample::now())
     }
 }

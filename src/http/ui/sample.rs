@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     Cluster, ClusterRecord, ClusterStatus, Condition, Definition, DefinitionId, EnvVar, LaunchPolicy, LaunchRequest,
-    Load, Outcome, Run, RunBrief, RunId, Status, Target, TaskSpec, UsageSample, plan_launch,
+    Load, Outcome, QueueDepth, Run, RunBrief, RunId, Status, Target, TaskSpec, UsageSample, plan_launch,
 };
 
 pub(super) fn now() -> Timestamp {
@@ -70,6 +70,10 @@ pub(super) fn cluster() -> Cluster {
         condition: Condition { memory_mb: Some(1024), ..Condition::default() },
         load: Load { queued: 2, running: 1, reserved_memory_mb: 64, ..Load::default() },
     }
+}
+
+pub(super) fn depths() -> Vec<QueueDepth> {
+    vec![QueueDepth::now(7, now())]
 }
 
 /// What a run used from [`now`] on.

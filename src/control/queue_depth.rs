@@ -1,0 +1,20 @@
+//! Queue depth: looks how many runs wait, for those who want to know later.
+
+use std::sync::PoisonError;
+
+use super::Control;
+use crate::model::QueueDepth;
+use crate::store::StoreError;
+
+impl Control {
+    /// Keeps the most that were seen waiting. Nothing is written where none waits.
+    pub async fn note_queue_depth(&self) -> Result<(), StoreError> {
+        let seen = QueueDepth::now(self.store.waiting_for(&self.cluster).await?, self.clock.now());
+        let before = *self.state.queue_depth.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_news_after(before) {
+            self.store.note_queue_depth(&self.cluster, seen).await?;
+            *self.state.queue_depth.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        }
+        Ok(())
+    }
+}

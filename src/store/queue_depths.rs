@@ -1,0 +1,54 @@
+//! How long queues were.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::db::{Builder, FromRow, Row, Statement};
+use super::{Store, StoreError};
+use crate::model::QueueDepth;
+
+/// Longer than any page looks back.
+const KEPT: SignedDuration = SignedDuration::from_hours(15 * 24);
+
+impl FromRow for QueueDepth {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self { from: row.time()?, waiting: row.count()? })
+    }
+}
+
+impl Store {
+    /// How many runs wait for a cluster now.
+    pub async fn waiting_for(&self, cluster: &str) -> Result<u64, StoreError> {
+        let select = "SELECT COUNT(*) FROM runs WHERE resolved_cluster = $1 AND status IN ('QUEUED', 'NEEDS_RETRY')";
+        let count = self.db.read_one(Statement::new(select, [cluster.into()])).await?;
+        Ok(count.unwrap_or_default())
+    }
+
+    /// Keeps how many were seen waiting for a cluster, unless more were seen in the same time. What is too old to be shown
+    /// goes.
+    pub async fn note_queue_depth(&self, cluster: &str, seen: QueueDepth) -> Result<(), StoreError> {
+        let waiting = i64::try_from(seen.waiting).unwrap_or(i64::MAX);
+        let insert = Statement::new(
+            "INSERT INTO queue_depths (from_time, resolved_cluster, waiting)
+             VALUES ($1, $2, $3)
+             ON CONFLICT (from_time, resolved_cluster) DO UPDATE SET waiting = excluded.waiting
+             WHERE excluded.waiting > queue_depths.waiting",
+            [seen.from.into(), cluster.into(), waiting.into()],
+        );
+        let oldest = seen.from.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
+        let delete = Statement::new("DELETE FROM queue_depths WHERE from_time < $1", [oldest.into()]);
+        self.db.write(vec![insert, delete]).await.map(|_| ())
+    }
+
+    /// How many waited since `from`, for one cluster or for all together, oldest first. Times in which none was seen
+    /// waiting are left out.
+    pub async fn queue_depths(&self, cluster: Option<&str>, from: Timestamp) -> Result<Vec<QueueDepth>, StoreError> {
+        let mut select =
+            Builder::new("SELECT from_time, CAST(SUM(waiting) AS BIGINT) FROM queue_depths WHERE from_time >= ");
+        select.bind(from);
+        if let Some(cluster) = cluster {
+            select.push(" AND resolved_cluster = ").bind(cluster);
+        }
+        select.push(" GROUP BY from_time ORDER BY from_time");
+        self.db.read(select.build()).await
+    }
+}
