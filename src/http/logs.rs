@@ -65,6 +65,8 @@ fn raw(log: LogFollower) -> Response {
             Err(error) => Some((Err(error), None)),
         }
     });
+    // What compresses it asks once more after its end.
+    let pieces = futures_util::StreamExt::fuse(pieces);
     let mut response = Body::from_stream(pieces).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

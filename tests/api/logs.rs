@@ -121,6 +121,15 @@ on_every_engine! {
         let answer = world.get(&format!("/api/v1/{run_id}/logs?raw_text=true")).await;
         assert_eq!(answer.headers["content-type"], "text/plain; charset=utf-8");
         assert_eq!(answer.bytes, b"one\n<b>two</b>\n");
+
+        // As browsers ask.
+        let request = Request::get(format!("/api/v1/{run_id}/logs?raw_text=true")).header("accept-encoding", "gzip");
+        let answer = world.request(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.headers()["content-encoding"], "gzip");
+        let compressed = answer.into_body().collect().await.expect("it is whole").to_bytes();
+        let mut log = String::new();
+        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&compressed[..]), &mut log).unwrap();
+        assert_eq!(log, "one\n<b>two</b>\n");
     }
 
     async fn a_stream_ends_when_the_server_stops(world: World) {
