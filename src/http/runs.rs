@@ -95,6 +95,7 @@ impl ListRequest {
             image: params.all("image"),
             user: params.all("user"),
             env: params.env(),
+            ..RunFilter::default()
         };
         filter.cluster_name.extend(params.all("cluster"));
         let filters = params.filters();

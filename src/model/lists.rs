@@ -93,7 +93,10 @@ pub struct RunFilter {
     pub status: Vec<Status>,
     /// Only runs that have stopped have one.
     pub outcome: Vec<Outcome>,
+    /// As they were named at the launch.
     pub cluster_name: Vec<String>,
+    /// As they are, whatever they were called.
+    pub resolved_cluster: Vec<String>,
     pub definition_id: Vec<String>,
     pub alias: Vec<String>,
     pub group_name: Vec<String>,

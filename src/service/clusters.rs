@@ -90,6 +90,13 @@ impl Service {
         self.clusters.names()
     }
 
+    /// The same without names that only stand for another.
+    #[must_use]
+    pub fn resolved_cluster_names(&self) -> Vec<String> {
+        let own = self.clusters.all().into_iter().filter(|cluster| !cluster.is_alias());
+        own.map(|cluster| cluster.name).collect()
+    }
+
     /// Every cluster that this server has, that anything was said about, or that a run waits for, by name.
     pub async fn clusters(&self) -> Result<Vec<model::Cluster>, ServiceError> {
         let (records, loads) = tokio::try_join!(self.store.cluster_records(), self.store.cluster_loads())?;

@@ -110,6 +110,31 @@ impl Store {
         Ok(Page { rows, total: count_of(&self.db, count).await? })
     }
 
+    /// The newest runs whose id begins or ends with this, among the last thousands: pages show the end of an id, by which
+    /// people tell runs apart.
+    pub async fn runs_by_part_of_id(&self, part: &str, most: u32) -> Result<Vec<Run>, StoreError> {
+        const LOOKED_AT: u32 = 5_000;
+        let mut select = Builder::new(&format!(
+            "SELECT {COLUMNS} FROM runs WHERE run_id IN (
+                SELECT run_id FROM (SELECT run_id FROM runs ORDER BY queued_at DESC, run_id DESC LIMIT "
+        ));
+        select.bind(LOOKED_AT).push(") AS newest WHERE run_id LIKE ").bind(format!("{part}%"));
+        select.push(" OR run_id LIKE ").bind(format!("%{part}"));
+        select.push(") ORDER BY queued_at DESC, run_id DESC LIMIT ").bind(most);
+        self.db.read(select.build()).await
+    }
+
+    /// The first of those who own runs, by name. One look into the index for each.
+    pub async fn owners(&self, most: u32) -> Result<Vec<String>, StoreError> {
+        let select = "WITH RECURSIVE owners (owner) AS (
+                SELECT MIN(owner) FROM runs
+                UNION ALL
+                SELECT (SELECT MIN(runs.owner) FROM runs WHERE runs.owner > owners.owner) FROM owners WHERE owner IS NOT NULL
+            )
+            SELECT owner FROM owners WHERE owner IS NOT NULL LIMIT $1";
+        self.db.read(Statement::new(select, [most.into()])).await
+    }
+
     /// The ids of a run's children, in the order they were launched.
     pub async fn children(&self, parent: RunId) -> Result<Vec<String>, StoreError> {
         let select = "SELECT run_id FROM runs WHERE parent_run_id = $1 ORDER BY queued_at, run_id";
@@ -263,14 +288,22 @@ fn push_outcome(sql: &mut Builder, any_of: &[Outcome]) {
 
 /// What stays the same for the whole of a run's life, and so is in `stopped_runs` as well.
 fn push_fields(sql: &mut Builder, filter: &RunFilter, suffix: &str) {
-    for (column, any_of) in [
+    let narrow = [
         ("cluster", &filter.cluster_name),
         ("definition_id", &filter.definition_id),
         ("alias", &filter.alias),
         ("group_name", &filter.group_name),
         ("image", &filter.image),
         ("owner", &filter.user),
-    ] {
+    ];
+    // The index of the widest is the newest, which SQLite would take before the others.
+    let is_alone = narrow.iter().all(|(_, any_of)| any_of.is_empty());
+    push_any(
+        sql,
+        &format!("resolved_cluster{}", if is_alone { suffix } else { WITHOUT_INDEX }),
+        &filter.resolved_cluster,
+    );
+    for (column, any_of) in narrow {
         push_any(sql, &format!("{column}{suffix}"), any_of);
     }
 }

@@ -20,6 +20,9 @@ use crate::service::ServiceError;
 const RUNS: u32 = 50;
 const MOST_RUNS: u32 = 100;
 
+/// How many owners the filter suggests.
+const OWNERS_OFFERED: u32 = 200;
+
 #[derive(Template)]
 #[template(path = "runs.html")]
 pub(super) struct RunsPage {
@@ -30,6 +33,7 @@ pub(super) struct RunsPage {
     filters: Vec<(&'static str, String, Address)>,
     clusters: Vec<(String, bool)>,
     owner: String,
+    owners: Vec<String>,
     kept: Vec<(String, String)>,
     rows: Vec<RunRow>,
     pager: Pager,
@@ -45,7 +49,7 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
     let filter = RunFilter {
         status: params.all_parsed("status"),
         outcome: params.all_parsed("outcome"),
-        cluster_name: params.all("cluster"),
+        resolved_cluster: params.all("cluster"),
         definition_id: task.iter().cloned().collect(),
         user: params.all("owner"),
         group_name: params.all("group_name"),
@@ -65,12 +69,8 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
         layout: Layout::new(Section::Runs),
         states: states(&filter, &address),
         filters: filters(&filter, &address, task_name),
-        clusters: app
-            .service
-            .cluster_names()
-            .into_iter()
-            .map(|cluster| (cluster.clone(), filter.cluster_name.contains(&cluster)))
-            .collect(),
+        clusters: clusters(&app, &filter),
+        owners: app.service.owners(OWNERS_OFFERED).await?,
         owner: filter.user.first().cloned().unwrap_or_default(),
         kept: address.with("owner", None::<&str>).with("cluster", None::<&str>).pairs().to_vec(),
         pager: Pager::new(&address, &page, rows.len(), found.total),
@@ -88,12 +88,21 @@ async fn task_name(app: &App, id: &str, rows: &[RunRow]) -> Result<String, ApiEr
     }
 }
 
+/// Those that there are, and what is filtered by.
+fn clusters(app: &App, filter: &RunFilter) -> Vec<(String, bool)> {
+    let mut names = app.service.resolved_cluster_names();
+    names.extend(filter.resolved_cluster.iter().cloned());
+    names.sort();
+    names.dedup();
+    names.into_iter().map(|name| (name.clone(), filter.resolved_cluster.contains(&name))).collect()
+}
+
 fn address(filter: &RunFilter, limit: u32) -> Address {
     Address::new("/ui/runs")
         .with("status", &filter.status)
         .with("outcome", &filter.outcome)
         .with("task", &filter.definition_id)
-        .with("cluster", &filter.cluster_name)
+        .with("cluster", &filter.resolved_cluster)
         .with("owner", &filter.user)
         .with("group_name", &filter.group_name)
         .with("image", &filter.image)
@@ -123,7 +132,7 @@ fn states(filter: &RunFilter, address: &Address) -> Vec<(&'static str, Address, 
 fn filters(filter: &RunFilter, address: &Address, task: Option<String>) -> Vec<(&'static str, String, Address)> {
     let mut shown: Vec<_> = task.into_iter().map(|task| ("task", task, address.with("task", None::<&str>))).collect();
     for (word, name, values) in [
-        ("cluster", "cluster", &filter.cluster_name),
+        ("cluster", "cluster", &filter.resolved_cluster),
         ("owner", "owner", &filter.user),
         ("group", "group_name", &filter.group_name),
         ("image", "image", &filter.image),
@@ -148,6 +157,7 @@ impl RunsPage {
             filters: filters(&filter, &address, Some("a<b>".to_owned())),
             clusters: vec![("default".to_owned(), true)],
             owner: "\"><b>".to_owned(),
+            owners: vec!["<ada>".to_owned()],
             kept: Vec::new(),
             rows: vec![RunRow::sample()],
             pager: Pager::new(&address, &page, 1, 3),
