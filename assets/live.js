@@ -6,13 +6,15 @@
 // Though nothing was told: another server may run the task.
 const PERIOD_MS = 5000;
 const TIMES_MS = 1000;
+// A server that takes longer is as good as away.
+const PATIENCE_MS = 15000;
 
 // Fetches an address and puts its `data-live` parts in the place of those here. False where that failed.
 // A page with a costly part that needs no such refresh names another address, which leaves that part out.
 const own = () => document.querySelector("[data-live-from]")?.dataset.liveFrom ?? location.href;
 
 export async function refresh(address = own(), { force = false } = {}) {
-  const answer = await fetch(address, { headers: { accept: "text/html" } });
+  const answer = await fetch(address, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(PATIENCE_MS) });
   if (!answer.ok) return false;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   document.title = fresh.title;
@@ -65,7 +67,7 @@ function isSame(a, b) {
 
 function plain(element) {
   const copy = element.cloneNode(true);
-  for (const time of copy.querySelectorAll("time")) time.textContent = "";
+  for (const time of copy.querySelectorAll("time, [data-since]")) time.textContent = "";
   return copy.innerHTML;
 }
 
@@ -102,11 +104,33 @@ async function tick() {
       await refresh();
     }
     listen();
+    tellAway(false);
   } catch {
-    // The server is away; the next tick tries again.
+    // The next tick tries again.
+    tellAway(true);
   } finally {
     isRefreshing = false;
   }
+}
+
+// What the page shows is old while the server does not answer, and says so.
+let awaySince;
+function tellAway(isAway) {
+  document.documentElement.classList.toggle("is-away", isAway);
+  let notice = document.getElementById("away");
+  if (!isAway) {
+    awaySince = undefined;
+    notice?.remove();
+    return;
+  }
+  awaySince ??= new Date();
+  if (notice) return;
+  notice = document.createElement("p");
+  notice.id = "away";
+  notice.className = "notice is-warn away";
+  notice.setAttribute("role", "status");
+  notice.textContent = `The server has not answered since ${awaySince.toLocaleTimeString()}: this page may be out of date. It is asked again and again.`;
+  document.body.append(notice);
 }
 
 // Told of changes while the page is looked at: a browser has few connections to one server.
@@ -145,6 +169,25 @@ export function relative(seconds, day) {
   return seconds > 0 ? `${words} ago` : `in ${words}`;
 }
 
+// The same words as the server's.
+export function duration(ms) {
+  const seconds = Math.floor(Math.max(ms, 0) / 1000);
+  const two = (large, unit, small, smaller) => (small ? `${large} ${unit} ${small} ${smaller}` : `${large} ${unit}`);
+  if (seconds < 1) return `${Math.max(Math.floor(ms), 0)} ms`;
+  if (seconds < 60) return `${(Math.floor(ms / 100) / 10).toFixed(1)} s`;
+  if (seconds < 3600) return two(Math.floor(seconds / 60), "min", seconds % 60, "s");
+  if (seconds < 86400) return two(Math.floor(seconds / 3600), "h", Math.floor((seconds % 3600) / 60), "min");
+  return two(Math.floor(seconds / 86400), "d", Math.floor((seconds % 86400) / 3600), "h");
+}
+
+// Counted on only while the server tells that it goes on.
+setInterval(() => {
+  if (document.hidden || document.documentElement.classList.contains("is-away")) return;
+  for (const element of document.querySelectorAll("[data-since]")) {
+    element.textContent = duration(Date.now() - Date.parse(element.dataset.since));
+  }
+}, TIMES_MS);
+
 setInterval(() => {
   if (document.hidden) return;
   for (const time of document.querySelectorAll("time[datetime]")) {
@@ -158,12 +201,17 @@ setInterval(() => {
 for (const form of document.querySelectorAll("form[data-search]")) {
   let timer;
   let asked = 0;
+  const wished = () => {
+    const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
+    return query.size ? `${form.action}?${query}` : form.action;
+  };
+  // What was found as it was typed is not asked for again, which would be one more step back.
+  form.addEventListener("submit", (event) => wished() === location.href && event.preventDefault());
   form.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(async () => {
       const mine = ++asked;
-      const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
-      const address = query.size ? `${form.action}?${query}` : form.action;
+      const address = wished();
       const answer = await fetch(address, { headers: { accept: "text/html" } }).catch(() => null);
       if (!answer?.ok || mine !== asked) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");

@@ -2,6 +2,8 @@
 import { dialog, go, shortcut } from "./keys.js";
 
 const WAIT_MS = 120;
+const NONE = "Nothing is like that.";
+const AWAY = "The server does not answer, so only this page was searched.";
 let parts;
 let options = [];
 let selected = 0;
@@ -11,7 +13,7 @@ function build() {
   const element = dialog("palette", "Search or jump to");
   const input = document.createElement("input");
   input.type = "text";
-  input.placeholder = "Search tasks, or type where to go";
+  input.placeholder = "Search tasks, runs and clusters, or type where to go";
   input.autocomplete = "off";
   input.spellcheck = false;
   input.setAttribute("role", "combobox");
@@ -61,24 +63,27 @@ async function search(text) {
   const mine = ++asked;
   if (!text.trim()) return;
   let found = [];
+  let none = NONE;
   try {
     const answer = await fetch(`/ui/palette?q=${encodeURIComponent(text)}`, { headers: { accept: "application/json" } });
     if (answer.ok) found = await answer.json();
+    else none = AWAY;
   } catch {
-    // The server is away: what the page itself offers is still here.
+    // What the page itself offers is still here.
+    none = AWAY;
   }
-  if (mine === asked && parts.element.open) show([...found, ...matching(text)]);
+  if (mine === asked && parts.element.open) show([...found, ...matching(text)], none);
 }
 
-function show(next) {
+function show(next, none = NONE) {
   options = next;
   parts.list.replaceChildren(...options.map(row));
   if (!options.length) {
-    const none = document.createElement("li");
-    none.className = "none";
-    none.setAttribute("role", "presentation");
-    none.textContent = "Nothing is like that.";
-    parts.list.append(none);
+    const item = document.createElement("li");
+    item.className = "none";
+    item.setAttribute("role", "presentation");
+    item.textContent = none;
+    parts.list.append(item);
   }
   select(0);
 }

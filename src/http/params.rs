@@ -144,12 +144,12 @@ impl Params {
 
     /// All that was wrong, the parameters that nothing asked for among it.
     pub(super) fn finish(mut self) -> Result<(), ApiError> {
+        let is_first = |(i, name): &(usize, &&str)| !self.known[..*i].contains(name);
+        let known: Vec<_> = self.known.iter().enumerate().filter(is_first).map(|(_, name)| *name).collect();
         for (name, _) in &self.pairs {
             if !self.known.contains(&name.as_str()) {
-                self.faults.add(
-                    name.replace('\0', "\\0"),
-                    format!("is no parameter here; there is {}", self.known.join(", ")),
-                );
+                self.faults
+                    .add(name.replace('\0', "\\0"), format!("is no parameter here; there is {}", known.join(", ")));
             }
         }
         Ok(self.faults.into_result(())?)

@@ -200,13 +200,13 @@ impl Cluster {
                 "" => String::new(),
                 reason => format!(": {reason}"),
             };
-            let since = self.record.status_since;
+            let since = minute(self.record.status_since);
             match self.record.status {
-                ClusterStatus::Maintenance => format!("the cluster {name} is in maintenance since {since:.0}{reason}"),
-                _ => format!("the cluster {name} is offline since {since:.0}{reason}"),
+                ClusterStatus::Maintenance => format!("the cluster {name} is in maintenance since {since}{reason}"),
+                _ => format!("the cluster {name} is offline since {since}{reason}"),
             }
         } else if let Some((since, reason)) = &self.condition.unreachable {
-            format!("the cluster {name} can't be reached since {since:.0}: {reason}")
+            format!("the cluster {name} can't be reached since {}: {reason}", minute(*since))
         } else if ahead > 0 {
             format!("{} waits before it for the cluster {name}, {}", runs(ahead), self.what_is_taken())
         } else {
@@ -236,6 +236,11 @@ fn runs(count: u64) -> String {
         1 => "1 run".to_owned(),
         _ => format!("{count} runs"),
     }
+}
+
+/// `2026-01-02 03:04 UTC`
+fn minute(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub const SERVER_MODE_VARIABLE: &str = "FLOTILLA_SERVER_MODE";
 /// A run with this variable is a child of the run it names.
 pub const PARENT_VARIABLE: &str = "PARENT_FLOTILLA_RUN_ID";
 /// The owner of a run whose client does not say one, as the first version of the API had none.
-const UNKNOWN_OWNER: &str = "v1-unknown";
+pub const UNKNOWN_OWNER: &str = "v1-unknown";
 
 /// What a client may say when it launches; everything is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

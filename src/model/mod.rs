@@ -41,12 +41,14 @@ pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType};
 pub use fault::{Fault, Faults};
 pub use id::{AttemptId, DefinitionId, RunId};
-pub use launch::{Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, PARENT_VARIABLE, Target, plan_launch};
+pub use launch::{
+    Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, PARENT_VARIABLE, Target, UNKNOWN_OWNER, plan_launch,
+};
 pub use lists::{DefinitionFilter, DefinitionSort, NameList, RunFilter, RunSort};
 pub use log::LogPosition;
 pub use page::{Order, Page, PageRequest};
 pub use queue_depth::QueueDepth;
-pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage};
+pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage, memory_text};
 pub use transition::{
     Change, EndCause, Ended, OUT_OF_MEMORY, Observation, Started, decide, is_allowed, refuse, retry, set_by_hand,
     stop_before_start,

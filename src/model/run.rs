@@ -174,6 +174,23 @@ pub struct Usage {
     pub cpu_limit_millis: Option<i64>,
 }
 
+/// An amount of memory as people read it: `250 KB`, `3.4 MB`, `64 MB`, `1.5 GB`, in steps of 1024.
+#[must_use]
+pub fn memory_text(bytes: i64) -> String {
+    let mut tenths = i128::from(bytes.max(0)) * 10 / 1024;
+    let mut unit = "KB";
+    for larger in ["MB", "GB", "TB"] {
+        if tenths < 10_240 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1024, larger);
+    }
+    match tenths % 10 {
+        rest @ 1.. if tenths < 100 => format!("{}.{rest} {unit}", tenths / 10),
+        _ => format!("{} {unit}", tenths / 10),
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     pub run_id: RunId,
@@ -239,5 +256,22 @@ mod tests {
         }
         let error = "running".parse::<Status>().unwrap_err();
         assert_eq!(error.to_string(), "\"running\" is none of QUEUED, PENDING, RUNNING, NEEDS_RETRY, STOPPED");
+    }
+
+    #[test]
+    fn amounts_of_memory_are_told_in_the_unit_that_matters() {
+        const MB: i64 = 1 << 20;
+        for (bytes, text) in [
+            (-1, "0 KB"),
+            (250 << 10, "250 KB"),
+            (MB, "1 MB"),
+            (MB * 34 / 10, "3.3 MB"),
+            (64 * MB, "64 MB"),
+            (64 * MB + MB / 2, "64 MB"),
+            (1536 * MB, "1.5 GB"),
+            (i64::MAX, "8388607 TB"),
+        ] {
+            assert_eq!(memory_text(bytes), text, "{bytes}");
+        }
     }
 }

@@ -13,7 +13,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Instance, Outcome, Run, Status, StopCause, Usage};
+use super::{Event, Instance, Outcome, Run, Status, StopCause, Usage, memory_text};
 
 /// Whether a run may go from one status to the other.
 #[must_use]
@@ -262,7 +262,7 @@ fn ended_event(at: Timestamp, outcome: Outcome, exit_code: i64, reason: Option<&
         Some(reason) => format!("the command ended with exit code {exit_code}: {reason}"),
     };
     if let Some(bytes) = usage.max_memory_bytes {
-        message.push_str(&format!("; it used at most {}", megabytes(bytes)));
+        message.push_str(&format!("; it used at most {}", memory_text(bytes)));
     }
     if let Some(ms) = usage.cpu_time_ms {
         message.push_str(&format!("; {:.2} s of CPU time", SignedDuration::from_millis(ms).as_secs_f64()));
@@ -289,14 +289,9 @@ fn exit_reason(exit_code: i64) -> String {
 fn out_of_memory_reason(usage: Usage) -> String {
     let limit = usage
         .memory_limit_bytes
-        .map_or_else(|| "the machine's limit".to_owned(), |limit| format!("its limit of {}", megabytes(limit)));
-    let peak = usage.max_memory_bytes.map_or_else(String::new, |peak| format!(" (peak {})", megabytes(peak)));
+        .map_or_else(|| "the machine's limit".to_owned(), |limit| format!("its limit of {}", memory_text(limit)));
+    let peak = usage.max_memory_bytes.map_or_else(String::new, |peak| format!(" (peak {})", memory_text(peak)));
     format!("{OUT_OF_MEMORY}: killed by the kernel at {limit}{peak}")
-}
-
-fn megabytes(bytes: i64) -> String {
-    const MB: i64 = 1024 * 1024;
-    if bytes < 10 * MB { format!("{} KB", (bytes + 1023) / 1024) } else { format!("{} MB", (bytes + MB / 2) / MB) }
 }
 
 fn stop_reason(run: &Run, cause: StopCause) -> String {

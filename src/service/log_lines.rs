@@ -10,7 +10,7 @@ use crate::logs::{LogToken, LogView, Logs, Pattern};
 use crate::model::Run;
 
 pub use crate::logs::Line;
-use crate::logs::Lines;
+pub use crate::logs::Lines;
 
 /// How often a log that grows all the time is told of: quicker than the eye can read, and at no cost.
 const PAUSE: Duration = Duration::from_millis(100);

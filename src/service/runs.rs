@@ -36,7 +36,7 @@ pub struct RunStory {
     pub events: Vec<Event>,
     /// Why it has not started, where it waits.
     pub waiting_reason: Option<String>,
-    /// How long runs of its definition take that go well.
+    /// How long other runs of its definition take that go well.
     pub typical: Option<SignedDuration>,
     /// The newest run of its definition.
     pub newest: RunId,
@@ -82,7 +82,9 @@ impl Service {
         let waiting_reason = self.why_waiting(&run).await?;
         let newest = recent.first().map_or(run.run_id, |newest| newest.run_id);
         let usage = self.usage(&run).await;
-        Ok(RunStory { newest, children, events, waiting_reason, typical: typical_duration(&recent), usage, run })
+        let others: Vec<_> = recent.into_iter().filter(|other| other.run_id != run.run_id).collect();
+        let typical = typical_duration(&others);
+        Ok(RunStory { newest, children, events, waiting_reason, typical, usage, run })
     }
 
     /// What can't be read now is missing from a page that tells much else.
@@ -109,6 +111,24 @@ impl Service {
 
     pub async fn runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, ServiceError> {
         Ok(self.store.list_runs(filter, page).await?)
+    }
+
+    /// The newest runs of which somebody typed the beginning or the end of the id; none where it is too short to say
+    /// anything, or no part of an id.
+    pub async fn runs_by_part_of_id(&self, typed: &str, most: u32) -> Result<Vec<Run>, ServiceError> {
+        const SHORTEST: usize = 4;
+        let part = typed.trim().to_lowercase();
+        let is_part = part.len() >= SHORTEST && part.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+        if let Ok(run_id) = part.parse() {
+            // An old one as well.
+            return Ok(self.store.run(run_id).await?.into_iter().collect());
+        }
+        if is_part { Ok(self.store.runs_by_part_of_id(&part, most).await?) } else { Ok(Vec::new()) }
+    }
+
+    /// The first of those who own runs, by name.
+    pub async fn owners(&self, most: u32) -> Result<Vec<String>, ServiceError> {
+        Ok(self.store.owners(most).await?)
     }
 
     /// The newest runs of each of these definitions, at most `each` of one, newest first.

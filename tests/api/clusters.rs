@@ -20,7 +20,7 @@ on_every_engine! {
         let waiting = world.history(&after).await;
         assert_eq!(waiting["status"], "QUEUED");
         let why = waiting["waiting_reason"].as_str().unwrap();
-        assert!(why.starts_with("the cluster default is in maintenance since 20") && why.ends_with("Z: new disks"), "{why}");
+        assert!(why.starts_with("the cluster default is in maintenance since 20") && why.ends_with(" UTC: new disks"), "{why}");
 
         let back = world.put("/api/v6/clusters/default", json!({"status": "active"})).await.ok();
         assert_eq!((&back["status"], &back["status_reason"]), (&json!("active"), &json!("")));
@@ -117,7 +117,7 @@ mod scripted {
             assert_eq!(cluster["unreachable_reason"], "it sleeps");
             let run_id = world.run("exit 0").await;
             let why = world.history(&run_id).await["waiting_reason"].clone();
-            assert_eq!(why, "the cluster default can't be reached since 2026-01-01T00:00:00Z: it sleeps");
+            assert_eq!(why, "the cluster default can't be reached since 2026-01-01 00:00 UTC: it sleeps");
             world.script().set_available(None);
             world.finish(&run_id).await;
             assert_eq!(world.get("/api/v6/clusters/default").await.ok()["reachable"], json!(true));

@@ -36,11 +36,11 @@ pub struct View {
 impl Browser {
     /// Lets `visit` use a browser on a new server's pages, where there is one; and ends both whatever comes. What a page
     /// wrote to the console as an error fails the test.
-    pub async fn visit(visit: impl AsyncFnOnce(&Self, &Server)) {
+    pub async fn visit(visit: impl AsyncFnOnce(&Self, &mut Server)) {
         let Some(address) = support::browser_address() else { return };
-        let server = Server::start();
+        let mut server = Server::start();
         let browser = Self::open_at(&address, &server.url).await;
-        let visited = AssertUnwindSafe(visit(&browser, &server)).catch_unwind().await;
+        let visited = AssertUnwindSafe(visit(&browser, &mut server)).catch_unwind().await;
         let errors = browser.console_errors().await;
         let picture = if visited.is_err() { browser.driver.source().await.ok() } else { None };
         browser.driver.quit().await.unwrap();

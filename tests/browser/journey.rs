@@ -195,3 +195,67 @@ async fn what_a_task_says_is_never_carried_out() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_tells_that_the_server_is_away_and_goes_on_when_it_is_back() {
+    Browser::visit(async |browser, server| {
+        let gate = server.folder().join("gate");
+        server.define("outlives", &format!("until test -e {}; do sleep 0.1; done", gate.display()));
+        let run = server.launch("outlives");
+        browser.open(&format!("/ui/runs/{run}")).await;
+        browser.until("document.querySelector('#look .is-running')").await;
+        server.kill();
+        browser.until_shown("The server has not answered since").await;
+        server.start_again();
+        browser.until("!document.getElementById('away')").await;
+        std::fs::write(&gate, "").unwrap();
+        browser.until("document.querySelector('#look .is-succeeded')").await;
+        // That the server could not be reached is meant, but a browser notes it as an error.
+        browser.forget_console().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_to_a_run_later_appears_on_its_page() {
+    Browser::visit(async |browser, server| {
+        server.define("parent", "sleep 300");
+        server.define("child", "exit 0");
+        let parent = server.launch("parent");
+        server.wait_for(&parent, "RUNNING");
+        browser.open(&format!("/ui/runs/{parent}")).await;
+        browser.until("document.querySelector('#look .is-running')").await;
+        assert_eq!(browser.value("document.querySelector('#children a')").await, serde_json::Value::Null);
+        server.output(&["run", "child", "-e", &format!("PARENT_FLOTILLA_RUN_ID={parent}")]);
+        browser.until("document.querySelector('#children .is-succeeded')").await;
+        // How long it runs is counted on without the server.
+        browser.until("/It has been running for [2-9]\\.\\d s/.test(document.querySelector('#told').innerText)").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_palette_finds_runs_and_clusters_and_the_nearest_task_first() {
+    Browser::visit(async |browser, server| {
+        for alias in ["a-fail", "fail", "failing"] {
+            server.define(alias, "exit 1");
+        }
+        let run = server.launch("fail");
+        server.wait_for(&run, "STOPPED");
+        browser.open("/ui").await;
+        let finds = async |typed: &str, first: &str| {
+            browser.press(Key::Control + "k").await;
+            browser.until("document.activeElement.matches('dialog.palette input')").await;
+            browser.press(typed).await;
+            browser
+                .until(&format!("document.querySelector('[aria-selected=true]')?.textContent.startsWith({first:?})"))
+                .await;
+            browser.press(Key::Escape).await;
+            browser.until("!document.querySelector('dialog[open]')").await;
+        };
+        finds("fail", "failtests").await;
+        finds("loca", "Cluster local").await;
+        finds(&run[run.len() - 8..], &format!("Run {run} of fail")).await;
+    })
+    .await;
+}

@@ -27,6 +27,9 @@ pub(super) struct Meter {
     peak_bytes: Option<u64>,
 }
 
+/// A run that is shorter has the CPU use of one that is as long as this.
+const SHORTEST_LIFETIME: Duration = Duration::from_millis(100);
+
 /// What was seen in a window that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
@@ -77,7 +80,8 @@ impl Meter {
             u64::try_from(usage.max_rss()).ok().map(|kb| kb * 1024)
         };
         let peak_bytes = self.peak_bytes.max(groups.memory_peak_bytes().or_else(largest));
-        let lifetime = now.saturating_duration_since(self.started);
+        // Of less time the clocks say too little to tell a rate by.
+        let lifetime = now.saturating_duration_since(self.started).max(SHORTEST_LIFETIME);
         Usage {
             max_memory_bytes: peak_bytes.map(signed),
             max_cpu_millis: self.peak_millis.or_else(|| cpu_time.map(|cpu| rate_millis(cpu, lifetime))),

@@ -46,6 +46,15 @@ const INVERSE: u8 = 1 << 4;
 const MOST_NUMBERS: usize = 64;
 
 impl Painter {
+    /// A painter that has seen these lines before.
+    pub(super) fn after(lines: &[u8]) -> Self {
+        let mut painter = Self::default();
+        for line in lines.split(|byte| *byte == b'\n') {
+            painter.pass(line);
+        }
+        painter
+    }
+
     /// Paints a line. What is no character is shown as U+FFFD.
     pub(super) fn paint(&mut self, line: &[u8]) -> Painted {
         let text = String::from_utf8_lossy(line);

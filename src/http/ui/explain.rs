@@ -5,8 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::words::{self, Moment};
-use crate::model::{Event, EventType, OUT_OF_MEMORY, Outcome, Run, Status, StopCause};
+use super::words::{self, Elapsed, Moment};
+use crate::model::{Event, EventType, OUT_OF_MEMORY, Outcome, Run, Status, StopCause, memory_text};
 
 const MB: i64 = 1024 * 1024;
 
@@ -26,6 +26,8 @@ pub(super) struct Explanation {
     /// In the words of who knows; may be empty.
     pub(super) reason: String,
     pub(super) advice: Vec<Advice>,
+    /// Since when what the heading says goes on.
+    pub(super) since: Option<Timestamp>,
     /// When something is to happen by itself, and what.
     pub(super) next: Option<(&'static str, Timestamp)>,
 }
@@ -48,7 +50,7 @@ pub(super) enum NextStep {
 
 impl Explanation {
     fn new(heading: impl Into<String>) -> Self {
-        Self { heading: heading.into(), reason: String::new(), advice: Vec::new(), next: None }
+        Self { heading: heading.into(), reason: String::new(), advice: Vec::new(), since: None, next: None }
     }
 
     fn because(self, reason: impl Into<String>) -> Self {
@@ -62,6 +64,11 @@ impl Explanation {
 
     fn next(self, what: &'static str, at: Timestamp) -> Self {
         Self { next: Some((what, at)), ..self }
+    }
+
+    /// How long what the heading says has gone on.
+    pub(super) fn elapsed(&self, now: Timestamp) -> Option<Elapsed> {
+        self.since.map(|since| Elapsed { since, until: None, now })
     }
 
     /// The time of what comes next, as it is seen from now.
@@ -98,8 +105,8 @@ pub(super) fn explain(run: &Run, around: Around<'_>, now: Timestamp) -> Explanat
             run.due_at.map_or(told.clone(), |due_at| told.next("The next try is", due_at))
         }
         (Status::Running, _) => {
-            let told =
-                Explanation::new(format!("It has been running{}", since(run, now))).because(usually(around.typical));
+            let told = Explanation { since: run.started_at, ..Explanation::new("It has been running") };
+            let told = told.because(usually(around.typical));
             run.deadline().map_or(told.clone(), |deadline| told.next("Its deadline is", deadline))
         }
     }
@@ -146,7 +153,9 @@ fn failed(run: &Run) -> Explanation {
         143 => "It was asked to end (SIGTERM), and not by Flotilla".to_owned(),
         _ => format!("It failed with exit code {code}"),
     };
-    let told = Explanation::new(heading).because(reason(run));
+    // The heading says what the reason would.
+    let says_more = run.exit_reason.as_deref() != Some(format!("exited with code {code}").as_str());
+    let told = Explanation::new(heading).because(if says_more { reason(run) } else { String::new() });
     match code {
         126 => told.advise(
             "Check that the file may be executed, that its first line names an interpreter which is there, and that it was made for this kind of machine.",
@@ -169,7 +178,7 @@ fn killed(run: &Run) -> String {
     let guess = "Most often the machine had no memory left.";
     match run.usage.max_memory_bytes {
         Some(peak) => {
-            format!("{guess} It used {} at most; launch it again with more.", words::megabytes(ceil_mb(peak)))
+            format!("{guess} It used {} at most; launch it again with more.", memory_text(peak))
         }
         None => format!("{guess} Launch it again with more."),
     }
@@ -252,16 +261,12 @@ fn after(run: &Run, now: Timestamp) -> String {
     took(run, now).map_or_else(String::new, |took| format!(" in {}", words::duration(took)))
 }
 
-fn since(run: &Run, now: Timestamp) -> String {
-    took(run, now).map_or_else(String::new, |took| format!(" for {}", words::duration(took)))
-}
-
 fn took(run: &Run, now: Timestamp) -> Option<SignedDuration> {
     Some(run.finished_at.unwrap_or(now).duration_since(run.started_at?))
 }
 
 fn usually(typical: Option<SignedDuration>) -> String {
-    typical.map_or_else(String::new, |typical| format!("Runs of this task usually take {}.", words::duration(typical)))
+    typical.map_or_else(String::new, |typical| format!("Other runs of this task usually take {}.", words::duration(typical)))
 }
 
 fn reason(run: &Run) -> String {
@@ -406,10 +411,10 @@ mod tests {
         let around = Around { typical: Some(SignedDuration::from_secs(5)), ..Around::default() };
         let good = explain(&ended(Outcome::Succeeded, Some(0), ""), around, sample::now());
         assert_eq!(good.heading, "It succeeded in 1 min 30 s");
-        assert_eq!(good.reason, "Runs of this task usually take 5.0 s.");
+        assert_eq!(good.reason, "Other runs of this task usually take 5.0 s.");
         let run = Run { status: Status::Running, started_at: Some(sample::now()), ..sample::run() };
         let told = explain(&run, around, sample::now() + SignedDuration::from_secs(2));
-        assert_eq!(told.heading, "It has been running for 2.0 s");
+        assert_eq!((told.heading.as_str(), told.since), ("It has been running", Some(sample::now())));
         assert_eq!(told.next, Some(("Its deadline is", sample::now() + SignedDuration::from_secs(60))));
     }
 }

@@ -118,10 +118,7 @@ impl LogPart {
 
 impl Rows {
     fn new(LogLines { found, extent }: LogLines) -> Self {
-        let mut painter = Painter::default();
-        for line in found.lead.split(|byte| *byte == b'\n') {
-            painter.pass(line);
-        }
+        let mut painter = Painter::after(&found.lead);
         let rows = found.lines.into_iter().map(|Line { number, bytes, cut_bytes, written_at }| Row {
             number,
             painted: painter.paint(&bytes),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::chart::Svg;
 use super::usage::{Resource, course, round_up_bytes, round_up_millis};
 use super::words;
-use crate::model::{Run, UsageSample};
+use crate::model::{Run, UsageSample, memory_text};
 
 const MB: i64 = 1024 * 1024;
 /// From here on a limit is as good as reached.
@@ -32,12 +32,8 @@ struct Known {
     asked: Option<i64>,
 }
 
-const MEMORY: Resource = Resource {
-    name: "Memory",
-    of: |sample| sample.memory_bytes,
-    word: |bytes| words::megabytes(bytes / MB + i64::from(bytes % MB > 0)),
-    round_up: round_up_bytes,
-};
+const MEMORY: Resource =
+    Resource { name: "Memory", of: |sample| sample.memory_bytes, word: memory_text, round_up: round_up_bytes };
 const CPU: Resource = Resource {
     name: "CPU",
     of: |sample| sample.cpu_millis,
@@ -64,6 +60,7 @@ pub(super) fn meters(run: &Run, samples: &[UsageSample], now: Timestamp) -> Vec<
         let time = run.started_at.map(|started_at| (started_at, run.finished_at.unwrap_or(now)));
         let course = time.and_then(|time| course(samples, &resource, known.limit.or(known.asked), time));
         let last = samples.iter().rev().find_map(resource.of);
+        let last = last.map(|last| (last, if run.status.is_terminal() { "when it was last seen" } else { "now" }));
         meters.extend(meter(&resource, &known, last).map(|meter| Meter { course, ..meter }));
     }
     let plain = [
@@ -82,10 +79,10 @@ pub(super) fn meters(run: &Run, samples: &[UsageSample], now: Timestamp) -> Vec<
     meters
 }
 
-fn meter(resource: &Resource, known: &Known, last: Option<i64>) -> Option<Meter> {
+fn meter(resource: &Resource, known: &Known, last: Option<(i64, &'static str)>) -> Option<Meter> {
     let Known { peak, limit, asked } = *known;
     let word = resource.word;
-    let used = peak.map(|peak| (peak, "at its peak")).or(last.map(|last| (last, "now")));
+    let used = peak.map(|peak| (peak, "at its peak")).or(last);
     let whole = limit.or(asked).filter(|whole| *whole > 0);
     if used.is_none() && whole.is_none() {
         return None;
@@ -146,8 +143,8 @@ mod tests {
         let asked = with(Usage::default(), Some(64));
         assert_eq!(asked[0].beside.as_deref(), Some("asked for 64 MB"));
         assert!(asked[0].bar.is_none() && asked[0].used.is_none());
-        let used = with(Usage { max_memory_bytes: Some(1), ..Usage::default() }, None);
-        assert_eq!((used[0].used.clone(), used[0].beside.as_deref()), (Some(("1 MB".to_owned(), "at its peak")), None));
+        let used = with(Usage { max_memory_bytes: Some(1 << 10), ..Usage::default() }, None);
+        assert_eq!((used[0].used.clone(), used[0].beside.as_deref()), (Some(("1 KB".to_owned(), "at its peak")), None));
         assert!(used[0].bar.is_none());
     }
 

@@ -23,6 +23,7 @@ mod launch;
 mod layout;
 mod links;
 mod log;
+mod log_tail;
 mod look;
 mod meter;
 mod overview;

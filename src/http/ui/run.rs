@@ -9,15 +9,16 @@ use super::explain::{Around, Explanation, NextStep, explain};
 use super::layout::{self, Layout, Section};
 use super::links;
 use super::log::LogPart;
+use super::log_tail::{self, TailLine};
 use super::look::{Icon, Look};
 use super::meter::{Meter, meters};
 use super::timeline::{self, Timeline};
-use super::words::{self, Moment};
+use super::words::{self, Elapsed, Moment};
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::request::InPath;
-use crate::model::{EnvVar, Event, EventType, Run, StopCause};
+use crate::model::{EnvVar, Event, EventType, Run, StopCause, UNKNOWN_OWNER};
 use crate::service::{RunStory, ServiceError};
 
 /// How many events are listed: the newest.
@@ -48,12 +49,15 @@ pub(super) struct RunPage {
     is_settled: bool,
     can_be_stopped: bool,
     explanation: Explanation,
+    elapsed: Option<Elapsed>,
     next: Option<(&'static str, Moment)>,
     timeline: Timeline,
     /// Left out where only what changes is asked for: the log has a way of its own.
     log: Option<LogPart>,
     /// It is whole, and needs little room.
     is_log_short: bool,
+    /// Its last lines, where they may say why it ended so.
+    tail: Vec<TailLine>,
     events: Vec<EventRow>,
     events_left_out: usize,
     children: Vec<ChildRow>,
@@ -72,7 +76,7 @@ struct Facts {
     started: Option<Moment>,
     finished: Option<Moment>,
     waited: Option<String>,
-    ran: Option<String>,
+    ran: Option<Elapsed>,
     cpu_time: Option<String>,
     stop: Option<(&'static str, Moment)>,
     deadline: Option<String>,
@@ -83,7 +87,8 @@ struct Facts {
     engine: Option<String>,
     instance: String,
     attempts: u32,
-    owner: String,
+    /// `None` where nobody said.
+    owner: Option<String>,
     description: Option<String>,
     image: String,
     digest: Option<String>,
@@ -109,7 +114,7 @@ struct ChildRow {
     address: String,
     name: String,
     look: Look,
-    took: Option<String>,
+    took: Option<Elapsed>,
 }
 
 #[derive(Template)]
@@ -135,12 +140,13 @@ pub(super) async fn page(
     let run = app.service.run(&run_id).await?;
     let story = app.service.story(run).await?;
     let log = if is_whole { Some(LogPart::at_end(&app, &story.run).await?) } else { None };
+    let tail = log_tail::tail(&app, &story.run).await?;
     let is_task_there = match app.service.definition(&story.run.definition_id).await {
         Ok(_) => true,
         Err(ServiceError::NotFound(_)) => false,
         Err(error) => return Err(error.into()),
     };
-    Ok(layout::html(&RunPage::new(story, log, is_task_there, app.service.now())))
+    Ok(layout::html(&RunPage { tail, ..RunPage::new(story, log, is_task_there, app.service.now()) }))
 }
 
 pub(super) async fn confirm_stop(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
@@ -177,6 +183,7 @@ impl RunPage {
             look: Look::new(run.status, run.outcome),
             is_settled: run.status.is_terminal() && run.is_log_complete && are_children_over,
             can_be_stopped: !run.status.is_terminal() && run.stop.is_none(),
+            elapsed: explanation.elapsed(now),
             next: explanation.moment(now),
             explanation,
             timeline: timeline::draw(&run, &attempts),
@@ -184,6 +191,7 @@ impl RunPage {
                 .as_ref()
                 .is_some_and(|log| log.rows.extent.is_complete && log.rows.extent.lines <= SHORT_LOG_LINES),
             log,
+            tail: Vec::new(),
             events: listed.rev().map(|(key, event)| EventRow::new(key, event, now)).collect(),
             events_left_out,
             child_count: words::count(children.total, "run"),
@@ -232,7 +240,7 @@ impl Facts {
             started: run.started_at.map(moment),
             finished: run.finished_at.map(moment),
             waited: run.started_at.map(|started_at| between(run.queued_at, Some(started_at))),
-            ran: run.started_at.map(|started_at| between(started_at, run.finished_at)),
+            ran: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
             cpu_time: run.usage.cpu_time_ms.map(|ms| words::duration(SignedDuration::from_millis(ms))),
             stop: run.stop.map(|stop| (asked_by(stop.cause), moment(stop.at))),
             deadline: execution.active_deadline_secs.map(|secs| words::duration(SignedDuration::from_secs(secs))),
@@ -241,7 +249,7 @@ impl Facts {
             cluster: execution.resolved_cluster,
             instance: run.instance.instance_id,
             attempts: run.attempt_count,
-            owner: execution.user,
+            owner: Some(execution.user).filter(|owner| owner != UNKNOWN_OWNER),
             description: execution.description.filter(|text| !text.trim().is_empty()),
             image: run.task.image,
             digest: run.image_digest,
@@ -277,13 +285,12 @@ impl EventRow {
 
 impl ChildRow {
     fn new(run: &Run, now: Timestamp) -> Self {
-        let took = run.started_at.map(|started_at| run.finished_at.unwrap_or(now).duration_since(started_at));
         Self {
             id: run.run_id.to_string(),
             address: links::run(run.run_id),
             name: name(run),
             look: Look::new(run.status, run.outcome),
-            took: took.map(words::duration),
+            took: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
         }
     }
 }
@@ -341,7 +348,7 @@ impl RunPage {
             usage: sample::usage(),
         };
         let log = LogPart::sample(story.run.run_id);
-        Self::new(story, Some(log), true, sample::now())
+        Self { tail: super::log_tail::sample(), ..Self::new(story, Some(log), true, sample::now()) }
     }
 }
 

@@ -1,12 +1,12 @@
 //! A run as a row of a list.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::links;
 use super::look::Look;
 use super::pager::Address;
-use super::words::{self, Moment};
-use crate::model::Run;
+use super::words::{Elapsed, Moment};
+use crate::model::{Run, UNKNOWN_OWNER};
 
 /// How much of a reason a row shows; the page of the run has all of it.
 const REASON_CHARS: usize = 160;
@@ -20,8 +20,9 @@ pub(super) struct RunRow {
     pub(super) look: Look,
     pub(super) reason: String,
     pub(super) queued: Moment,
-    pub(super) took: Option<String>,
-    pub(super) owner: String,
+    pub(super) took: Option<Elapsed>,
+    /// `None` where nobody said.
+    pub(super) owner: Option<String>,
     pub(super) owner_address: Address,
     pub(super) cluster: String,
 }
@@ -37,10 +38,10 @@ impl RunRow {
             look: Look::new(run.status, run.outcome),
             reason: excerpt(&run.exit_reason.unwrap_or_default()),
             queued: Moment { at: run.queued_at, now },
-            took: took(run.started_at, run.finished_at, now).map(words::duration),
+            took: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
             owner_address: Address::new("/ui/runs").with("owner", [&run.execution.user]),
-            owner: run.execution.user,
-            cluster: run.execution.cluster,
+            owner: Some(run.execution.user).filter(|owner| owner != UNKNOWN_OWNER),
+            cluster: run.execution.resolved_cluster,
         }
     }
 }
@@ -57,17 +58,12 @@ impl RunRow {
             look: Look::new(crate::model::Status::Running, None),
             reason: "<b>".to_owned(),
             queued: Moment { at: now, now },
-            took: Some("1 s".to_owned()),
-            owner: "<ada>".to_owned(),
+            took: Some(Elapsed { since: now, until: None, now }),
+            owner: Some("<ada>".to_owned()),
             owner_address: Address::new("/ui/runs").with("owner", ["<ada>"]),
             cluster: "default".to_owned(),
         }
     }
-}
-
-/// How long it ran, or has been running.
-fn took(started_at: Option<Timestamp>, finished_at: Option<Timestamp>, now: Timestamp) -> Option<SignedDuration> {
-    started_at.map(|started_at| finished_at.unwrap_or(now).duration_since(started_at))
 }
 
 fn excerpt(reason: &str) -> String {

@@ -181,7 +181,7 @@ mod tests {
     const MEMORY: Resource = Resource {
         name: "Memory",
         of: |sample| sample.memory_bytes,
-        word: |bytes| words::megabytes(bytes / MB),
+        word: crate::model::memory_text,
         round_up: round_up_bytes,
     };
 

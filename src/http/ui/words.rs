@@ -23,6 +23,26 @@ impl fmt::Display for Moment {
 
 impl HtmlSafe for Moment {}
 
+/// How long something took, or has gone on until now; then `assets/live.js` counts it on in the same words.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Elapsed {
+    pub(super) since: Timestamp,
+    pub(super) until: Option<Timestamp>,
+    pub(super) now: Timestamp,
+}
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let took = duration(self.until.unwrap_or(self.now).duration_since(self.since));
+        match self.until {
+            Some(_) => f.write_str(&took),
+            None => write!(f, "<span data-since=\"{:.3}\">{took}</span>", self.since),
+        }
+    }
+}
+
+impl HtmlSafe for Elapsed {}
+
 /// `just now`, `40 s ago`, `in 5 min`, `3 d ago`; the day for what is longer ago than a month.
 /// `assets/live.js` keeps these words true as time passes, and so says the same.
 fn relative(at: Timestamp, now: Timestamp) -> String {
@@ -117,6 +137,13 @@ mod tests {
         ] {
             assert_eq!(relative(at(1000), at(1000 + seconds)), words);
         }
+    }
+
+    #[test]
+    fn what_goes_on_is_counted_on_and_what_is_over_is_not() {
+        let elapsed = |until| Elapsed { since: at(1000), until, now: at(1075) }.to_string();
+        assert_eq!(elapsed(None), "<span data-since=\"1970-01-01T00:16:40.000Z\">1 min 15 s</span>");
+        assert_eq!(elapsed(Some(at(1002))), "2.0 s");
     }
 
     #[test]

@@ -1,0 +1,62 @@
+//! The last lines of a run's log, beside the explanation of an end that they may say the reason of.
+
+use super::ansi::{Painted, Painter};
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::model::{Outcome, Run};
+use crate::service::{LinesFrom, LogLines};
+
+/// How many lines are shown, among how many at the end of the log.
+const LINES: usize = 6;
+const LOOKED_AT: usize = 30;
+/// How much of a line is shown; the log itself has all of it.
+const LINE_BYTES: usize = 400;
+
+/// A line, and its number.
+pub(super) type TailLine = (u64, Painted);
+
+/// The last lines that are not blank, where the run ended in a way that they may explain.
+pub(super) async fn tail(app: &App, run: &Run) -> Result<Vec<TailLine>, ApiError> {
+    let may_explain = matches!(run.outcome, Some(Outcome::Failed | Outcome::TimedOut | Outcome::Lost));
+    if !may_explain || run.started_at.is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(last(app.service.log_lines(run, LinesFrom::End, LOOKED_AT).await?))
+}
+
+fn last(LogLines { found, .. }: LogLines) -> Vec<TailLine> {
+    let mut painter = Painter::after(&found.lead);
+    let lines = found.lines.into_iter().map(|line| {
+        let shown = &line.bytes[..line.bytes.len().min(LINE_BYTES)];
+        (line.number, line.bytes.trim_ascii().is_empty(), painter.paint(shown))
+    });
+    let mut lines: Vec<_> =
+        lines.filter(|(_, is_blank, _)| !is_blank).map(|(number, _, text)| (number, text)).collect();
+    lines.split_off(lines.len().saturating_sub(LINES))
+}
+
+#[cfg(test)]
+pub(super) fn sample() -> Vec<TailLine> {
+    vec![(7, Painter::default().paint(b"<b>no such file</b>"))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{Line, LogExtent};
+
+    #[test]
+    fn the_last_lines_that_say_something_are_shown_in_their_colours() {
+        let texts: Vec<_> = (1..=9).map(|i| if i % 4 == 0 { String::from(" ") } else { format!("line {i}") }).collect();
+        let lines = (1..).zip(texts).map(|(number, text)| Line {
+            number,
+            bytes: text.into_bytes().into(),
+            cut_bytes: 0,
+            written_at: None,
+        });
+        let found = crate::service::Lines { lines: lines.collect(), lead: b"\x1b[31mred".to_vec() };
+        let shown = last(LogLines { found, extent: LogExtent::default() });
+        assert_eq!(shown.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 3, 5, 6, 7, 9]);
+        assert!(shown.iter().all(|(_, text)| text.to_string().contains("class=\"f1\"")), "{shown:?}");
+    }
+}
