@@ -22,7 +22,7 @@ use data_dir::DataDir;
 use crate::clock::Clock;
 use crate::config::{self, Config, DOCKER_CLUSTER, Database, DefaultCluster, LOCAL_CLUSTER};
 use crate::control::Settings;
-use crate::http::{self, App, Limits};
+use crate::http::{self, App, Hosts, Limits};
 use crate::logs::{CappedLog, Logs, note_usage};
 use crate::model::{AttemptId, RunId};
 use crate::service::Service;
@@ -78,8 +78,9 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         list_most: config.lists.max_limit,
         log_bytes: config.logs.chunk_bytes,
     };
-    let router = http::router(App { service: Arc::new(service), limits, stop: stop.clone() });
     let address = listener.local_addr().context("the socket has no address")?;
+    let hosts = Hosts::new(&config.server.hosts, address.ip().is_loopback());
+    let router = http::router(App { service: Arc::new(service), limits, stop: stop.clone() }, hosts);
     Ok(RunningServer {
         address,
         database: config.server.database.to_string(),

@@ -25,7 +25,7 @@ pub struct Ps {
     /// Only runs of this status; can be given several times
     #[arg(long, value_parser = parse_status)]
     status: Vec<Status>,
-    /// Only runs that ended so: succeeded, failed, stopped, timed_out, lost or rejected; can be given several times
+    /// Only runs that ended so: succeeded, failed, stopped, `timed_out`, lost or rejected; can be given several times
     #[arg(long, value_parser = parse_outcome, conflicts_with = "status")]
     outcome: Vec<Outcome>,
     /// Only runs of the task with this alias
@@ -61,13 +61,13 @@ impl Ps {
 }
 
 fn parse_status(text: &str) -> Result<Status, String> {
-    text.to_uppercase().parse().map_err(known)
+    text.to_uppercase().parse().map_err(|error: UnknownWord| known(&error))
 }
 
 fn parse_outcome(text: &str) -> Result<Outcome, String> {
-    text.to_lowercase().parse().map_err(known)
+    text.to_lowercase().parse().map_err(|error: UnknownWord| known(&error))
 }
 
-fn known(error: UnknownWord) -> String {
+fn known(error: &UnknownWord) -> String {
     format!("known are {}", error.known.join(", "))
 }

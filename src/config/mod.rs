@@ -45,6 +45,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     pub listen: SocketAddr,
+    /// The names that browsers know it by, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
     /// Where logs, local runs and an embedded database live; relative to the working directory, as given.
     pub data_dir: PathBuf,
     pub database: Database,
@@ -146,6 +148,7 @@ impl Config {
         let embedded = Database::Sqlite { path: data_dir.join("flotilla.db") };
         let server = Server {
             listen: section.text("listen", SocketAddr::from(([127, 0, 0, 1], 3000)), address),
+            hosts: section.read("hosts", Vec::new(), host_names),
             database: section.text("database_url", embedded, Database::parse),
             max_body_bytes: section.read("max_body_bytes", 1 << 20, within(1024..=1 << 30)),
             clusters_by_request: section.read("clusters_by_request", false, Ok),
@@ -208,6 +211,16 @@ fn within<T: TryFrom<i128>>(range: RangeInclusive<i128>) -> impl Fn(i128) -> Res
 fn address(text: &str) -> Result<SocketAddr, String> {
     let needed = "must be an IP address and a port such as 127.0.0.1:3000, 0.0.0.0:80 or [::1]:3000";
     text.parse().map_err(|_| format!("{needed}, not {text:?}"))
+}
+
+fn host_names(names: Vec<String>) -> Result<Vec<String>, String> {
+    let is_name = |name: &String| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+    };
+    match names.iter().find(|name| !is_name(name)) {
+        Some(name) => Err(format!("must be names such as flotilla.example.org, without a port, not {name:?}")),
+        None => Ok(names),
+    }
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

@@ -37,6 +37,7 @@ fn every_key_of_the_file_is_read() {
         r#"
         [server]
         listen = "[::]:80"
+        hosts = ["flotilla.example.org"]
         data_dir = "/var/lib/flotilla"
         database_url = "postgres://h/d"
         max_body_bytes = 2048
@@ -114,6 +115,7 @@ fn every_key_of_the_file_is_read() {
     let expected = Config {
         server: Server {
             listen: "[::]:80".parse().unwrap(),
+            hosts: vec!["flotilla.example.org".into()],
             data_dir: "/var/lib/flotilla".into(),
             database: Database::parse("postgres://h/d").unwrap(),
             max_body_bytes: 2048,

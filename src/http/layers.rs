@@ -5,39 +5,42 @@ use std::any::Any;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use uuid::Uuid;
 
 use super::error::{ApiError, Cause};
+use super::sender::{Hosts, Sender};
 use super::ui;
 
 const REQUEST_ID: &str = "x-request-id";
 /// A client's own request id is kept where it is short enough to be one.
 const REQUEST_ID_BYTES: usize = 128;
 
-pub(super) fn around(routes: Router) -> Router {
+pub(super) fn around(routes: Router, hosts: Hosts) -> Router {
     routes
-        .layer(from_fn(refuse_other_sites))
+        .layer(from_fn_with_state(hosts, refuse_other_sites))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(from_fn(identify))
         .layer(from_fn(ui::around))
         .layer(CompressionLayer::new())
 }
 
-/// A page of another site can have a visitor's browser send a form to any address, and the API takes a body whatever its
-/// type. Browsers say where such a request comes from; programs say nothing.
-async fn refuse_other_sites(request: Request, next: Next) -> Response {
-    let site = request.headers().get("sec-fetch-site");
-    if !request.method().is_safe() && site.is_some_and(|site| site == "cross-site") {
-        let message = "a page of another site sent this, so nothing was done";
-        return ApiError::new(StatusCode::FORBIDDEN, message).into_response();
-    }
-    next.run(request).await
+/// What pages of other sites send changes nothing; and under a name that may be theirs nothing is answered.
+async fn refuse_other_sites(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let message = if let Some(host) = hosts.unknown(headers) {
+        format!("this server does not know itself as {host:?}; if that is its name, its operator adds it to `hosts`")
+    } else if !request.method().is_safe() && Sender::of(headers) == Sender::OtherSite {
+        "a page of another site sent this, so nothing was done".to_owned()
+    } else {
+        return next.run(request).await;
+    };
+    ApiError::new(StatusCode::FORBIDDEN, message).into_response()
 }
 
 /// Names the request, and tells the client that name where the failure is ours.

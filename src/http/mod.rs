@@ -17,6 +17,7 @@ mod params;
 mod request;
 mod respond;
 mod runs;
+mod sender;
 mod serve;
 mod ui;
 
@@ -29,6 +30,7 @@ use utoipa_axum::routes;
 
 pub use docs::openapi;
 use error::ApiError;
+pub use sender::Hosts;
 pub use serve::serve;
 
 use crate::service::Service;
@@ -52,8 +54,8 @@ pub struct App {
     pub stop: CancellationToken,
 }
 
-/// All that the server answers.
-pub fn router(app: App) -> Router {
+/// All that the server answers, where it is asked under one of these names.
+pub fn router(app: App, hosts: Hosts) -> Router {
     let (at_root, _) = api().split_for_parts();
     let (under_api, openapi) = docs::with_api(api());
     let routes = Router::new()
@@ -64,7 +66,7 @@ pub fn router(app: App) -> Router {
         .fallback(|request: axum::extract::Request| async move { ApiError::no_route(&request) })
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })
         .with_state(app);
-    layers::around(routes)
+    layers::around(routes, hosts)
 }
 
 /// The routes, as they stand below `/api`, and their description.

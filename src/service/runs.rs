@@ -84,7 +84,7 @@ impl Service {
         let usage = self.usage(&run).await;
         let others: Vec<_> = recent.into_iter().filter(|other| other.run_id != run.run_id).collect();
         let typical = typical_duration(&others);
-        Ok(RunStory { newest, children, events, waiting_reason, typical, usage, run })
+        Ok(RunStory { run, children, events, waiting_reason, typical, newest, usage })
     }
 
     /// What can't be read now is missing from a page that tells much else.

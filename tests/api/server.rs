@@ -30,16 +30,29 @@ on_every_engine! {
 
     async fn a_page_of_another_site_can_change_nothing(world: World) {
         let body = json!({"alias": "planted", "group_name": "g", "image": "i:1", "command": "true"}).to_string();
-        let send = async |site: Option<&str>| {
+        let send = async |headers: &[(&str, &str)]| {
             let mut request = Request::post("/api/v1/task").header("content-type", "text/plain");
-            if let Some(site) = site {
-                request = request.header("sec-fetch-site", site);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
             }
             world.request(request.body(Body::from(body.clone())).unwrap()).await.status().as_u16()
         };
-        assert_eq!(send(Some("cross-site")).await, 403);
+        assert_eq!(send(&[("sec-fetch-site", "cross-site")]).await, 403);
+        let host = ("host", "127.0.0.1:3000");
+        assert_eq!(send(&[host, ("origin", "http://evil.example")]).await, 403, "a browser that is not asked over TLS");
         world.get("/api/v1/task/alias/planted").await.refused(404);
-        assert_eq!(send(None).await, 200, "programs don't say where they are");
-        assert_eq!(send(Some("same-origin")).await, 409, "a page of our own may; the alias is taken by now");
+        assert_eq!(send(&[host]).await, 200, "programs don't say where they are");
+        for own in [("sec-fetch-site", "same-origin"), ("origin", "http://127.0.0.1:3000")] {
+            assert_eq!(send(&[host, own]).await, 409, "a page of our own may; the alias is taken by now");
+        }
+    }
+
+    async fn a_site_that_has_a_name_lead_here_learns_nothing(world: World) {
+        for (host, expected) in [("localhost:3000", 200), ("[::1]:3000", 200), ("evil.example:3000", 403)] {
+            for path in ["/api/v1/task", "/ui", "/health/live"] {
+                let request = Request::get(path).header("host", host).body(Body::empty()).unwrap();
+                assert_eq!(world.request(request).await.status().as_u16(), expected, "{host} {path}");
+            }
+        }
     }
 }

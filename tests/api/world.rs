@@ -14,7 +14,7 @@ use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
 use flotilla::engine::fake::FakeEngine;
 use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
 use flotilla::engine::{Engine, EngineError, EngineState, Pokes};
-use flotilla::http::{App, Limits, router};
+use flotilla::http::{App, Hosts, Limits, router};
 use flotilla::logs::Logs;
 use flotilla::model::{AttemptId, Condition, LaunchPolicy};
 use flotilla::service::{Cluster, Clusters, Service};
@@ -228,7 +228,8 @@ impl World {
         });
         let service = Service::new(Arc::clone(&store), logs, wake, clock, options.policy, clusters);
         let stop = CancellationToken::new();
-        let router = router(App { service: Arc::new(service), limits: options.limits, stop: stop.clone() });
+        let app = App { service: Arc::new(service), limits: options.limits, stop: stop.clone() };
+        let router = router(app, Hosts::new(&["flotilla.test".to_owned()], true));
         Self { stage, image, control, clock: hand, store, stop, router, _folder: folder }
     }
 

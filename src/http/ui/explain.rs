@@ -266,7 +266,9 @@ fn took(run: &Run, now: Timestamp) -> Option<SignedDuration> {
 }
 
 fn usually(typical: Option<SignedDuration>) -> String {
-    typical.map_or_else(String::new, |typical| format!("Other runs of this task usually take {}.", words::duration(typical)))
+    typical.map_or_else(String::new, |typical| {
+        format!("Other runs of this task usually take {}.", words::duration(typical))
+    })
 }
 
 fn reason(run: &Run) -> String {

@@ -50,7 +50,7 @@ mod tests {
         let texts: Vec<_> = (1..=9).map(|i| if i % 4 == 0 { String::from(" ") } else { format!("line {i}") }).collect();
         let lines = (1..).zip(texts).map(|(number, text)| Line {
             number,
-            bytes: text.into_bytes().into(),
+            bytes: text.into_bytes(),
             cut_bytes: 0,
             written_at: None,
         });
