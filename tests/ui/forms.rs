@@ -59,6 +59,19 @@ async fn a_task_is_stored_as_it_was_typed() {
 }
 
 #[tokio::test]
+async fn the_form_says_what_is_needed_and_what_is_not() {
+    let world = World::on_sqlite(Options::default()).await;
+    let page = world.page("/ui/tasks/new").await;
+    let labels = page.between("<label for=\"f-", "</label>");
+    for (name, need) in [("alias", "optional"), ("group_name", "needed"), ("image", "needed"), ("command", "needed")] {
+        let label = labels.iter().find(|label| label.starts_with(&format!("{name}\">"))).unwrap();
+        assert!(label.contains(&format!(">{need}</span>")), "{label}");
+        let field = page.between(&format!("id=\"f-{name}\""), ">")[0];
+        assert_eq!(field.contains("aria-required=\"true\""), need == "needed", "{field}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_stands_beside_its_field_and_what_was_typed_stays() {
     let world = World::on_sqlite(Options::default()).await;
     let form = [

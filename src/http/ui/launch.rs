@@ -344,6 +344,10 @@ impl LaunchPage {
         FIELDS.iter().any(|name| !shown.contains(name) && !self.fields.value(name).is_empty())
     }
 
+    const fn need_of_owner(&self) -> &'static str {
+        if self.is_owner_required { "needed" } else { "optional" }
+    }
+
     /// What a field overrides, as it shows while it is empty.
     #[expect(clippy::unused_self, clippy::ref_option, reason = "the template calls it, with references")]
     fn placeholder(&self, value: &Option<i64>) -> String {
