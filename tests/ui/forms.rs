@@ -109,6 +109,12 @@ async fn an_alias_that_is_taken_is_told_before_and_when_it_is_saved() {
     page.is(200).has("id=\"e-alias\">&#34;taken&#34; is taken by another task.");
     let page = world.form("/ui/tasks/new", &fields("taken", &[("action", "save")])).await;
     page.is(409).has("id=\"e-alias\">&#34;taken&#34; is taken by another task.").has("value=\"taken\"");
+    // Also together with whatever else is wrong, be it unreadable or refused.
+    for other in [("memory", "much"), ("image", "")] {
+        let page = world.form("/ui/tasks/new", &fields("taken", &[other, ("action", "save")])).await;
+        page.is(400).has("id=\"e-alias\">&#34;taken&#34; is taken by another task.");
+        assert!(!page.between(&format!("id=\"e-{}\">", other.0), "</p>")[0].is_empty(), "{other:?}");
+    }
     world.form("/ui/tasks/new", &fields("free", &[("action", "check")])).await.is(200).has("id=\"e-alias\"></p>");
     assert_eq!(world.get("/api/v1/task").await.ok()["total"], 1, "a check stores nothing");
 }

@@ -111,6 +111,13 @@ async fn what_is_wrong_with_a_launch_stands_beside_its_field() {
         .has("id=\"e-memory\">Must be between")
         .has("<details class=\"more\" open>");
     page.has("value=\"n\"").has("value=\"ada&#60;b&#62;\"").lacks("ada<b>");
+    // What can't be read is told together with what is out of range.
+    let form = [("memory", "abc"), ("active_deadline_seconds", "-4"), ("cluster", "nowhere")];
+    let page = world.form(&path, &form).await;
+    page.is(400)
+        .has("id=\"e-memory\">Must be a whole number")
+        .has("id=\"e-active_deadline_seconds\">Must be between 1 and")
+        .has("id=\"e-cluster\">&#34;nowhere&#34; is not known");
     let page =
         world.form(&path, &[("memory", "x"), ("action", "add:env"), ("env_name", "Z"), ("env_value", "z")]).await;
     page.is(200).has("value=\"Z\"").has("value=\"x\"");

@@ -99,16 +99,20 @@ pub(super) async fn submit(
     let mut page = LaunchPage::new(&app, definition);
     let act = form.act();
     page.take(&form, &act);
-    let (mut request, faults) = page.read(&form);
+    let (mut request, mut faults) = page.read(&form);
     if let Some(run_id) = from {
         let run = app.service.run_of(&page.definition.definition_id, &run_id).await?;
         page.again = Some((short(run.run_id), links::run(run.run_id)));
         keep_what_no_field_shows(&mut request, app.service.again(&run, &page.definition));
     }
-    if act != Act::Do || !faults.is_empty() {
-        let is_refused = act == Act::Do;
+    if act != Act::Do {
         page.show(faults);
-        return answer(&app, if is_refused { StatusCode::BAD_REQUEST } else { StatusCode::OK }, page).await;
+        return answer(&app, StatusCode::OK, page).await;
+    }
+    if !faults.is_empty() {
+        faults.extend(app.service.check_launch(&page.definition, request).await?);
+        page.show(faults);
+        return answer(&app, StatusCode::BAD_REQUEST, page).await;
     }
     let owner = form.line("owner").unwrap_or_default();
     match app.service.launch(&page.definition.definition_id, request).await {

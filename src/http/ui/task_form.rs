@@ -110,19 +110,16 @@ async fn submit(app: &App, subject: &Subject, form: &Form) -> Result<Response, A
         Subject::Edit(definition) => Some(definition),
         Subject::New | Subject::CopyOf(_) => None,
     };
-    match act {
-        Act::AddRow(_) | Act::RemoveRow(..) => return answer(app, StatusCode::OK, page).await,
-        Act::Check => {
-            faults.extend(app.service.check(new, current).await?);
-            page.show(faults);
-            return answer(app, StatusCode::OK, page).await;
-        }
-        Act::Do => {}
+    if matches!(act, Act::AddRow(_) | Act::RemoveRow(..)) {
+        return answer(app, StatusCode::OK, page).await;
     }
-    if !faults.is_empty() {
-        faults.extend(app.service.check(new, current).await?);
+    let is_readable = faults.is_empty();
+    // A name that is taken is told with the rest, and not only once all else is right.
+    faults.extend(app.service.check(new.clone(), current).await?);
+    if act == Act::Check || !is_readable {
+        let status = if act == Act::Check { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         page.show(faults);
-        return answer(app, StatusCode::BAD_REQUEST, page).await;
+        return answer(app, status, page).await;
     }
     let stored = match current {
         Some(current) => {
@@ -132,8 +129,8 @@ async fn submit(app: &App, subject: &Subject, form: &Form) -> Result<Response, A
     };
     match stored {
         Ok(definition) => Ok(Redirect::to(&links::task(&definition.definition_id)).into_response()),
-        Err(ServiceError::Faulty(faults)) => {
-            page.show(faults);
+        Err(ServiceError::Faulty(refused)) => {
+            page.show(if faults.is_empty() { refused } else { faults });
             answer(app, StatusCode::BAD_REQUEST, page).await
         }
         Err(ServiceError::AliasTaken(alias)) => {
