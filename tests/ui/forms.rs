@@ -120,6 +120,28 @@ async fn an_alias_that_is_taken_is_told_before_and_when_it_is_saved() {
 }
 
 #[tokio::test]
+async fn a_variable_that_is_given_twice_is_marked_where_it_stands_again() {
+    let world = World::on_sqlite(Options::default()).await;
+    let twice = [
+        ("env_name", "A"),
+        ("env_value", "1"),
+        ("env_name", ""),
+        ("env_value", ""),
+        ("env_name", " A "),
+        ("env_value", "2"),
+    ];
+    for (action, status) in [("check", 200), ("save", 400)] {
+        let page = world.form("/ui/tasks/new", &fields("t", &[twice.as_slice(), &[("action", action)]].concat())).await;
+        let rows = page.is(status).between("data-row>", "</div>");
+        let marked: Vec<_> = rows.iter().map(|row| row.contains("<p class=\"error\">Is given twice.</p>")).collect();
+        assert_eq!(marked[..3], [false, false, true], "{rows:#?}");
+    }
+    let id = world.define("t", "exit 0").await;
+    world.form(&format!("/ui/tasks/{id}/launch"), &twice).await.is(400).has("Is given twice.");
+    assert_eq!(world.get("/api/v1/history").await.ok()["total"], 0);
+}
+
+#[tokio::test]
 async fn rows_come_and_go_by_buttons_alone() {
     let world = World::on_sqlite(Options::default()).await;
     let typed = [("env_name", "A"), ("env_value", "1"), ("env_name", "B"), ("env_value", "2"), ("tags", "x")];

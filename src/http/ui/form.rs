@@ -1,6 +1,6 @@
 //! Forms: what was typed, read into values, and shown again with what is wrong beside each field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::extract::{FromRequest, Request};
 
@@ -202,6 +202,17 @@ pub(super) fn env_of(rows: &[EnvRow]) -> Vec<EnvVar> {
     rows.iter().filter(|row| !row.is_empty()).map(|row| EnvVar::new(row.name.trim(), &row.value)).collect()
 }
 
+/// Names that an earlier row has already. Only one of them could count, and nobody would be told which.
+pub(super) fn repeats_in(env: &[EnvVar]) -> Faults {
+    let (mut seen, mut faults) = (HashSet::new(), Faults::default());
+    for (i, var) in env.iter().enumerate() {
+        if !var.name.is_empty() && !seen.insert(&var.name) {
+            faults.add(format!("env[{i}].name"), "is given twice");
+        }
+    }
+    faults
+}
+
 pub(super) fn texts_of(rows: &[TextRow]) -> Vec<String> {
     rows.iter().map(|row| row.text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
 }
@@ -293,5 +304,11 @@ mod tests {
         fields.show(faults, &mut env, &mut tags);
         assert_eq!((env[0].error.as_str(), env[1].error.as_str()), ("", "Must not be empty."));
         assert_eq!((fields.error("memory").as_str(), fields.error("mem").as_str()), ("Must be smaller.", ""));
+    }
+
+    #[test]
+    fn a_name_that_an_earlier_row_has_is_a_fault_of_the_later_one() {
+        let env = ["A", "B", "A", "", "", "A"].map(|name| EnvVar::new(name, "x"));
+        assert_eq!(repeats_in(&env).to_string(), "`env[2].name` is given twice; `env[5].name` is given twice");
     }
 }

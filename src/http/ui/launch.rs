@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use sha2::{Digest, Sha256};
 
-use super::form::{Act, EnvRow, Fields, Form, env_of, env_rows, read_env_rows, sentence};
+use super::form::{Act, EnvRow, Fields, Form, env_of, env_rows, read_env_rows, repeats_in, sentence};
 use super::layout::{self, Layout, Section};
 use super::links;
 use super::look::Icon;
@@ -307,6 +307,7 @@ impl LaunchPage {
         let owner = form.line("owner").map(|owner| ("owner_id".to_owned(), owner));
         let command = Some(form.text("command")).filter(|command| !command.trim().is_empty());
         let env = env_of(&self.env);
+        faults.extend(repeats_in(&env));
         let typed = FIELDS.iter().map(|name| form.text(name));
         let typed = typed.chain(env.iter().flat_map(|var| [var.name.as_str(), var.value.as_str()]));
         let request = LaunchRequest {

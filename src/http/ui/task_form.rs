@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use jiff::Timestamp;
 
 use super::form::{
-    Act, EnvRow, Fields, Form, TextRow, env_of, env_rows, read_env_rows, read_text_rows, sentence, text_rows, texts_of,
+    Act, EnvRow, Fields, Form, TextRow, env_of, env_rows, read_env_rows, read_text_rows, repeats_in, sentence,
+    text_rows, texts_of,
 };
 use super::layout::{self, Layout, Section};
 use super::links;
@@ -231,12 +232,15 @@ impl TaskFormPage {
             }
             number
         });
+        let ports = Some(ports.collect());
+        let env = env_of(&self.env);
+        faults.extend(repeats_in(&env));
         let fields = DefinitionUpdate {
-            ports: Some(ports.collect()),
+            ports,
             alias: form.line("alias"),
             image: form.line("image"),
             command: Some(form.text("command").to_owned()),
-            env: Some(env_of(&self.env)),
+            env: Some(env),
             memory_mb: form.number("memory", &mut faults),
             cpu_millis: form.number("cpu", &mut faults),
             gpu: form.number("gpu", &mut faults),
