@@ -51,7 +51,7 @@ async fn a_launch_has_the_tasks_variables_and_what_was_changed() {
         ("command", ""),
         ("image", ""),
         ("memory", "128"),
-        ("active_deadline_seconds", "60"),
+        ("active_deadline_seconds", "1m"),
         ("node_lifecycle", "spot"),
         ("action", "launch"),
     ];

@@ -71,6 +71,16 @@ impl Form {
         number
     }
 
+    /// Seconds, which may be given in another unit: `90`, `90s`, `15m`, `2h`, `1d`.
+    pub(super) fn seconds(&self, name: &str, faults: &mut Faults) -> Option<i64> {
+        let text = self.line(name)?;
+        let seconds = read_seconds(&text);
+        if seconds.is_none() {
+            faults.add(name, format!("must be a whole number, alone or with s, m, h or d after it, not {text:?}"));
+        }
+        seconds
+    }
+
     pub(super) fn act(&self) -> Act {
         let action = self.text("action");
         match action.split_once(':') {
@@ -232,6 +242,13 @@ fn with_act<T: Default>(kind: &str, mut rows: Vec<T>, act: &Act) -> Vec<T> {
     rows
 }
 
+fn read_seconds(text: &str) -> Option<i64> {
+    const UNITS: [(char, i64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 24 * 3600)];
+    let given = UNITS.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+    let (number, unit_seconds) = given.unwrap_or((text, 1));
+    number.trim_end().parse::<i64>().ok()?.checked_mul(unit_seconds)
+}
+
 /// The place of `env[3].name` in `env`.
 fn item(field: &str, list: &str) -> Option<usize> {
     field.strip_prefix(list)?.strip_prefix('[')?.split(']').next()?.parse().ok()
@@ -280,6 +297,28 @@ mod tests {
         ] {
             assert_eq!(form(&[("action", action)]).act(), expected, "{action}");
         }
+    }
+
+    #[test]
+    fn a_time_may_be_given_in_the_unit_that_people_think_in() {
+        for (text, expected) in [
+            ("90", Some(90)),
+            (" 90s ", Some(90)),
+            ("15m", Some(900)),
+            ("2 h", Some(7200)),
+            ("1d", Some(86_400)),
+            ("-4", Some(-4)),
+            ("1.5h", None),
+            ("h", None),
+            ("2w", None),
+            ("1h30m", None),
+            ("9223372036854775807d", None),
+        ] {
+            let mut faults = Faults::default();
+            assert_eq!(form(&[("deadline", text)]).seconds("deadline", &mut faults), expected, "{text}");
+            assert_eq!(faults.is_empty(), expected.is_some(), "{text}");
+        }
+        assert_eq!(form(&[("deadline", " ")]).seconds("deadline", &mut Faults::default()), None);
     }
 
     #[test]

@@ -321,7 +321,7 @@ impl LaunchPage {
             gpu: form.number("gpu", &mut faults),
             ephemeral_storage_mb: form.number("ephemeral_storage", &mut faults),
             node_lifecycle: form.line("node_lifecycle"),
-            active_deadline_secs: form.number("active_deadline_seconds", &mut faults),
+            active_deadline_secs: form.seconds("active_deadline_seconds", &mut faults),
             labels: BTreeMap::new(),
             description: form.line("description"),
             arch: form.line("arch"),
