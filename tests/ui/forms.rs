@@ -206,7 +206,10 @@ async fn a_task_is_deleted_after_a_question() {
     let run = world.launch(&id, json!({})).await;
     let path = format!("/ui/tasks/{id}/delete");
     world.page(&path).await.is(200).has("Delete first?").has("1 run of it has not ended yet");
-    assert_eq!(world.form(&path, &[]).await.leads_to(), "/ui/tasks");
+    world.page(&format!("/ui/tasks/{id}")).await.has("/delete\" data-confirm");
+    let list = world.form(&path, &[]).await.leads_to();
+    assert_eq!(list, "/ui/tasks?deleted=first");
+    world.page(&list).await.is(200).has("first was deleted. Its runs stay.");
     world.page(&format!("/ui/tasks/{id}")).await.is(404).has("There is nothing here");
     world.page(&format!("/ui/runs?task={id}")).await.is(200).has(&run);
 }

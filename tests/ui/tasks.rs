@@ -82,6 +82,21 @@ async fn names_of_tasks_are_shown_as_they_are_and_never_as_markup() {
 }
 
 #[tokio::test]
+async fn what_was_deleted_is_told_in_few_words_and_never_as_markup() {
+    let world = World::on_sqlite(Options::default()).await;
+    for i in 0..3 {
+        define(&world, &format!("task-{i}"), "g", "i", &[]).await;
+    }
+    let name = format!("%3Cb%3E{}", "x".repeat(5000));
+    let page = world.page(&format!("/ui/tasks?limit=1&deleted={name}")).await;
+    page.is(200).has("role=\"status\"").has("&#60;b&#62;xxx").has("x… was deleted").lacks("<b>");
+    // What is live, sorted, searched or paged asks again without it.
+    let asked_again = page.between("<form class=\"search\"", "</main>")[0];
+    assert!(!asked_again.contains("deleted"), "{asked_again}");
+    world.page("/ui/tasks").await.lacks("deleted");
+}
+
+#[tokio::test]
 async fn a_list_leads_to_its_next_page_and_keeps_its_filters() {
     let world = World::on_sqlite(Options::default()).await;
     for i in 0..5 {
