@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::chart::{Bar, Svg, durations};
+use super::fold;
 use super::form::Form;
 use super::layout::{self, Layout, Section};
 use super::links;
