@@ -33,6 +33,7 @@ function addRow(last) {
     field.readOnly = false;
   }
   for (const error of row.querySelectorAll(".error")) error.textContent = "";
+  row.querySelector(".changed")?.remove();
   last.after(row);
   number(row.closest("[data-rows]"));
   return row;

@@ -36,6 +36,7 @@ async fn a_launch_has_the_tasks_variables_and_what_was_changed() {
         .has("&#60;b&#62;</textarea>")
         .has("value=\"default\" checked")
         .has("placeholder=\"64\"");
+    page.has("<summary>What it runs</summary>\n<pre class=\"code wraps\" tabindex=\"0\">exit 0</pre>").lacks("changed");
     let nonce = nonce(&page);
     let form = [
         ("nonce", nonce.as_str()),
@@ -140,6 +141,8 @@ async fn a_run_is_launched_again_with_its_own_values() {
         .has("value=\"grace\"")
         .has("value=\"96\"")
         .has("echo &#34;other&#34;</textarea>");
+    // Only B has another value than in the task; N is no variable of it.
+    assert_eq!(page.between("class=\"hint changed\" title=\"", "\""), ["&#60;b&#62;"]);
     page.has("value=\"idle\" checked").lacks("FLOTILLA_RUN_ID").has("<details class=\"more\" open>");
 
     for again in [

@@ -168,6 +168,8 @@ pub(super) struct EnvRow {
     pub(super) error: String,
     /// Its name is the definition's, and can't be taken away by a launch.
     pub(super) is_fixed: bool,
+    /// What the definition says, where this is something else.
+    pub(super) differs_from: Option<String>,
 }
 
 impl EnvRow {

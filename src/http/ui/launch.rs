@@ -17,6 +17,7 @@ use super::layout::{self, Layout, Section};
 use super::links;
 use super::look::Icon;
 use super::task::name;
+use super::words;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
@@ -46,6 +47,9 @@ const OWNER_COOKIE: &str = "flotilla_owner";
 const YEAR_SECS: u32 = 365 * 24 * 3600;
 /// How a form's key begins, so that it is told from those that programs choose.
 const KEY_PREFIX: &str = "page-";
+
+/// How much of a variable's value in the definition is shown beside another one.
+const VALUE_CHARS: usize = 200;
 
 #[derive(Template)]
 #[template(path = "launch.html")]
@@ -260,12 +264,20 @@ impl LaunchPage {
 
     /// The definition's variables and these, those that the definition has with their names fixed.
     fn rows(&self, env: &[EnvVar]) -> Vec<EnvRow> {
-        let of_definition = self.definition.task.env.as_slice();
-        let mut rows = env_rows(&merge_env([of_definition, env]));
-        for row in &mut rows {
-            row.is_fixed = of_definition.iter().any(|var| var.name == row.name);
-        }
+        let mut rows = env_rows(&merge_env([self.definition.task.env.as_slice(), env]));
+        self.compare(&mut rows);
         rows
+    }
+
+    /// Notes what of these is the definition's, and what of that is changed.
+    fn compare(&self, rows: &mut [EnvRow]) {
+        let of_definition = merge_env([self.definition.task.env.as_slice()]);
+        for row in rows {
+            let var = of_definition.iter().find(|var| var.name == row.name);
+            row.is_fixed = var.is_some();
+            let changed = var.filter(|var| var.value != row.value);
+            row.differs_from = changed.map(|var| words::excerpt(&var.value, VALUE_CHARS));
+        }
     }
 
     /// Shows a launch as it was.
@@ -292,10 +304,9 @@ impl LaunchPage {
     /// Shows what was typed.
     fn take(&mut self, form: &Form, act: &Act) {
         self.fields = form.fields(&FIELDS);
-        self.env = read_env_rows(form, act);
-        for row in &mut self.env {
-            row.is_fixed = self.definition.task.env.iter().any(|var| var.name == row.name);
-        }
+        let mut rows = read_env_rows(form, act);
+        self.compare(&mut rows);
+        self.env = rows;
         if let Some(nonce) = form.line("nonce") {
             self.nonce = nonce;
         }
@@ -384,7 +395,7 @@ impl LaunchPage {
             definition,
             problem: Some("A <b>problem</b>.".to_owned()),
         };
-        page.env = page.rows(&[EnvVar::new("B", "2")]);
+        page.env = page.rows(&[EnvVar::new("A<", ""), EnvVar::new("B", "2")]);
         page.show(Faults::one("run_tags", "needs an owner"));
         page
     }
