@@ -1,7 +1,16 @@
-// Forms: rows come and go without a reload, what is wrong is told as soon as a field is left, a command keeps its
-// indentation, and a launch is sent once. The server judges all of it; this only asks it sooner.
+// Forms: rows come and go without a reload, what is wrong is told as soon as a field is left and leads there after a
+// refusal, a command keeps its indentation, and a launch is sent once. The server judges all of it; this only asks it sooner.
 
 for (const hint of document.querySelectorAll("[data-moving]")) hint.hidden = false;
+
+// A form that was refused goes on at the first thing that is wrong with it.
+const wrong = document.querySelector("form .error:not(:empty)")?.closest(".row, .field");
+if (wrong) {
+  const field = wrong.querySelector("[aria-invalid=true]") ?? wrong.querySelector("input:not([type=hidden]), select, textarea");
+  const folded = wrong.closest("details");
+  if (folded) folded.open = true;
+  field?.focus();
+}
 
 // Rows. A new one is a copy of the last, emptied.
 document.addEventListener("click", (event) => {

@@ -1,0 +1,39 @@
+//! What forms do for a person beyond what they do without scripts.
+
+use thirtyfour::prelude::Key;
+
+use crate::browser::Browser;
+
+async fn fill_new_task(browser: &Browser, alias: &str) {
+    browser.open("/ui/tasks/new").await;
+    browser.fill("#f-alias", alias).await;
+    browser.fill("#f-group_name", "tests").await;
+    browser.fill("#f-image", "debian:stable-slim").await;
+    browser.fill("#f-command", "exit 0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_as_it_is_typed_and_found_at_once_after_a_refusal() {
+    Browser::visit(async |browser, server| {
+        server.define("taken", "exit 0");
+        fill_new_task(browser, "taken").await;
+        browser.until("document.querySelector('#e-alias').textContent.includes('is taken')").await;
+        browser.fill("#f-alias", "free").await;
+        browser.press(Key::Tab).await;
+        browser.until("document.querySelector('#e-alias').textContent === ''").await;
+
+        // The first fault may be folded away.
+        browser.click("details.more summary").await;
+        browser.fill("#f-ports", "http").await;
+        browser.click("details.more summary").await;
+        browser.click(".bar .primary").await;
+        browser.until("document.querySelector('.notice.is-bad')").await;
+        browser.until("document.activeElement.id === 'f-ports'").await;
+        // Nor is it the last one.
+        browser.fill("#f-image", "has space").await;
+        browser.click(".bar .primary").await;
+        browser.until("document.activeElement.id === 'f-image' && document.querySelector('.notice.is-bad')").await;
+        browser.forget_console().await;
+    })
+    .await;
+}
