@@ -4,3 +4,4 @@ import "./palette.js";
 import "./live.js";
 import "./confirm.js";
 import "./forms.js";
+import "./send.js";

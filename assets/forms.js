@@ -1,5 +1,5 @@
 // Forms: rows come and go without a reload, what is wrong is told as soon as a field is left and leads there after a
-// refusal, a command keeps its indentation, and a launch is sent once. The server judges all of it; this only asks it sooner.
+// refusal, and a command keeps its indentation. The server judges all of it; this only asks it sooner.
 
 for (const hint of document.querySelectorAll("[data-moving]")) hint.hidden = false;
 
@@ -171,20 +171,3 @@ function change(editor, each) {
   if (caret === null) editor.setSelectionRange(start, start + text.length);
   else editor.setSelectionRange(Math.max(start, caret + shift), Math.max(start, caret + shift));
 }
-
-// A launch is asked for once; who comes back to the form means another one.
-for (const form of document.querySelectorAll("form[data-once]")) {
-  form.addEventListener("submit", (event) => {
-    if (event.submitter?.matches("[data-add], [data-remove]")) return;
-    if (form.dataset.sent) event.preventDefault();
-    form.dataset.sent = "yes";
-  });
-}
-addEventListener("pageshow", (event) => {
-  const [navigation] = performance.getEntriesByType("navigation");
-  if (!event.persisted && navigation?.type !== "back_forward") return;
-  for (const form of document.querySelectorAll("form[data-once]")) delete form.dataset.sent;
-  for (const field of document.querySelectorAll("[data-nonce]")) {
-    field.value = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  }
-});

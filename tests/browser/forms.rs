@@ -1,8 +1,14 @@
 //! What forms do for a person beyond what they do without scripts.
 
+use serde_json::json;
 use thirtyfour::prelude::Key;
 
 use crate::browser::Browser;
+
+/// Whether a person who leaves the page now would be asked first.
+async fn is_kept(browser: &Browser) -> bool {
+    browser.value("!dispatchEvent(new Event('beforeunload', {cancelable: true}))").await == json!(true)
+}
 
 async fn fill_new_task(browser: &Browser, alias: &str) {
     browser.open("/ui/tasks/new").await;
@@ -34,6 +40,40 @@ async fn what_is_wrong_is_told_as_it_is_typed_and_found_at_once_after_a_refusal(
         browser.click(".bar .primary").await;
         browser.until("document.activeElement.id === 'f-image' && document.querySelector('.notice.is-bad')").await;
         browser.forget_console().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_typed_is_not_lost_by_leaving_nor_while_the_server_is_away() {
+    Browser::visit(async |browser, _| {
+        browser.open("/ui/tasks/new").await;
+        browser.until("document.querySelector('[data-moving]:not([hidden])')").await;
+        assert!(!is_kept(browser).await, "nothing was typed yet");
+        fill_new_task(browser, "kept").await;
+        assert!(is_kept(browser).await);
+
+        browser.offline(true).await;
+        browser.click(".bar .primary").await;
+        browser.until_shown("The server does not answer; nothing was sent. Try again.").await;
+        assert_eq!(browser.value("document.querySelector('#f-alias').value").await, "kept");
+        assert!(is_kept(browser).await);
+        browser.offline(false).await;
+        // That it was away is an error of the console.
+        browser.forget_console().await;
+
+        // A form that was refused holds what is stored nowhere.
+        browser.fill("#f-group_name", " ").await;
+        browser.click(".bar .primary").await;
+        browser.until("document.querySelector('.notice.is-bad')").await;
+        browser.until("document.activeElement.id === 'f-group_name'").await;
+        assert!(is_kept(browser).await);
+        browser.forget_console().await;
+
+        browser.fill("#f-group_name", "tests").await;
+        browser.click(".bar .primary").await;
+        browser.until("document.querySelector('h1').textContent === 'kept'").await;
+        assert!(!is_kept(browser).await);
     })
     .await;
 }
