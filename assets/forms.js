@@ -33,7 +33,7 @@ document.addEventListener("click", (event) => {
   }
 });
 
-function addRow(last) {
+export function addRow(last) {
   const row = last.cloneNode(true);
   for (const field of row.querySelectorAll("input, textarea")) {
     field.value = "";

@@ -77,3 +77,41 @@ async fn what_was_typed_is_not_lost_by_leaving_nor_while_the_server_is_away() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pasted_env_file_becomes_a_row_for_each_variable() {
+    Browser::visit(async |browser, _| {
+        let rows = async || {
+            let rows = "[...document.querySelectorAll('.row')].map((row) => [...row.querySelectorAll('input, textarea')].map((field) => field.value))";
+            browser.value(rows).await
+        };
+        let paste = async |css: &str, text: &str| {
+            let paste = format!(
+                "((text) => {{ const data = new DataTransfer(); data.setData('text/plain', text); \
+                 return document.querySelector({css:?}).dispatchEvent(new ClipboardEvent('paste', {{clipboardData: data, bubbles: true, cancelable: true}})); }})({})",
+                json!(text)
+            );
+            // What is not taken over is pasted by the browser as ever.
+            browser.value(&paste).await == json!(false)
+        };
+        browser.open("/ui/tasks/new").await;
+        browser.until("document.querySelector('[data-moving]:not([hidden])')").await;
+        let file = "# of the service\r\nA=1\r\n\r\n  export B = \"two words\"\nC='it''s'\nURL=http://x/?a=b#c\nEMPTY=\n";
+        assert!(paste("[name=env_value]", file).await);
+        let expected = json!([["A", "1"], ["B", "two words"], ["C", "it''s"], ["URL", "http://x/?a=b#c"], ["EMPTY", ""], ["", ""]]);
+        assert_eq!(rows().await, expected);
+
+        let last = ".row:nth-of-type(6) [name=env_name]";
+        assert!(!paste(last, "just a word").await);
+        assert!(!paste(last, "A=1\nno assignment").await);
+        assert!(!paste(".row:nth-of-type(6) [name=env_value]", "KEY=value").await, "it may be the value");
+        assert!(!paste("[name=env_name]", "KEY=value").await, "the row is not empty");
+        assert!(paste(last, "KEY=value=more").await);
+        // A name that is there already is changed where it stands.
+        assert!(paste(".row:nth-of-type(7) [name=env_name]", "A=other\nNEW=1").await);
+        let rows = rows().await;
+        assert_eq!((&rows[0], &rows[5]), (&json!(["A", "other"]), &json!(["KEY", "value=more"])));
+        assert_eq!((&rows[6], &rows[7], rows.as_array().unwrap().len()), (&json!(["NEW", "1"]), &json!(["", ""]), 8));
+    })
+    .await;
+}

@@ -39,6 +39,7 @@ const ASSETS: &[(&str, &str, &[u8])] = assets![
     "log-search.js": SCRIPT,
     "log.js": SCRIPT,
     "palette.js": SCRIPT,
+    "paste.js": SCRIPT,
     "send.js": SCRIPT,
 ];
 
