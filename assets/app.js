@@ -4,3 +4,5 @@ import "./palette.js";
 import "./live.js";
 import "./confirm.js";
 import "./forms.js";
+import "./paste.js";
+import "./send.js";

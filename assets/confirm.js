@@ -32,3 +32,10 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   ask(link).then((asked) => asked || location.assign(link.href)).catch(() => location.assign(link.href));
 });
+
+// What became of it stands in the address. It is told once: a reload or a way back does not tell it again.
+for (const notice of document.querySelectorAll("[data-told]")) {
+  const address = new URL(location.href);
+  address.searchParams.delete(notice.dataset.told);
+  history.replaceState(null, "", address);
+}

@@ -1,7 +1,16 @@
-// Forms: rows come and go without a reload, what is wrong is told as soon as a field is left, a command keeps its
-// indentation, and a launch is sent once. The server judges all of it; this only asks it sooner.
+// Forms: rows come and go without a reload, what is wrong is told as soon as a field is left and leads there after a
+// refusal, and a command keeps its indentation. The server judges all of it; this only asks it sooner.
 
 for (const hint of document.querySelectorAll("[data-moving]")) hint.hidden = false;
+
+// A form that was refused goes on at the first thing that is wrong with it.
+const wrong = document.querySelector("form .error:not(:empty)")?.closest(".row, .field");
+if (wrong) {
+  const field = wrong.querySelector("[aria-invalid=true]") ?? wrong.querySelector("input:not([type=hidden]), select, textarea");
+  const folded = wrong.closest("details");
+  if (folded) folded.open = true;
+  field?.focus();
+}
 
 // Rows. A new one is a copy of the last, emptied.
 document.addEventListener("click", (event) => {
@@ -24,7 +33,7 @@ document.addEventListener("click", (event) => {
   }
 });
 
-function addRow(last) {
+export function addRow(last) {
   const row = last.cloneNode(true);
   for (const field of row.querySelectorAll("input, textarea")) {
     field.value = "";
@@ -33,6 +42,7 @@ function addRow(last) {
     field.readOnly = false;
   }
   for (const error of row.querySelectorAll(".error")) error.textContent = "";
+  row.querySelector(".changed")?.remove();
   last.after(row);
   number(row.closest("[data-rows]"));
   return row;
@@ -161,20 +171,3 @@ function change(editor, each) {
   if (caret === null) editor.setSelectionRange(start, start + text.length);
   else editor.setSelectionRange(Math.max(start, caret + shift), Math.max(start, caret + shift));
 }
-
-// A launch is asked for once; who comes back to the form means another one.
-for (const form of document.querySelectorAll("form[data-once]")) {
-  form.addEventListener("submit", (event) => {
-    if (event.submitter?.matches("[data-add], [data-remove]")) return;
-    if (form.dataset.sent) event.preventDefault();
-    form.dataset.sent = "yes";
-  });
-}
-addEventListener("pageshow", (event) => {
-  const [navigation] = performance.getEntriesByType("navigation");
-  if (!event.persisted && navigation?.type !== "back_forward") return;
-  for (const form of document.querySelectorAll("form[data-once]")) delete form.dataset.sent;
-  for (const field of document.querySelectorAll("[data-nonce]")) {
-    field.value = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  }
-});

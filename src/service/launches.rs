@@ -1,5 +1,6 @@
 //! Launches: from a definition to a stored run that waits for its cluster.
 
+use super::clusters::Cluster;
 use super::{DEFAULT_CLUSTER, Service, ServiceError};
 use crate::model::{Definition, DefinitionId, Faults, LaunchRequest, Run, RunId, Target, plan_launch};
 use crate::store::Launched;
@@ -24,34 +25,14 @@ impl Service {
     /// Stores a QUEUED run, or finds the one that holds the same idempotence key. Everything that is wrong with the
     /// request comes back together, before anything is stored.
     async fn launch_definition(&self, definition: &Definition, request: LaunchRequest) -> Result<Run, ServiceError> {
-        let name = request.cluster.clone().unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
-        let cluster = self.clusters.find(&name);
-        let target = Target {
-            cluster: &name,
-            resolved_cluster: cluster.as_ref().map_or(&name, |cluster| &cluster.resolved_name),
-            engine: cluster.as_ref().map_or("", |cluster| cluster.engine),
-        };
-        let now = self.clock.now();
-        let planned = plan_launch(definition, request, &self.policy, target, RunId::generate(), now);
-        let run = match (planned, cluster) {
-            (Ok(run), Some(cluster)) => {
-                self.check_tier(&run).await?;
-                (cluster.check)(run.task.clone()).await.map_err(ServiceError::Invalid)?;
-                run
-            }
-            (planned, cluster) => {
-                let mut faults = planned.err().unwrap_or_default();
-                if cluster.is_none() {
-                    faults.add("cluster", self.unknown_cluster(&name));
-                }
-                return Err(faults.into());
-            }
-        };
+        let (run, cluster) = self.plan(definition, request).await?;
+        let cluster_name = run.execution.cluster.clone();
+        (cluster.check)(run.task.clone()).await.map_err(ServiceError::Invalid)?;
         self.refuse_child_of_stopping_parent(&run).await?;
         match self.store.insert_run(&run).await? {
             Launched::Existing(first) => Ok(*first),
             Launched::New => {
-                tracing::info!(run_id = %run.run_id, definition_id = %run.definition_id, cluster = name, "launched");
+                tracing::info!(run_id = %run.run_id, definition_id = %run.definition_id, cluster = cluster_name, "launched");
                 self.wake.changed(run.run_id);
                 self.wake.queue();
                 Ok(run)
@@ -59,20 +40,52 @@ impl Service {
         }
     }
 
+    /// What is wrong with a launch that somebody is writing. The cluster's engine is not asked.
+    pub async fn check_launch(&self, definition: &Definition, request: LaunchRequest) -> Result<Faults, ServiceError> {
+        match self.plan(definition, request).await {
+            Ok(_) => Ok(Faults::default()),
+            Err(ServiceError::Faulty(faults)) => Ok(faults),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The run that a request makes of a definition, and the cluster that it is for.
+    async fn plan(&self, definition: &Definition, request: LaunchRequest) -> Result<(Run, Cluster), ServiceError> {
+        let name = request.cluster.clone().unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
+        let cluster = self.clusters.find(&name);
+        let target = Target {
+            cluster: &name,
+            resolved_cluster: cluster.as_ref().map_or(&name, |cluster| &cluster.resolved_name),
+            engine: cluster.as_ref().map_or("", |cluster| cluster.engine),
+        };
+        let (resolved_name, tier) = (target.resolved_cluster.to_owned(), request.tier.clone());
+        let planned = plan_launch(definition, request, &self.policy, target, RunId::generate(), self.clock.now());
+        let (run, mut faults) = match planned {
+            Ok(run) => (Some(run), Faults::default()),
+            Err(faults) => (None, faults),
+        };
+        match &cluster {
+            Some(_) => faults.extend(self.check_tier(&resolved_name, tier.as_deref()).await?),
+            None => faults.add("cluster", self.unknown_cluster(&name)),
+        }
+        match (run, cluster) {
+            (Some(run), Some(cluster)) if faults.is_empty() => Ok((run, cluster)),
+            _ => Err(faults.into()),
+        }
+    }
+
     /// An operator may have given a cluster to some tiers only.
-    async fn check_tier(&self, run: &Run) -> Result<(), ServiceError> {
-        let cluster = &run.execution.resolved_cluster;
+    async fn check_tier(&self, cluster: &str, tier: Option<&str>) -> Result<Faults, ServiceError> {
         let allowed = match self.store.cluster_record(cluster).await? {
             Some(record) => record.details.allowed_tiers,
-            None => return Ok(()),
+            None => return Ok(Faults::default()),
         };
-        let tier = run.execution.tier.as_deref();
         if allowed.is_empty() || tier.is_some_and(|tier| allowed.iter().any(|allowed| allowed == tier)) {
-            return Ok(());
+            return Ok(Faults::default());
         }
         let given = tier.map_or_else(|| "none is given".to_owned(), |tier| format!("not {tier:?}"));
         let message = format!("must be one of those of the cluster {cluster} ({}), {given}", allowed.join(", "));
-        Err(Faults::one("tier", message).into())
+        Ok(Faults::one("tier", message))
     }
 
     /// A run that is being stopped may go on launching children until it ends; they would have to be stopped at once.

@@ -127,6 +127,13 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
     }
 
+    /// Takes the network away from the page, or gives it back.
+    pub async fn offline(&self, is_offline: bool) {
+        self.devtools("Network.enable", json!({})).await;
+        let conditions = json!({"offline": is_offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+        self.devtools("Network.emulateNetworkConditions", conditions).await;
+    }
+
     /// A picture of the whole page.
     pub async fn picture(&self, path: &Path) {
         let taken =

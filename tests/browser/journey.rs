@@ -119,8 +119,12 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
         browser.until("document.querySelector('h1').textContent === 'renamed'").await;
 
         // Deleted, after a question.
-        browser.open(&format!("/ui/tasks/{id}/delete")).await;
-        browser.click(".bar .danger").await;
+        browser.open(&format!("/ui/tasks/{id}")).await;
+        browser.click("a[data-confirm]").await;
+        browser.click("dialog[open] .danger").await;
+        browser.until_shown("renamed was deleted. Its runs stay.").await;
+        // A reload does not tell it again.
+        browser.until("location.pathname === '/ui/tasks' && location.search === ''").await;
         browser.until_shown("Define what you want to run").await;
     })
     .await;

@@ -3,6 +3,7 @@
 
 mod accessible;
 mod browser;
+mod forms;
 mod journey;
 #[path = "../program/mod.rs"]
 mod program;

@@ -59,6 +59,19 @@ async fn a_task_is_stored_as_it_was_typed() {
 }
 
 #[tokio::test]
+async fn the_form_says_what_is_needed_and_what_is_not() {
+    let world = World::on_sqlite(Options::default()).await;
+    let page = world.page("/ui/tasks/new").await;
+    let labels = page.between("<label for=\"f-", "</label>");
+    for (name, need) in [("alias", "optional"), ("group_name", "needed"), ("image", "needed"), ("command", "needed")] {
+        let label = labels.iter().find(|label| label.starts_with(&format!("{name}\">"))).unwrap();
+        assert!(label.contains(&format!(">{need}</span>")), "{label}");
+        let field = page.between(&format!("id=\"f-{name}\""), ">")[0];
+        assert_eq!(field.contains("aria-required=\"true\""), need == "needed", "{field}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_stands_beside_its_field_and_what_was_typed_stays() {
     let world = World::on_sqlite(Options::default()).await;
     let form = [
@@ -96,8 +109,36 @@ async fn an_alias_that_is_taken_is_told_before_and_when_it_is_saved() {
     page.is(200).has("id=\"e-alias\">&#34;taken&#34; is taken by another task.");
     let page = world.form("/ui/tasks/new", &fields("taken", &[("action", "save")])).await;
     page.is(409).has("id=\"e-alias\">&#34;taken&#34; is taken by another task.").has("value=\"taken\"");
+    // Also together with whatever else is wrong, be it unreadable or refused.
+    for other in [("memory", "much"), ("image", "")] {
+        let page = world.form("/ui/tasks/new", &fields("taken", &[other, ("action", "save")])).await;
+        page.is(400).has("id=\"e-alias\">&#34;taken&#34; is taken by another task.");
+        assert!(!page.between(&format!("id=\"e-{}\">", other.0), "</p>")[0].is_empty(), "{other:?}");
+    }
     world.form("/ui/tasks/new", &fields("free", &[("action", "check")])).await.is(200).has("id=\"e-alias\"></p>");
     assert_eq!(world.get("/api/v1/task").await.ok()["total"], 1, "a check stores nothing");
+}
+
+#[tokio::test]
+async fn a_variable_that_is_given_twice_is_marked_where_it_stands_again() {
+    let world = World::on_sqlite(Options::default()).await;
+    let twice = [
+        ("env_name", "A"),
+        ("env_value", "1"),
+        ("env_name", ""),
+        ("env_value", ""),
+        ("env_name", " A "),
+        ("env_value", "2"),
+    ];
+    for (action, status) in [("check", 200), ("save", 400)] {
+        let page = world.form("/ui/tasks/new", &fields("t", &[twice.as_slice(), &[("action", action)]].concat())).await;
+        let rows = page.is(status).between("data-row>", "</div>");
+        let marked: Vec<_> = rows.iter().map(|row| row.contains("<p class=\"error\">Is given twice.</p>")).collect();
+        assert_eq!(marked[..3], [false, false, true], "{rows:#?}");
+    }
+    let id = world.define("t", "exit 0").await;
+    world.form(&format!("/ui/tasks/{id}/launch"), &twice).await.is(400).has("Is given twice.");
+    assert_eq!(world.get("/api/v1/history").await.ok()["total"], 0);
 }
 
 #[tokio::test]
@@ -165,7 +206,10 @@ async fn a_task_is_deleted_after_a_question() {
     let run = world.launch(&id, json!({})).await;
     let path = format!("/ui/tasks/{id}/delete");
     world.page(&path).await.is(200).has("Delete first?").has("1 run of it has not ended yet");
-    assert_eq!(world.form(&path, &[]).await.leads_to(), "/ui/tasks");
+    world.page(&format!("/ui/tasks/{id}")).await.has("/delete\" data-confirm");
+    let list = world.form(&path, &[]).await.leads_to();
+    assert_eq!(list, "/ui/tasks?deleted=first");
+    world.page(&list).await.is(200).has("first was deleted. Its runs stay.");
     world.page(&format!("/ui/tasks/{id}")).await.is(404).has("There is nothing here");
     world.page(&format!("/ui/runs?task={id}")).await.is(200).has(&run);
 }

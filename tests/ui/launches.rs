@@ -36,6 +36,7 @@ async fn a_launch_has_the_tasks_variables_and_what_was_changed() {
         .has("&#60;b&#62;</textarea>")
         .has("value=\"default\" checked")
         .has("placeholder=\"64\"");
+    page.has("<summary>What it runs</summary>\n<pre class=\"code wraps\" tabindex=\"0\">exit 0</pre>").lacks("changed");
     let nonce = nonce(&page);
     let form = [
         ("nonce", nonce.as_str()),
@@ -51,7 +52,7 @@ async fn a_launch_has_the_tasks_variables_and_what_was_changed() {
         ("command", ""),
         ("image", ""),
         ("memory", "128"),
-        ("active_deadline_seconds", "60"),
+        ("active_deadline_seconds", "1m"),
         ("node_lifecycle", "spot"),
         ("action", "launch"),
     ];
@@ -111,6 +112,13 @@ async fn what_is_wrong_with_a_launch_stands_beside_its_field() {
         .has("id=\"e-memory\">Must be between")
         .has("<details class=\"more\" open>");
     page.has("value=\"n\"").has("value=\"ada&#60;b&#62;\"").lacks("ada<b>");
+    // What can't be read is told together with what is out of range.
+    let form = [("memory", "abc"), ("active_deadline_seconds", "-4"), ("cluster", "nowhere")];
+    let page = world.form(&path, &form).await;
+    page.is(400)
+        .has("id=\"e-memory\">Must be a whole number")
+        .has("id=\"e-active_deadline_seconds\">Must be between 1 and")
+        .has("id=\"e-cluster\">&#34;nowhere&#34; is not known");
     let page =
         world.form(&path, &[("memory", "x"), ("action", "add:env"), ("env_name", "Z"), ("env_value", "z")]).await;
     page.is(200).has("value=\"Z\"").has("value=\"x\"");
@@ -133,6 +141,8 @@ async fn a_run_is_launched_again_with_its_own_values() {
         .has("value=\"grace\"")
         .has("value=\"96\"")
         .has("echo &#34;other&#34;</textarea>");
+    // Only B has another value than in the task; N is no variable of it.
+    assert_eq!(page.between("class=\"hint changed\" title=\"", "\""), ["&#60;b&#62;"]);
     page.has("value=\"idle\" checked").lacks("FLOTILLA_RUN_ID").has("<details class=\"more\" open>");
 
     for again in [

@@ -82,6 +82,36 @@ async fn names_of_tasks_are_shown_as_they_are_and_never_as_markup() {
 }
 
 #[tokio::test]
+async fn a_task_shows_a_short_command_as_it_is_and_folds_a_long_one_away() {
+    let world = World::on_sqlite(Options::default()).await;
+    for (lines, is_folded) in [(12, false), (13, true)] {
+        let env: Vec<_> = (0..lines).map(|i| json!({"name": format!("V{i}"), "value": "x"})).collect();
+        let body = json!({"group_name": "g", "image": "i", "command": "true\n".repeat(lines), "env": env});
+        let id = crate::world::text(&world.post("/api/v1/task", body).await.ok()["definition_id"]);
+        let page = world.page(&format!("/ui/tasks/{id}")).await;
+        page.is(200).has("<pre class=\"code wraps\" tabindex=\"0\">true");
+        let folded =
+            ["<summary>13 lines</summary>", "<summary>13 variables</summary>"].map(|text| page.html.contains(text));
+        assert_eq!(folded, [is_folded; 2], "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_told_in_few_words_and_never_as_markup() {
+    let world = World::on_sqlite(Options::default()).await;
+    for i in 0..3 {
+        define(&world, &format!("task-{i}"), "g", "i", &[]).await;
+    }
+    let name = format!("%3Cb%3E{}", "x".repeat(5000));
+    let page = world.page(&format!("/ui/tasks?limit=1&deleted={name}")).await;
+    page.is(200).has("role=\"status\"").has("&#60;b&#62;xxx").has("x… was deleted").lacks("<b>");
+    // What is live, sorted, searched or paged asks again without it.
+    let asked_again = page.between("<form class=\"search\"", "</main>")[0];
+    assert!(!asked_again.contains("deleted"), "{asked_again}");
+    world.page("/ui/tasks").await.lacks("deleted");
+}
+
+#[tokio::test]
 async fn a_list_leads_to_its_next_page_and_keeps_its_filters() {
     let world = World::on_sqlite(Options::default()).await;
     for i in 0..5 {

@@ -39,6 +39,8 @@ const ASSETS: &[(&str, &str, &[u8])] = assets![
     "log-search.js": SCRIPT,
     "log.js": SCRIPT,
     "palette.js": SCRIPT,
+    "paste.js": SCRIPT,
+    "send.js": SCRIPT,
 ];
 
 /// How much of the hash an address holds: enough that no two versions ever share one by accident.

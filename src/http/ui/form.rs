@@ -1,6 +1,6 @@
 //! Forms: what was typed, read into values, and shown again with what is wrong beside each field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::extract::{FromRequest, Request};
 
@@ -69,6 +69,16 @@ impl Form {
             faults.add(name, format!("must be a whole number, not {text:?}"));
         }
         number
+    }
+
+    /// Seconds, which may be given in another unit: `90`, `90s`, `15m`, `2h`, `1d`.
+    pub(super) fn seconds(&self, name: &str, faults: &mut Faults) -> Option<i64> {
+        let text = self.line(name)?;
+        let seconds = read_seconds(&text);
+        if seconds.is_none() {
+            faults.add(name, format!("must be a whole number, alone or with s, m, h or d after it, not {text:?}"));
+        }
+        seconds
     }
 
     pub(super) fn act(&self) -> Act {
@@ -158,6 +168,8 @@ pub(super) struct EnvRow {
     pub(super) error: String,
     /// Its name is the definition's, and can't be taken away by a launch.
     pub(super) is_fixed: bool,
+    /// What the definition says, where this is something else.
+    pub(super) differs_from: Option<String>,
 }
 
 impl EnvRow {
@@ -202,6 +214,17 @@ pub(super) fn env_of(rows: &[EnvRow]) -> Vec<EnvVar> {
     rows.iter().filter(|row| !row.is_empty()).map(|row| EnvVar::new(row.name.trim(), &row.value)).collect()
 }
 
+/// Names that an earlier row has already. Only one of them could count, and nobody would be told which.
+pub(super) fn repeats_in(env: &[EnvVar]) -> Faults {
+    let (mut seen, mut faults) = (HashSet::new(), Faults::default());
+    for (i, var) in env.iter().enumerate() {
+        if !var.name.is_empty() && !seen.insert(&var.name) {
+            faults.add(format!("env[{i}].name"), "is given twice");
+        }
+    }
+    faults
+}
+
 pub(super) fn texts_of(rows: &[TextRow]) -> Vec<String> {
     rows.iter().map(|row| row.text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
 }
@@ -219,6 +242,13 @@ fn with_act<T: Default>(kind: &str, mut rows: Vec<T>, act: &Act) -> Vec<T> {
         _ => {}
     }
     rows
+}
+
+fn read_seconds(text: &str) -> Option<i64> {
+    const UNITS: [(char, i64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 24 * 3600)];
+    let given = UNITS.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+    let (number, unit_seconds) = given.unwrap_or((text, 1));
+    number.trim_end().parse::<i64>().ok()?.checked_mul(unit_seconds)
 }
 
 /// The place of `env[3].name` in `env`.
@@ -272,6 +302,28 @@ mod tests {
     }
 
     #[test]
+    fn a_time_may_be_given_in_the_unit_that_people_think_in() {
+        for (text, expected) in [
+            ("90", Some(90)),
+            (" 90s ", Some(90)),
+            ("15m", Some(900)),
+            ("2 h", Some(7200)),
+            ("1d", Some(86_400)),
+            ("-4", Some(-4)),
+            ("1.5h", None),
+            ("h", None),
+            ("2w", None),
+            ("1h30m", None),
+            ("9223372036854775807d", None),
+        ] {
+            let mut faults = Faults::default();
+            assert_eq!(form(&[("deadline", text)]).seconds("deadline", &mut faults), expected, "{text}");
+            assert_eq!(faults.is_empty(), expected.is_some(), "{text}");
+        }
+        assert_eq!(form(&[("deadline", " ")]).seconds("deadline", &mut Faults::default()), None);
+    }
+
+    #[test]
     fn rows_are_added_and_removed_where_the_button_was() {
         let form = form(&[("env_name", "A"), ("env_value", "1"), ("env_name", "B"), ("env_value", " 2\n")]);
         let names = |act: Act| read_env_rows(&form, &act).into_iter().map(|row| row.name).collect::<Vec<_>>();
@@ -293,5 +345,11 @@ mod tests {
         fields.show(faults, &mut env, &mut tags);
         assert_eq!((env[0].error.as_str(), env[1].error.as_str()), ("", "Must not be empty."));
         assert_eq!((fields.error("memory").as_str(), fields.error("mem").as_str()), ("Must be smaller.", ""));
+    }
+
+    #[test]
+    fn a_name_that_an_earlier_row_has_is_a_fault_of_the_later_one() {
+        let env = ["A", "B", "A", "", "", "A"].map(|name| EnvVar::new(name, "x"));
+        assert_eq!(repeats_in(&env).to_string(), "`env[2].name` is given twice; `env[5].name` is given twice");
     }
 }

@@ -12,11 +12,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use sha2::{Digest, Sha256};
 
-use super::form::{Act, EnvRow, Fields, Form, env_of, env_rows, read_env_rows, sentence};
+use super::form::{Act, EnvRow, Fields, Form, env_of, env_rows, read_env_rows, repeats_in, sentence};
 use super::layout::{self, Layout, Section};
 use super::links;
 use super::look::Icon;
 use super::task::name;
+use super::words;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
@@ -46,6 +47,9 @@ const OWNER_COOKIE: &str = "flotilla_owner";
 const YEAR_SECS: u32 = 365 * 24 * 3600;
 /// How a form's key begins, so that it is told from those that programs choose.
 const KEY_PREFIX: &str = "page-";
+
+/// How much of a variable's value in the definition is shown beside another one.
+const VALUE_CHARS: usize = 200;
 
 #[derive(Template)]
 #[template(path = "launch.html")]
@@ -99,16 +103,20 @@ pub(super) async fn submit(
     let mut page = LaunchPage::new(&app, definition);
     let act = form.act();
     page.take(&form, &act);
-    let (mut request, faults) = page.read(&form);
+    let (mut request, mut faults) = page.read(&form);
     if let Some(run_id) = from {
         let run = app.service.run_of(&page.definition.definition_id, &run_id).await?;
         page.again = Some((short(run.run_id), links::run(run.run_id)));
         keep_what_no_field_shows(&mut request, app.service.again(&run, &page.definition));
     }
-    if act != Act::Do || !faults.is_empty() {
-        let is_refused = act == Act::Do;
+    if act != Act::Do {
         page.show(faults);
-        return answer(&app, if is_refused { StatusCode::BAD_REQUEST } else { StatusCode::OK }, page).await;
+        return answer(&app, StatusCode::OK, page).await;
+    }
+    if !faults.is_empty() {
+        faults.extend(app.service.check_launch(&page.definition, request).await?);
+        page.show(faults);
+        return answer(&app, StatusCode::BAD_REQUEST, page).await;
     }
     let owner = form.line("owner").unwrap_or_default();
     match app.service.launch(&page.definition.definition_id, request).await {
@@ -256,12 +264,20 @@ impl LaunchPage {
 
     /// The definition's variables and these, those that the definition has with their names fixed.
     fn rows(&self, env: &[EnvVar]) -> Vec<EnvRow> {
-        let of_definition = self.definition.task.env.as_slice();
-        let mut rows = env_rows(&merge_env([of_definition, env]));
-        for row in &mut rows {
-            row.is_fixed = of_definition.iter().any(|var| var.name == row.name);
-        }
+        let mut rows = env_rows(&merge_env([self.definition.task.env.as_slice(), env]));
+        self.compare(&mut rows);
         rows
+    }
+
+    /// Notes what of these is the definition's, and what of that is changed.
+    fn compare(&self, rows: &mut [EnvRow]) {
+        let of_definition = merge_env([self.definition.task.env.as_slice()]);
+        for row in rows {
+            let var = of_definition.iter().find(|var| var.name == row.name);
+            row.is_fixed = var.is_some();
+            let changed = var.filter(|var| var.value != row.value);
+            row.differs_from = changed.map(|var| words::excerpt(&var.value, VALUE_CHARS));
+        }
     }
 
     /// Shows a launch as it was.
@@ -288,10 +304,9 @@ impl LaunchPage {
     /// Shows what was typed.
     fn take(&mut self, form: &Form, act: &Act) {
         self.fields = form.fields(&FIELDS);
-        self.env = read_env_rows(form, act);
-        for row in &mut self.env {
-            row.is_fixed = self.definition.task.env.iter().any(|var| var.name == row.name);
-        }
+        let mut rows = read_env_rows(form, act);
+        self.compare(&mut rows);
+        self.env = rows;
         if let Some(nonce) = form.line("nonce") {
             self.nonce = nonce;
         }
@@ -303,6 +318,7 @@ impl LaunchPage {
         let owner = form.line("owner").map(|owner| ("owner_id".to_owned(), owner));
         let command = Some(form.text("command")).filter(|command| !command.trim().is_empty());
         let env = env_of(&self.env);
+        faults.extend(repeats_in(&env));
         let typed = FIELDS.iter().map(|name| form.text(name));
         let typed = typed.chain(env.iter().flat_map(|var| [var.name.as_str(), var.value.as_str()]));
         let request = LaunchRequest {
@@ -316,7 +332,7 @@ impl LaunchPage {
             gpu: form.number("gpu", &mut faults),
             ephemeral_storage_mb: form.number("ephemeral_storage", &mut faults),
             node_lifecycle: form.line("node_lifecycle"),
-            active_deadline_secs: form.number("active_deadline_seconds", &mut faults),
+            active_deadline_secs: form.seconds("active_deadline_seconds", &mut faults),
             labels: BTreeMap::new(),
             description: form.line("description"),
             arch: form.line("arch"),
@@ -342,6 +358,10 @@ impl LaunchPage {
     fn has_overrides(&self) -> bool {
         let shown = ["cluster", "owner", "description"];
         FIELDS.iter().any(|name| !shown.contains(name) && !self.fields.value(name).is_empty())
+    }
+
+    const fn need_of_owner(&self) -> &'static str {
+        if self.is_owner_required { "needed" } else { "optional" }
     }
 
     /// What a field overrides, as it shows while it is empty.
@@ -375,7 +395,7 @@ impl LaunchPage {
             definition,
             problem: Some("A <b>problem</b>.".to_owned()),
         };
-        page.env = page.rows(&[EnvVar::new("B", "2")]);
+        page.env = page.rows(&[EnvVar::new("A<", ""), EnvVar::new("B", "2")]);
         page.show(Faults::one("run_tags", "needs an owner"));
         page
     }

@@ -2,12 +2,18 @@
 
 use askama::filters::urlencode_strict;
 
+use super::pager::Address;
 use crate::model::{DefinitionId, RunId};
 
 /// The page of a task. A group, with which its id begins, may hold anything but a slash.
 pub(super) fn task(id: &DefinitionId) -> String {
     let Ok(segment) = urlencode_strict(id.as_str());
     format!("/ui/tasks/{segment}")
+}
+
+/// The list of tasks, where it says that the task of this name was deleted.
+pub(super) fn tasks_without(name: &str) -> String {
+    Address::new("/ui/tasks").with("deleted", [name]).to_string()
 }
 
 pub(super) fn run(id: RunId) -> String {

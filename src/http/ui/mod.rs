@@ -18,6 +18,7 @@ mod chart;
 mod cluster_card;
 mod clusters;
 mod explain;
+mod fold;
 mod form;
 mod launch;
 mod layout;

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use jiff::{SignedDuration, Timestamp};
 
 use super::explain::{Around, Explanation, NextStep, explain};
+use super::fold;
 use super::layout::{self, Layout, Section};
 use super::links;
 use super::log::LogPart;
@@ -25,10 +26,6 @@ use crate::service::{RunStory, ServiceError};
 const EVENTS_LISTED: usize = 60;
 /// A log of no more lines takes less of the page once the run is over.
 const SHORT_LOG_LINES: u64 = 12;
-/// A command with more lines is folded away.
-const COMMAND_LINES: usize = 12;
-/// So are more variables than this.
-const VARIABLES_SHOWN: usize = 12;
 
 #[derive(Template)]
 #[template(path = "run.html")]
@@ -93,7 +90,6 @@ struct Facts {
     image: String,
     digest: Option<String>,
     command: String,
-    command_lines: usize,
     env: Vec<EnvVar>,
     labels: Vec<(String, String)>,
     /// What a job told of its own exceptions, as JSON.
@@ -216,15 +212,6 @@ impl RunPage {
             NextStep::SeeParent => self.parent.as_ref().map(|(_, address)| (address.as_str(), "To its parent")),
         }
     }
-
-    /// Long texts are folded away, so that what follows is found.
-    fn is_long(&self) -> bool {
-        self.facts.command_lines > COMMAND_LINES
-    }
-
-    fn are_many(&self) -> bool {
-        self.facts.env.len() > VARIABLES_SHOWN
-    }
 }
 
 impl Facts {
@@ -253,7 +240,6 @@ impl Facts {
             description: execution.description.filter(|text| !text.trim().is_empty()),
             image: run.task.image,
             digest: run.image_digest,
-            command_lines: run.task.command.lines().count(),
             command: run.task.command,
             env: run.task.env,
             labels,

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::chart::{Bar, Svg, durations};
+use super::fold;
 use super::form::Form;
 use super::layout::{self, Layout, Section};
 use super::links;
@@ -102,14 +103,15 @@ pub(super) async fn confirm_delete(State(app): State<App>, InPath(id): InPath<St
     }))
 }
 
-/// Takes the form only to be sure that it was sent whole.
+/// Leads to the list, which says what is gone. Takes the form only to be sure that it was sent whole.
 pub(super) async fn delete(
     State(app): State<App>,
     InPath(id): InPath<String>,
     _form: Form,
 ) -> Result<Response, ApiError> {
-    app.service.deregister(&DefinitionId::from_text(id)).await?;
-    Ok(Redirect::to("/ui/tasks").into_response())
+    let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
+    app.service.deregister(&definition.definition_id).await?;
+    Ok(Redirect::to(&links::tasks_without(&name(&definition))).into_response())
 }
 
 pub(super) fn name(definition: &Definition) -> String {

@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use jiff::Timestamp;
 
 use super::form::{
-    Act, EnvRow, Fields, Form, TextRow, env_of, env_rows, read_env_rows, read_text_rows, sentence, text_rows, texts_of,
+    Act, EnvRow, Fields, Form, TextRow, env_of, env_rows, read_env_rows, read_text_rows, repeats_in, sentence,
+    text_rows, texts_of,
 };
 use super::layout::{self, Layout, Section};
 use super::links;
@@ -110,19 +111,16 @@ async fn submit(app: &App, subject: &Subject, form: &Form) -> Result<Response, A
         Subject::Edit(definition) => Some(definition),
         Subject::New | Subject::CopyOf(_) => None,
     };
-    match act {
-        Act::AddRow(_) | Act::RemoveRow(..) => return answer(app, StatusCode::OK, page).await,
-        Act::Check => {
-            faults.extend(app.service.check(new, current).await?);
-            page.show(faults);
-            return answer(app, StatusCode::OK, page).await;
-        }
-        Act::Do => {}
+    if matches!(act, Act::AddRow(_) | Act::RemoveRow(..)) {
+        return answer(app, StatusCode::OK, page).await;
     }
-    if !faults.is_empty() {
-        faults.extend(app.service.check(new, current).await?);
+    let is_readable = faults.is_empty();
+    // A name that is taken is told with the rest, and not only once all else is right.
+    faults.extend(app.service.check(new.clone(), current).await?);
+    if act == Act::Check || !is_readable {
+        let status = if act == Act::Check { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         page.show(faults);
-        return answer(app, StatusCode::BAD_REQUEST, page).await;
+        return answer(app, status, page).await;
     }
     let stored = match current {
         Some(current) => {
@@ -132,8 +130,8 @@ async fn submit(app: &App, subject: &Subject, form: &Form) -> Result<Response, A
     };
     match stored {
         Ok(definition) => Ok(Redirect::to(&links::task(&definition.definition_id)).into_response()),
-        Err(ServiceError::Faulty(faults)) => {
-            page.show(faults);
+        Err(ServiceError::Faulty(refused)) => {
+            page.show(if faults.is_empty() { refused } else { faults });
             answer(app, StatusCode::BAD_REQUEST, page).await
         }
         Err(ServiceError::AliasTaken(alias)) => {
@@ -234,12 +232,15 @@ impl TaskFormPage {
             }
             number
         });
+        let ports = Some(ports.collect());
+        let env = env_of(&self.env);
+        faults.extend(repeats_in(&env));
         let fields = DefinitionUpdate {
-            ports: Some(ports.collect()),
+            ports,
             alias: form.line("alias"),
             image: form.line("image"),
             command: Some(form.text("command").to_owned()),
-            env: Some(env_of(&self.env)),
+            env: Some(env),
             memory_mb: form.number("memory", &mut faults),
             cpu_millis: form.number("cpu", &mut faults),
             gpu: form.number("gpu", &mut faults),

@@ -22,11 +22,15 @@ const MOST_TASKS: u32 = 100;
 const RUNS_SHOWN: u32 = 10;
 /// How many of a task's tags are shown; the page of the task has all.
 const TAGS_SHOWN: usize = 3;
+/// How much of the name of a task that was deleted is repeated. The address holds it, and so whatever somebody wrote there.
+const DELETED_CHARS: usize = 80;
 
 #[derive(Template)]
 #[template(path = "tasks.html")]
 pub(super) struct TasksPage {
     layout: Layout,
+    /// The name of the task that was deleted just now.
+    deleted: Option<String>,
     search: String,
     /// The filters beside the search, as `(name, value)`, each with the list without it.
     filters: Vec<(&'static str, String, Address)>,
@@ -62,6 +66,7 @@ struct LastRun {
 pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
     let known = DefinitionSort::ALL.map(DefinitionSort::as_str);
     let search = params.last("q").unwrap_or_default();
+    let deleted = params.last("deleted").map(|name| words::excerpt(&name, DELETED_CHARS));
     let mut page = params.page((DefinitionSort::Alias, Order::Asc), &known);
     page.limit = params.last("limit").map_or(TASKS, |_| page.limit.clamp(1, MOST_TASKS));
     let filter = DefinitionFilter {
@@ -94,6 +99,7 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
     let tasks: Vec<_> = rows.collect();
     Ok(layout::html(&TasksPage {
         layout: Layout::new(Section::Tasks),
+        deleted,
         filters: shown_filters(&filter, &address),
         sorts: sort_links(&address, &page),
         kept: address.with("q", None::<&str>).pairs().to_vec(),
@@ -168,6 +174,7 @@ impl TasksPage {
         let filter = DefinitionFilter { tag: vec!["gpu".to_owned()], ..DefinitionFilter::default() };
         Self {
             layout: Layout::new(Section::Tasks),
+            deleted: Some("<b>".to_owned()),
             search: "x\" onfocus=\"".to_owned(),
             filters: shown_filters(&filter, &address),
             sorts: sort_links(&address, &page),

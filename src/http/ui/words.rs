@@ -100,6 +100,15 @@ pub(super) fn bytes(number: u64) -> String {
     }
 }
 
+/// The beginning of a text that may be long.
+pub(super) fn excerpt(text: &str, most_chars: usize) -> String {
+    let mut shown: String = text.chars().take(most_chars).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
 pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -176,5 +185,10 @@ mod tests {
         assert_eq!(count(0, "run"), "0 runs");
         assert_eq!(count(1_234_567, "run"), "1,234,567 runs");
         assert_eq!(count(100, "run"), "100 runs");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!([excerpt("äöü", 3), excerpt("äöüß", 3), excerpt("", 3)], ["äöü", "äöü…", ""]);
     }
 }
