@@ -8,7 +8,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::respond::json;
-use super::ui;
 use crate::model::Faults;
 use crate::service::ServiceError;
 use crate::wire::{BodyError, ErrorBody};
@@ -39,12 +38,11 @@ impl ApiError {
     }
 
     pub(super) fn no_route(request: &Request) -> Self {
-        let path = request.uri().path();
-        let message = match ui::is_page(path) {
-            true => format!("there is no page at {path}"),
-            false => format!("there is nothing at {path}; see /api/docs/"),
-        };
-        Self::new(StatusCode::NOT_FOUND, message)
+        Self::new(StatusCode::NOT_FOUND, format!("there is nothing at {}; see /api/docs/", request.uri().path()))
+    }
+
+    pub(super) fn no_page(request: &Request) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("there is no page at {}", request.uri().path()))
     }
 
     pub(super) fn no_method(request: &Request) -> Self {

@@ -63,10 +63,17 @@ pub fn router(app: App, hosts: Hosts) -> Router {
         .merge(under_api)
         .merge(ui::routes())
         .merge(docs::routes(openapi))
-        .fallback(|request: axum::extract::Request| async move { ApiError::no_route(&request) })
+        .fallback(nothing_here)
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })
         .with_state(app);
     layers::around(routes, hosts)
+}
+
+async fn nothing_here(request: axum::extract::Request) -> ApiError {
+    match ui::is_page(request.uri().path()) {
+        true => ApiError::no_page(&request),
+        false => ApiError::no_route(&request),
+    }
 }
 
 /// The routes, as they stand below `/api`, and their description.

@@ -17,7 +17,10 @@ const VIEWS: [View; 4] = [
 /// Pages with something on them, each of another kind.
 fn pages(server: &Server) -> Vec<String> {
     server.define("good", "exit 0");
-    server.define("bad", "echo failing; exit 3");
+    server.define(
+        "bad",
+        "for i in 1 2 3 4 5 6 7 8; do echo step $i; done; printf '\\033[1;31mno rows\\033[0m\\n'; exit 3",
+    );
     server.define("a-name-that-is-so-long-that-nobody-would-ever-want-to-read-all-of-it-in-a-list", "sleep 300");
     let ended = server.launch("good");
     server.wait_for(&ended, "STOPPED");
@@ -28,7 +31,9 @@ fn pages(server: &Server) -> Vec<String> {
     vec![
         "/ui".into(),
         "/ui/clusters".into(),
+        "/ui/clusters/local".into(),
         format!("/ui/runs/{}", failed["run_id"].as_str().expect("a run has an id")),
+        format!("/ui/runs/{}/log", failed["run_id"].as_str().expect("a run has an id")),
         format!("/ui/runs/{going}"),
         format!("/ui/runs/{going}/stop"),
         "/ui/tasks".into(),
@@ -39,6 +44,7 @@ fn pages(server: &Server) -> Vec<String> {
         format!("/ui/tasks/{task}/delete"),
         format!("/ui/tasks/{task}/launch?from={}", failed["run_id"].as_str().expect("a run has an id")),
         "/ui/runs".into(),
+        "/ui/runs?outcome=failed&owner=somebody".into(),
         "/ui/no/such/page".into(),
     ]
 }
