@@ -169,6 +169,33 @@ async fn a_log_that_was_not_written_yet_is_an_empty_page() {
 }
 
 #[tokio::test]
+async fn an_empty_log_says_why_it_is_empty() {
+    let world = World::on_sqlite(Options::default()).await;
+    let queued = world.run("echo one").await;
+    world.form(&format!("/ui/runs/{queued}/stop"), &[]).await.leads_to();
+    world.step_until(&queued, |run| run["status"] == "STOPPED").await;
+    world.step_until_log_is_complete(&queued).await;
+    let page = world.page(&format!("/ui/runs/{queued}/log")).await;
+    page.has("It never started, so it wrote nothing.").lacks("its log was removed");
+    let silent = world.run("exit 0").await;
+    world.step_until(&silent, |run| run["status"] == "STOPPED").await;
+    world.step_until_log_is_complete(&silent).await;
+    let page = world.page(&format!("/ui/runs/{silent}/log")).await;
+    page.has("The run wrote nothing, or its log was removed.").lacks("never started");
+}
+
+#[tokio::test]
+async fn a_download_is_named_after_the_task_and_the_run() {
+    let world = World::on_sqlite(Options::default()).await;
+    let task = world.define("nightly/train", "exit 0").await;
+    let run = world.launch(&task, json!({})).await;
+    let name = format!("download=\"nightly-train-{}.log\"", &run[run.len() - 8..]);
+    for page in [format!("/ui/runs/{run}"), format!("/ui/runs/{run}/log")] {
+        world.page(&page).await.has(&name);
+    }
+}
+
+#[tokio::test]
 async fn the_growth_of_a_log_is_told_until_it_is_complete() {
     let world = World::on_sqlite(Options::default()).await;
     let run_id = world.run("echo one; sleep 100").await;

@@ -167,7 +167,7 @@ impl RunPage {
         let are_children_over = children.rows.iter().all(|child| child.status.is_terminal());
         Self {
             layout: Layout::new(Section::Runs),
-            name: name(&run),
+            name: words::name(&run),
             id: run.run_id.to_string(),
             address: links::run(run.run_id),
             task_address: links::task(&run.definition_id),
@@ -281,7 +281,7 @@ impl ChildRow {
         Self {
             id: run.run_id.to_string(),
             address: links::run(run.run_id),
-            name: name(run),
+            name: words::name(run),
             look: Look::new(run.status, run.outcome),
             took: took.map(words::duration),
         }
@@ -294,7 +294,7 @@ impl StopPage {
         let active = story.children.rows.iter().filter(|child| !child.status.is_terminal()).count();
         Self {
             layout: Layout::new(Section::Runs),
-            name: name(run),
+            name: words::name(run),
             id: run.run_id.to_string(),
             address: links::run(run.run_id),
             look: Look::new(run.status, run.outcome),
@@ -302,11 +302,6 @@ impl StopPage {
             children: (active > 0).then(|| words::count(active as u64, "run")),
         }
     }
-}
-
-/// A run has no name of its own: people know it by that of its task.
-fn name(run: &Run) -> String {
-    run.alias.clone().unwrap_or_else(|| run.definition_id.to_string())
 }
 
 #[cfg(test)]
@@ -340,7 +335,7 @@ impl RunPage {
             newest: RunId::generate(),
             usage: sample::usage(),
         };
-        let log = LogPart::sample(story.run.run_id);
+        let log = LogPart::sample(&story.run);
         Self::new(story, Some(log), true, sample::now())
     }
 }
