@@ -9,8 +9,8 @@ use super::{Service, ServiceError};
 use crate::logs::{LogToken, LogView, Logs, Pattern};
 use crate::model::Run;
 
-pub use crate::logs::Line;
 use crate::logs::Lines;
+pub use crate::logs::{Line, command_length};
 
 /// How often a log that grows all the time is told of: quicker than the eye can read, and at no cost.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -9,6 +9,8 @@ use std::fmt;
 
 use askama::filters::HtmlSafe;
 
+use crate::service::command_length;
+
 /// One line, as markup that was written here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Painted(String);
@@ -72,34 +74,13 @@ impl Painter {
 
     /// Carries out the command after an escape character, and gives what follows it.
     fn obey<'a>(&mut self, text: &'a str, row: &mut Row) -> &'a str {
-        let after = |bytes: usize| &text[bytes..];
-        match text.as_bytes() {
-            [b'[', ..] => {
-                let numbers = span(&text[1..], b'0'..=b'?');
-                let between = span(&text[1 + numbers..], b' '..=b'/');
-                let end = 1 + numbers + between;
-                match text.as_bytes().get(end) {
-                    Some(command @ b'@'..=b'~') => {
-                        if between == 0 {
-                            self.control(&text[1..=numbers], *command, row);
-                        }
-                        after(end + 1)
-                    }
-                    _ => after(end),
-                }
-            }
-            // A title, a link, a picture. Without its end it would hide the rest of the line, so it is shown.
-            [b']' | b'P' | b'X' | b'^' | b'_', ..] => {
-                let ends = [text.find('\u{7}').map(|at| at + 1), text.find("\u{1b}\\").map(|at| at + 2)];
-                after(ends.into_iter().flatten().min().unwrap_or(1))
-            }
-            [b' '..=b'/', ..] => {
-                let between = span(text, b' '..=b'/');
-                after(between + usize::from(matches!(text.as_bytes().get(between), Some(b'0'..=b'~'))))
-            }
-            [b'0'..=b'~', ..] => after(1),
-            _ => text,
+        let (command, rest) = text.split_at(command_length(text.as_bytes()));
+        if let [b'[', numbers @ .., last @ b'@'..=b'~'] = command.as_bytes()
+            && numbers.iter().all(|byte| (b'0'..=b'?').contains(byte))
+        {
+            self.control(&command[1..command.len() - 1], *last, row);
         }
+        rest
     }
 
     fn control(&mut self, numbers: &str, command: u8, row: &mut Row) {
@@ -113,11 +94,6 @@ impl Painter {
             _ => {}
         }
     }
-}
-
-/// How many bytes at the beginning are in this range, each a character of its own.
-fn span(text: &str, range: std::ops::RangeInclusive<u8>) -> usize {
-    text.bytes().take_while(|byte| range.contains(byte)).count()
 }
 
 /// Control characters that no terminal shows are shown by their pictures.
