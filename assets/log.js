@@ -172,10 +172,13 @@ function view(section) {
     wheeledAt = performance.now();
     if (event.deltaY < 0) follow(false);
   };
+  // With Ctrl or without: where the place is in proportion, the browser's own way would end on any line.
   box.addEventListener("keydown", (event) => {
-    if (event.key !== "End" || event.shiftKey) return;
+    if (event.shiftKey || event.altKey || event.metaKey) return;
+    if (event.key === "Home") jumpToStart();
+    else if (event.key === "End") jumpToEnd();
+    else return;
     event.preventDefault();
-    jumpToEnd();
   });
   box.addEventListener("wheel", byHand, { passive: true });
   box.addEventListener("touchmove", byHand, { passive: true });
@@ -190,6 +193,12 @@ function view(section) {
 
   function showEndButton() {
     part("end").hidden = isFollowing || isAtEnd() || log.extent.lines === 0;
+  }
+
+  function jumpToStart() {
+    follow(false);
+    box.scrollLeft = 0;
+    return show({ line: 0 });
   }
 
   function jumpToEnd() {

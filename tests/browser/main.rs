@@ -4,6 +4,7 @@
 mod accessible;
 mod browser;
 mod journey;
+mod log;
 #[path = "../program/mod.rs"]
 mod program;
 #[path = "../support/mod.rs"]
