@@ -371,18 +371,29 @@ function view(section) {
 
   // ---- Wrapping, copying
 
+  function wrap(isOn) {
+    isWrapped = isOn;
+    part("wrap").setAttribute("aria-pressed", String(isOn));
+    section.classList.toggle("is-wrapped", isOn);
+  }
+
   part("wrap").addEventListener("click", () => {
     const here = shown.count ? topLine() : { line: 0 };
     const wasAtEnd = isFollowing || isAtEnd();
-    isWrapped = !isWrapped;
-    part("wrap").setAttribute("aria-pressed", String(isWrapped));
-    section.classList.toggle("is-wrapped", isWrapped);
+    wrap(!isWrapped);
+    remember("log-wrap", isWrapped);
     show(wasAtEnd ? { isEnd: true } : { line: here.line });
   });
 
-  part("times").addEventListener("click", () => {
-    const isOn = section.classList.toggle("has-times");
+  function showTimes(isOn) {
     part("times").setAttribute("aria-pressed", String(isOn));
+    section.classList.toggle("has-times", isOn);
+  }
+
+  part("times").addEventListener("click", () => {
+    const isOn = !section.classList.contains("has-times");
+    showTimes(isOn);
+    remember("log-times", isOn);
     if (isWrapped && shown.count) show({ ...topLine(), staysPut: true });
   });
 
@@ -428,12 +439,29 @@ function view(section) {
   part("find").hidden = true;
   part("found")?.remove();
   measure();
+  wrap(remembered("log-wrap"));
+  showTimes(remembered("log-times"));
   marked = marksOf(location.hash);
   if (marked) goTo(marked.from);
   else if (endsEarly) show({ line: begins - 1 });
   else jumpToEnd();
   if (field.value) find(...sought());
   listen();
+}
+
+// How somebody wants logs to be shown. A browser may refuse to keep anything; then it is so on this page only.
+function remember(name, isOn) {
+  try {
+    localStorage.setItem(name, String(isOn));
+  } catch {}
+}
+
+function remembered(name) {
+  try {
+    return localStorage.getItem(name) === "true";
+  } catch {
+    return false;
+  }
 }
 
 async function copy(text) {
