@@ -10,6 +10,7 @@ export class LogSearch {
   #before = [];
   #after = [];
   #until = 0;
+  #isComplete = false;
   #abort = new AbortController();
   isBusy = true;
   isFull = false;
@@ -39,14 +40,15 @@ export class LogSearch {
     this.#abort.abort();
   }
 
-  // Looks through a log of so many lines, or through what came since then.
-  async look(lines) {
+  // Looks through a log that reaches so far, or through what came since then.
+  async look({ lines, isComplete }) {
     const isFirst = this.#until === 0;
     this.isBusy = true;
     try {
       await this.#collect(this.#after, isFirst ? this.#start : this.#until, Infinity);
       if (isFirst && this.#start > 1) await this.#collect(this.#before, 1, this.#start);
       this.#until = Math.max(lines, 1);
+      this.#isComplete = isComplete;
     } catch (error) {
       if (error.name === "AbortError") return;
       this.hasFailed = true;
@@ -56,8 +58,13 @@ export class LogSearch {
   }
 
   // Whether there may be more than was looked through.
-  isBehind(lines) {
-    return !this.isBusy && !this.isFull && lines > this.#until;
+  isBehind({ lines, isComplete }) {
+    return !this.isBusy && !this.isFull && (lines > this.#until || isComplete !== this.#isComplete);
+  }
+
+  // Whether nothing can come that was not looked through.
+  get isComplete() {
+    return this.#isComplete;
   }
 
   async #collect(hits, from, until) {

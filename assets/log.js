@@ -23,12 +23,14 @@ function view(section) {
 
   const log = new LogLines(address, rows, () => {
     part("extent").textContent = `${count(log.extent.lines, "line")}, ${size(log.extent.bytes)}`;
+    lookToTheEnd();
   });
   // Which lines are in the page (counted from 0), and where they stand in the space that is scrolled.
   const shown = { first: 0, count: 0, top: 0 };
   let isFollowing = false;
   let isWrapped = false;
   let marked = null;
+  let search = null;
   let rowHeight = 20;
   let averageHeight = 20;
 
@@ -223,6 +225,7 @@ function view(section) {
     growth.addEventListener("end", () => {
       growth.close();
       follow(isFollowing);
+      if (!log.extent.lines) part("empty").textContent = "Nothing was written.";
       // What is around the log changes with the end as well.
       refresh().catch(() => {});
     });
@@ -284,8 +287,6 @@ function view(section) {
 
   // ---- Search
 
-  let search = null;
-
   function find(text, isCase) {
     search?.stop();
     search = null;
@@ -293,13 +294,19 @@ function view(section) {
       const start = shown.count && !isFollowing ? topLine().line + 1 : 1;
       const mine = new LogSearch(address, text, isCase, start, () => {
         if (search !== mine) return;
+        lookToTheEnd();
         if (mine.current === null && mine.first !== null) goToHit(mine.first);
         else tellHits();
       });
       search = mine;
-      mine.look(log.extent.lines);
+      mine.look(log.extent);
     }
     tellHits();
+  }
+
+  // While a log grows, what was counted is so far; once it is complete, all is counted.
+  function lookToTheEnd() {
+    if (search && !search.hasFailed && log.extent.isComplete && search.isBehind(log.extent)) search.look(log.extent);
   }
 
   function goToHit(line) {
@@ -313,7 +320,7 @@ function view(section) {
   async function step(by) {
     const mine = search;
     if (!mine) return;
-    if (mine.isBehind(log.extent.lines)) await mine.look(log.extent.lines);
+    if (mine.isBehind(log.extent)) await mine.look(log.extent);
     const { hits } = mine;
     if (search !== mine || !hits.length) return;
     goToHit(hits[(hits.indexOf(mine.current) + by + hits.length) % hits.length]);
@@ -477,10 +484,11 @@ async function copy(text) {
   if (!isCopied) throw new Error("the browser does not copy");
 }
 
-function hitsInWords({ hits, current, isBusy, isFull, hasFailed }) {
+function hitsInWords({ hits, current, isBusy, isFull, isComplete, hasFailed }) {
   if (hasFailed) return "The search broke off";
-  if (!hits.length) return isBusy ? "Searching…" : "No line holds it";
-  const more = isFull ? "+" : isBusy ? "…" : "";
+  const soFar = isComplete ? "" : " so far";
+  if (!hits.length) return isBusy ? "Searching…" : `No line holds it${soFar}`;
+  const more = isFull ? "+" : isBusy ? "…" : soFar;
   return `${(hits.indexOf(current) + 1).toLocaleString("en")} of ${hits.length.toLocaleString("en")}${more}`;
 }
 

@@ -1,5 +1,7 @@
 //! The view of a log: led by keys, searched, copied, and shown as somebody wants it.
 
+use std::fs;
+
 use thirtyfour::prelude::Key;
 
 use crate::browser::Browser;
@@ -35,6 +37,11 @@ fn is_in_sight(line: u64) -> String {
     )
 }
 
+async fn search(browser: &Browser, text: &str, told: &str) {
+    browser.fill("[name=q]", text).await;
+    browser.until(&format!("document.querySelector('[data-log-hits]').textContent === {told:?}")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn home_and_end_lead_to_the_first_and_the_last_line_of_a_log_of_any_length() {
     Browser::visit(async |browser, server| {
@@ -53,6 +60,25 @@ async fn home_and_end_lead_to_the_first_and_the_last_line_of_a_log_of_any_length
             browser.press(end).await;
             browser.until(&is_in_sight(600_000)).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_in_a_log_that_grows_are_counted_so_far_and_all_of_them_at_its_end() {
+    Browser::visit(async |browser, server| {
+        let gate = server.folder().join("gate");
+        server.define(
+            "growing",
+            &format!("echo hit; until test -e {}; do sleep 0.05; done; echo hit; echo hit", gate.display()),
+        );
+        let run = server.launch("growing");
+        browser.open(&format!("/ui/runs/{run}/log")).await;
+        browser.until(&is_in_sight(1)).await;
+        search(browser, "miss", "No line holds it so far").await;
+        search(browser, "hit", "1 of 1 so far").await;
+        fs::write(&gate, "").unwrap();
+        browser.until("document.querySelector('[data-log-hits]').textContent === '1 of 3'").await;
     })
     .await;
 }
