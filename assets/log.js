@@ -265,9 +265,11 @@ function view(section) {
     decorate();
   }
 
-  function goTo(number) {
+  const ABOVE = 1 / 3;
+  // Shows a line a third below the top of the screen; or what is `px` below its beginning.
+  function goTo(number, px = 0) {
     follow(false);
-    return show({ line: Math.max(number - 1 - Math.floor(screenful() / 3), 0) });
+    return show({ line: number - 1, px: px - Math.floor(box.clientHeight * ABOVE) });
   }
 
   rows.addEventListener("click", (event) => {
@@ -309,12 +311,35 @@ function view(section) {
     if (search && !search.hasFailed && log.extent.isComplete && search.isBehind(log.extent)) search.look(log.extent);
   }
 
-  function goToHit(line) {
-    search.current = line;
+  async function goToHit(line) {
+    const mine = search;
+    Object.assign(mine, { current: line, isCurrentHidden: false });
+    tellHits();
     const isInSight = shown.count && line - 1 >= topLine().line && line < topLine().line + screenful();
     if (isInSight && !isWrapped) follow(false);
-    else goTo(line);
+    else await goTo(line);
+    const row = rows.querySelector(`#L${line}`);
+    if (!row || search !== mine || mine.current !== line) return;
+    mine.isCurrentHidden = !mine.isIn(row.querySelector(".t"));
+    if (mine.isCurrentHidden) {
+      box.scrollLeft = 0;
+      await show({ line: line - 1 });
+    } else {
+      await bringIntoSight(row, mine.rangesIn(row.querySelector(".t"))[0]);
+    }
     tellHits();
+  }
+
+  // A long line is wider than the screen, or higher where it is wrapped.
+  async function bringIntoSight(row, range) {
+    const screen = box.getBoundingClientRect();
+    const text = range.getBoundingClientRect();
+    const numbers = row.querySelector(".n").getBoundingClientRect().right;
+    if (text.left < numbers || text.right > screen.left + box.clientWidth) {
+      box.scrollLeft += text.left - screen.left - box.clientWidth * ABOVE;
+    }
+    if (text.top >= screen.top && text.bottom <= screen.top + box.clientHeight) return;
+    await goTo(Number(row.id.slice(1)), Math.floor(text.top - row.getBoundingClientRect().top));
   }
 
   async function step(by) {
@@ -484,12 +509,13 @@ async function copy(text) {
   if (!isCopied) throw new Error("the browser does not copy");
 }
 
-function hitsInWords({ hits, current, isBusy, isFull, isComplete, hasFailed }) {
+function hitsInWords({ hits, current, isCurrentHidden, isBusy, isFull, isComplete, hasFailed }) {
   if (hasFailed) return "The search broke off";
   const soFar = isComplete ? "" : " so far";
   if (!hits.length) return isBusy ? "Searching…" : `No line holds it${soFar}`;
   const more = isFull ? "+" : isBusy ? "…" : soFar;
-  return `${(hits.indexOf(current) + 1).toLocaleString("en")} of ${hits.length.toLocaleString("en")}${more}`;
+  const where = isCurrentHidden ? `, in a part of line ${current.toLocaleString("en")} that is not shown` : "";
+  return `${(hits.indexOf(current) + 1).toLocaleString("en")} of ${hits.length.toLocaleString("en")}${more}${where}`;
 }
 
 // The same words as the server's.

@@ -65,6 +65,12 @@ impl LogView {
         self.find_within(pattern, from, LONGEST, is_given_up)
     }
 
+    /// Whether what is shown of a line holds the text: of a long one a part is left out.
+    pub fn is_shown(&self, pattern: &Pattern, line: u64) -> io::Result<bool> {
+        let found = self.lines(line, 1)?.lines;
+        Ok(found.iter().any(|line| pattern.regex.is_match(&without_commands(&line.bytes, &seen(&line.bytes)))))
+    }
+
     fn find_within(
         &self,
         pattern: &Pattern,
@@ -123,8 +129,7 @@ impl Part {
         let is_last = offset + bytes.len() as u64 >= self.lines.length;
         let length = if is_last { bytes.len() } else { whole(bytes) };
         let ranges = seen(&bytes[..length]);
-        let mut text = Vec::with_capacity(length);
-        ranges.iter().for_each(|range| text.extend_from_slice(&bytes[range.clone()]));
+        let text = without_commands(bytes, &ranges);
         let mut line = self.lines.ends_before(offset)?;
         let mut searched = 0;
         while let Some(hit) = pattern.regex.find_at(&text, searched) {
@@ -144,6 +149,14 @@ impl Part {
         let again = place_before_end(&ranges, (text.len() - searched).min(pattern.longest_bytes - 1));
         Ok(offset + if again == 0 { length } else { again } as u64)
     }
+}
+
+fn without_commands(bytes: &[u8], seen: &[Range<usize>]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.len());
+    for range in seen {
+        text.extend_from_slice(&bytes[range.clone()]);
+    }
+    text
 }
 
 /// How much of a piece is whole lines; where that is none, whole commands.
@@ -169,6 +182,7 @@ fn place_before_end(seen: &[Range<usize>], mut bytes: usize) -> usize {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::LINE_BYTES;
     use super::super::tests::{logs, write};
     use super::*;
 
@@ -275,6 +289,19 @@ mod tests {
         let short = coloured.len() as u64 + 2;
         expected.extend((0..100_000).map(|number| short + 2 * number));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_text_that_is_left_out_of_a_long_line_is_known_to_be() {
+        let (_folder, logs, run_id) = logs();
+        let long = "x".repeat(2 * LINE_BYTES);
+        write(&logs, run_id, 1, format!("nee\x1b[1mdle\n{long}needle\nneedle{long}\n{long}").as_bytes());
+        let view = logs.view(run_id, 1).unwrap();
+        let pattern = Pattern::new("needle", false).unwrap();
+        assert_eq!(
+            [1, 2, 3, 4, 5].map(|line| view.is_shown(&pattern, line).unwrap()),
+            [true, false, true, false, false]
+        );
     }
 
     #[test]

@@ -37,6 +37,15 @@ fn is_in_sight(line: u64) -> String {
     )
 }
 
+/// Whether some of what is marked as found is on the screen.
+const IS_MARK_IN_SIGHT: &str = "(() => {
+    const box = document.querySelector('.log-view').getBoundingClientRect();
+    return [...(CSS.highlights.get('log-hit') ?? [])].some((range) => {
+        const text = range.getBoundingClientRect();
+        return text.top >= box.top && text.bottom <= box.bottom && text.left >= box.left && text.right <= box.right;
+    });
+})()";
+
 async fn search(browser: &Browser, text: &str, told: &str) {
     browser.fill("[name=q]", text).await;
     browser.until(&format!("document.querySelector('[data-log-hits]').textContent === {told:?}")).await;
@@ -60,6 +69,29 @@ async fn home_and_end_lead_to_the_first_and_the_last_line_of_a_log_of_any_length
             browser.press(end).await;
             browser.until(&is_in_sight(600_000)).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hit_in_a_long_line_is_brought_into_sight_or_said_to_be_in_a_part_that_is_not_shown() {
+    Browser::visit(async |browser, server| {
+        let long = "head -c 10000 /dev/zero | tr '\\0' x; printf needle-near; head -c 30000 /dev/zero | tr '\\0' y; echo needle-far";
+        let log = log_of(server, "wide", &format!("seq 100; {long}; seq 300"));
+        let far = "1 of 1, in a part of line 101 that is not shown";
+        for is_wrapped in [false, true] {
+            browser.open(&log).await;
+            browser.until(&is_in_sight(401)).await;
+            assert_eq!(browser.value("document.querySelector('.is-wrapped') !== null").await, is_wrapped);
+            search(browser, "needle-near", "1 of 1").await;
+            browser.until(IS_MARK_IN_SIGHT).await;
+            search(browser, "needle-far", far).await;
+            browser.until(&is_at_top(101)).await;
+            // How it is shown is remembered.
+            browser.click("[data-log-wrap]").await;
+        }
+        browser.open(&log).await;
+        browser.until("document.querySelector('[data-log-wrap]').ariaPressed === 'false'").await;
     })
     .await;
 }

@@ -127,6 +127,22 @@ async fn without_a_script_a_search_lists_the_lines_and_leads_to_them() {
 }
 
 #[tokio::test]
+async fn without_a_script_a_hit_that_is_not_shown_is_said_to_be_so() {
+    let world = World::on_sqlite(Options::default()).await;
+    let run_id = run_with_log(&world, &format!("needle\n{}needle\n", "x".repeat(40_000))).await;
+    let page = world.page(&format!("/ui/runs/{run_id}/log?q=needle")).await;
+    page.has("#L2\">2</a> <a").has("#L3\">3</a> (in a part that is not shown)");
+}
+
+#[tokio::test]
+async fn a_search_finds_what_is_seen_and_no_codes_of_colours() {
+    let world = World::on_sqlite(Options::default()).await;
+    let run_id = run_with_log(&world, "red \x1b[1mbold\x1b[0m\n\x1b[38;5;208morange\x1b[0m\n").await;
+    assert_eq!(search(&world, &run_id, "q=red+bold").await["lines"], json!([2]));
+    assert_eq!(search(&world, &run_id, "q=38%3B5").await["lines"], json!([]));
+}
+
+#[tokio::test]
 async fn a_search_gives_so_many_lines_and_says_where_to_go_on() {
     let world = World::on_sqlite(Options::default()).await;
     let run_id = run_with_log(&world, &thousand_lines().repeat(2)).await;

@@ -55,8 +55,15 @@ pub(super) struct LogPart {
 }
 
 pub(super) struct Hits {
-    pub(super) lines: Vec<(u64, Address)>,
+    pub(super) lines: Vec<Hit>,
     pub(super) more: Option<Address>,
+}
+
+pub(super) struct Hit {
+    pub(super) line: u64,
+    pub(super) address: Address,
+    /// Whether the text is shown, and not in what is left out of a long line.
+    pub(super) is_shown: bool,
 }
 
 /// Lines as the view shows them, with how far the log reaches.
@@ -178,7 +185,10 @@ pub(super) async fn page(
     if let Some(text) = text {
         let from = SearchFrom::Line(from.unwrap_or(1));
         let hits = app.service.find_in_log(&run, &text, is_case_sensitive, from).await?;
-        log.hits = Some(Hits::new(&log, &text, hits, app.service.log_lines(&run, LinesFrom::End, 0).await?.extent));
+        let listed = hits.lines.iter().take(HITS).copied().collect();
+        let left_out = app.service.hits_left_out(&run, &text, is_case_sensitive, listed).await?;
+        let extent = app.service.log_lines(&run, LinesFrom::End, 0).await?.extent;
+        log.hits = Some(Hits::new(&log, &text, hits, &left_out, extent));
         log.search = text;
     }
     Ok(layout::html(&LogPage {
@@ -191,7 +201,7 @@ pub(super) async fn page(
 }
 
 impl Hits {
-    fn new(log: &LogPart, text: &str, hits: LogHits, extent: LogExtent) -> Self {
+    fn new(log: &LogPart, text: &str, hits: LogHits, left_out: &[u64], extent: LogExtent) -> Self {
         let case = log.is_case_sensitive.then_some("true");
         let page = Address::new(log.address.as_str()).with("q", [text]).with("case", case);
         let broke_off = hits.next.map(|_| hits.lines.last().map_or(extent.lines, |line| line + 1));
@@ -199,7 +209,8 @@ impl Hits {
         let shown = hits.lines.into_iter().take(HITS);
         // A few lines before it are shown as well.
         let of = |line: u64| Address::new(log.address.as_str()).with("from", [line.saturating_sub(5).max(1)]);
-        Self { lines: shown.map(|line| (line, of(line))).collect(), more: next.map(|line| page.with("from", [line])) }
+        let hit = |line| Hit { line, address: of(line), is_shown: !left_out.contains(&line) };
+        Self { lines: shown.map(hit).collect(), more: next.map(|line| page.with("from", [line])) }
     }
 }
 
@@ -289,7 +300,7 @@ impl LogPart {
         let extent = LogExtent { lines: 9, bytes: 90, is_complete: false };
         let mut log = LogPart::of(run, LogLines { found, extent });
         let hits = LogHits { lines: vec![7], next: Some(crate::logs::LogToken::default()) };
-        log.hits = Some(Hits::new(&log, "<b>\"", hits, extent));
+        log.hits = Some(Hits::new(&log, "<b>\"", hits, &[7], extent));
         log.search = "<b>\"".to_owned();
         log
     }
