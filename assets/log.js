@@ -432,16 +432,23 @@ function view(section) {
   part("copy").addEventListener("click", async () => {
     const told = part("copied");
     try {
-      const lines = marked ? (await linesToCopy()).found : [...rows.children].filter(isOnScreen);
+      const { lines, where } = await linesToCopy();
       const text = lines.map((row) => `${row.querySelector(".t").textContent}\n`).join("");
       await copy(text);
-      told.textContent = `Copied ${count(lines.length, "line")}`;
+      told.textContent = `Copied ${count(lines.length, "line")}${where}`;
     } catch {
       told.textContent = "Can’t copy";
     }
     setTimeout(() => (told.textContent = "Copy"), 2000);
   });
-  const linesToCopy = () => log.fetch(marked.from - 1, Math.min(marked.to - marked.from + 1, MOST_COPIED));
+  // The marked lines, or the log; of one that is too long, what is on the screen.
+  async function linesToCopy() {
+    const { lines } = log.extent;
+    if (!marked && lines > MOST_COPIED) return { lines: [...rows.children].filter(isOnScreen), where: " on the screen" };
+    const { from, to } = marked ?? { from: 1, to: lines };
+    const { found } = await log.fetch(from - 1, Math.min(to - from + 1, MOST_COPIED));
+    return { lines: found, where: "" };
+  }
   const isOnScreen = (row) => {
     const top = shown.top + row.offsetTop;
     return top + row.offsetHeight > box.scrollTop && top < box.scrollTop + box.clientHeight;

@@ -114,3 +114,27 @@ async fn hits_in_a_log_that_grows_are_counted_so_far_and_all_of_them_at_its_end(
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_copied_is_what_is_marked_or_the_log_or_of_a_long_one_the_screen() {
+    Browser::visit(async |browser, server| {
+        let copied = async |told: &str| {
+            browser.value("navigator.clipboard.writeText = async (text) => void (window.copied = text)").await;
+            browser.click("[data-log-copy]").await;
+            browser.until(&format!("document.querySelector('[data-log-copied]').textContent.match(/{told}/)")).await;
+            browser.value("window.copied").await.as_str().unwrap().to_owned()
+        };
+        browser.open(&log_of(server, "short", "seq 400")).await;
+        browser.until(&is_in_sight(400)).await;
+        let whole: String = (1..=400).map(|number| format!("{number}\n")).collect();
+        assert_eq!(copied("^Copied 400 lines$").await, whole);
+        browser.click("#L398 .n").await;
+        let shift_click = "new MouseEvent('click', {shiftKey: true, bubbles: true, cancelable: true})";
+        browser.value(&format!("document.querySelector('#L400 .n').dispatchEvent({shift_click})")).await;
+        assert_eq!(copied("^Copied 3 lines$").await, "398\n399\n400\n");
+        browser.open(&log_of(server, "long", "seq 9000")).await;
+        browser.until(&is_in_sight(9000)).await;
+        assert!(copied("^Copied \\d+ lines on the screen$").await.ends_with("\n8999\n9000\n"));
+    })
+    .await;
+}
