@@ -138,3 +138,17 @@ async fn what_is_copied_is_what_is_marked_or_the_log_or_of_a_long_one_the_screen
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_script_a_short_log_begins_at_the_top_and_a_long_one_is_seen_at_its_end() {
+    Browser::visit(async |browser, server| {
+        browser.block("/log.js").await;
+        browser.open(&log_of(server, "short", "seq 3")).await;
+        assert_eq!(browser.value(&is_at_top(1)).await, true);
+        browser.open(&log_of(server, "long", "seq 190")).await;
+        assert_eq!(browser.value(&is_in_sight(190)).await, true);
+        // The script that is missing is an error of the console.
+        browser.forget_console().await;
+    })
+    .await;
+}
