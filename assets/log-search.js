@@ -2,6 +2,8 @@
 // beginning; here the lines are kept that hold the text.
 
 const MOST_HITS = 10_000;
+// How often a text is marked on one line.
+const MOST_RANGES = 100;
 
 export class LogSearch {
   #address;
@@ -10,12 +12,15 @@ export class LogSearch {
   #before = [];
   #after = [];
   #until = 0;
+  #isComplete = false;
   #abort = new AbortController();
+  #pattern;
   isBusy = true;
   isFull = false;
   hasFailed = false;
-  // The line that was stepped to last.
+  // The line that was stepped to last, and whether the text is in a part of it that is not shown.
   current = null;
+  isCurrentHidden = false;
 
   // `tell` is called when more is known.
   constructor(address, text, isCase, start, tell) {
@@ -24,6 +29,8 @@ export class LogSearch {
     this.isCase = isCase;
     this.#start = start;
     this.#tell = tell;
+    // The same letters are alike here as on the server.
+    this.#pattern = new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), isCase ? "gu" : "giu");
   }
 
   get hits() {
@@ -39,14 +46,15 @@ export class LogSearch {
     this.#abort.abort();
   }
 
-  // Looks through a log of so many lines, or through what came since then.
-  async look(lines) {
+  // Looks through a log that reaches so far, or through what came since then.
+  async look({ lines, isComplete }) {
     const isFirst = this.#until === 0;
     this.isBusy = true;
     try {
       await this.#collect(this.#after, isFirst ? this.#start : this.#until, Infinity);
       if (isFirst && this.#start > 1) await this.#collect(this.#before, 1, this.#start);
       this.#until = Math.max(lines, 1);
+      this.#isComplete = isComplete;
     } catch (error) {
       if (error.name === "AbortError") return;
       this.hasFailed = true;
@@ -56,8 +64,13 @@ export class LogSearch {
   }
 
   // Whether there may be more than was looked through.
-  isBehind(lines) {
-    return !this.isBusy && !this.isFull && lines > this.#until;
+  isBehind({ lines, isComplete }) {
+    return !this.isBusy && !this.isFull && (lines > this.#until || isComplete !== this.#isComplete);
+  }
+
+  // Whether nothing can come that was not looked through.
+  get isComplete() {
+    return this.#isComplete;
   }
 
   async #collect(hits, from, until) {
@@ -78,13 +91,12 @@ export class LogSearch {
     }
   }
 
+  isIn(element) {
+    return element.textContent.search(this.#pattern) >= 0;
+  }
+
   // Where the text stands within an element, to be highlighted.
   rangesIn(element) {
-    const fold = (text) => (this.isCase ? text : text.toLowerCase());
-    const text = fold(element.textContent);
-    const needle = fold(this.text);
-    // Where the other case is longer, places differ.
-    if (text.length !== element.textContent.length || !text.includes(needle)) return [];
     const nodes = [];
     const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
     for (let start = 0; walker.nextNode(); start += walker.currentNode.length) nodes.push({ node: walker.currentNode, start });
@@ -93,10 +105,11 @@ export class LogSearch {
       return [node, place - start];
     };
     const ranges = [];
-    for (let from = text.indexOf(needle); from >= 0 && ranges.length < 100; from = text.indexOf(needle, from + needle.length)) {
+    for (const { 0: found, index } of element.textContent.matchAll(this.#pattern)) {
+      if (ranges.length >= MOST_RANGES) break;
       const range = new Range();
-      range.setStart(...at(from));
-      const [node, place] = at(from + needle.length - 1);
+      range.setStart(...at(index));
+      const [node, place] = at(index + found.length - 1);
       range.setEnd(node, place + 1);
       ranges.push(range);
     }

@@ -23,12 +23,14 @@ function view(section) {
 
   const log = new LogLines(address, rows, () => {
     part("extent").textContent = `${count(log.extent.lines, "line")}, ${size(log.extent.bytes)}`;
+    lookToTheEnd();
   });
   // Which lines are in the page (counted from 0), and where they stand in the space that is scrolled.
   const shown = { first: 0, count: 0, top: 0 };
   let isFollowing = false;
   let isWrapped = false;
   let marked = null;
+  let search = null;
   let rowHeight = 20;
   let averageHeight = 20;
 
@@ -172,10 +174,13 @@ function view(section) {
     wheeledAt = performance.now();
     if (event.deltaY < 0) follow(false);
   };
+  // With Ctrl or without: where the place is in proportion, the browser's own way would end on any line.
   box.addEventListener("keydown", (event) => {
-    if (event.key !== "End" || event.shiftKey) return;
+    if (event.shiftKey || event.altKey || event.metaKey) return;
+    if (event.key === "Home") jumpToStart();
+    else if (event.key === "End") jumpToEnd();
+    else return;
     event.preventDefault();
-    jumpToEnd();
   });
   box.addEventListener("wheel", byHand, { passive: true });
   box.addEventListener("touchmove", byHand, { passive: true });
@@ -190,6 +195,12 @@ function view(section) {
 
   function showEndButton() {
     part("end").hidden = isFollowing || isAtEnd() || log.extent.lines === 0;
+  }
+
+  function jumpToStart() {
+    follow(false);
+    box.scrollLeft = 0;
+    return show({ line: 0 });
   }
 
   function jumpToEnd() {
@@ -214,6 +225,7 @@ function view(section) {
     growth.addEventListener("end", () => {
       growth.close();
       follow(isFollowing);
+      if (!log.extent.lines) part("empty").textContent = "Nothing was written.";
       // What is around the log changes with the end as well.
       refresh().catch(() => {});
     });
@@ -253,9 +265,11 @@ function view(section) {
     decorate();
   }
 
-  function goTo(number) {
+  const ABOVE = 1 / 3;
+  // Shows a line a third below the top of the screen; or what is `px` below its beginning.
+  function goTo(number, px = 0) {
     follow(false);
-    return show({ line: Math.max(number - 1 - Math.floor(screenful() / 3), 0) });
+    return show({ line: number - 1, px: px - Math.floor(box.clientHeight * ABOVE) });
   }
 
   rows.addEventListener("click", (event) => {
@@ -275,8 +289,6 @@ function view(section) {
 
   // ---- Search
 
-  let search = null;
-
   function find(text, isCase) {
     search?.stop();
     search = null;
@@ -284,27 +296,56 @@ function view(section) {
       const start = shown.count && !isFollowing ? topLine().line + 1 : 1;
       const mine = new LogSearch(address, text, isCase, start, () => {
         if (search !== mine) return;
+        lookToTheEnd();
         if (mine.current === null && mine.first !== null) goToHit(mine.first);
         else tellHits();
       });
       search = mine;
-      mine.look(log.extent.lines);
+      mine.look(log.extent);
     }
     tellHits();
   }
 
-  function goToHit(line) {
-    search.current = line;
+  // While a log grows, what was counted is so far; once it is complete, all is counted.
+  function lookToTheEnd() {
+    if (search && !search.hasFailed && log.extent.isComplete && search.isBehind(log.extent)) search.look(log.extent);
+  }
+
+  async function goToHit(line) {
+    const mine = search;
+    Object.assign(mine, { current: line, isCurrentHidden: false });
+    tellHits();
     const isInSight = shown.count && line - 1 >= topLine().line && line < topLine().line + screenful();
     if (isInSight && !isWrapped) follow(false);
-    else goTo(line);
+    else await goTo(line);
+    const row = rows.querySelector(`#L${line}`);
+    if (!row || search !== mine || mine.current !== line) return;
+    mine.isCurrentHidden = !mine.isIn(row.querySelector(".t"));
+    if (mine.isCurrentHidden) {
+      box.scrollLeft = 0;
+      await show({ line: line - 1 });
+    } else {
+      await bringIntoSight(row, mine.rangesIn(row.querySelector(".t"))[0]);
+    }
     tellHits();
+  }
+
+  // A long line is wider than the screen, or higher where it is wrapped.
+  async function bringIntoSight(row, range) {
+    const screen = box.getBoundingClientRect();
+    const text = range.getBoundingClientRect();
+    const numbers = row.querySelector(".n").getBoundingClientRect().right;
+    if (text.left < numbers || text.right > screen.left + box.clientWidth) {
+      box.scrollLeft += text.left - screen.left - box.clientWidth * ABOVE;
+    }
+    if (text.top >= screen.top && text.bottom <= screen.top + box.clientHeight) return;
+    await goTo(Number(row.id.slice(1)), Math.floor(text.top - row.getBoundingClientRect().top));
   }
 
   async function step(by) {
     const mine = search;
     if (!mine) return;
-    if (mine.isBehind(log.extent.lines)) await mine.look(log.extent.lines);
+    if (mine.isBehind(log.extent)) await mine.look(log.extent);
     const { hits } = mine;
     if (search !== mine || !hits.length) return;
     goToHit(hits[(hits.indexOf(mine.current) + by + hits.length) % hits.length]);
@@ -362,34 +403,52 @@ function view(section) {
 
   // ---- Wrapping, copying
 
+  function wrap(isOn) {
+    isWrapped = isOn;
+    part("wrap").setAttribute("aria-pressed", String(isOn));
+    section.classList.toggle("is-wrapped", isOn);
+  }
+
   part("wrap").addEventListener("click", () => {
     const here = shown.count ? topLine() : { line: 0 };
     const wasAtEnd = isFollowing || isAtEnd();
-    isWrapped = !isWrapped;
-    part("wrap").setAttribute("aria-pressed", String(isWrapped));
-    section.classList.toggle("is-wrapped", isWrapped);
+    wrap(!isWrapped);
+    remember("log-wrap", isWrapped);
     show(wasAtEnd ? { isEnd: true } : { line: here.line });
   });
 
-  part("times").addEventListener("click", () => {
-    const isOn = section.classList.toggle("has-times");
+  function showTimes(isOn) {
     part("times").setAttribute("aria-pressed", String(isOn));
+    section.classList.toggle("has-times", isOn);
+  }
+
+  part("times").addEventListener("click", () => {
+    const isOn = !section.classList.contains("has-times");
+    showTimes(isOn);
+    remember("log-times", isOn);
     if (isWrapped && shown.count) show({ ...topLine(), staysPut: true });
   });
 
   part("copy").addEventListener("click", async () => {
     const told = part("copied");
     try {
-      const lines = marked ? (await linesToCopy()).found : [...rows.children].filter(isOnScreen);
+      const { lines, where } = await linesToCopy();
       const text = lines.map((row) => `${row.querySelector(".t").textContent}\n`).join("");
       await copy(text);
-      told.textContent = `Copied ${count(lines.length, "line")}`;
+      told.textContent = `Copied ${count(lines.length, "line")}${where}`;
     } catch {
       told.textContent = "Can’t copy";
     }
     setTimeout(() => (told.textContent = "Copy"), 2000);
   });
-  const linesToCopy = () => log.fetch(marked.from - 1, Math.min(marked.to - marked.from + 1, MOST_COPIED));
+  // The marked lines, or the log; of one that is too long, what is on the screen.
+  async function linesToCopy() {
+    const { lines } = log.extent;
+    if (!marked && lines > MOST_COPIED) return { lines: [...rows.children].filter(isOnScreen), where: " on the screen" };
+    const { from, to } = marked ?? { from: 1, to: lines };
+    const { found } = await log.fetch(from - 1, Math.min(to - from + 1, MOST_COPIED));
+    return { lines: found, where: "" };
+  }
   const isOnScreen = (row) => {
     const top = shown.top + row.offsetTop;
     return top + row.offsetHeight > box.scrollTop && top < box.scrollTop + box.clientHeight;
@@ -419,12 +478,29 @@ function view(section) {
   part("find").hidden = true;
   part("found")?.remove();
   measure();
+  wrap(remembered("log-wrap"));
+  showTimes(remembered("log-times"));
   marked = marksOf(location.hash);
   if (marked) goTo(marked.from);
   else if (endsEarly) show({ line: begins - 1 });
   else jumpToEnd();
   if (field.value) find(...sought());
   listen();
+}
+
+// How somebody wants logs to be shown. A browser may refuse to keep anything; then it is so on this page only.
+function remember(name, isOn) {
+  try {
+    localStorage.setItem(name, String(isOn));
+  } catch {}
+}
+
+function remembered(name) {
+  try {
+    return localStorage.getItem(name) === "true";
+  } catch {
+    return false;
+  }
 }
 
 async function copy(text) {
@@ -440,11 +516,13 @@ async function copy(text) {
   if (!isCopied) throw new Error("the browser does not copy");
 }
 
-function hitsInWords({ hits, current, isBusy, isFull, hasFailed }) {
+function hitsInWords({ hits, current, isCurrentHidden, isBusy, isFull, isComplete, hasFailed }) {
   if (hasFailed) return "The search broke off";
-  if (!hits.length) return isBusy ? "Searching…" : "No line holds it";
-  const more = isFull ? "+" : isBusy ? "…" : "";
-  return `${(hits.indexOf(current) + 1).toLocaleString("en")} of ${hits.length.toLocaleString("en")}${more}`;
+  const soFar = isComplete ? "" : " so far";
+  if (!hits.length) return isBusy ? "Searching…" : `No line holds it${soFar}`;
+  const more = isFull ? "+" : isBusy ? "…" : soFar;
+  const where = isCurrentHidden ? `, in a part of line ${current.toLocaleString("en")} that is not shown` : "";
+  return `${(hits.indexOf(current) + 1).toLocaleString("en")} of ${hits.length.toLocaleString("en")}${more}${where}`;
 }
 
 // The same words as the server's.

@@ -1,14 +1,19 @@
 //! Searching a log: which lines hold a text. One search looks for a bounded time and gives a bounded number of lines,
 //! and the place to go on from; so a log of any size is searched without holding anything up.
+//!
+//! What is searched is what is seen: commands for a terminal are left out, so that a text is found whatever its colours
+//! are, and nothing is found in the commands.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter, memrchr};
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::LogToken;
+use super::escapes::{ESCAPE, seen};
 use super::view::{LogView, Part};
 
 /// What a person types, and still takes no time to prepare.
@@ -19,6 +24,8 @@ pub const MOST_HITS: usize = 1000;
 const LONGEST: Duration = Duration::from_millis(300);
 /// How much is read between looks at the clock.
 const PIECE_BYTES: usize = 1024 * 1024;
+/// How near to the end of a piece a command may be that goes on in the next one.
+const COMMAND_BYTES: usize = 4 * 1024;
 
 /// A text to look for, in any case or in the one that it has.
 #[derive(Debug, Clone)]
@@ -58,6 +65,12 @@ impl LogView {
         self.find_within(pattern, from, LONGEST, is_given_up)
     }
 
+    /// Whether what is shown of a line holds the text: of a long one a part is left out.
+    pub fn is_shown(&self, pattern: &Pattern, line: u64) -> io::Result<bool> {
+        let found = self.lines(line, 1)?.lines;
+        Ok(found.iter().any(|line| pattern.regex.is_match(&without_commands(&line.bytes, &seen(&line.bytes)))))
+    }
+
     fn find_within(
         &self,
         pattern: &Pattern,
@@ -86,6 +99,9 @@ impl Part {
     /// Looks through one piece, and says where the next one begins.
     fn find(&self, pattern: &Pattern, offset: u64, hits: &mut Vec<u64>) -> io::Result<u64> {
         let bytes = self.lines.read(offset, PIECE_BYTES)?;
+        if memchr(ESCAPE, &bytes).is_some() {
+            return self.find_seen(pattern, offset, &bytes, hits);
+        }
         let end = offset + bytes.len() as u64;
         let mut searched = 0;
         while let Some(hit) = pattern.regex.find_at(&bytes, searched) {
@@ -107,12 +123,66 @@ impl Part {
         let overlap = (bytes.len() - searched).min(pattern.longest_bytes - 1);
         Ok(end - overlap as u64)
     }
+
+    /// The same for a piece with commands for a terminal: in a copy without them, of whole lines where there are any.
+    fn find_seen(&self, pattern: &Pattern, offset: u64, bytes: &[u8], hits: &mut Vec<u64>) -> io::Result<u64> {
+        let is_last = offset + bytes.len() as u64 >= self.lines.length;
+        let length = if is_last { bytes.len() } else { whole(bytes) };
+        let ranges = seen(&bytes[..length]);
+        let text = without_commands(bytes, &ranges);
+        let mut line = self.lines.ends_before(offset)?;
+        let mut searched = 0;
+        while let Some(hit) = pattern.regex.find_at(&text, searched) {
+            line += memchr_iter(b'\n', &text[searched..hit.start()]).count() as u64;
+            hits.push(self.before + line + 1);
+            let line_end = memchr(b'\n', &text[hit.start()..]);
+            line += 1;
+            match line_end {
+                Some(line_end) if hits.len() < MOST_HITS => searched = hit.start() + line_end + 1,
+                _ => return self.lines.start_of(line),
+            }
+        }
+        if is_last || text.ends_with(b"\n") {
+            return Ok(offset + length as u64);
+        }
+        // A line that is longer than the piece: what begins here may end in the next one.
+        let again = place_before_end(&ranges, (text.len() - searched).min(pattern.longest_bytes - 1));
+        Ok(offset + if again == 0 { length } else { again } as u64)
+    }
+}
+
+fn without_commands(bytes: &[u8], seen: &[Range<usize>]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.len());
+    for range in seen {
+        text.extend_from_slice(&bytes[range.clone()]);
+    }
+    text
+}
+
+/// How much of a piece is whole lines; where that is none, whole commands.
+fn whole(bytes: &[u8]) -> usize {
+    let lines = memrchr(b'\n', bytes).map(|end| end + 1);
+    let last = bytes.len().saturating_sub(COMMAND_BYTES);
+    let commands = || memrchr(ESCAPE, &bytes[last..]).map(|at| last + at).filter(|at| *at > 0);
+    lines.or_else(commands).unwrap_or(bytes.len())
+}
+
+/// Where the last so many bytes of what is seen begin.
+fn place_before_end(seen: &[Range<usize>], mut bytes: usize) -> usize {
+    for range in seen.iter().rev() {
+        if range.len() >= bytes {
+            return range.end - bytes;
+        }
+        bytes -= range.len();
+    }
+    0
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::LINE_BYTES;
     use super::super::tests::{logs, write};
     use super::*;
 
@@ -173,6 +243,68 @@ mod tests {
     }
 
     #[test]
+    fn what_is_found_is_what_is_seen() {
+        let (_folder, logs, run_id) = logs();
+        let lines = [
+            "red \x1b[1mbold\x1b[0m",
+            "red bold",
+            "\x1b[38;5;208mr\x1b[me\x1b[38:2::1:2:3md\x1b[m bold",
+            "red \x1b[1m\nbold",
+            "\x1b]8;;http://red bold\x1b\\link\x1b]8;;\x1b\\ red b\x07",
+            "\x1b]red\x1b[m bold",
+        ];
+        write(&logs, run_id, 1, b"first\n");
+        write(&logs, run_id, 2, lines.join("\n").as_bytes());
+        let view = logs.view(run_id, 2).unwrap();
+        for (text, expected) in [
+            ("red bold", vec![2, 3, 4, 8]),
+            ("38;5", vec![]),
+            ("[1m", vec![]),
+            ("http", vec![]),
+            ("link red", vec![7]),
+            ("first", vec![1]),
+        ] {
+            let pattern = Pattern::new(text, false).unwrap();
+            assert_eq!(find_all(&view, &pattern, LONGEST).0, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_coloured_text_across_pieces_is_found() {
+        let (_folder, logs, run_id) = logs();
+        let coloured = "\x1b[31mne\x1b[1med\x1b[0mle";
+        let mut expected = Vec::new();
+        let mut text = String::new();
+        // The end of a piece is everywhere in it once, on lines that are longer than a piece and on short ones.
+        for shift in 0..coloured.len() {
+            text.push_str(&"x".repeat(PIECE_BYTES - shift - text.len() % PIECE_BYTES));
+            text.push_str(coloured);
+            text.push('\n');
+            expected.push(shift as u64 + 1);
+        }
+        write(&logs, run_id, 1, text.as_bytes());
+        write(&logs, run_id, 2, format!("{}\n", coloured.replace("ne", "x\nne")).repeat(100_000).as_bytes());
+        let view = logs.view(run_id, 2).unwrap();
+        let found = find_all(&view, &Pattern::new("NEEDLE", false).unwrap(), Duration::from_mins(1)).0;
+        let short = coloured.len() as u64 + 2;
+        expected.extend((0..100_000).map(|number| short + 2 * number));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_text_that_is_left_out_of_a_long_line_is_known_to_be() {
+        let (_folder, logs, run_id) = logs();
+        let long = "x".repeat(2 * LINE_BYTES);
+        write(&logs, run_id, 1, format!("nee\x1b[1mdle\n{long}needle\nneedle{long}\n{long}").as_bytes());
+        let view = logs.view(run_id, 1).unwrap();
+        let pattern = Pattern::new("needle", false).unwrap();
+        assert_eq!(
+            [1, 2, 3, 4, 5].map(|line| view.is_shown(&pattern, line).unwrap()),
+            [true, false, true, false, false]
+        );
+    }
+
+    #[test]
     fn a_search_that_nobody_waits_for_breaks_off() {
         let (_folder, logs, run_id) = logs();
         write(&logs, run_id, 1, b"hit\n");
@@ -188,6 +320,20 @@ mod tests {
             let (_folder, logs, run_id) = logs();
             write(&logs, run_id, 1, text.as_bytes());
             let view = logs.view(run_id, 1).unwrap();
+            let expected: Vec<u64> =
+                text.split('\n').zip(1..).filter(|(line, _)| line.contains(&sought)).map(|(_, number)| number).collect();
+            prop_assert_eq!(find_all(&view, &Pattern::new(&sought, true).unwrap(), LONGEST).0, expected);
+        }
+
+        #[test]
+        fn colours_change_nothing_of_what_is_found(
+            pieces in prop::collection::vec(prop_oneof!["[ab\n]{0,3}", "\x1b\\[[0-9;]{0,3}m"], 0..60),
+            sought in "[ab]{1,3}",
+        ) {
+            let (_folder, logs, run_id) = logs();
+            write(&logs, run_id, 1, pieces.concat().as_bytes());
+            let view = logs.view(run_id, 1).unwrap();
+            let text: String = pieces.iter().filter(|piece| !piece.starts_with('\x1b')).cloned().collect();
             let expected: Vec<u64> =
                 text.split('\n').zip(1..).filter(|(line, _)| line.contains(&sought)).map(|(_, number)| number).collect();
             prop_assert_eq!(find_all(&view, &Pattern::new(&sought, true).unwrap(), LONGEST).0, expected);

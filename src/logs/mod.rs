@@ -2,6 +2,7 @@
 //! kept after the engine's own copy is gone. What the attempt used over time lies beside it. The only user of these files.
 
 mod capped;
+mod escapes;
 mod find;
 mod lines;
 mod pumped;
@@ -15,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use capped::CappedLog;
+pub use escapes::command_length;
 pub use find::{Found, MOST_HITS, NotAPattern, PATTERN_CHARS, Pattern};
 pub use pumped::PumpedLog;
 pub use read::{LogPiece, LogToken, NotAToken, TokenProblem};

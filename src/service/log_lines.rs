@@ -9,8 +9,7 @@ use super::{Service, ServiceError};
 use crate::logs::{LogToken, LogView, Logs, Pattern};
 use crate::model::Run;
 
-pub use crate::logs::Line;
-pub use crate::logs::Lines;
+pub use crate::logs::{Line, Lines, command_length};
 
 /// How often a log that grows all the time is told of: quicker than the eye can read, and at no cost.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -80,8 +79,7 @@ impl Service {
         is_case_sensitive: bool,
         from: SearchFrom,
     ) -> Result<LogHits, ServiceError> {
-        let pattern =
-            Pattern::new(text, is_case_sensitive).map_err(|error| ServiceError::Invalid(format!("`q`: {error}")))?;
+        let pattern = pattern(text, is_case_sensitive)?;
         let waiting = Waiting::default();
         let is_given_up = Arc::clone(&waiting.is_given_up);
         let found = look(&self.logs, run, move |view| {
@@ -95,10 +93,35 @@ impl Service {
         Ok(LogHits { lines: found.lines, next: found.next })
     }
 
+    /// Those of the lines that hold the text only in a part that is not shown.
+    pub async fn hits_left_out(
+        &self,
+        run: &Run,
+        text: &str,
+        is_case_sensitive: bool,
+        lines: Vec<u64>,
+    ) -> Result<Vec<u64>, ServiceError> {
+        let pattern = pattern(text, is_case_sensitive)?;
+        look(&self.logs, run, move |view| {
+            let mut left_out = Vec::new();
+            for line in lines {
+                if !view.is_shown(&pattern, line)? {
+                    left_out.push(line);
+                }
+            }
+            Ok(left_out)
+        })
+        .await
+    }
+
     /// Tells how far the log reaches, again and again until it is complete.
     pub async fn log_extents(&self, run_id: &str) -> Result<LogExtents, ServiceError> {
         Ok(LogExtents { watched: self.watch_log(run_id).await?, told: None })
     }
+}
+
+fn pattern(text: &str, is_case_sensitive: bool) -> Result<Pattern, ServiceError> {
+    Pattern::new(text, is_case_sensitive).map_err(|error| ServiceError::Invalid(format!("`q`: {error}")))
 }
 
 /// Tells a search that its caller has left.

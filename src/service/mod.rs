@@ -18,7 +18,7 @@ use jiff::Timestamp;
 pub use clusters::{Cluster, Clusters, LaunchCheck, Probe, SettingsCheck};
 pub use definitions::DefinitionChange;
 pub use error::ServiceError;
-pub use log_lines::{Line, Lines, LinesFrom, LogExtent, LogExtents, LogHits, LogLines, SearchFrom};
+pub use log_lines::{Line, Lines, LinesFrom, LogExtent, LogExtents, LogHits, LogLines, SearchFrom, command_length};
 pub use logs::{LogFollower, LogRead};
 pub use overview::{ClusterRuns, Overview};
 pub use runs::{RunDetails, RunStory};

@@ -134,6 +134,12 @@ impl Browser {
         self.devtools("Network.emulateNetworkConditions", conditions).await;
     }
 
+    /// As if there were no such script.
+    pub async fn block(&self, script: &str) {
+        self.devtools("Network.enable", json!({})).await;
+        self.devtools("Network.setBlockedURLs", json!({"urls": [format!("*{script}*")]})).await;
+    }
+
     /// A picture of the whole page.
     pub async fn picture(&self, path: &Path) {
         let taken =

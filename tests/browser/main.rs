@@ -5,6 +5,7 @@ mod accessible;
 mod browser;
 mod forms;
 mod journey;
+mod log;
 #[path = "../program/mod.rs"]
 mod program;
 #[path = "../support/mod.rs"]

@@ -127,6 +127,22 @@ async fn without_a_script_a_search_lists_the_lines_and_leads_to_them() {
 }
 
 #[tokio::test]
+async fn without_a_script_a_hit_that_is_not_shown_is_said_to_be_so() {
+    let world = World::on_sqlite(Options::default()).await;
+    let run_id = run_with_log(&world, &format!("needle\n{}needle\n", "x".repeat(40_000))).await;
+    let page = world.page(&format!("/ui/runs/{run_id}/log?q=needle")).await;
+    page.has("#L2\">2</a> <a").has("#L3\">3</a> (in a part that is not shown)");
+}
+
+#[tokio::test]
+async fn a_search_finds_what_is_seen_and_no_codes_of_colours() {
+    let world = World::on_sqlite(Options::default()).await;
+    let run_id = run_with_log(&world, "red \x1b[1mbold\x1b[0m\n\x1b[38;5;208morange\x1b[0m\n").await;
+    assert_eq!(search(&world, &run_id, "q=red+bold").await["lines"], json!([2]));
+    assert_eq!(search(&world, &run_id, "q=38%3B5").await["lines"], json!([]));
+}
+
+#[tokio::test]
 async fn a_search_gives_so_many_lines_and_says_where_to_go_on() {
     let world = World::on_sqlite(Options::default()).await;
     let run_id = run_with_log(&world, &thousand_lines().repeat(2)).await;
@@ -166,6 +182,33 @@ async fn a_log_that_was_not_written_yet_is_an_empty_page() {
     world.page("/ui/runs/nothing/log").await.is(404);
     world.page("/ui/runs/nothing/log/search?q=x").await.is(404);
     world.page("/ui/runs/nothing/log/growth").await.is(404);
+}
+
+#[tokio::test]
+async fn an_empty_log_says_why_it_is_empty() {
+    let world = World::on_sqlite(Options::default()).await;
+    let queued = world.run("echo one").await;
+    world.form(&format!("/ui/runs/{queued}/stop"), &[]).await.leads_to();
+    world.step_until(&queued, |run| run["status"] == "STOPPED").await;
+    world.step_until_log_is_complete(&queued).await;
+    let page = world.page(&format!("/ui/runs/{queued}/log")).await;
+    page.has("It never started, so it wrote nothing.").lacks("its log was removed");
+    let silent = world.run("exit 0").await;
+    world.step_until(&silent, |run| run["status"] == "STOPPED").await;
+    world.step_until_log_is_complete(&silent).await;
+    let page = world.page(&format!("/ui/runs/{silent}/log")).await;
+    page.has("The run wrote nothing, or its log was removed.").lacks("never started");
+}
+
+#[tokio::test]
+async fn a_download_is_named_after_the_task_and_the_run() {
+    let world = World::on_sqlite(Options::default()).await;
+    let task = world.define("nightly/train", "exit 0").await;
+    let run = world.launch(&task, json!({})).await;
+    let name = format!("download=\"nightly-train-{}.log\"", &run[run.len() - 8..]);
+    for page in [format!("/ui/runs/{run}"), format!("/ui/runs/{run}/log")] {
+        world.page(&page).await.has(&name);
+    }
 }
 
 #[tokio::test]

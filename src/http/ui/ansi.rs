@@ -3,11 +3,13 @@
 //! is a character is escaped, so that no output can become markup.
 //!
 //! A terminal's 256 and 16 million colours are drawn for a dark screen; here each becomes the nearest of the sixteen
-//! that the stylesheet makes readable in light and dark.
+//! that the stylesheet makes readable in light and dark, which is the one with the same name.
 
 use std::fmt;
 
 use askama::filters::HtmlSafe;
+
+use crate::service::command_length;
 
 /// One line, as markup that was written here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,34 +83,13 @@ impl Painter {
 
     /// Carries out the command after an escape character, and gives what follows it.
     fn obey<'a>(&mut self, text: &'a str, row: &mut Row) -> &'a str {
-        let after = |bytes: usize| &text[bytes..];
-        match text.as_bytes() {
-            [b'[', ..] => {
-                let numbers = span(&text[1..], b'0'..=b'?');
-                let between = span(&text[1 + numbers..], b' '..=b'/');
-                let end = 1 + numbers + between;
-                match text.as_bytes().get(end) {
-                    Some(command @ b'@'..=b'~') => {
-                        if between == 0 {
-                            self.control(&text[1..=numbers], *command, row);
-                        }
-                        after(end + 1)
-                    }
-                    _ => after(end),
-                }
-            }
-            // A title, a link, a picture. Without its end it would hide the rest of the line, so it is shown.
-            [b']' | b'P' | b'X' | b'^' | b'_', ..] => {
-                let ends = [text.find('\u{7}').map(|at| at + 1), text.find("\u{1b}\\").map(|at| at + 2)];
-                after(ends.into_iter().flatten().min().unwrap_or(1))
-            }
-            [b' '..=b'/', ..] => {
-                let between = span(text, b' '..=b'/');
-                after(between + usize::from(matches!(text.as_bytes().get(between), Some(b'0'..=b'~'))))
-            }
-            [b'0'..=b'~', ..] => after(1),
-            _ => text,
+        let (command, rest) = text.split_at(command_length(text.as_bytes()));
+        if let [b'[', numbers @ .., last @ b'@'..=b'~'] = command.as_bytes()
+            && numbers.iter().all(|byte| (b'0'..=b'?').contains(byte))
+        {
+            self.control(&command[1..command.len() - 1], *last, row);
         }
+        rest
     }
 
     fn control(&mut self, numbers: &str, command: u8, row: &mut Row) {
@@ -122,11 +103,6 @@ impl Painter {
             _ => {}
         }
     }
-}
-
-/// How many bytes at the beginning are in this range, each a character of its own.
-fn span(text: &str, range: std::ops::RangeInclusive<u8>) -> usize {
-    text.bytes().take_while(|byte| range.contains(byte)).count()
 }
 
 /// Control characters that no terminal shows are shown by their pictures.
@@ -295,10 +271,17 @@ fn of_256(index: u16) -> Option<u8> {
     }
 }
 
-/// The one of sixteen with the nearest hue and brightness.
+/// Where each hue ends, in degrees, and what it is called among the eight. Orange is the yellow that the stylesheet has,
+/// and what lies between green and blue belongs to whichever of them people would name it by.
+const HUES: [(i32, u8); 7] = [(20, 1), (70, 3), (165, 2), (200, 6), (255, 4), (345, 5), (360, 1)];
+
+/// The one of sixteen that people would call by the same name: by its hue, and where it has next to none, as a grey.
 fn nearest(rgb: [u16; 3]) -> u8 {
-    let (least, most) = (rgb.into_iter().min().unwrap_or_default(), rgb.into_iter().max().unwrap_or_default());
-    if most - least < 32 {
+    let [red, green, blue] = rgb.map(|part| i32::from(part.min(255)));
+    let (least, most) = (red.min(green).min(blue), red.max(green).max(blue));
+    let span = most - least;
+    // Less than a quarter of its strength is colour, or it is too dark to tell.
+    if span < 32 || span * 4 < most {
         return match most {
             0..64 => 0,
             64..160 => 8,
@@ -306,10 +289,16 @@ fn nearest(rgb: [u16; 3]) -> u8 {
             _ => 15,
         };
     }
-    let middle = u16::midpoint(least, most);
-    let bit = |at: usize| u8::from(rgb[at] > middle) << at;
-    let bright = if most > 220 { 8 } else { 0 };
-    bright + bit(0) + bit(1) + bit(2)
+    let hue = if most == red {
+        60 * (green - blue) / span
+    } else if most == green {
+        120 + 60 * (blue - red) / span
+    } else {
+        240 + 60 * (red - green) / span
+    };
+    let hue = hue.rem_euclid(360);
+    let name = HUES.iter().find(|(end, _)| hue < *end).map_or(1, |(_, name)| *name);
+    if most > 220 { name + 8 } else { name }
 }
 
 #[cfg(test)]
@@ -341,6 +330,28 @@ mod tests {
             ("\x1b[38;5;999mx\x1b[38mx\x1b[99999;m", "xx"),
         ] {
             assert_eq!(paint(line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn other_colours_become_those_that_people_would_call_by_the_same_name() {
+        for (names, colours) in [
+            ([0, 8], &[[0, 0, 0], [20, 0, 0], [118, 118, 118], [88, 110, 117]][..]),
+            ([7, 15], &[[192, 192, 192], [255, 255, 255], [235, 219, 178], [248, 248, 242]]),
+            ([1, 9], &[[255, 0, 0], [205, 49, 49], [220, 20, 60], [250, 128, 114], [255, 69, 0], [255, 182, 193]]),
+            ([3, 11], &[[255, 255, 0], [255, 135, 0], [255, 165, 0], [128, 128, 0], [210, 105, 30], [255, 215, 175]]),
+            ([2, 10], &[[10, 200, 120], [0, 128, 0], [80, 250, 123], [127, 255, 0], [46, 139, 87], [0, 40, 0]]),
+            ([6, 14], &[[0, 255, 255], [0, 139, 139], [64, 224, 208], [139, 233, 253]]),
+            ([4, 12], &[[0, 0, 255], [30, 144, 255], [65, 105, 225], [98, 114, 164], [135, 175, 255], [106, 90, 205]]),
+            ([5, 13], &[[255, 0, 255], [128, 0, 128], [147, 112, 219], [255, 105, 180], [102, 51, 153]]),
+        ] {
+            for colour in colours {
+                assert!(names.contains(&nearest(*colour)), "{colour:?} becomes {}, not {names:?}", nearest(*colour));
+            }
+        }
+        assert_eq!(nearest([u16::MAX, 0, 0]), 9);
+        for (index, name) in [(9, 9), (21, 12), (22, 2), (208, 11), (202, 11), (196, 9), (99, 13), (51, 14), (240, 8)] {
+            assert_eq!(of_256(index), Some(name), "{index}");
         }
     }
 
@@ -397,6 +408,38 @@ mod tests {
         painter.pass(b"\x1b[32mgreen");
         assert_eq!(painter.paint(b"still\x1b[0m not").0, "<span class=\"f2\">still</span> not");
         assert_eq!(painter.paint(b"plain").0, "plain");
+    }
+
+    /// The tokens of the stylesheet from here on, of which a later one of the same name counts.
+    fn tokens(css: &str) -> std::collections::HashMap<&str, [f64; 3]> {
+        let declarations = css.lines().filter_map(|line| line.trim().strip_prefix("--")?.split_once(": #"));
+        let part = |hex: &str, at| f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap()) / 255.0;
+        declarations.map(|(name, hex)| (name, [part(hex, 0), part(hex, 2), part(hex, 4)])).collect()
+    }
+
+    /// <https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio>
+    fn contrast(one: [f64; 3], other: [f64; 3]) -> f64 {
+        let linear = |part: f64| if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) };
+        let luminance =
+            |[red, green, blue]: [f64; 3]| 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+        let (one, other) = (luminance(one), luminance(other));
+        (one.max(other) + 0.05) / (one.min(other) + 0.05)
+    }
+
+    #[test]
+    fn each_colour_can_be_read_on_each_ground_in_light_and_dark() {
+        let css = include_str!("../../../assets/app.css");
+        let dark = css.find("prefers-color-scheme: dark").unwrap();
+        for (scheme, tokens) in [("light", tokens(&css[..dark])), ("dark", tokens(&css[dark..]))] {
+            let grounds: Vec<_> = tokens.keys().filter(|name| name.starts_with("ground-")).collect();
+            assert_eq!(grounds.len(), 7, "{scheme}");
+            for ground in grounds.into_iter().chain([&"surface"]) {
+                for text in ["text", "muted", "bad", "ok", "warn", "busy", "violet", "accent"] {
+                    let contrast = contrast(tokens[text], tokens[ground]);
+                    assert!(contrast >= 4.5, "{scheme}: {text} on {ground} has {contrast:.2}");
+                }
+            }
+        }
     }
 
     /// What a browser would show, if the markup is such as may be written here.

@@ -85,7 +85,7 @@ pub(super) async fn page(
     if let Some(run_id) = from {
         let run = app.service.run_of(&page.definition.definition_id, &run_id).await?;
         let again = app.service.again(&run, &page.definition);
-        page.again = Some((short(run.run_id), links::run(run.run_id)));
+        page.again = Some((words::short_id(run.run_id), links::run(run.run_id)));
         page.fill(&again);
     }
     answer(&app, StatusCode::OK, page).await
@@ -106,7 +106,7 @@ pub(super) async fn submit(
     let (mut request, mut faults) = page.read(&form);
     if let Some(run_id) = from {
         let run = app.service.run_of(&page.definition.definition_id, &run_id).await?;
-        page.again = Some((short(run.run_id), links::run(run.run_id)));
+        page.again = Some((words::short_id(run.run_id), links::run(run.run_id)));
         keep_what_no_field_shows(&mut request, app.service.again(&run, &page.definition));
     }
     if act != Act::Do {
@@ -202,11 +202,6 @@ fn keep_what_no_field_shows(request: &mut LaunchRequest, again: LaunchRequest) {
     let is_owner = |name: &str| matches!(name, "owner_id" | "owner_email");
     request.owner.run_tags =
         again.owner.run_tags.into_iter().filter(|(name, _)| !is_owner(name)).chain(owner).collect();
-}
-
-fn short(run_id: RunId) -> String {
-    let id = run_id.to_string();
-    id[id.len() - 8..].to_owned()
 }
 
 /// A cluster to choose.

@@ -23,7 +23,7 @@ use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::request::InPath;
 use crate::http::respond::ok;
-use crate::model::{Run, RunId};
+use crate::model::{Outcome, Run};
 use crate::service::{Line, LinesFrom, LogExtent, LogHits, LogLines, SearchFrom, ServiceError};
 
 /// How many lines a page has without a script.
@@ -33,6 +33,9 @@ const MOST_LINES: u64 = 1000;
 /// How many lines that hold a text a page lists without a script.
 const HITS: usize = 50;
 
+/// How much of a task's name a file is named by.
+const FILE_NAME_CHARS: usize = 60;
+
 /// What `parts/log.html` asks for, as the field `log` of a page's context.
 pub(super) struct LogPart {
     pub(super) address: String,
@@ -41,6 +44,8 @@ pub(super) struct LogPart {
     /// The page that shows nothing else.
     pub(super) is_alone: bool,
     pub(super) rows: Rows,
+    /// What is said in the place of lines.
+    pub(super) emptiness: &'static str,
     pub(super) earlier: Option<Address>,
     pub(super) later: Option<Address>,
     pub(super) search: String,
@@ -50,8 +55,15 @@ pub(super) struct LogPart {
 }
 
 pub(super) struct Hits {
-    pub(super) lines: Vec<(u64, Address)>,
+    pub(super) lines: Vec<Hit>,
     pub(super) more: Option<Address>,
+}
+
+pub(super) struct Hit {
+    pub(super) line: u64,
+    pub(super) address: Address,
+    /// Whether the text is shown, and not in what is left out of a long line.
+    pub(super) is_shown: bool,
 }
 
 /// Lines as the view shows them, with how far the log reaches.
@@ -92,10 +104,11 @@ impl LogPart {
     async fn new(app: &App, run: &Run, from: LinesFrom) -> Result<Self, ApiError> {
         let count = usize::try_from(LINES).unwrap_or(usize::MAX);
         let lines = app.service.log_lines(run, from, count).await?;
-        Ok(Self::of(run.run_id, lines))
+        Ok(Self::of(run, lines))
     }
 
-    fn of(run_id: RunId, lines: LogLines) -> Self {
+    fn of(run: &Run, lines: LogLines) -> Self {
+        let run_id = run.run_id;
         let rows = Rows::new(lines);
         let address = links::log(run_id);
         let from = |line: u64| Address::new(address.as_str()).with("from", [line]);
@@ -105,7 +118,8 @@ impl LogPart {
             earlier: (first > 1).then(|| from(first.saturating_sub(LINES).max(1))),
             later: (after <= rows.extent.lines).then(|| from(after)),
             raw: format!("/api/v1/{run_id}/logs?raw_text=true"),
-            file_name: format!("{run_id}.log"),
+            file_name: file_name(run),
+            emptiness: emptiness(run, rows.extent),
             is_alone: false,
             search: String::new(),
             is_case_sensitive: false,
@@ -114,6 +128,27 @@ impl LogPart {
             rows,
         }
     }
+}
+
+fn emptiness(run: &Run, extent: LogExtent) -> &'static str {
+    // Nobody knows of a lost run whether it had started.
+    let never_started = run.started_at.is_none() && run.outcome != Some(Outcome::Lost);
+    match extent.is_complete {
+        false => "Nothing was written yet.",
+        true if never_started => "It never started, so it wrote nothing.",
+        true => "The run wrote nothing, or its log was removed.",
+    }
+}
+
+/// Such as `train-1a2b3c4d.log`: tells downloads apart, and is a name on any system.
+fn file_name(run: &Run) -> String {
+    let is_safe = |character: char| character.is_alphanumeric() || matches!(character, '-' | '_' | '.');
+    let name = words::name(run);
+    let safe: String = name.chars().take(FILE_NAME_CHARS).map(|c| if is_safe(c) { c } else { '-' }).collect();
+    // What begins with a dot is hidden.
+    let safe = safe.trim_matches(['-', '.']);
+    let between = if safe.is_empty() { "" } else { "-" };
+    format!("{safe}{between}{}.log", words::short_id(run.run_id))
 }
 
 impl Rows {
@@ -147,12 +182,15 @@ pub(super) async fn page(
     if let Some(text) = text {
         let from = SearchFrom::Line(from.unwrap_or(1));
         let hits = app.service.find_in_log(&run, &text, is_case_sensitive, from).await?;
-        log.hits = Some(Hits::new(&log, &text, hits, app.service.log_lines(&run, LinesFrom::End, 0).await?.extent));
+        let listed = hits.lines.iter().take(HITS).copied().collect();
+        let left_out = app.service.hits_left_out(&run, &text, is_case_sensitive, listed).await?;
+        let extent = app.service.log_lines(&run, LinesFrom::End, 0).await?.extent;
+        log.hits = Some(Hits::new(&log, &text, hits, &left_out, extent));
         log.search = text;
     }
     Ok(layout::html(&LogPage {
         layout: Layout::new(Section::Runs),
-        name: run.alias.clone().unwrap_or_else(|| run.definition_id.to_string()),
+        name: words::name(&run),
         run_address: links::run(run.run_id),
         look: Look::new(run.status, run.outcome),
         log,
@@ -160,7 +198,7 @@ pub(super) async fn page(
 }
 
 impl Hits {
-    fn new(log: &LogPart, text: &str, hits: LogHits, extent: LogExtent) -> Self {
+    fn new(log: &LogPart, text: &str, hits: LogHits, left_out: &[u64], extent: LogExtent) -> Self {
         let case = log.is_case_sensitive.then_some("true");
         let page = Address::new(log.address.as_str()).with("q", [text]).with("case", case);
         let broke_off = hits.next.map(|_| hits.lines.last().map_or(extent.lines, |line| line + 1));
@@ -168,7 +206,8 @@ impl Hits {
         let shown = hits.lines.into_iter().take(HITS);
         // A few lines before it are shown as well.
         let of = |line: u64| Address::new(log.address.as_str()).with("from", [line.saturating_sub(5).max(1)]);
-        Self { lines: shown.map(|line| (line, of(line))).collect(), more: next.map(|line| page.with("from", [line])) }
+        let hit = |line| Hit { line, address: of(line), is_shown: !left_out.contains(&line) };
+        Self { lines: shown.map(hit).collect(), more: next.map(|line| page.with("from", [line])) }
     }
 }
 
@@ -247,7 +286,7 @@ fn failure(error: &ServiceError) -> Event {
 
 #[cfg(test)]
 impl LogPart {
-    pub(super) fn sample(run_id: RunId) -> Self {
+    pub(super) fn sample(run: &Run) -> Self {
         let line = |number, text: &str| Line {
             number,
             bytes: text.as_bytes().to_vec(),
@@ -256,9 +295,9 @@ impl LogPart {
         };
         let found = crate::logs::Lines { lines: vec![line(7, "<script>"), line(8, "\x1b[31m'\"")], lead: Vec::new() };
         let extent = LogExtent { lines: 9, bytes: 90, is_complete: false };
-        let mut log = LogPart::of(run_id, LogLines { found, extent });
+        let mut log = LogPart::of(run, LogLines { found, extent });
         let hits = LogHits { lines: vec![7], next: Some(crate::logs::LogToken::default()) };
-        log.hits = Some(Hits::new(&log, "<b>\"", hits, extent));
+        log.hits = Some(Hits::new(&log, "<b>\"", hits, &[7], extent));
         log.search = "<b>\"".to_owned();
         log
     }
@@ -267,13 +306,37 @@ impl LogPart {
 #[cfg(test)]
 impl LogPage {
     pub(super) fn sample() -> Self {
-        let run_id = RunId::generate();
+        let run = super::sample::run();
         Self {
-            log: LogPart::sample(run_id),
+            log: LogPart::sample(&run),
             layout: Layout::new(Section::Runs),
             name: "train <model>".to_owned(),
-            run_address: links::run(run_id),
+            run_address: links::run(run.run_id),
             look: Look::new(crate::model::Status::Running, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_is_named_after_the_task_and_the_run() {
+        let mut run = super::super::sample::run();
+        let short = words::short_id(run.run_id);
+        let long = "x".repeat(200);
+        for (alias, expected) in [
+            ("hello", format!("hello-{short}.log")),
+            ("nightly/train v1.2", format!("nightly-train-v1.2-{short}.log")),
+            ("über", format!("über-{short}.log")),
+            ("../../.profile", format!("profile-{short}.log")),
+            ("a\"b\nc\\d:e", format!("a-b-c-d-e-{short}.log")),
+            ("...", format!("{short}.log")),
+            (&long, format!("{}-{short}.log", "x".repeat(FILE_NAME_CHARS))),
+        ] {
+            run.alias = Some(alias.to_owned());
+            assert_eq!(file_name(&run), expected, "{alias:?}");
         }
     }
 }

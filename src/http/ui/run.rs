@@ -169,7 +169,7 @@ impl RunPage {
         let are_children_over = children.rows.iter().all(|child| child.status.is_terminal());
         Self {
             layout: Layout::new(Section::Runs),
-            name: name(&run),
+            name: words::name(&run),
             id: run.run_id.to_string(),
             address: links::run(run.run_id),
             task_address: links::task(&run.definition_id),
@@ -274,7 +274,7 @@ impl ChildRow {
         Self {
             id: run.run_id.to_string(),
             address: links::run(run.run_id),
-            name: name(run),
+            name: words::name(run),
             look: Look::new(run.status, run.outcome),
             took: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
         }
@@ -287,7 +287,7 @@ impl StopPage {
         let active = story.children.rows.iter().filter(|child| !child.status.is_terminal()).count();
         Self {
             layout: Layout::new(Section::Runs),
-            name: name(run),
+            name: words::name(run),
             id: run.run_id.to_string(),
             address: links::run(run.run_id),
             look: Look::new(run.status, run.outcome),
@@ -295,11 +295,6 @@ impl StopPage {
             children: (active > 0).then(|| words::count(active as u64, "run")),
         }
     }
-}
-
-/// A run has no name of its own: people know it by that of its task.
-fn name(run: &Run) -> String {
-    run.alias.clone().unwrap_or_else(|| run.definition_id.to_string())
 }
 
 #[cfg(test)]
@@ -333,7 +328,7 @@ impl RunPage {
             newest: RunId::generate(),
             usage: sample::usage(),
         };
-        let log = LogPart::sample(story.run.run_id);
+        let log = LogPart::sample(&story.run);
         Self { tail: super::log_tail::sample(), ..Self::new(story, Some(log), true, sample::now()) }
     }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::links;
 use super::look::Look;
 use super::pager::Address;
-use super::words::{Elapsed, Moment};
+use super::words::{self, Elapsed, Moment};
 use crate::model::{Run, UNKNOWN_OWNER};
 
 /// How much of a reason a row shows; the page of the run has all of it.
@@ -29,12 +29,11 @@ pub(super) struct RunRow {
 
 impl RunRow {
     pub(super) fn new(run: Run, now: Timestamp) -> Self {
-        let id = run.run_id.to_string();
         Self {
             address: links::run(run.run_id),
-            short_id: id[id.len() - 8..].to_owned(),
-            id,
-            name: run.alias.unwrap_or_else(|| run.definition_id.to_string()),
+            short_id: words::short_id(run.run_id),
+            id: run.run_id.to_string(),
+            name: words::name(&run),
             look: Look::new(run.status, run.outcome),
             reason: excerpt(&run.exit_reason.unwrap_or_default()),
             queued: Moment { at: run.queued_at, now },

@@ -5,6 +5,7 @@ use std::fmt;
 use askama::filters::HtmlSafe;
 use jiff::Timestamp;
 
+use crate::model::{Run, RunId};
 pub(super) use crate::words::duration;
 
 /// A time as it is seen from now: `3 min ago`, and the exact one when pointed at. Writes a `<time>`.
@@ -107,6 +108,17 @@ pub(super) fn excerpt(text: &str, most_chars: usize) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// A run has no name of its own: people know it by that of its task.
+pub(super) fn name(run: &Run) -> String {
+    run.alias.clone().unwrap_or_else(|| run.definition_id.to_string())
+}
+
+/// The end of its id, by which people tell runs apart.
+pub(super) fn short_id(run_id: RunId) -> String {
+    let id = run_id.to_string();
+    id[id.len() - 8..].to_owned()
 }
 
 pub(super) fn thousands(number: u64) -> String {
