@@ -44,7 +44,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hosts {
     Any,
-    /// These, and those that no other site can have: `localhost` and addresses.
+    /// These, and those that no other site can have: `localhost`, addresses, and names without a dot.
     Known(Vec<String>),
 }
 
@@ -64,7 +64,7 @@ impl Hosts {
         // A browser always says one.
         let host = text(headers, &header::HOST)?;
         let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
-        let is_local = name == "localhost" || name.ends_with(".localhost");
+        let is_local = !name.contains('.') || name.ends_with(".localhost");
         let is_address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
         let is_known = is_local || is_address || known.iter().any(|known| known.eq_ignore_ascii_case(&name));
         (!is_known).then_some(host)
@@ -129,11 +129,21 @@ mod tests {
         let is_known = |hosts: &Hosts, host: &'static str| hosts.unknown(&headers(&[("host", host)])).is_none();
         let (loopback, with_name, anywhere) =
             (Hosts::new(&[], true), Hosts::new(&named, false), Hosts::new(&[], false));
-        for host in ["localhost:3000", "LOCALHOST", "a.localhost", "127.0.0.1:3000", "[::1]:3000", "[::1]", "10.0.0.1"]
-        {
+        for host in [
+            "localhost:3000",
+            "LOCALHOST",
+            "a.localhost",
+            "flotilla:80",
+            "127.0.0.1:3000",
+            "[::1]:3000",
+            "[::1]",
+            "10.0.0.1",
+        ] {
             assert!(is_known(&loopback, host) && is_known(&with_name, host), "{host}");
         }
-        for host in ["evil.example", "evil.example:3000", "localhost.evil.example", "127.0.0.1.evil.example", ""] {
+        for host in
+            ["evil.example", "evil.example:3000", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example."]
+        {
             assert!(!is_known(&loopback, host) && !is_known(&with_name, host) && is_known(&anywhere, host), "{host}");
         }
         assert!(is_known(&with_name, "flotilla.example:443") && !is_known(&loopback, "flotilla.example"));
