@@ -1,11 +1,8 @@
 //! The newest runs of many definitions at once.
 
-use super::db::{Builder, FromRow, Row};
+use super::db::{FromRow, Row, Statement, json};
 use super::{Store, StoreError};
 use crate::model::{DefinitionId, RunBrief};
-
-/// SQLite takes no more than 500 parts in one compound query.
-const DEFINITIONS_AT_ONCE: usize = 400;
 
 impl FromRow for RunBrief {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
@@ -25,20 +22,28 @@ impl Store {
     /// The newest runs of each of these definitions, at most `each` of one, newest first. One look into the index for
     /// each definition: a window function would read all their history.
     pub async fn newest_runs(&self, definitions: &[DefinitionId], each: u32) -> Result<Vec<RunBrief>, StoreError> {
-        let mut runs = Vec::new();
-        for definitions in definitions.chunks(DEFINITIONS_AT_ONCE) {
-            let mut select = Builder::default();
-            for (i, definition) in definitions.iter().enumerate() {
-                select.push(if i > 0 { " UNION ALL SELECT * FROM (" } else { "SELECT * FROM (" });
-                select.push(
-                    "SELECT run_id, definition_id, status, outcome, queued_at, started_at, finished_at
-                     FROM runs WHERE definition_id = ",
-                );
-                select.bind(definition.as_str()).push(" ORDER BY queued_at DESC, run_id DESC LIMIT ").bind(each);
-                select.push(&format!(") AS newest_{i}"));
+        // SQLite lets no subquery of FROM see the tables before it.
+        let select = match self.db.is_postgres() {
+            true => {
+                "SELECT newest.* FROM json_array_elements_text(CAST($1 AS json)) AS wanted (id)
+                 CROSS JOIN LATERAL (
+                     SELECT run_id, definition_id, status, outcome, queued_at, started_at, finished_at
+                     FROM runs WHERE definition_id = wanted.id
+                     ORDER BY queued_at DESC, run_id DESC LIMIT $2
+                 ) AS newest
+                 ORDER BY definition_id, queued_at DESC, run_id DESC"
             }
-            runs.extend(self.db.read::<RunBrief>(select.build()).await?);
-        }
-        Ok(runs)
+            false => {
+                "SELECT run_id, definition_id, status, outcome, queued_at, started_at, finished_at
+                 FROM json_each($1) AS wanted
+                 JOIN runs ON runs.rowid IN (
+                     SELECT newest.rowid FROM runs AS newest WHERE newest.definition_id = wanted.value
+                     ORDER BY newest.queued_at DESC, newest.run_id DESC LIMIT $2
+                 )
+                 ORDER BY definition_id, queued_at DESC, run_id DESC"
+            }
+        };
+        let ids: Vec<_> = definitions.iter().map(DefinitionId::as_str).collect();
+        self.db.read(Statement::new(select, [json(&ids), each.into()])).await
     }
 }

@@ -1,7 +1,7 @@
 //! The loops: places, retries, crashes between any two steps, strays, deadlines.
 
 use flotilla::engine::LaunchSpec;
-use flotilla::model::{AttemptId, QueueDepth, Run, Status, StopCause};
+use flotilla::model::{AttemptId, DefinitionId, QueueDepth, Run, Status, StopCause};
 use serde_json::{Value, json};
 
 use crate::on_every_engine;
@@ -174,6 +174,30 @@ mod scripted {
     use super::*;
 
     crate::on_fake_engine! {
+        async fn the_newest_runs_of_many_tasks_are_found_at_once(world: World) {
+            let ids = [world.define("first", "exit 0").await, world.define("second", "exit 0").await];
+            let mut launched = Vec::new();
+            for i in 0..6 {
+                launched.push(world.launch(&ids[usize::from(i % 3 == 0)], json!({})).await);
+                world.advance(jiff::SignedDuration::from_secs(1));
+            }
+            let asked = [&ids[0], &ids[1], "none-such"].map(DefinitionId::from_text);
+            let found = world.store.newest_runs(&asked, 2).await.unwrap();
+            let of = |id: &str| -> Vec<String> {
+                found.iter().filter(|run| run.definition_id.as_str() == id).map(|run| run.run_id.to_string()).collect()
+            };
+            assert_eq!((of(&ids[0]), of(&ids[1])), (vec![launched[5].clone(), launched[4].clone()], vec![launched[3].clone(), launched[0].clone()]));
+            assert_eq!(found.len(), 4);
+
+            // A person types the beginning or the end of an id.
+            let id = &launched[2];
+            for part in [&id[..id.len() - 6], &id[id.len() - 8..]] {
+                let found = world.store.runs_by_part_of_id(part, 4).await.unwrap();
+                assert!(found.iter().any(|run| run.run_id.to_string() == *id), "{part}");
+            }
+            assert_eq!(world.store.owners(5).await.unwrap(), ["v1-unknown"]);
+        }
+
         async fn how_many_waited_is_known_later(world: World = two_places()) {
             for _ in 0..5 {
                 world.run(WAIT).await;
