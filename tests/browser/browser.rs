@@ -55,6 +55,7 @@ impl Browser {
         let mut capabilities = DesiredCapabilities::chrome();
         for argument in [
             "--headless=new",
+            "--hide-scrollbars",
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
