@@ -58,7 +58,8 @@ pub(super) fn meters(run: &Run, samples: &[UsageSample], now: Timestamp) -> Vec<
     let mut meters = Vec::new();
     for (resource, known) in [(MEMORY, memory), (CPU, cpu)] {
         let time = run.started_at.map(|started_at| (started_at, run.finished_at.unwrap_or(now)));
-        let course = time.and_then(|time| course(samples, &resource, known.limit.or(known.asked), time));
+        let mark = known.limit.map(|limit| (limit, "limit")).or(known.asked.map(|asked| (asked, "asked for")));
+        let course = time.and_then(|time| course(samples, &resource, mark, time));
         let last = samples.iter().rev().find_map(resource.of);
         let last = last.map(|last| (last, if run.status.is_terminal() { "when it was last seen" } else { "now" }));
         meters.extend(meter(&resource, &known, last).map(|meter| Meter { course, ..meter }));

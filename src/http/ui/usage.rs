@@ -1,5 +1,5 @@
-//! What a run used over time, one resource a drawing: its use as an area, the limit as a line where it is near enough to be
-//! compared with. Widths are percentages, so that words keep their size on any page.
+//! What a run used over time, one resource a drawing: its use as an area, and the limit or what was asked for as a line,
+//! where it is near enough to be compared with. Widths are percentages, so that words keep their size on any page.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,10 @@ const HEIGHT: f64 = 72.0;
 const TOP: f64 = 14.0;
 /// As many as can be told apart in a narrow column.
 const MOST_POINTS: usize = 96;
-/// A limit that is more than this many times what was used would make a flat line of it.
+/// What use is compared with, and what it is called: `limit`, `asked for`.
+pub(super) type Mark = (i64, &'static str);
+
+/// A mark that is more than this many times what was used would make a flat line of it.
 const FAR: i64 = 3;
 /// Samples that are this many times as far from each other as usual, and this long, leave a gap.
 const GAP_TIMES: i32 = 5;
@@ -44,7 +47,7 @@ struct Point {
 pub(super) fn course(
     samples: &[UsageSample],
     resource: &Resource,
-    limit: Option<i64>,
+    mark: Option<Mark>,
     (start, end): (Timestamp, Timestamp),
 ) -> Option<Svg> {
     let points = points(samples, resource.of, start);
@@ -53,9 +56,9 @@ pub(super) fn course(
     }
     let end = points.last()?.at.max(end);
     let most = points.iter().map(|point| point.value).max()?;
-    let limit = limit.filter(|limit| *limit / FAR <= most);
-    let top = (resource.round_up)(most.max(limit.unwrap_or(0)).max(1));
-    Some(draw(&points, resource, (most, limit, top), (start, end)))
+    let mark = mark.filter(|(value, _)| *value / FAR <= most);
+    let top = (resource.round_up)(most.max(mark.map_or(0, |(value, _)| value)).max(1));
+    Some(draw(&points, resource, (most, mark, top), (start, end)))
 }
 
 fn points(samples: &[UsageSample], of: fn(&UsageSample) -> Option<i64>, start: Timestamp) -> Vec<Point> {
@@ -85,7 +88,7 @@ fn points(samples: &[UsageSample], of: fn(&UsageSample) -> Option<i64>, start: T
 fn draw(
     points: &[Point],
     resource: &Resource,
-    (most, limit, top): (i64, Option<i64>, i64),
+    (most, mark, top): (i64, Option<Mark>, i64),
     (start, end): (Timestamp, Timestamp),
 ) -> Svg {
     let length = end.duration_since(start).as_secs_f64().max(0.001);
@@ -108,9 +111,10 @@ fn draw(
     ));
     let (area, line) = outline(points, x, |value| 100.0 - share(value) * 100.0);
     write(format_args!("<path class=\"area\" d=\"{area}\"/><path class=\"line\" d=\"{line}\"/></svg>"));
-    if let Some(limit) = limit {
-        let height = pixels(limit);
-        write(format_args!("<line class=\"limit\" x1=\"0\" x2=\"100%\" y1=\"{height:.1}\" y2=\"{height:.1}\"/>"));
+    if let Some((value, word)) = mark {
+        let height = pixels(value);
+        write(format_args!("<line class=\"mark\" x1=\"0\" x2=\"100%\" y1=\"{height:.1}\" y2=\"{height:.1}\"/>"));
+        write(format_args!("<text class=\"mark-word\" x=\"100%\" y=\"{:.1}\">{word}</text>", height - 4.0));
     }
     for point in points {
         let (from, to) = (x(point.from), x(point.at));
@@ -122,9 +126,6 @@ fn draw(
         ));
     }
     write(format_args!("<text x=\"0\" y=\"10\">{}</text>", (resource.word)(top)));
-    if limit.is_some() {
-        write(format_args!("<text class=\"limit-word\" x=\"100%\" y=\"10\">limit</text>"));
-    }
     svg.push_str("</svg>");
     Svg::drawn(svg)
 }
@@ -194,7 +195,7 @@ mod tests {
     }
 
     fn drawn(samples: &[UsageSample], limit: Option<i64>) -> Option<String> {
-        course(samples, &MEMORY, limit, (at(0), at(10))).map(|svg| svg.to_string())
+        course(samples, &MEMORY, limit.map(|limit| (limit, "limit")), (at(0), at(10))).map(|svg| svg.to_string())
     }
 
     #[test]
@@ -205,7 +206,7 @@ mod tests {
             // Of 128 MB, which the scale ends at.
             "<path class=\"line\" d=\"M0.00 60.94L50.00 60.94L100.00 21.88\"/>",
             "<path class=\"area\" d=\"M0.00 100L0.00 60.94L50.00 60.94L100.00 21.88L100.00 100z\"/>",
-            "class=\"limit\" x1=\"0\" x2=\"100%\" y1=\"14.0\"",
+            "class=\"mark\" x1=\"0\" x2=\"100%\" y1=\"14.0\"",
             "<title>5.0 s: 50 MB</title>",
             ">128 MB</text>",
         ] {
