@@ -246,16 +246,14 @@ async fn the_palette_finds_runs_and_clusters_and_the_nearest_task_first() {
         }
         let run = server.launch("fail");
         server.wait_for(&run, "STOPPED");
-        browser.open("/ui").await;
         let finds = async |typed: &str, first: &str| {
+            browser.open("/ui/clusters").await;
             browser.press(Key::Control + "k").await;
             browser.until("document.activeElement.matches('dialog.palette input')").await;
             browser.press(typed).await;
             browser
                 .until(&format!("document.querySelector('[aria-selected=true]')?.textContent.startsWith({first:?})"))
                 .await;
-            browser.press(Key::Escape).await;
-            browser.until("!document.querySelector('dialog[open]')").await;
         };
         finds("fail", "failtests").await;
         finds("loca", "Cluster local").await;
