@@ -192,7 +192,9 @@ mod tests {
     fn what_descendants_use_is_measured() {
         let mut child = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let begun = std::time::Instant::now();
         while children(pid).is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the kernel lists no children of a process");
             std::thread::yield_now();
         }
         let (sh, sleep) = (resident_bytes(pid).unwrap(), resident_bytes(children(pid)[0]).unwrap());
