@@ -149,7 +149,9 @@ pub(super) fn launch_check(engine: Arc<dyn Engine>) -> LaunchCheck {
         Box::pin(async move {
             match engine.check(&task).await {
                 Err(EngineError::Rejected(reason)) => Err(reason),
-                Ok(()) | Err(EngineError::Unavailable(_) | EngineError::NotStarted(_) | EngineError::Gone(_)) => Ok(()),
+                Ok(()) | Err(EngineError::Unavailable(_) | EngineError::NotStarted { .. } | EngineError::Gone(_)) => {
+                    Ok(())
+                }
             }
         })
     })

@@ -51,7 +51,7 @@ impl Control {
                 tracing::warn!(attempt_id = %attempt.attempt_id, reason, "an attempt could not be looked at");
                 return;
             }
-            Some(Observation::NeverRan { .. } | Observation::Gone { .. }) | None => {}
+            Some(Observation::NeverRan { .. } | Observation::Lost { .. } | Observation::Gone { .. }) | None => {}
         }
         match self.finish(attempt).await {
             Ok(()) => {}

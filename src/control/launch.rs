@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Control;
 use super::work::behind;
 use crate::engine::{EngineError, Handle, LaunchSpec, Origin};
-use crate::model::{Change, Event, Outcome, Run, Status, refuse, retry};
+use crate::model::{Change, Event, Outcome, Run, StartFault, Status, refuse, retry};
 
 impl Control {
     /// Begins to make the engine have the run's newest attempt, unless that is under way already, or too much else.
@@ -48,8 +48,12 @@ impl Control {
                 self.forget_delay(attempt_id);
                 self.store_handle(&handle).await;
             }
-            Err(EngineError::Rejected(reason)) => self.apply(run, refuse(run, &reason, self.clock.now())).await,
-            Err(EngineError::NotStarted(reason)) => self.apply(run, retry(run, &reason, self.clock.now())).await,
+            Err(EngineError::Rejected(reason) | EngineError::NotStarted { reason, fault: StartFault::Task }) => {
+                self.apply(run, refuse(run, &reason, self.clock.now())).await;
+            }
+            Err(EngineError::NotStarted { reason, .. }) => {
+                self.apply(run, retry(run, &reason, self.clock.now())).await;
+            }
             Err(EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
                 self.tell_delay(run, &reason).await;
                 self.note_engine(Some(reason));
@@ -84,7 +88,7 @@ impl Control {
     /// decided from, nothing happens: whoever was quicker had seen something newer.
     pub(super) async fn apply(&self, run: &Run, change: Change) {
         let (run_id, to) = (run.run_id, change.to);
-        match self.store.apply(run_id, run.attempt_count, &change).await {
+        match self.store.apply(run_id, &change).await {
             Ok(true) => {
                 let outcome = change.outcome.map(Outcome::as_str);
                 let (exit_code, cluster) = (change.exit_code, self.cluster.as_str());

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 use super::{CONCURRENCY, Control};
 use crate::engine::{EngineError, Handle};
-use crate::model::{AttemptId, Observation, Run, Status, StopCause, StopRequest, decide};
+use crate::model::{AttemptId, Observation, Run, StartFault, Status, StopCause, StopRequest, decide};
 use crate::store::{ActiveAttempt, StoreError};
 
 /// How many attempts one question to the engine names.
@@ -131,7 +131,7 @@ impl Control {
             }
             Observation::Gone { .. } if was_never_launched => {
                 let reason = "stopped before it started".to_owned();
-                if let Some(change) = decide(run, Observation::NeverRan { reason, retry: false }, now) {
+                if let Some(change) = decide(run, Observation::NeverRan { reason, fault: StartFault::Task }, now) {
                     self.apply(run, change).await;
                 }
             }

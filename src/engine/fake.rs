@@ -19,7 +19,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{Chunk, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
-use crate::model::{AttemptId, EndCause, Ended, Instance, LogPosition, Observation, Started, TaskSpec, Usage};
+use crate::model::{
+    AttemptId, EndCause, Ended, Instance, LogPosition, Observation, StartFault, Started, TaskSpec, Usage,
+};
 
 /// Resources above which [`Engine::check`] refuses, as a cluster without a larger machine would.
 const LARGEST_MEMORY_MB: i64 = 1 << 20;
@@ -44,7 +46,7 @@ struct World {
 #[derive(Clone)]
 enum Refusal {
     Rejected(String),
-    NotStarted(String),
+    NotStarted(String, StartFault),
 }
 
 struct Attempt {
@@ -79,10 +81,10 @@ impl FakeEngine {
         self.world().outage = outage.map(|reason| ((self.now)(), reason.to_owned()));
     }
 
-    /// Every launch from now on is refused for good (`retry` false) or for now.
-    pub fn refuse_launches(&self, refusal: Option<(&str, bool)>) {
-        self.world().refusal = refusal.map(|(reason, is_retried)| match is_retried {
-            true => Refusal::NotStarted(reason.to_owned()),
+    /// Every launch from now on is refused, for this fault.
+    pub fn refuse_launches(&self, refusal: Option<(&str, StartFault)>) {
+        self.world().refusal = refusal.map(|(reason, fault)| match fault.is_retried() {
+            true => Refusal::NotStarted(reason.to_owned(), fault),
             false => Refusal::Rejected(reason.to_owned()),
         });
     }
@@ -185,7 +187,7 @@ impl Engine for FakeEngine {
         let mut world = self.reachable()?;
         match world.refusal.clone() {
             Some(Refusal::Rejected(reason)) => return Err(EngineError::Rejected(reason)),
-            Some(Refusal::NotStarted(reason)) => return Err(EngineError::NotStarted(reason)),
+            Some(Refusal::NotStarted(reason, fault)) => return Err(EngineError::NotStarted { reason, fault }),
             None => {}
         }
         if !world.attempts.contains_key(&attempt_id) {
@@ -221,6 +223,7 @@ impl Engine for FakeEngine {
                     finished_at: *finished_at,
                     exit_code: *exit_code,
                     cause: cause.clone(),
+                    killed_for_memory: false,
                     usage: Usage { max_memory_bytes: Some(1 << 20), cpu_time_ms: Some(1), ..Usage::default() },
                     is_log_complete: false,
                     notes: vec![],

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::model::{AttemptId, DefinitionId, Execution, LogPosition, Observation, TaskSpec};
+use crate::model::{AttemptId, DefinitionId, Execution, LogPosition, Observation, StartFault, TaskSpec};
 
 pub use pokes::Pokes;
 
@@ -74,9 +74,9 @@ pub enum EngineError {
     /// same is asked again later.
     #[error("{0}")]
     Unavailable(String),
-    /// It was certainly not started, for a reason of the machine's: another attempt may be made later.
-    #[error("{0}")]
-    NotStarted(String),
+    /// It was certainly not started. Whose fault that is says whether another attempt may be made later.
+    #[error("{reason}")]
+    NotStarted { reason: String, fault: StartFault },
     /// The object is not there.
     #[error("{0}")]
     Gone(String),

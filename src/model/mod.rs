@@ -27,8 +27,10 @@ mod id;
 mod launch;
 mod lists;
 mod log;
+mod observation;
 mod page;
 mod queue_depth;
+mod reason;
 mod run;
 mod transition;
 mod usage_sample;
@@ -46,13 +48,12 @@ pub use launch::{
 };
 pub use lists::{DefinitionFilter, DefinitionSort, NameList, RunFilter, RunSort};
 pub use log::LogPosition;
+pub use observation::{EndCause, Ended, Observation, StartFault, Started};
 pub use page::{Order, Page, PageRequest};
 pub use queue_depth::QueueDepth;
+pub use reason::OUT_OF_MEMORY;
 pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage, memory_text};
-pub use transition::{
-    Change, EndCause, Ended, OUT_OF_MEMORY, Observation, Started, decide, is_allowed, refuse, retry, set_by_hand,
-    stop_before_start,
-};
+pub use transition::{Basis, Change, decide, is_allowed, refuse, retry, set_by_hand, stop_before_start};
 pub use usage_sample::UsageSample;
 
 /// The limits of what a request may ask for, in one place. Each answers the question "how much is surely a mistake?".

@@ -8,12 +8,15 @@
 //! ```
 //!
 //! Everything here is a function of values, with `now` passed in. The store applies a [`Change`] only where the run
-//! still has the status the change was decided from.
+//! still is what the change was decided from.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use super::{Event, Instance, Outcome, Run, Status, StopCause, Usage, memory_text};
+use super::reason::{reason_of_end, started_event, stop_reason, unseen_event};
+use super::{
+    EndCause, Ended, Event, Instance, Observation, Outcome, Run, StartFault, Started, Status, StopCause, StopRequest,
+    Usage, reason,
+};
 
 /// Whether a run may go from one status to the other.
 #[must_use]
@@ -31,82 +34,25 @@ pub const fn is_allowed(from: Status, to: Status) -> bool {
 /// Said of a run that was seen running, and of which the engine has no trace.
 const LOST_REASON: &str = "it was running, and the engine has no trace of it any more";
 
-/// What the reason of a run begins with that the kernel ended for its memory.
-pub const OUT_OF_MEMORY: &str = "out of memory";
-
-/// What an engine saw of an attempt.
+/// What a change was decided from. The change holds only for a run that is still so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Observation {
-    /// The engine has it, and its command has not started.
-    Starting,
-    Running(Started),
-    Ended(Ended),
-    /// It can't start, and the engine says why: the machine's fault (`retry`) or the task's.
-    NeverRan {
-        reason: String,
-        retry: bool,
-    },
-    /// This one could not be seen; nothing is concluded about it.
-    Unknown {
-        reason: String,
-    },
-    /// The engine does not have it, though it was handed over.
-    Gone {
-        reason: String,
-    },
+pub struct Basis {
+    pub status: Status,
+    pub attempt: u32,
+    pub stop: Option<StopRequest>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Started {
-    pub at: Timestamp,
-    pub instance: Instance,
-    /// Limits in force, as far as the engine has set them.
-    pub usage: Usage,
-    /// Which image it really runs, as `REPOSITORY@sha256:…`, or by its own id where no registry has it under that name.
-    pub image_digest: Option<String>,
-    /// What a person should know about how it runs, told once.
-    pub notes: Vec<Event>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
-    pub started: Started,
-    pub finished_at: Timestamp,
-    /// 128 + n for signal n.
-    pub exit_code: i64,
-    pub cause: EndCause,
-    pub usage: Usage,
-    /// Whether the attempt's log holds everything already.
-    pub is_log_complete: bool,
-    /// What a person should know about how it ran and ended, told once.
-    #[serde(default)]
-    pub notes: Vec<Event>,
-}
-
-/// Why a process ended, as far as the engine knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EndCause {
-    Exited,
-    /// Its name, such as `SIGSEGV`.
-    Signal {
-        name: String,
-    },
-    /// The kernel ended it, or one of its processes, at the memory limit.
-    OutOfMemory,
-    /// The engine ended it because the server asked.
-    Stopped,
-    /// Somebody or something else ended it; the words follow "stopped from outside of flotilla: ".
-    Outside {
-        by: String,
-    },
-    /// The engine's own guard of the deadline ended it.
-    Deadline,
+impl Basis {
+    #[must_use]
+    pub fn of(run: &Run) -> Self {
+        Self { status: run.status, attempt: run.attempt_count, stop: run.stop.clone() }
+    }
 }
 
 /// One step in a run's life, decided from `from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    pub from: Status,
+    pub from: Basis,
     pub to: Status,
     pub outcome: Option<Outcome>,
     pub exit_code: Option<i64>,
@@ -123,10 +69,10 @@ pub struct Change {
 }
 
 impl Change {
-    fn new(from: Status, to: Status) -> Self {
-        debug_assert!(is_allowed(from, to), "{from} never becomes {to}");
+    fn new(run: &Run, to: Status) -> Self {
+        debug_assert!(is_allowed(run.status, to), "{} never becomes {to}", run.status);
         Self {
-            from,
+            from: Basis::of(run),
             to,
             outcome: None,
             exit_code: None,
@@ -145,20 +91,14 @@ impl Change {
 
     /// An end without an exit code: it never ran, or nobody saw how it ended.
     fn end_unseen(run: &Run, outcome: Outcome, reason: String, now: Timestamp) -> Self {
-        let event = match outcome {
-            Outcome::Stopped => Event::normal(now, "Stopped", reason.clone()),
-            Outcome::TimedOut => Event::warning(now, "DeadlineExceeded", reason.clone()),
-            Outcome::Lost => Event::warning(now, "Lost", reason.clone()),
-            Outcome::Rejected => Event::warning(now, "Rejected", reason.clone()),
-            Outcome::Succeeded => Event::normal(now, "Succeeded", reason.clone()),
-            Outcome::Failed => Event::warning(now, "Failed", reason.clone()),
-        };
+        // A run never ends before it started, whatever two machines' clocks say.
+        let finished_at = run.started_at.map_or(now, |started_at| started_at.max(now));
         Self {
             outcome: Some(outcome),
+            finished_at: Some(finished_at),
+            events: vec![unseen_event(outcome, now, &reason)],
             exit_reason: Some(reason),
-            finished_at: Some(now),
-            events: vec![event],
-            ..Self::new(run.status, Status::Stopped)
+            ..Self::new(run, Status::Stopped)
         }
     }
 }
@@ -179,61 +119,90 @@ pub fn decide(run: &Run, observation: Observation, now: Timestamp) -> Option<Cha
                 image_digest,
                 usage,
                 events: notes,
-                ..Change::new(Status::Pending, Status::Running)
+                ..Change::new(run, Status::Running)
             })
         }
         (Status::Pending | Status::Running, Observation::Ended(ended)) => Some(end(run, ended)),
-        (Status::Pending | Status::Running, Observation::NeverRan { reason, retry: is_retried }) => {
-            if run.stop.is_none() && is_retried {
-                // What was seen running did run, whatever is left of it: starting it again would repeat its work.
-                let was_seen_running = run.status == Status::Running;
-                return Some(if was_seen_running {
-                    Change::end_unseen(run, Outcome::Lost, LOST_REASON.to_owned(), now)
-                } else {
-                    retry(run, &reason, now)
-                });
-            }
-            let outcome = run.stop.as_ref().map_or(Outcome::Rejected, |stop| stop.cause.outcome());
-            Some(Change { is_log_complete: true, ..Change::end_unseen(run, outcome, reason, now) })
+        (Status::Pending | Status::Running, Observation::NeverRan { reason, fault }) => {
+            Some(never_ran(run, reason, fault, now))
         }
-        (Status::Pending | Status::Running, Observation::Gone { reason }) => {
-            let (outcome, reason) = match &run.stop {
-                Some(stop) => (stop.cause.outcome(), format!("{}; {reason}", stop_reason(run, stop.cause))),
-                None => (Outcome::Lost, reason),
-            };
-            Some(Change::end_unseen(run, outcome, reason, now))
+        (Status::Pending | Status::Running, Observation::Gone { reason }) => Some(lose(run, reason, now)),
+        (Status::Pending | Status::Running, Observation::Lost { reason, started, last_seen_at }) => {
+            Some(lose_started(run, reason, started, last_seen_at, now))
         }
     }
 }
 
+fn never_ran(run: &Run, reason: String, fault: StartFault, now: Timestamp) -> Change {
+    if run.stop.is_none() && fault.is_retried() {
+        // What was seen running did run, whatever is left of it: starting it again would repeat its work.
+        let was_seen_running = run.status == Status::Running;
+        return if was_seen_running {
+            Change::end_unseen(run, Outcome::Lost, LOST_REASON.to_owned(), now)
+        } else {
+            retry(run, &reason, now)
+        };
+    }
+    let outcome = run.stop.as_ref().map_or(Outcome::Rejected, |stop| stop.cause.outcome());
+    Change { is_log_complete: true, ..Change::end_unseen(run, outcome, reason, now) }
+}
+
+/// The end of a run that is not there any more. Where it was asked to stop, that is why.
+fn lose(run: &Run, reason: String, now: Timestamp) -> Change {
+    let (outcome, reason) = match &run.stop {
+        Some(stop) => (stop.cause.outcome(), format!("{}; {reason}", stop_reason(run, stop.cause))),
+        None => (Outcome::Lost, reason),
+    };
+    Change::end_unseen(run, outcome, reason, now)
+}
+
+/// The same, with what is known of its start. It ended when it was last seen, for all that is known.
+fn lose_started(
+    run: &Run,
+    reason: String,
+    started: Option<Started>,
+    last_seen_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Change {
+    let mut change = lose(run, reason, now);
+    let started_at = run.started_at.or(started.as_ref().map(|started| started.at));
+    let finished_at = last_seen_at.unwrap_or(now);
+    change.finished_at = Some(started_at.map_or(finished_at, |started_at| started_at.max(finished_at)));
+    if let Some(Started { at, instance, usage, image_digest, notes }) =
+        started.filter(|_| run.status == Status::Pending)
+    {
+        let told: Vec<_> = std::iter::once(started_event(at, &instance)).chain(notes).collect();
+        change.events.splice(0..0, told);
+        change.started_at = Some(at);
+        change.instance = Some(instance);
+        change.image_digest = image_digest;
+        change.usage = usage;
+    }
+    change
+}
+
 fn end(run: &Run, ended: Ended) -> Change {
-    let Ended { started, finished_at, exit_code, cause, usage, is_log_complete, notes } = ended;
+    let limits = ended.started.usage;
     let usage = Usage {
-        memory_limit_bytes: usage.memory_limit_bytes.or(started.usage.memory_limit_bytes),
-        cpu_limit_millis: usage.cpu_limit_millis.or(started.usage.cpu_limit_millis),
-        ..usage
+        memory_limit_bytes: ended.usage.memory_limit_bytes.or(limits.memory_limit_bytes),
+        cpu_limit_millis: ended.usage.cpu_limit_millis.or(limits.cpu_limit_millis),
+        ..ended.usage
     };
     // A run that ended by itself before anyone asked it to stop has not been stopped.
-    let stop = run.stop.as_ref().filter(|stop| stop.at <= finished_at).map(|stop| stop.cause);
-    let (outcome, reason) = match (stop, cause) {
-        (None, EndCause::Exited) if exit_code == 0 => (Outcome::Succeeded, None),
-        (Some(cause), _) => (cause.outcome(), Some(stop_reason(run, cause))),
-        (None, EndCause::Deadline) => (Outcome::TimedOut, Some(stop_reason(run, StopCause::Deadline))),
-        (None, EndCause::Exited) => (Outcome::Failed, Some(exit_reason(exit_code))),
-        (None, EndCause::Signal { name }) => {
-            (Outcome::Failed, Some(format!("ended by signal {} ({name})", exit_code - 128)))
-        }
-        (None, EndCause::OutOfMemory) => (Outcome::Failed, Some(out_of_memory_reason(usage))),
-        (None, EndCause::Stopped) => (Outcome::Failed, Some("stopped from outside of flotilla".to_owned())),
-        (None, EndCause::Outside { by }) => (Outcome::Failed, Some(format!("stopped from outside of flotilla: {by}"))),
+    let stop = run.stop.as_ref().filter(|stop| stop.at <= ended.finished_at).map(|stop| stop.cause);
+    let (outcome, reason) = match stop {
+        Some(cause) => (cause.outcome(), Some(stop_reason(run, cause))),
+        None => (outcome_of(&ended), reason_of_end(run, &ended, usage)),
     };
+    let ended_event = reason::ended_event(&ended, outcome, reason.as_deref(), usage);
+    let Ended { started, finished_at, exit_code, is_log_complete, notes, .. } = ended;
     let mut events = Vec::new();
     if run.status == Status::Pending {
         events.push(started_event(started.at, &started.instance));
         events.extend(started.notes);
     }
     events.extend(notes);
-    events.push(ended_event(finished_at, outcome, exit_code, reason.as_deref(), usage));
+    events.push(ended_event);
     Change {
         outcome: Some(outcome),
         exit_code: Some(exit_code),
@@ -245,63 +214,16 @@ fn end(run: &Run, ended: Ended) -> Change {
         usage,
         is_log_complete,
         events,
-        ..Change::new(run.status, Status::Stopped)
+        ..Change::new(run, Status::Stopped)
     }
 }
 
-fn started_event(at: Timestamp, instance: &Instance) -> Event {
-    let place = if instance.instance_id.is_empty() { String::new() } else { format!(" as {}", instance.instance_id) };
-    Event::normal(at, "Started", format!("the command started{place}"))
-}
-
-fn ended_event(at: Timestamp, outcome: Outcome, exit_code: i64, reason: Option<&str>, usage: Usage) -> Event {
-    let mut message = match reason {
-        None => format!("the command ended with exit code {exit_code}"),
-        // "exited with code 1" says it already, with what the code means where it has a meaning.
-        Some(reason) if reason.contains(&format!("code {exit_code}")) => format!("the command {reason}"),
-        Some(reason) => format!("the command ended with exit code {exit_code}: {reason}"),
-    };
-    if let Some(bytes) = usage.max_memory_bytes {
-        message.push_str(&format!("; it used at most {}", memory_text(bytes)));
-    }
-    if let Some(ms) = usage.cpu_time_ms {
-        message.push_str(&format!("; {:.2} s of CPU time", SignedDuration::from_millis(ms).as_secs_f64()));
-    }
-    match outcome {
-        Outcome::Succeeded => Event::normal(at, "Succeeded", message),
-        Outcome::Stopped => Event::normal(at, "Stopped", message),
-        Outcome::TimedOut => Event::warning(at, "DeadlineExceeded", message),
-        Outcome::Failed | Outcome::Lost | Outcome::Rejected => Event::warning(at, "Failed", message),
-    }
-}
-
-fn exit_reason(exit_code: i64) -> String {
-    // The meanings that POSIX gives a shell's exit status (Shell Command Language, 2.8.2).
-    let hint = match exit_code {
-        126 => " (a command was found and could not be executed)".to_owned(),
-        127 => " (a command was not found)".to_owned(),
-        129..=192 => format!(" (what a shell says when a command was ended by signal {})", exit_code - 128),
-        _ => String::new(),
-    };
-    format!("exited with code {exit_code}{hint}")
-}
-
-fn out_of_memory_reason(usage: Usage) -> String {
-    let limit = usage
-        .memory_limit_bytes
-        .map_or_else(|| "the machine's limit".to_owned(), |limit| format!("its limit of {}", memory_text(limit)));
-    let peak = usage.max_memory_bytes.map_or_else(String::new, |peak| format!(" (peak {})", memory_text(peak)));
-    format!("{OUT_OF_MEMORY}: killed by the kernel at {limit}{peak}")
-}
-
-fn stop_reason(run: &Run, cause: StopCause) -> String {
-    match cause {
-        StopCause::Request => "stopped on request".to_owned(),
-        StopCause::Parent => "stopped because its parent was stopped".to_owned(),
-        StopCause::Deadline => {
-            let seconds = run.execution.active_deadline_secs.unwrap_or_default();
-            format!("stopped because it passed its deadline of {seconds} s")
-        }
+/// How a run ended that nobody asked to end.
+const fn outcome_of(ended: &Ended) -> Outcome {
+    match &ended.cause {
+        EndCause::Exited if ended.exit_code == 0 => Outcome::Succeeded,
+        EndCause::Deadline => Outcome::TimedOut,
+        EndCause::Exited | EndCause::Signal { .. } | EndCause::Stopped | EndCause::Outside { .. } => Outcome::Failed,
     }
 }
 
@@ -318,7 +240,7 @@ pub fn retry(run: &Run, reason: &str, now: Timestamp) -> Change {
         due_at: Some(now.saturating_add(SignedDuration::from_secs(delay_secs)).unwrap_or(Timestamp::MAX)),
         exit_reason: Some(reason.to_owned()),
         events: vec![Event::warning(now, "NeedsRetry", message)],
-        ..Change::new(run.status, Status::NeedsRetry)
+        ..Change::new(run, Status::NeedsRetry)
     }
 }
 
@@ -365,7 +287,7 @@ pub fn set_by_hand(
             started_at: Some(now),
             run_exceptions,
             events: vec![event("Started")],
-            ..Change::new(run.status, status)
+            ..Change::new(run, status)
         }));
     }
     let outcome = match exit_code {
@@ -376,12 +298,12 @@ pub fn set_by_hand(
     Ok(Some(Change {
         outcome: Some(outcome),
         exit_code,
-        exit_reason: exit_reason.or_else(|| exit_code.filter(|code| *code != 0).map(self::exit_reason)),
+        exit_reason: exit_reason.or_else(|| exit_code.filter(|code| *code != 0).map(reason::exit_reason)),
         finished_at: Some(now),
         is_log_complete: matches!(run.status, Status::Queued | Status::NeedsRetry),
         run_exceptions,
         events: vec![event("Reported")],
-        ..Change::new(run.status, Status::Stopped)
+        ..Change::new(run, Status::Stopped)
     }))
 }
 
@@ -417,10 +339,26 @@ mod tests {
             finished_at: at(9),
             exit_code,
             cause,
+            killed_for_memory: false,
             usage,
             is_log_complete: true,
             notes: vec![],
         })
+    }
+
+    fn killed_for_memory(exit_code: i64, cause: EndCause) -> Observation {
+        match ended(exit_code, cause) {
+            Observation::Ended(ended) => Observation::Ended(Ended { killed_for_memory: true, ..ended }),
+            other => other,
+        }
+    }
+
+    fn never_ran(reason: &str, fault: StartFault) -> Observation {
+        Observation::NeverRan { reason: reason.to_owned(), fault }
+    }
+
+    fn lost(started: Option<Started>, last_seen_at: Option<Timestamp>) -> Observation {
+        Observation::Lost { reason: "its machine lost power".into(), started, last_seen_at }
     }
 
     fn observations() -> Vec<Observation> {
@@ -431,11 +369,16 @@ mod tests {
             ended(0, EndCause::Exited),
             ended(3, EndCause::Exited),
             ended(139, EndCause::Signal { name: "SIGSEGV".into() }),
-            ended(137, EndCause::OutOfMemory),
+            killed_for_memory(137, EndCause::Exited),
+            killed_for_memory(3, EndCause::Exited),
             ended(143, EndCause::Stopped),
             ended(143, EndCause::Deadline),
-            Observation::NeverRan { reason: "no space".into(), retry: true },
-            Observation::NeverRan { reason: "no such image".into(), retry: false },
+            never_ran("no such image", StartFault::Task),
+            never_ran("the registry is away", StartFault::Image),
+            never_ran("no space", StartFault::Machine),
+            never_ran("preempted", StartFault::Displaced),
+            lost(None, None),
+            lost(Some(started()), Some(at(8))),
             Observation::Gone { reason: "it is gone".into() },
         ]
     }
@@ -466,7 +409,7 @@ mod tests {
                     let run = Run { stop, ..run(status) };
                     let Some(change) = decide(&run, observation.clone(), at(10)) else { continue };
                     assert!(is_allowed(status, change.to), "{status} → {} on {observation:?}", change.to);
-                    assert_eq!(change.from, status);
+                    assert_eq!(change.from, Basis::of(&run));
                     assert!(!change.events.is_empty(), "every change tells its story");
                     assert_eq!(change.outcome.is_some(), change.to == Status::Stopped);
                     assert_eq!(change.finished_at.is_some(), change.to == Status::Stopped);
@@ -488,10 +431,28 @@ mod tests {
                 Some("ended by signal 11 (SIGSEGV)"),
             ),
             (
-                ended(137, EndCause::OutOfMemory),
+                killed_for_memory(137, EndCause::Signal { name: "SIGKILL".into() }),
                 Outcome::Failed,
                 Some("out of memory: killed by the kernel at its limit of 64 MB (peak 64 MB)"),
             ),
+            (
+                killed_for_memory(137, EndCause::Exited),
+                Outcome::Failed,
+                Some("out of memory: killed by the kernel at its limit of 64 MB (peak 64 MB)"),
+            ),
+            (
+                killed_for_memory(3, EndCause::Exited),
+                Outcome::Failed,
+                Some("exited with code 3; a process of it was killed for memory at its limit of 64 MB (peak 64 MB)"),
+            ),
+            (
+                killed_for_memory(139, EndCause::Signal { name: "SIGSEGV".into() }),
+                Outcome::Failed,
+                Some(
+                    "ended by signal 11 (SIGSEGV); a process of it was killed for memory at its limit of 64 MB (peak 64 MB)",
+                ),
+            ),
+            (killed_for_memory(0, EndCause::Exited), Outcome::Succeeded, None),
             (ended(143, EndCause::Stopped), Outcome::Failed, Some("stopped from outside of flotilla")),
             (
                 ended(137, EndCause::Outside { by: "the machine was shut down".into() }),
@@ -499,12 +460,9 @@ mod tests {
                 Some("stopped from outside of flotilla: the machine was shut down"),
             ),
             (ended(143, EndCause::Deadline), Outcome::TimedOut, Some("stopped because it passed its deadline of 60 s")),
-            (
-                Observation::NeverRan { reason: "no such image".into(), retry: false },
-                Outcome::Rejected,
-                Some("no such image"),
-            ),
+            (never_ran("no such image", StartFault::Task), Outcome::Rejected, Some("no such image")),
             (Observation::Gone { reason: "it is gone".into() }, Outcome::Lost, Some("it is gone")),
+            (lost(None, None), Outcome::Lost, Some("its machine lost power")),
         ];
         for (observation, outcome, reason) in table {
             let change = decide(&run(Status::Pending), observation.clone(), at(10)).unwrap();
@@ -514,11 +472,36 @@ mod tests {
 
     #[test]
     fn a_run_that_was_seen_running_is_lost_and_never_tried_again() {
-        let never_ran = Observation::NeverRan { reason: "no container".into(), retry: true };
-        let outcome =
-            |status| decide(&run(status), never_ran.clone(), at(10)).map(|change| (change.to, change.outcome));
-        assert_eq!(outcome(Status::Pending), Some((Status::NeedsRetry, None)));
-        assert_eq!(outcome(Status::Running), Some((Status::Stopped, Some(Outcome::Lost))));
+        for fault in StartFault::ALL {
+            let seen = never_ran("no container", fault);
+            let outcome = |status| decide(&run(status), seen.clone(), at(10)).map(|change| (change.to, change.outcome));
+            let (pending, running) = match fault {
+                StartFault::Task => ((Status::Stopped, Some(Outcome::Rejected)), Outcome::Rejected),
+                _ => ((Status::NeedsRetry, None), Outcome::Lost),
+            };
+            assert_eq!(outcome(Status::Pending), Some(pending), "{fault}");
+            assert_eq!(outcome(Status::Running), Some((Status::Stopped, Some(running))), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_lost_run_ends_when_it_was_last_seen_and_never_before_its_start() {
+        let times = |status, started: Option<Started>, last_seen_at: Option<i64>| {
+            let run = Run { started_at: (status == Status::Running).then(|| at(6)), ..run(status) };
+            let change = decide(&run, lost(started, last_seen_at.map(at)), at(10)).unwrap();
+            (change.started_at.map(Timestamp::as_second), change.finished_at.unwrap().as_second())
+        };
+        assert_eq!(times(Status::Pending, None, None), (None, 10));
+        assert_eq!(times(Status::Pending, Some(started()), Some(8)), (Some(5), 8));
+        assert_eq!(times(Status::Running, Some(started()), Some(8)), (None, 8));
+        assert_eq!(times(Status::Running, None, Some(2)), (None, 6));
+        assert_eq!(times(Status::Running, None, None), (None, 10));
+    }
+
+    #[test]
+    fn a_killed_process_of_a_run_that_went_well_is_told_in_its_story() {
+        let change = decide(&run(Status::Running), killed_for_memory(0, EndCause::Exited), at(10)).unwrap();
+        assert!(change.events[0].message.contains("a process of it was killed for memory"), "{:?}", change.events);
     }
 
     #[test]

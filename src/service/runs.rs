@@ -187,7 +187,7 @@ impl Service {
             let run = self.run(&run_id.to_string()).await?;
             let now = self.clock.now();
             if let Some(change) = stop_before_start(&run, cause, now) {
-                if self.store.apply(run_id, run.attempt_count, &change).await? {
+                if self.store.apply(run_id, &change).await? {
                     tracing::info!(%run_id, "stopped before it started");
                     self.wake.changed(run_id);
                     self.wake.queue();
@@ -217,7 +217,7 @@ impl Service {
             let (reason, exceptions) = (exit_reason.map(str::to_owned), run_exceptions.cloned());
             let change = set_by_hand(&run, status, exit_code, reason, exceptions, self.clock.now());
             let Some(change) = change.map_err(ServiceError::Conflict)? else { return Ok(run) };
-            if self.store.apply(run.run_id, run.attempt_count, &change).await? {
+            if self.store.apply(run.run_id, &change).await? {
                 tracing::info!(run_id, %status, "status reported");
                 self.wake.changed(run.run_id);
                 self.wake.stops();

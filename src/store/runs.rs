@@ -151,10 +151,10 @@ impl Store {
         Ok(Page { rows, total: total.unwrap_or_default() })
     }
 
-    /// Takes a step in a run's life, with its events. `false` where the run is no longer as the step was decided from:
-    /// in another status, or on a later attempt. Nothing is stored then.
-    pub async fn apply(&self, run_id: RunId, attempt: u32, change: &Change) -> Result<bool, StoreError> {
-        let mut statements = vec![step(run_id, attempt, change).required()];
+    /// Takes a step in a run's life, with its events. `false` where the run is no longer what the step was decided from:
+    /// it has another status, a later attempt, or another stop. Nothing is stored then.
+    pub async fn apply(&self, run_id: RunId, change: &Change) -> Result<bool, StoreError> {
+        let mut statements = vec![step(run_id, change).required()];
         statements.extend(change.events.iter().map(|event| events::append(run_id, event)));
         Ok(self.db.write(statements).await?.is_done())
     }
@@ -352,8 +352,8 @@ fn insert(run: &Run) -> Statement {
 }
 
 /// What a change leaves out keeps its value, but for what belongs to a status alone: its reason and when it is due.
-fn step(run_id: RunId, attempt: u32, change: &Change) -> Statement {
-    let instance = change.instance.as_ref();
+fn step(run_id: RunId, change: &Change) -> Statement {
+    let (from, instance) = (&change.from, change.instance.as_ref());
     Statement::new(
         "UPDATE runs
          SET status = $4, outcome = $5, exit_code = $6, exit_reason = $7,
@@ -363,11 +363,12 @@ fn step(run_id: RunId, attempt: u32, change: &Change) -> Statement {
              cpu_time_ms = COALESCE($15, cpu_time_ms), memory_limit_bytes = COALESCE($16, memory_limit_bytes),
              cpu_limit_millis = COALESCE($17, cpu_limit_millis), run_exceptions = COALESCE($18, run_exceptions),
              image_digest = COALESCE($19, image_digest), is_log_complete = $20
-         WHERE run_id = $1 AND status = $2 AND attempt_count = $3",
+         WHERE run_id = $1 AND status = $2 AND attempt_count = $3
+           AND stop_at IS NOT DISTINCT FROM $21 AND stop_cause IS NOT DISTINCT FROM $22",
         [
             run_id.to_string().into(),
-            change.from.as_str().into(),
-            attempt.into(),
+            from.status.as_str().into(),
+            from.attempt.into(),
             change.to.as_str().into(),
             change.outcome.map(|outcome| outcome.as_str().to_owned()).into(),
             change.exit_code.into(),
@@ -385,6 +386,8 @@ fn step(run_id: RunId, attempt: u32, change: &Change) -> Statement {
             change.run_exceptions.as_ref().map_or(Value::Text(None), json),
             change.image_digest.clone().into(),
             change.is_log_complete.into(),
+            from.stop.as_ref().map(|stop| stop.at).into(),
+            from.stop.as_ref().map(|stop| stop.cause.as_str().to_owned()).into(),
         ],
     )
 }

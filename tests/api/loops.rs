@@ -1,7 +1,7 @@
 //! The loops: places, retries, crashes between any two steps, strays, deadlines.
 
 use flotilla::engine::LaunchSpec;
-use flotilla::model::{AttemptId, DefinitionId, QueueDepth, Run, Status, StopCause};
+use flotilla::model::{AttemptId, DefinitionId, QueueDepth, Run, StartFault, Status, StopCause};
 use serde_json::{Value, json};
 
 use crate::on_every_engine;
@@ -143,7 +143,7 @@ on_every_engine! {
         let run = world.store.run(run_id.parse().unwrap()).await.unwrap().unwrap();
         let change = flotilla::model::refuse(&run, "late", world.control.clock.now());
         world.store.claim("default", &[run.run_id], 10, "this-node", world.control.clock.now()).await.unwrap();
-        assert!(!world.store.apply(run.run_id, 0, &change).await.unwrap());
+        assert!(!world.store.apply(run.run_id, &change).await.unwrap());
         let now = world.store.run(run.run_id).await.unwrap().unwrap();
         assert_eq!((now.status, now.attempt_count), (Status::Pending, 1));
         assert_eq!(world.store.list_events(run.run_id).await.unwrap().len(), 2, "no event of what did not happen");
@@ -227,7 +227,7 @@ mod scripted {
         }
 
         async fn an_attempt_that_could_not_start_is_retried_when_it_is_due(world: World) {
-            world.script().refuse_launches(Some(("no processes left", true)));
+            world.script().refuse_launches(Some(("no processes left", StartFault::Machine)));
             let run_id = world.run("exit 0").await;
             world.step().await;
             let run = world.history(&run_id).await;
@@ -244,7 +244,7 @@ mod scripted {
         }
 
         async fn a_run_that_waits_for_its_retry_can_be_stopped(world: World) {
-            world.script().refuse_launches(Some(("no processes left", true)));
+            world.script().refuse_launches(Some(("no processes left", StartFault::Machine)));
             let run_id = world.run("exit 0").await;
             world.step().await;
             let id = world.history(&run_id).await["definition_id"].as_str().unwrap().to_owned();

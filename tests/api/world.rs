@@ -16,7 +16,7 @@ use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
 use flotilla::engine::{Engine, EngineError, EngineState, Pokes};
 use flotilla::http::{App, Hosts, Limits, router};
 use flotilla::logs::Logs;
-use flotilla::model::{AttemptId, Condition, LaunchPolicy};
+use flotilla::model::{AttemptId, Condition, LaunchPolicy, StartFault};
 use flotilla::service::{Cluster, Clusters, Service};
 use flotilla::store::Store;
 use flotilla::wake::Wake;
@@ -428,7 +428,7 @@ impl World {
     /// Launches what the engine refuses for good, because of a user `ghost`, or an account of that name.
     pub async fn run_refused(&self) -> String {
         if let Stage::Fake(fake) = &self.stage {
-            fake.refuse_launches(Some(("unable to find user ghost", false)));
+            fake.refuse_launches(Some(("unable to find user ghost", StartFault::Task)));
         }
         // What is not a number is refused by Kubernetes clusters before it is launched.
         let (user, launch) = match &self.stage {

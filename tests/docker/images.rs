@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use flotilla::engine::docker::{DockerConfig, PullPolicy};
 use flotilla::engine::{EngineError, LaunchSpec};
-use flotilla::model::Observation;
+use flotilla::model::{Observation, StartFault};
 
 use crate::daemon::{Daemon, Registry, free_address};
 use crate::world::{IMAGE, World, config, shared_host, world};
@@ -59,8 +59,11 @@ async fn a_misspelt_image_is_refused_with_what_the_registry_answered() {
     }
     // Launched all the same, it ends with the reason.
     let handle = world.engine().launch(&with_image(&world, &format!("{image}2"), "true")).await.unwrap();
-    let Observation::NeverRan { reason, retry } = world.over(&handle).await else { panic!("it can't run") };
-    assert!(!retry && reason.contains("can't be fetched") && reason.contains("not found"), "{reason}");
+    let Observation::NeverRan { reason, fault } = world.over(&handle).await else { panic!("it can't run") };
+    assert!(
+        fault == StartFault::Task && reason.contains("can't be fetched") && reason.contains("not found"),
+        "{reason}"
+    );
 }
 
 #[tokio::test]
@@ -104,7 +107,9 @@ async fn credentials_of_the_docker_command_line_are_used_to_look_and_to_fetch() 
     let reason = refusal(&stranger, &image).await;
     assert!(reason.contains(&image) && reason.contains("no basic auth credentials"), "{reason}");
     let handle = stranger.engine().launch(&with_image(&stranger, &image, "true")).await.unwrap();
-    let Observation::NeverRan { reason, retry: false } = stranger.over(&handle).await else { panic!("it can't run") };
+    let Observation::NeverRan { reason, fault: StartFault::Task } = stranger.over(&handle).await else {
+        panic!("it can't run")
+    };
     assert!(reason.contains("no basic auth credentials"), "{reason}");
 
     let user = with_file(&registry.credentials_file());
@@ -123,7 +128,9 @@ async fn a_registry_that_is_away_is_tried_again_and_then_later() {
     assert_eq!(world.try_observe(&handle).await.unwrap(), Observation::Starting);
     let notes = world.notes_until("PullFailed").await;
     assert!(notes.iter().any(|note| note.message.contains("connection refused")), "{notes:?}");
-    let Observation::NeverRan { retry: true, .. } = world.over(&handle).await else { panic!("it is for later") };
+    let Observation::NeverRan { fault: StartFault::Image, .. } = world.over(&handle).await else {
+        panic!("it is for later")
+    };
 }
 
 #[tokio::test]
@@ -136,7 +143,9 @@ async fn a_pull_is_given_up_when_its_attempt_is_stopped() {
     world.notes_until("PullFailed").await;
     assert_eq!(world.engine().list_ours().await.unwrap(), std::slice::from_ref(&handle));
     world.engine().stop(&handle, Duration::ZERO).await.unwrap();
-    let Observation::NeverRan { retry: false, reason } = world.over(&handle).await else { panic!("it is stopped") };
+    let Observation::NeverRan { fault: StartFault::Task, reason } = world.over(&handle).await else {
+        panic!("it is stopped")
+    };
     assert!(reason.contains("stopped"), "{reason}");
     world.engine().remove(&handle).await.unwrap();
     assert_eq!(world.engine().list_ours().await.unwrap(), []);
@@ -150,7 +159,9 @@ async fn an_attempt_whose_pull_died_with_the_server_never_ran_and_is_tried_again
     drop(registry);
     let handle = world.engine().launch(&with_image(&world, &image, "true")).await.unwrap();
     world.restart();
-    let Observation::NeverRan { retry: true, reason } = world.over(&handle).await else { panic!("it never ran") };
+    let Observation::NeverRan { fault: StartFault::Image, reason } = world.over(&handle).await else {
+        panic!("it never ran")
+    };
     assert!(reason.contains("server was restarted"), "{reason}");
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use flotilla::engine::docker::{BindMount, DockerConfig};
 use flotilla::engine::{EngineError, EngineState, Handle, LaunchSpec};
-use flotilla::model::{AttemptId, EndCause, EnvVar, Observation, RunId};
+use flotilla::model::{AttemptId, EndCause, EnvVar, Observation, RunId, StartFault};
 
 use crate::support::skip;
 use crate::world::{GRACE, IMAGE, World, config, container, eventually, shared_host, world};
@@ -69,7 +69,7 @@ async fn out_of_memory_is_named_with_limit_and_peak() {
     let Some(world) = world() else { return };
     let spec = world.task("x=a; while true; do x=$x$x; done", |task| task.memory_mb = Some(32));
     let (ended, _) = world.run(&spec).await;
-    assert_eq!(ended.cause, EndCause::OutOfMemory);
+    assert!(ended.killed_for_memory, "{ended:?}");
     assert_eq!(ended.usage.memory_limit_bytes, Some(32 << 20));
     assert!(ended.usage.max_memory_bytes.is_some_and(|bytes| bytes >= 32 << 20), "{:?}", ended.usage);
 }
@@ -116,7 +116,9 @@ async fn a_container_that_was_made_and_not_started_is_started_by_the_next_launch
 async fn a_container_whose_start_nobody_finishes_is_removed_and_given_back() {
     let Some(world) = world() else { return };
     let handle = Handle { attempt_id: made_and_not_started(&world).attempt_id, text: "pulling".into() };
-    let Observation::NeverRan { retry: true, .. } = world.over(&handle).await else { panic!("it never ran") };
+    let Observation::NeverRan { fault: StartFault::Machine, .. } = world.over(&handle).await else {
+        panic!("it never ran")
+    };
     assert_eq!(world.engine().list_ours().await.unwrap(), []);
 }
 

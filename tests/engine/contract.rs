@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flotilla::engine::{EngineError, Handle};
-use flotilla::model::{AttemptId, EndCause, Observation, RunId};
+use flotilla::model::{AttemptId, EndCause, Observation, RunId, StartFault};
 use tokio::time::timeout;
 
 use crate::world::{GRACE, LONGEST, World};
@@ -139,7 +139,7 @@ pub async fn stopping_twice_is_stopping_once(world: &World) {
     let is_over = |seen: &Observation| !matches!(seen, Observation::Starting | Observation::Running(_));
     match world.until(&handle, "over", is_over).await {
         Observation::Ended(ended) => assert_eq!(ended.cause, EndCause::Stopped),
-        Observation::NeverRan { reason, retry: false } => assert_eq!(reason, "stopped before it started"),
+        Observation::NeverRan { reason, fault: StartFault::Task } => assert_eq!(reason, "stopped before it started"),
         other => panic!("it should have been stopped: {other:?}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla::model::{EndCause, Observation};
+use flotilla::model::{EndCause, Observation, StartFault};
 
 use crate::world::{kubectl, object, world, world_where};
 
@@ -26,8 +26,8 @@ async fn a_command_that_fails_tells_its_code_and_its_output() {
 async fn a_shell_that_is_not_in_the_image_is_the_tasks_fault() {
     let Some(world) = world_where(|config| config.shell = vec!["/nonexistent/sh".into()]).await else { return };
     let handle = world.launch("true").await;
-    let (reason, retry) = world.never_ran(&handle).await;
-    assert!(!retry && reason.contains("/nonexistent/sh"), "{reason}");
+    let (reason, fault) = world.never_ran(&handle).await;
+    assert!(fault == StartFault::Task && reason.contains("/nonexistent/sh"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,10 +37,10 @@ async fn an_image_that_cannot_be_pulled_ends_the_attempt_with_the_reason() {
     let handle = world.engine().launch(&spec).await.unwrap();
     let notes = world.notes_until("Failed").await;
     assert!(notes.iter().any(|note| note.message.contains("registry.invalid")), "{notes:?}");
-    let (reason, retry) = world.never_ran(&handle).await;
+    let (reason, fault) = world.never_ran(&handle).await;
     assert!(reason.starts_with("image `registry.invalid/nothing:1` can't be pulled: "), "{reason}");
     // Its registry is not there now, and may be later.
-    assert!(retry, "{reason}");
+    assert_eq!(fault, StartFault::Image, "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,8 +51,8 @@ async fn an_image_without_a_valid_name_or_that_is_not_there_is_the_tasks_fault()
     };
     for (image, word) in [("No Such Image", "its name is not valid"), ("nothing:1", "is not on the node")] {
         let handle = world.engine().launch(&world.task("true", |task| task.image = image.into())).await.unwrap();
-        let (reason, retry) = world.never_ran(&handle).await;
-        assert!(!retry && reason.contains(image) && reason.contains(word), "{reason}");
+        let (reason, fault) = world.never_ran(&handle).await;
+        assert!(fault == StartFault::Task && reason.contains(image) && reason.contains(word), "{reason}");
     }
 }
 
@@ -64,7 +64,7 @@ async fn a_command_beyond_its_memory_ends_as_out_of_memory_with_the_limit() {
         task.memory_mb = Some(32);
     });
     let (ended, _) = world.run(&spec).await;
-    assert_eq!(ended.cause, EndCause::OutOfMemory, "{ended:?}");
+    assert!(ended.killed_for_memory, "{ended:?}");
     assert_eq!(ended.usage.memory_limit_bytes, Some(32 << 20));
     assert!(ended.usage.max_memory_bytes >= Some(32 << 20));
 }

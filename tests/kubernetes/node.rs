@@ -43,7 +43,7 @@ async fn a_namespace_that_is_not_there_and_a_quota_refuse() {
     // What is taken by others now may be free later.
     let launched = world.engine().launch(&world.task("true", |task| task.memory_mb = Some(16))).await;
     assert!(
-        matches!(&launched, Err(EngineError::NotStarted(reason)) if reason.contains("exceeded quota")),
+        matches!(&launched, Err(EngineError::NotStarted { reason, .. }) if reason.contains("exceeded quota")),
         "{launched:?}"
     );
     drop(world);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
 use flotilla::engine::{Engine, EngineError, Handle, Identity, LaunchSpec, Output, Pokes};
-use flotilla::model::{AttemptId, Ended, Event, Execution, LogPosition, Observation, RunId, Started, TaskSpec};
+use flotilla::model::{
+    AttemptId, Ended, Event, Execution, LogPosition, Observation, RunId, StartFault, Started, TaskSpec,
+};
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::{RwLock, RwLockReadGuard};
@@ -128,9 +130,9 @@ impl World {
         }
     }
 
-    pub async fn never_ran(&self, handle: &Handle) -> (String, bool) {
+    pub async fn never_ran(&self, handle: &Handle) -> (String, StartFault) {
         match self.over(handle).await {
-            Observation::NeverRan { reason, retry } => (reason, retry),
+            Observation::NeverRan { reason, fault } => (reason, fault),
             other => panic!("it should never have run: {other:?}"),
         }
     }

@@ -20,7 +20,7 @@ use super::observe::{Stage, stage, start_error};
 use super::pull::{Progress, PullError};
 use super::{Inner, refusal};
 use crate::engine::{EngineError, Handle, LaunchSpec};
-use crate::model::{AttemptId, Event};
+use crate::model::{AttemptId, Event, StartFault};
 
 /// The text of a handle whose container was made.
 pub(super) const CREATED: &str = "container";
@@ -46,7 +46,7 @@ pub(super) enum Launching {
     Pulling(AbortHandle),
     NeverRan {
         reason: String,
-        retry: bool,
+        fault: StartFault,
         since: Instant,
     },
 }
@@ -79,7 +79,10 @@ impl Launches {
             Some(Launching::NeverRan { .. }) => return true,
             Some(Launching::Starting) | None => return false,
         }
-        map.insert(attempt_id, Launching::never_ran("stopped while its image was being fetched".to_owned(), false));
+        map.insert(
+            attempt_id,
+            Launching::never_ran("stopped while its image was being fetched".to_owned(), StartFault::Task),
+        );
         true
     }
 
@@ -105,8 +108,8 @@ impl Launches {
 }
 
 impl Launching {
-    fn never_ran(reason: String, retry: bool) -> Self {
-        Self::NeverRan { reason, retry, since: Instant::now() }
+    fn never_ran(reason: String, fault: StartFault) -> Self {
+        Self::NeverRan { reason, fault, since: Instant::now() }
     }
 
     fn is_outdated(&self) -> bool {
@@ -225,9 +228,10 @@ impl Inner {
         let work = async move {
             let verdict = match Box::pin(inner.pull_and_make(&spec)).await {
                 Ok(()) => None,
-                Err(EngineError::Rejected(reason)) => Some(Launching::never_ran(reason, false)),
-                Err(EngineError::NotStarted(reason) | EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
-                    Some(Launching::never_ran(reason, true))
+                Err(EngineError::Rejected(reason)) => Some(Launching::never_ran(reason, StartFault::Task)),
+                Err(EngineError::NotStarted { reason, fault }) => Some(Launching::never_ran(reason, fault)),
+                Err(EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
+                    Some(Launching::never_ran(reason, StartFault::Machine))
                 }
             };
             {
@@ -259,7 +263,10 @@ impl Inner {
         self.note(spec.attempt_id, Event::normal(self.link.now(), "Pulling", first));
         let took = self.follow_pull(spec.attempt_id, &image, progress).await.map_err(|error| {
             let reason = format!("image `{image}` can't be fetched: {}", error.reason);
-            if error.is_final { EngineError::Rejected(reason) } else { EngineError::NotStarted(reason) }
+            match error.is_final {
+                true => EngineError::Rejected(reason),
+                false => EngineError::NotStarted { reason, fault: StartFault::Image },
+            }
         })?;
         let size = self.link.call(async |docker| docker.inspect_image(&image).await).await;
         let size =
@@ -269,7 +276,8 @@ impl Inner {
         match self.make(spec).await? {
             Made::Started => Ok(()),
             Made::ImageIsMissing => {
-                Err(EngineError::NotStarted(format!("image {image} was fetched and is not there any more")))
+                let reason = format!("image {image} was fetched and is not there any more");
+                Err(EngineError::NotStarted { reason, fault: StartFault::Image })
             }
         }
     }

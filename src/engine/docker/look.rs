@@ -17,7 +17,7 @@ use super::refusal::is_final;
 use super::seen::Digest;
 use crate::engine::signal::signal_name;
 use crate::engine::{EngineError, Handle};
-use crate::model::{AttemptId, Observation};
+use crate::model::{AttemptId, Observation, StartFault};
 
 const INSPECTIONS_AT_ONCE: usize = 8;
 /// How many attempts are looked at without a listing, which would tell of all the others as well.
@@ -122,8 +122,8 @@ impl Inner {
             Stage::Created | Stage::Failed if launching.is_some() => Ok(Observation::Starting),
             Stage::Failed => {
                 let reason = start_error(&container);
-                let retry = !is_final(500, &reason);
-                Ok(Observation::NeverRan { reason: format!("Docker can't start the container: {reason}"), retry })
+                let fault = if is_final(500, &reason) { StartFault::Task } else { StartFault::Machine };
+                Ok(Observation::NeverRan { reason: format!("Docker can't start the container: {reason}"), fault })
             }
             Stage::Created => self.look_at_unstarted(handle).await,
         }
@@ -139,7 +139,7 @@ impl Inner {
         match self.remove_container(&name_of(handle.attempt_id), false).await {
             Ok(()) => Ok(Observation::NeverRan {
                 reason: "its container was made and not started, for the server or the daemon went away".to_owned(),
-                retry: true,
+                fault: StartFault::Machine,
             }),
             Err(error) if error.is_conflict() => Ok(Observation::Starting),
             Err(error) => Err(error),
@@ -208,10 +208,10 @@ impl Inner {
 fn missing(handle: &Handle, launching: Option<Launching>) -> Observation {
     match (launching, handle.text.as_str()) {
         (Some(Launching::Starting | Launching::Pulling(_)), _) => Observation::Starting,
-        (Some(Launching::NeverRan { reason, retry, .. }), _) => Observation::NeverRan { reason, retry },
+        (Some(Launching::NeverRan { reason, fault, .. }), _) => Observation::NeverRan { reason, fault },
         (None, PULLING) => Observation::NeverRan {
             reason: "the server was restarted while the image was being fetched".to_owned(),
-            retry: true,
+            fault: StartFault::Image,
         },
         (None, CREATED) => {
             Observation::Gone { reason: "the container was removed from outside of flotilla".to_owned() }

@@ -137,16 +137,27 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
     let exit_code = exit_code(container);
     let was_oom_killed = container.state.as_ref().and_then(|state| state.oom_killed) == Some(true);
     let cause = end_cause(exit_code, was_oom_killed, finished_at, facts);
+    // A command that outlived the killing of one of its processes has coped with it.
+    let killed_for_memory = was_oom_killed && exit_code != 0;
     let limit = started.usage.memory_limit_bytes;
     let measured = facts.peak.memory_bytes;
     let usage = Usage {
         // The kernel kills only what has come up to the limit, seen by a sample or not.
-        max_memory_bytes: if cause == EndCause::OutOfMemory { measured.max(limit) } else { measured },
+        max_memory_bytes: if killed_for_memory { measured.max(limit) } else { measured },
         max_cpu_millis: facts.peak.cpu_millis,
         cpu_time_ms: facts.peak.cpu_time_ms,
         ..started.usage
     };
-    Observation::Ended(Ended { started, finished_at, exit_code, cause, usage, is_log_complete: false, notes: vec![] })
+    Observation::Ended(Ended {
+        started,
+        finished_at,
+        exit_code,
+        cause,
+        killed_for_memory,
+        usage,
+        is_log_complete: false,
+        notes: vec![],
+    })
 }
 
 fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts: &Facts) -> EndCause {
@@ -160,11 +171,10 @@ fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts
         return EndCause::Stopped;
     }
     if exit_code == 0 {
-        // A command that outlived the killing of one of its processes has coped with it.
         return EndCause::Exited;
     }
-    if was_oom_killed {
-        return EndCause::OutOfMemory;
+    if was_oom_killed && signal == Some(SIGKILL) {
+        return EndCause::Signal { name: "SIGKILL".to_owned() };
     }
     let was_stopped_with_daemon = facts.outage.is_some_and(|outage| is_within(outage, finished_at));
     if was_stopped_with_daemon && (is_killed_code || exit_code == FOUND_DEAD) {
@@ -254,8 +264,8 @@ mod tests {
             (3, false, &quiet, EndCause::Exited),
             (139, false, &quiet, EndCause::Signal { name: "SIGSEGV".into() }),
             (255, false, &quiet, EndCause::Exited),
-            (137, true, &quiet, EndCause::OutOfMemory),
-            (1, true, &quiet, EndCause::OutOfMemory),
+            (137, true, &quiet, EndCause::Signal { name: "SIGKILL".into() }),
+            (1, true, &quiet, EndCause::Exited),
             (0, true, &quiet, EndCause::Exited),
             (143, false, &in_outage, by_daemon.clone()),
             (255, false, &in_outage, by_daemon),
@@ -263,7 +273,7 @@ mod tests {
             (0, false, &killed, EndCause::Exited),
             (137, false, &killed, by_client.clone()),
             (1, false, &killed, by_client),
-            (137, true, &killed, EndCause::OutOfMemory),
+            (137, true, &killed, EndCause::Signal { name: "SIGKILL".into() }),
             (0, false, &asked, EndCause::Stopped),
             (137, false, &asked, EndCause::Stopped),
             (143, false, &asked_too_late, EndCause::Stopped),

@@ -3,6 +3,7 @@
 
 use super::link::ApiError;
 use crate::engine::EngineError;
+use crate::model::StartFault;
 
 /// Passing, whatever else the message says.
 const PASSING: [&str; 19] = [
@@ -64,7 +65,8 @@ pub(super) fn of_launch(error: ApiError) -> EngineError {
             EngineError::Rejected(format!("Docker can't start the container: {message}"))
         }
         ApiError::Refused { message, .. } => {
-            EngineError::NotStarted(format!("Docker can't start the container now: {message}"))
+            let reason = format!("Docker can't start the container now: {message}");
+            EngineError::NotStarted { reason, fault: StartFault::Machine }
         }
         ApiError::Away(reason) => EngineError::Unavailable(reason),
     }

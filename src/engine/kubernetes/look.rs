@@ -10,7 +10,7 @@ use super::link::ApiError;
 use super::read::{Facts, Reading, read, read_vanished};
 use super::view::PodView;
 use crate::engine::{EngineError, Handle};
-use crate::model::Observation;
+use crate::model::{Observation, StartFault};
 
 impl Inner {
     pub(super) async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
@@ -85,7 +85,7 @@ fn missing(handle: &Handle, entry: &Entry, maker: PodMaker) -> Observation {
     let gone = |reason: &str| Observation::Gone { reason: reason.to_owned() };
     match (&entry.job, maker) {
         (None, PodMaker::Controller) if entry.was_asked_to_stop => {
-            Observation::NeverRan { reason: "stopped before it started".to_owned(), retry: false }
+            Observation::NeverRan { reason: "stopped before it started".to_owned(), fault: StartFault::Task }
         }
         (None, _) if was_made => gone("its job was removed from outside of flotilla"),
         (None, _) => gone("it has no job"),

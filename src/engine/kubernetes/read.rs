@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::view::{Container, Deleting, Phase, PodView};
 use crate::engine::docker::refusal::is_final;
 use crate::engine::signal::signal_name;
-use crate::model::{EndCause, Ended, Instance, Observation, Started, Usage};
+use crate::model::{EndCause, Ended, Instance, Observation, StartFault, Started, Usage};
 
 /// How long after a pod should have gone its node may still be silent about it.
 const NODE_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
@@ -37,7 +37,7 @@ pub(super) struct Facts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub reason: String,
-    pub retry: bool,
+    pub fault: StartFault,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,18 +121,18 @@ fn terminated(pod: &PodView, facts: &Facts, now: Timestamp) -> Observation {
         // A runtime says so of a command that could not be executed at all.
         ("StartError" | "ContainerCannotRun" | "RunContainerError", _) | (_, None) if *exit_code != 0 => {
             let reason = format!("its container can't be started: {message}");
-            let retry = !is_final(500, message);
-            return Observation::NeverRan { reason, retry };
+            return Observation::NeverRan { reason, fault: unless_final(message, StartFault::Machine) };
         }
         _ => {}
     }
     let started = started(pod, facts, started_at.unwrap_or(now));
     let cause = end_cause(*exit_code, reason, pod, facts);
+    let killed_for_memory = reason == "OOMKilled" && *exit_code != 0;
     let limit = started.usage.memory_limit_bytes;
     let measured = facts.peak.max_memory_bytes;
     let usage = Usage {
         // The kernel kills only what has come up to the limit, seen by a sample or not.
-        max_memory_bytes: if cause == EndCause::OutOfMemory { measured.max(limit) } else { measured },
+        max_memory_bytes: if killed_for_memory { measured.max(limit) } else { measured },
         max_cpu_millis: facts.peak.max_cpu_millis,
         cpu_time_ms: facts.peak.cpu_time_ms,
         ..started.usage
@@ -142,6 +142,7 @@ fn terminated(pod: &PodView, facts: &Facts, now: Timestamp) -> Observation {
         finished_at,
         exit_code: *exit_code,
         cause,
+        killed_for_memory,
         usage,
         is_log_complete: false,
         notes: Vec::new(),
@@ -164,8 +165,13 @@ fn end_cause(exit_code: i64, reason: &str, pod: &PodView, facts: &Facts) -> EndC
     if exit_code == 0 {
         return EndCause::Exited;
     }
+    let signal = exit_code.checked_sub(128).filter(|signal| (1..=31).contains(signal));
+    let signal_or_exit = || match signal.and_then(signal_name) {
+        Some(name) => EndCause::Signal { name: name.to_owned() },
+        None => EndCause::Exited,
+    };
     if reason == "OOMKilled" {
-        return EndCause::OutOfMemory;
+        return signal_or_exit();
     }
     if let Some(by) = taken_away(pod) {
         return EndCause::Outside { by };
@@ -173,11 +179,7 @@ fn end_cause(exit_code: i64, reason: &str, pod: &PodView, facts: &Facts) -> EndC
     if pod.reason.as_deref() == Some("DeadlineExceeded") {
         return EndCause::Deadline;
     }
-    let signal = exit_code.checked_sub(128).filter(|signal| (1..=31).contains(signal));
-    match signal.and_then(signal_name) {
-        Some(name) => EndCause::Signal { name: name.to_owned() },
-        None => EndCause::Exited,
-    }
+    signal_or_exit()
 }
 
 /// Who ended a pod, where it was not its command.
@@ -201,22 +203,25 @@ fn failed(pod: &PodView, facts: &Facts) -> Observation {
     let reason = pod.reason.as_deref().unwrap_or_default();
     let message = pod.message.as_deref().unwrap_or_default();
     let may_have_run = pod.has_started() || facts.was_seen_running;
-    let never = |reason: String, retry: bool| Observation::NeverRan { reason, retry };
+    let never = |reason: String, fault| Observation::NeverRan { reason, fault };
     if may_have_run {
         let why = taken_away(pod).unwrap_or_else(|| format!("{reason}: {message}"));
         return Observation::Gone { reason: format!("its end was not seen: {why}") };
     }
     if let Some(failure) = &pod.init_failure {
-        return never(format!("it could not be prepared: {failure}"), false);
+        return never(format!("it could not be prepared: {failure}"), StartFault::Task);
     }
     match (reason, &pod.container) {
-        ("DeadlineExceeded", _) => never("it did not start within its deadline and 15 minutes more".to_owned(), false),
+        ("DeadlineExceeded", _) => {
+            never("it did not start within its deadline and 15 minutes more".to_owned(), StartFault::Task)
+        }
         // Evicted while it ran, or before: an older release tells nothing of the container. What may have run does not
         // run again.
         ("Evicted", Container::Unknown) if !message.contains("The node had condition") => {
             Observation::Gone { reason: format!("evicted from its node: {message}") }
         }
-        _ => never(format!("its node did not take it: {reason}: {message}"), true),
+        ("Evicted", _) => never(format!("its node did not take it: {reason}: {message}"), StartFault::Displaced),
+        _ => never(format!("its node did not take it: {reason}: {message}"), StartFault::Machine),
     }
 }
 
@@ -239,29 +244,37 @@ fn deleted_early(pod: &PodView, deleting: &Deleting, facts: &Facts, now: Timesta
             let by = pod.disruption.as_ref().map_or_else(String::new, |by| format!(": {by}"));
             format!("its pod was deleted before it started{by}")
         },
-        retry: !facts.was_asked_to_stop,
+        fault: if facts.was_asked_to_stop { StartFault::Task } else { StartFault::Displaced },
     });
-    Observation::NeverRan { reason: verdict.reason, retry: verdict.retry }
+    Observation::NeverRan { reason: verdict.reason, fault: verdict.fault }
 }
 
 fn waiting(pod: &PodView, reason: &str, message: &str, facts: &Facts, now: Timestamp) -> Reading {
     let image = &pod.image;
     let has_waited = facts.waiting_since.is_some_and(|since| now.duration_since(since) >= facts.pull_grace);
-    let give_up = |reason: String, retry: bool| Reading::GiveUp(Verdict { reason, retry });
+    let give_up = |reason: String, fault| Reading::GiveUp(Verdict { reason, fault });
     match reason {
-        "InvalidImageName" => give_up(format!("image `{image}` can't be pulled: its name is not valid"), false),
-        "ErrImageNeverPull" => {
-            give_up(format!("image `{image}` is not on the node, and this cluster does not fetch images"), false)
+        "InvalidImageName" => {
+            give_up(format!("image `{image}` can't be pulled: its name is not valid"), StartFault::Task)
         }
+        "ErrImageNeverPull" => give_up(
+            format!("image `{image}` is not on the node, and this cluster does not fetch images"),
+            StartFault::Task,
+        ),
         "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" if has_waited => {
             let why = facts.pull_error.as_deref().unwrap_or(message);
-            give_up(format!("image `{image}` can't be pulled: {why}"), !is_final(500, why))
+            give_up(format!("image `{image}` can't be pulled: {why}"), unless_final(why, StartFault::Image))
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" if has_waited => {
-            give_up(format!("its container can't be made: {message}"), false)
+            give_up(format!("its container can't be made: {message}"), StartFault::Task)
         }
         _ => Reading::Seen(Observation::Starting),
     }
+}
+
+/// What can never work is the task's fault, whoever says so.
+fn unless_final(message: &str, fault: StartFault) -> StartFault {
+    if is_final(500, message) { StartFault::Task } else { fault }
 }
 
 /// Whether a container that waits with this reason is in trouble, and not only on its way.
@@ -365,7 +378,7 @@ mod tests {
             (ended_pod(0, "Completed", &none, &none), &quiet, EndCause::Exited),
             (ended_pod(3, "Error", &none, &none), &quiet, EndCause::Exited),
             (ended_pod(139, "Error", &none, &none), &quiet, EndCause::Signal { name: "SIGSEGV".into() }),
-            (ended_pod(137, "OOMKilled", &none, &none), &quiet, EndCause::OutOfMemory),
+            (ended_pod(137, "OOMKilled", &none, &none), &quiet, EndCause::Signal { name: "SIGKILL".into() }),
             (ended_pod(143, "Error", &none, &deleted(30)), &asked, EndCause::Stopped),
             (ended_pod(0, "Completed", &none, &deleted(30)), &asked, EndCause::Stopped),
             // Asked, and over before it was done.
@@ -422,36 +435,40 @@ mod tests {
             "startedAt": "1970-01-01T00:00:00Z", "finishedAt": END } });
         let waiting = json!({ "waiting": { "reason": "ContainerCreating" } });
         let table = [
-            (pod(&not_executed, &none, &none), "its container can't be started: exec", false),
+            (pod(&not_executed, &none, &none), "its container can't be started: exec", StartFault::Task),
             (
                 pod(&Value::Null, &failed("OutOfcpu", "no room"), &none),
                 "its node did not take it: OutOfcpu: no room",
-                true,
+                StartFault::Machine,
             ),
             (
                 pod(&Value::Null, &failed("Evicted", "The node had condition: [DiskPressure]."), &none),
                 "its node did not take it",
-                true,
+                StartFault::Displaced,
             ),
             (
                 pod(&waiting, &failed("Evicted", "low on disk"), &none),
                 "its node did not take it: Evicted: low on disk",
-                true,
+                StartFault::Displaced,
             ),
-            (pod(&waiting, &failed("DeadlineExceeded", "m"), &none), "it did not start within its deadline", false),
-            (pod(&waiting, &none, &deleted(0)), "its pod was deleted before it started", true),
+            (
+                pod(&waiting, &failed("DeadlineExceeded", "m"), &none),
+                "it did not start within its deadline",
+                StartFault::Task,
+            ),
+            (pod(&waiting, &none, &deleted(0)), "its pod was deleted before it started", StartFault::Displaced),
         ];
-        for (pod, words, is_retried) in table {
+        for (pod, words, expected) in table {
             match seen(&pod, &Facts::default()) {
-                Observation::NeverRan { reason, retry } => {
+                Observation::NeverRan { reason, fault } => {
                     assert!(reason.starts_with(words), "{reason}");
-                    assert_eq!(retry, is_retried, "{reason}");
+                    assert_eq!(fault, expected, "{reason}");
                 }
                 other => panic!("{words}: {other:?}"),
             }
         }
         let stopped = Facts { was_asked_to_stop: true, ..Facts::default() };
-        let expected = Observation::NeverRan { reason: "stopped before it started".into(), retry: false };
+        let expected = Observation::NeverRan { reason: "stopped before it started".into(), fault: StartFault::Task };
         assert_eq!(seen(&pod(&waiting, &none, &deleted(0)), &stopped), expected);
     }
 
@@ -510,18 +527,22 @@ mod tests {
         let early = trouble(unknown, 59);
         let late = trouble(unknown, 60);
         let outage = trouble(away, 60);
-        let give_up = |reason: String, retry| Reading::GiveUp(Verdict { reason, retry });
+        let give_up = |reason: String, fault| Reading::GiveUp(Verdict { reason, fault });
         let starting = Reading::Seen(Observation::Starting);
         let table = [
             (
                 "InvalidImageName",
                 &early,
-                give_up("image `busybox:2` can't be pulled: its name is not valid".into(), false),
+                give_up("image `busybox:2` can't be pulled: its name is not valid".into(), StartFault::Task),
             ),
             ("ImagePullBackOff", &early, starting.clone()),
-            ("ImagePullBackOff", &late, give_up(format!("image `busybox:2` can't be pulled: {unknown}"), false)),
-            ("ErrImagePull", &outage, give_up(format!("image `busybox:2` can't be pulled: {away}"), true)),
-            ("CreateContainerConfigError", &late, give_up("its container can't be made: m".into(), false)),
+            (
+                "ImagePullBackOff",
+                &late,
+                give_up(format!("image `busybox:2` can't be pulled: {unknown}"), StartFault::Task),
+            ),
+            ("ErrImagePull", &outage, give_up(format!("image `busybox:2` can't be pulled: {away}"), StartFault::Image)),
+            ("CreateContainerConfigError", &late, give_up("its container can't be made: m".into(), StartFault::Task)),
             ("PodInitializing", &late, starting),
         ];
         for (reason, facts, expected) in table {

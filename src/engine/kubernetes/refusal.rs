@@ -3,6 +3,7 @@
 
 use super::link::ApiError;
 use crate::engine::EngineError;
+use crate::model::StartFault;
 
 /// The error for a launch whose job or pod the API did not take, so that nothing was started.
 pub(super) fn of_launch(error: ApiError) -> EngineError {
@@ -17,8 +18,9 @@ fn of_refusal(status: u16, message: &str) -> EngineError {
     let told = format!("Kubernetes refuses the run: {message}");
     match status {
         // Room that others take now.
-        403 if says("exceeded quota") => EngineError::NotStarted(told),
-        403 if says("being terminated") => EngineError::NotStarted(told),
+        403 if says("exceeded quota") || says("being terminated") => {
+            EngineError::NotStarted { reason: told, fault: StartFault::Machine }
+        }
         // The operator's fault: the account that the server uses may not do it, or its namespace is not there. The
         // message names the verb and the resource.
         403 if says(" cannot ") && says("resource") => {
@@ -38,7 +40,9 @@ mod tests {
     #[test]
     fn each_refusal_has_its_consequence() {
         let rejected = |message: &str| format!("Rejected(\"Kubernetes refuses the run: {message}\")");
-        let not_started = |message: &str| format!("NotStarted(\"Kubernetes refuses the run: {message}\")");
+        let not_started = |message: &str| {
+            format!("NotStarted {{ reason: \"Kubernetes refuses the run: {message}\", fault: Machine }}")
+        };
         // As releases from 1.20 on said them.
         let quota = "pods \\\"a\\\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2";
         let account = "pods \\\"a\\\" is forbidden: error looking up service account default/x: serviceaccount \\\"x\\\" not found";

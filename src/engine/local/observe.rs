@@ -4,7 +4,7 @@ use std::io;
 
 use super::folder::Folder;
 use super::record::{End, Start};
-use crate::model::Observation;
+use crate::model::{Observation, StartFault};
 
 /// What is seen of a folder that is there.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ fn judge(facts: Facts) -> Observation {
         (None, _) if !is_same_boot => Observation::Gone { reason: "the machine was restarted while it ran".to_owned() },
         (None, None) if has_spec => Observation::NeverRan {
             reason: format!("its supervisor ended before it started the command{complaint}"),
-            retry: true,
+            fault: StartFault::Machine,
         },
         (None, None) => Observation::Gone {
             reason: format!("its supervisor was killed in the moment it started the command{complaint}"),
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn each_state_of_a_folder_has_its_meaning() {
         let gone = |reason: &str| Observation::Gone { reason: reason.into() };
-        let never_ran = |reason: &str| Observation::NeverRan { reason: reason.into(), retry: true };
+        let never_ran = |reason: &str| Observation::NeverRan { reason: reason.into(), fault: StartFault::Machine };
         let table = [
             (Facts { is_supervised: true, has_spec: true, ..facts() }, Observation::Starting),
             (Facts { is_supervised: true, ..facts() }, Observation::Starting),

@@ -5,10 +5,11 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cgroup::Places;
-use crate::model::{AttemptId, Ended, Observation, Started, TaskSpec};
+use crate::model::{AttemptId, EndCause, Ended, Observation, StartFault, Started, TaskSpec};
 
 /// All that a supervisor needs to know. It holds the run's environment, and so belongs to its owner's eyes only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,15 +43,51 @@ pub(super) struct Start {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum End {
+    #[serde(deserialize_with = "read_ended")]
     Ended(Box<Ended>),
-    NeverRan { reason: String, retry: bool },
+    NeverRan {
+        reason: String,
+        retry: bool,
+    },
 }
 
 impl From<End> for Observation {
     fn from(end: End) -> Self {
         match end {
             End::Ended(ended) => Self::Ended(*ended),
-            End::NeverRan { reason, retry } => Self::NeverRan { reason, retry },
+            End::NeverRan { reason, retry } => {
+                let fault = if retry { StartFault::Machine } else { StartFault::Task };
+                Self::NeverRan { reason, fault }
+            }
         }
+    }
+}
+
+/// Supervisors of earlier versions wrote a killing for memory as the cause of the end.
+fn read_ended<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Ended>, D::Error> {
+    const EARLIER: &str = "OutOfMemory";
+    let mut value = serde_json::Value::deserialize(deserializer)?;
+    if value["cause"] == EARLIER {
+        value["cause"] = serde_json::to_value(EndCause::Exited).map_err(D::Error::custom)?;
+        value["killed_for_memory"] = true.into();
+    }
+    serde_json::from_value(value).map_err(D::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_an_earlier_version_wrote_is_read() {
+        let text = r#"{"ended": {
+            "started": {"at": "2026-01-01T00:00:00Z", "instance": {"instance_id": "pid-1", "dns_name": "m"},
+                        "usage": {}, "image_digest": null, "notes": []},
+            "finished_at": "2026-01-01T00:00:01Z", "exit_code": 137, "cause": "OutOfMemory", "usage": {},
+            "is_log_complete": true}}"#;
+        let End::Ended(ended) = serde_json::from_str(text).unwrap() else { panic!("it ended") };
+        assert_eq!((ended.cause.clone(), ended.killed_for_memory), (EndCause::Exited, true));
+        let text = serde_json::to_string(&End::Ended(ended.clone())).unwrap();
+        assert_eq!(serde_json::from_str::<End>(&text).unwrap(), End::Ended(ended));
     }
 }

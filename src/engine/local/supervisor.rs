@@ -196,12 +196,21 @@ impl<'a, L: Write> Supervisor<'a, L> {
         let exit_code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         let cause = match (self.cause, status.signal()) {
             (Some(cause), _) => cause,
-            (None, _) if exit_code != 0 && self.groups.oom_kills() > 0 => EndCause::OutOfMemory,
             (None, Some(signal)) => EndCause::Signal { name: signal_name(signal) },
             (None, None) => EndCause::Exited,
         };
+        let killed_for_memory = self.groups.oom_kills() > 0;
         let notes = lost.map(|message| Event::warning(finished_at, "OutputLost", message)).into_iter().collect();
-        Ended { started, finished_at, exit_code: i64::from(exit_code), cause, usage, is_log_complete: true, notes }
+        Ended {
+            started,
+            finished_at,
+            exit_code: i64::from(exit_code),
+            cause,
+            killed_for_memory,
+            usage,
+            is_log_complete: true,
+            notes,
+        }
     }
 
     /// Reaps whoever ended; `false` when there is no child any more, and so no descendant.

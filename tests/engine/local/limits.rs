@@ -24,7 +24,7 @@ async fn beyond_its_memory_a_task_is_killed_and_this_is_told() {
     let handle = world.engine.launch(&spec).await.unwrap();
     let ended = world.ended(&handle).await;
     if is_enforced(&ended) {
-        assert_eq!((ended.exit_code, ended.cause), (137, EndCause::OutOfMemory));
+        assert_eq!((ended.exit_code, ended.killed_for_memory), (137, true));
         assert_eq!(ended.usage.memory_limit_bytes, Some(32 << 20));
         let peak = ended.usage.max_memory_bytes.unwrap();
         assert!((30 << 20..=32 << 20).contains(&peak), "{peak}");

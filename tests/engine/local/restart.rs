@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use flotilla::engine::{Engine, EngineError, LaunchSpec, Pokes};
-use flotilla::model::{AttemptId, Execution, Observation, RunId, TaskSpec};
+use flotilla::model::{AttemptId, Execution, Observation, RunId, StartFault, TaskSpec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::timeout;
@@ -102,7 +102,7 @@ async fn a_supervisor_killed_before_it_took_the_spec_never_ran_anything() {
     let spec = world.spec("echo once");
     let expected = "its supervisor ended before it started the command: no luck today";
     let seen = after_its_supervisor_died(&world, &spec).await;
-    assert_eq!(seen, Observation::NeverRan { reason: expected.into(), retry: true });
+    assert_eq!(seen, Observation::NeverRan { reason: expected.into(), fault: StartFault::Machine });
 
     // As after a kill between the folder and the supervisor: a second launch makes up for it, and only one does.
     let later = world.restarted();

@@ -3,7 +3,7 @@
 use std::fs;
 
 use flotilla::engine::EngineError;
-use flotilla::model::{EndCause, EnvVar, EventType, Observation};
+use flotilla::model::{EndCause, EnvVar, EventType, Observation, StartFault};
 use jiff::Timestamp;
 
 use super::{is_root, world, world_in};
@@ -100,7 +100,7 @@ async fn a_missing_shell_is_no_reason_to_try_again() {
         let world = world_in(tempfile::tempdir().unwrap(), |config| config.shell = vec![shell.into()]);
         let (_, handle) = world.launch("true").await;
         let seen = world.until(&handle, "refused", |seen| !matches!(seen, Observation::Starting)).await;
-        let Observation::NeverRan { reason, retry: false } = seen else { panic!("{seen:?}") };
+        let Observation::NeverRan { reason, fault: StartFault::Task } = seen else { panic!("{seen:?}") };
         assert!(reason.contains(shell), "{reason}");
     }
 }
@@ -118,7 +118,7 @@ async fn a_large_environment_arrives_and_a_too_large_one_is_told() {
     let handle = world.engine.launch(&spec).await.unwrap();
     let seen = world.until(&handle, "refused", |seen| !matches!(seen, Observation::Starting)).await;
     let expected = "the command and its environment are too large for this machine";
-    assert_eq!(seen, Observation::NeverRan { reason: expected.into(), retry: false });
+    assert_eq!(seen, Observation::NeverRan { reason: expected.into(), fault: StartFault::Task });
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn a_command_may_hold_anything_but_nul() {
     assert_eq!(world.run("echo 'ü \"quoted\" $x `y`'").await.1, "ü \"quoted\" $x `y`\n");
     let (_, handle) = world.launch("echo \0").await;
     let seen = world.until(&handle, "refused", |seen| !matches!(seen, Observation::Starting)).await;
-    assert!(matches!(seen, Observation::NeverRan { retry: false, .. }), "{seen:?}");
+    assert!(matches!(seen, Observation::NeverRan { fault: StartFault::Task, .. }), "{seen:?}");
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn a_log_that_can_not_be_written_is_the_machines_fault() {
     spec.log_path = world.folder.path().join("file/log");
     let handle = world.engine.launch(&spec).await.unwrap();
     let seen = world.until(&handle, "refused", |seen| !matches!(seen, Observation::Starting)).await;
-    let Observation::NeverRan { reason, retry: true } = seen else { panic!("{seen:?}") };
+    let Observation::NeverRan { reason, fault: StartFault::Machine } = seen else { panic!("{seen:?}") };
     assert!(reason.starts_with("can't open the log"), "{reason}");
 }
 
