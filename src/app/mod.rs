@@ -21,7 +21,7 @@ use data_dir::DataDir;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, DOCKER_CLUSTER, Database, DefaultCluster, LOCAL_CLUSTER};
-use crate::control::Settings;
+use crate::control::{LOG_PATIENCE, Settings};
 use crate::http::{self, App, Hosts, Limits};
 use crate::logs::{CappedLog, Logs, note_usage};
 use crate::model::{AttemptId, RunId};
@@ -63,6 +63,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         settings: Settings {
             grace: config.runs.grace,
             log_cap_bytes: config.logs.max_bytes,
+            log_patience: LOG_PATIENCE,
             log_retention: config.logs.retention,
         },
         node: data_dir.node.clone(),

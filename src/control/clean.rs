@@ -1,15 +1,28 @@
-//! Clean: after a run has stopped, or needs another attempt, nothing of the old attempt is left on the engine: its log
-//! is finished first, then its object is removed.
+//! Clean: after a run has stopped, or needs another attempt, nothing of the old attempt is left on the engine.
+//!
+//! The log comes first, and by itself: it is complete as soon as its last byte is stored, whatever becomes of the
+//! engine's object. Only of an attempt whose end nobody saw the object goes first, since what is left of it may still
+//! write; and a log that nobody has open is complete even if that fails.
 
+use std::io;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Control;
-use super::pump::PumpState;
+use super::pumps::{PumpState, Verdict};
 use super::watch::handle_of;
 use super::work::behind;
-use crate::engine::EngineError;
-use crate::model::Observation;
+use crate::engine::{EngineError, Handle};
+use crate::logs::{Sealed, is_busy};
+use crate::model::{Event, LOG_CUT, Observation};
 use crate::store::ActiveAttempt;
+
+/// A log that will not change any more.
+struct LogEnd {
+    /// Why some of it may be missing.
+    gap: Option<String>,
+}
 
 impl Control {
     /// Begins to clean an attempt, unless that is under way already, or too much else.
@@ -18,72 +31,168 @@ impl Control {
         let Some(mark) = work.begin(attempt.attempt_id, &work.cleanings) else { return };
         let control = Arc::clone(self);
         behind(async move {
-            control.clean(&attempt).await;
+            let attempt_id = attempt.attempt_id;
+            match control.clean(&attempt).await {
+                Ok(()) => {}
+                Err(CleanError::Engine(error)) => {
+                    tracing::warn!(%attempt_id, reason = %error, "an ended attempt could not be removed yet");
+                }
+                Err(error) => {
+                    tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "an ended attempt could not be cleaned and is looked at again");
+                }
+            }
             if mark.end() {
-                control.pokes.poke(attempt.attempt_id);
+                control.pokes.poke(attempt_id);
             }
         });
     }
 
     /// Goes as far as it goes now. What is not done is done at the next look.
-    async fn clean(&self, attempt: &ActiveAttempt) {
+    async fn clean(&self, attempt: &ActiveAttempt) -> Result<(), CleanError> {
+        let attempt_id = attempt.attempt_id;
         let handle = handle_of(attempt);
+        // The engine need not be asked for this.
+        if let PumpState::Finished { gap } = self.state.pumps.state(attempt_id) {
+            self.mark_log_complete(attempt, LogEnd { gap }).await?;
+        }
         let observed = match self.engine.observe(std::slice::from_ref(&handle)).await {
             Ok(observed) => observed.into_iter().next(),
-            Err(error) => return self.note_engine(Some(error.to_string())),
+            Err(error) => {
+                self.state.pumps.excuse(attempt_id);
+                self.note_engine(Some(error.to_string()));
+                return Ok(());
+            }
         };
         match observed {
             // A job that reported its own end may still be at work: it has the usual grace to finish.
             Some(Observation::Starting | Observation::Running(_)) => {
-                self.ensure_pump(attempt.attempt_id, &handle);
+                self.ensure_pump(attempt_id, &handle);
                 if let Err(error) = self.engine.stop(&handle, self.settings.grace).await {
-                    tracing::debug!(attempt_id = %attempt.attempt_id, reason = %error, "what is left could not be stopped yet");
+                    tracing::debug!(%attempt_id, reason = %error, "what is left could not be stopped yet");
                 }
-                return;
-            }
-            Some(Observation::Ended(ended)) => {
-                let is_stored = attempt.run.is_log_complete || ended.is_log_complete;
-                if !is_stored && self.ensure_pump(attempt.attempt_id, &handle) != PumpState::Finished {
-                    return;
-                }
+                Ok(())
             }
             Some(Observation::Unknown { reason }) => {
-                tracing::warn!(attempt_id = %attempt.attempt_id, reason, "an attempt could not be looked at");
-                return;
+                self.state.pumps.excuse(attempt_id);
+                tracing::warn!(%attempt_id, reason, "an attempt could not be looked at");
+                Ok(())
             }
-            Some(Observation::NeverRan { .. } | Observation::Lost { .. } | Observation::Gone { .. }) | None => {}
-        }
-        match self.finish(attempt).await {
-            Ok(()) => {}
-            Err(CleanError::Engine(error)) => {
-                tracing::warn!(attempt_id = %attempt.attempt_id, reason = %error, "an ended attempt could not be removed yet");
-            }
-            Err(CleanError::Store(error)) => {
-                tracing::warn!(attempt_id = %attempt.attempt_id, error = &error as &dyn std::error::Error, "the cleaning was not stored and is repeated");
-            }
+            Some(Observation::Ended(ended)) if ended.is_log_complete => self.clean_whole(attempt, &handle).await,
+            Some(Observation::NeverRan { .. }) | None => self.clean_whole(attempt, &handle).await,
+            Some(Observation::Ended(_)) => self.clean_ended(attempt, &handle).await,
+            Some(Observation::Lost { reason, .. }) => match self.ensure_pump(attempt_id, &handle) {
+                PumpState::InPlace => self.clean_unseen(attempt, &handle, &reason).await,
+                PumpState::Running | PumpState::Waiting | PumpState::Finished { .. } => {
+                    self.clean_ended(attempt, &handle).await
+                }
+            },
+            Some(Observation::Gone { reason }) => self.clean_unseen(attempt, &handle, &reason).await,
         }
     }
 
-    /// The engine has nothing more to give. Its object goes before the log is called complete, for what is left of an
-    /// attempt that got lost may still write.
-    async fn finish(&self, attempt: &ActiveAttempt) -> Result<(), CleanError> {
+    /// Cleans an attempt of whose log nothing is missing.
+    async fn clean_whole(&self, attempt: &ActiveAttempt, handle: &Handle) -> Result<(), CleanError> {
+        self.mark_log_complete(attempt, LogEnd { gap: None }).await?;
+        self.engine.remove(handle).await?;
+        self.mark_cleaned(attempt).await
+    }
+
+    /// Cleans an attempt that has ended, once all its output is stored.
+    async fn clean_ended(&self, attempt: &ActiveAttempt, handle: &Handle) -> Result<(), CleanError> {
+        if !attempt.run.is_log_complete {
+            let Some(end) = self.end_of_output(attempt, handle).await? else { return Ok(()) };
+            self.mark_log_complete(attempt, end).await?;
+        }
+        self.engine.remove(handle).await?;
+        self.mark_cleaned(attempt).await
+    }
+
+    /// Cleans an attempt whose end the engine did not see, and of which it has no output.
+    async fn clean_unseen(&self, attempt: &ActiveAttempt, handle: &Handle, reason: &str) -> Result<(), CleanError> {
+        let removed = self.engine.remove(handle).await;
+        if self.needs_log_end(attempt) {
+            match self.seal(attempt, reason).await? {
+                Some(end) => self.mark_log_complete(attempt, end).await?,
+                // What still writes is ended by the removal, or by itself.
+                None => return removed.map_err(CleanError::from),
+            }
+        }
+        removed?;
+        self.mark_cleaned(attempt).await
+    }
+
+    /// How the output of an attempt ended that has ended; `None` while some may still come.
+    async fn end_of_output(&self, attempt: &ActiveAttempt, handle: &Handle) -> Result<Option<LogEnd>, CleanError> {
         let attempt_id = attempt.attempt_id;
-        self.engine.remove(&handle_of(attempt)).await?;
-        self.mark_log_complete(attempt).await?;
-        self.store.set_cleaned(attempt_id, self.clock.now()).await?;
-        self.forget_pump(attempt_id);
-        self.forget_delay(attempt_id);
-        // A further attempt may have waited for this.
-        self.wake.queue();
+        match self.ensure_pump(attempt_id, handle) {
+            PumpState::Finished { gap } => return Ok(Some(LogEnd { gap })),
+            PumpState::InPlace => return self.seal(attempt, "its writer has gone").await,
+            PumpState::Running | PumpState::Waiting => {}
+        }
+        match self.state.pumps.judge(attempt_id, self.settings.log_patience, Instant::now()) {
+            Verdict::Wait => Ok(None),
+            Verdict::AskAnew(reason) => {
+                self.tell_log_delay(attempt_id, &reason);
+                if self.state.pumps.end(attempt_id).await {
+                    self.ensure_pump(attempt_id, handle);
+                }
+                Ok(None)
+            }
+            Verdict::GiveUp(reason) => self.seal(attempt, &reason).await,
+        }
+    }
+
+    /// Ends the log as it is, for this reason; `None` while somebody still writes it.
+    async fn seal(&self, attempt: &ActiveAttempt, reason: &str) -> Result<Option<LogEnd>, CleanError> {
+        let attempt_id = attempt.attempt_id;
+        if !self.state.pumps.end(attempt_id).await {
+            return Ok(None);
+        }
+        let (logs, cap_bytes, why) = (Arc::clone(&self.logs), self.settings.log_cap_bytes, reason.to_owned());
+        let sealing = tokio::task::spawn_blocking(move || logs.seal(attempt_id, cap_bytes, &why));
+        match sealing.await.map_err(io::Error::other)? {
+            Ok(Sealed::Whole { gap }) => Ok(Some(LogEnd { gap })),
+            // What never started wrote nothing.
+            Ok(Sealed::Absent) => Ok(Some(LogEnd { gap: attempt.run.started_at.is_some().then(|| reason.to_owned()) })),
+            Err(error) if is_busy(&error) => {
+                tracing::debug!(%attempt_id, reason = %error, "the log of an ended attempt is still written");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn mark_log_complete(&self, attempt: &ActiveAttempt, end: LogEnd) -> Result<(), CleanError> {
+        let attempt_id = attempt.attempt_id;
+        if !self.needs_log_end(attempt) {
+            return Ok(());
+        }
+        let message = end.gap.map(|reason| format!("the end of the log may be missing: {reason}"));
+        let event = message.map(|message| Event::warning(self.clock.now(), LOG_CUT, message));
+        if self.store.set_log_complete(attempt_id, event.as_ref()).await? {
+            self.wake.changed(attempt_id.run_id);
+        }
+        let logs = Arc::clone(&self.logs);
+        let forgetting = tokio::task::spawn_blocking(move || logs.forget_position(attempt_id));
+        if let Err(error) = forgetting.await.map_err(io::Error::other).flatten() {
+            tracing::warn!(%attempt_id, %error, "the position of a complete log could not be removed");
+        }
         Ok(())
     }
 
-    async fn mark_log_complete(&self, attempt: &ActiveAttempt) -> Result<(), CleanError> {
-        let is_newest = attempt.attempt_id == attempt.run.attempt_id();
-        if is_newest && attempt.run.status.is_terminal() && !attempt.run.is_log_complete {
-            self.store.set_log_complete(attempt.attempt_id.run_id, attempt.attempt_id.attempt).await?;
-            self.wake.changed(attempt.attempt_id.run_id);
-        }
+    /// Whether the log of the run ends with this attempt, and is not known to be complete.
+    fn needs_log_end(&self, attempt: &ActiveAttempt) -> bool {
+        let run = &attempt.run;
+        attempt.attempt_id == run.attempt_id() && run.status.is_terminal() && !run.is_log_complete
+    }
+
+    async fn mark_cleaned(&self, attempt: &ActiveAttempt) -> Result<(), CleanError> {
+        let attempt_id = attempt.attempt_id;
+        self.store.set_cleaned(attempt_id, self.clock.now()).await?;
+        self.state.pumps.forget(attempt_id);
+        self.forget_delay(attempt_id);
+        // A further attempt may have waited for this.
+        self.wake.queue();
         Ok(())
     }
 }
@@ -94,4 +203,6 @@ enum CleanError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    #[error("the log could not be ended")]
+    Log(#[from] io::Error),
 }

@@ -10,6 +10,7 @@ pub mod dispatch;
 mod launch;
 mod prune;
 mod pump;
+mod pumps;
 mod queue_depth;
 mod run_loops;
 mod sweep;
@@ -28,8 +29,11 @@ use crate::logs::Logs;
 use crate::model::AttemptId;
 use crate::store::Store;
 use crate::wake::Wake;
-use pump::PumpState;
+use pumps::Pumps;
 use work::Work;
+
+/// [`Settings::log_patience`] of a server. A node that restarts is back by then.
+pub const LOG_PATIENCE: Duration = Duration::from_mins(10);
 
 /// How many database changes of one step go on at once.
 const CONCURRENCY: usize = 16;
@@ -41,6 +45,8 @@ pub struct Settings {
     pub grace: Duration,
     /// How much of a run's output is kept.
     pub log_cap_bytes: u64,
+    /// How long the rest of an ended run's output is waited for while the engine answers and gives nothing of it.
+    pub log_patience: Duration,
     /// How long the log of an ended run is kept; `None` is for ever.
     pub log_retention: Option<Duration>,
 }
@@ -67,11 +73,9 @@ pub struct Control {
 #[derive(Default)]
 pub struct State {
     work: Work,
-    pumps: Arc<Mutex<HashMap<AttemptId, PumpState>>>,
+    pumps: Pumps,
     /// Why launches are delayed, so that each reason is told once.
     delays: Mutex<HashMap<AttemptId, String>>,
-    /// The last run whose log was pruned, with its end.
-    pruned_to: Mutex<Option<(jiff::Timestamp, crate::model::RunId)>>,
     /// How many runs waited when it was last kept.
     queue_depth: Mutex<Option<crate::model::QueueDepth>>,
     /// The last complaint about the engine, so that each is logged once.

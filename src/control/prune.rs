@@ -1,12 +1,13 @@
-//! Prune: removes the logs of runs that ended long ago. The runs themselves and their stories stay.
+//! Prune: removes the logs of runs that ended long ago. The runs themselves and their stories stay. The rows say which
+//! logs are still there, so that none is passed over for good, whenever it became complete.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::Control;
 use crate::model::RunId;
-use crate::store::StoreError;
+use crate::store::{LogToPrune, StoreError};
 
 /// How many runs are read at once.
 const BATCH: u32 = 500;
@@ -18,19 +19,14 @@ impl Control {
         let age = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
         let Ok(before) = self.clock.now().checked_sub(age) else { return Ok(0) };
         let mut freed = 0;
-        // What was looked at once is not looked at again as long as this process runs.
-        let mut after = *self.pruned_to();
+        let mut after = None;
         loop {
-            let runs = self.store.runs_ended_before(before, after, BATCH).await?;
+            let runs = self.store.logs_to_prune(&self.cluster, before, after.as_ref(), BATCH).await?;
             let Some(last) = runs.last() else { break };
-            after = last.finished_at.map(|ended_at| (ended_at, last.run_id));
-            *self.pruned_to() = after;
-            for run in runs.iter().filter(|run| run.execution.resolved_cluster == self.cluster && run.is_log_complete) {
-                match self.logs.remove(run.run_id, run.attempt_count) {
-                    Ok(bytes) => freed += bytes,
-                    Err(error) => tracing::warn!(run_id = %run.run_id, %error, "an old log could not be removed"),
-                }
-            }
+            after = Some(*last);
+            let removed = self.remove_logs(runs).await;
+            freed += removed.bytes;
+            self.store.set_logs_pruned(&removed.run_ids, self.clock.now()).await?;
         }
         if freed > 0 {
             tracing::info!(cluster = self.cluster, bytes = freed, "removed old logs");
@@ -38,7 +34,32 @@ impl Control {
         Ok(freed)
     }
 
-    fn pruned_to(&self) -> MutexGuard<'_, Option<(Timestamp, RunId)>> {
-        self.state.pruned_to.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What can't be removed now is tried again by the next step.
+    async fn remove_logs(&self, runs: Vec<LogToPrune>) -> Removed {
+        let logs = Arc::clone(&self.logs);
+        let removing = tokio::task::spawn_blocking(move || {
+            let mut removed = Removed::default();
+            for run in runs {
+                match logs.remove(run.run_id, run.attempts) {
+                    Ok(bytes) => {
+                        removed.bytes += bytes;
+                        removed.run_ids.push(run.run_id);
+                    }
+                    Err(error) => tracing::warn!(run_id = %run.run_id, %error, "an old log could not be removed"),
+                }
+            }
+            removed
+        });
+        removing.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the removal of old logs failed");
+            Removed::default()
+        })
     }
+}
+
+/// What was removed of some runs' logs.
+#[derive(Default)]
+struct Removed {
+    run_ids: Vec<RunId>,
+    bytes: u64,
 }

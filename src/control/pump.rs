@@ -1,153 +1,199 @@
 //! Pump: moves an attempt's output from its engine into our log, as it is written, in a task of its own.
 //!
 //! A pump that fails is started again at the next look, from where it was; so is one of a restarted server. Engines
-//! that write the log in place need none.
+//! that write the log in place need none. `pumps.rs` keeps account of all pumps.
 
-use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, Fuse};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 
-use super::Control;
 use crate::clock::Clock;
-use crate::engine::{Chunk, Engine, EngineError, Handle, Output};
-use crate::logs::PumpedLog;
-use crate::model::{AttemptId, Event};
-use crate::store::ActiveAttempt;
+use crate::engine::{Chunk, Engine, EngineError, Handle, Output, Pokes};
+use crate::logs::{Logs, PumpedLog, Stored};
+use crate::model::Event;
 
 /// An engine may tell output line by line, and a write takes longer than a line does: the first is written at once, and
 /// what comes within this time after a write with the next. Nobody who follows a log notices.
 const PAUSE: Duration = Duration::from_millis(25);
 /// How much is written at once at most, but for a single chunk that is larger.
 const BATCH_BYTES: usize = 1 << 20;
+/// How much output, in time, is read from the engine again after a crash: a sync of the disk costs more than a write.
+const SYNC_PERIOD: Duration = Duration::from_secs(5);
 
-/// How far this process is with an attempt's output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PumpState {
-    Running,
-    /// The engine has nothing more to give: our log is whole and on the disk.
-    Finished,
+/// How a pump came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PumpEnd {
+    /// The engine has nothing more to give: our log is whole and on the disk. `gap` says why some may be missing.
+    Finished { gap: Option<String> },
     /// The engine writes the log itself.
     InPlace,
+    /// It was told to end.
+    Stopped,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum PumpError {
+pub(super) enum PumpError {
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The output broke off for good.
-    #[error("{0}")]
-    Cut(String),
     #[error("the log can't be written")]
     Log(#[from] io::Error),
 }
 
-impl Control {
-    /// Starts the pump of an attempt where none is at work or done.
-    pub(super) fn ensure_pump(&self, attempt_id: AttemptId, handle: &Handle) -> PumpState {
-        let mut pumps = self.pumps();
-        if let Some(state) = pumps.get(&attempt_id) {
-            return *state;
-        }
-        pumps.insert(attempt_id, PumpState::Running);
-        drop(pumps);
-        let pump = Pump {
-            engine: Arc::clone(&self.engine),
-            path: self.logs.path(attempt_id),
-            cap_bytes: self.settings.log_cap_bytes,
-            handle: handle.clone(),
-            clock: self.clock.clone(),
-        };
-        let (pumps, pokes, clock) = (Arc::clone(&self.state.pumps), self.pokes.clone(), self.clock.clone());
-        tokio::spawn(async move {
-            let state = match pump.run().await {
-                Ok(state) => Some(state),
-                // What the engine no longer has can't be pumped; what is stored is all there is.
-                Err(PumpError::Engine(EngineError::Gone(_))) => Some(PumpState::Finished),
-                Err(PumpError::Cut(reason)) => {
-                    let message = format!("the end of the log may be missing: {reason}");
-                    pokes.note(attempt_id, Event::warning(clock.now(), "LogCut", message));
-                    Some(PumpState::Finished)
-                }
-                Err(error) => {
-                    tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "output could not be read and is asked for again");
-                    None
-                }
-            };
-            let mut pumps = pumps.lock().unwrap_or_else(PoisonError::into_inner);
-            match state {
-                Some(state) => pumps.insert(attempt_id, state),
-                None => pumps.remove(&attempt_id),
-            };
-            drop(pumps);
-            if state == Some(PumpState::Finished) {
-                pokes.poke(attempt_id);
-            }
-        });
-        PumpState::Running
-    }
-
-    pub(super) fn forget_pump(&self, attempt_id: AttemptId) {
-        self.pumps().remove(&attempt_id);
-    }
-
-    pub(super) fn forget_pumps_except(&self, active: &[ActiveAttempt]) {
-        let active: HashSet<_> = active.iter().map(|attempt| attempt.attempt_id).collect();
-        self.pumps().retain(|attempt_id, state| *state == PumpState::Running || active.contains(attempt_id));
-    }
-
-    fn pumps(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<AttemptId, PumpState>> {
-        self.state.pumps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// How far an attempt's output has been read, over all its pumps.
+pub(super) struct Progress {
+    reached_bytes: AtomicU64,
+    moved_at: Mutex<Instant>,
+    /// Whether the run's story says that the log is delayed.
+    is_delay_told: AtomicBool,
 }
 
-struct Pump {
-    engine: Arc<dyn Engine>,
-    path: PathBuf,
-    cap_bytes: u64,
-    handle: Handle,
-    clock: Clock,
+pub(super) struct Pump {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) logs: Arc<Logs>,
+    pub(super) cap_bytes: u64,
+    pub(super) handle: Handle,
+    pub(super) clock: Clock,
+    pub(super) pokes: Pokes,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            reached_bytes: AtomicU64::new(0),
+            moved_at: Mutex::new(Instant::now()),
+            is_delay_told: AtomicBool::new(false),
+        }
+    }
+
+    /// When output came last that had not been read before.
+    pub(super) fn moved_at(&self) -> Instant {
+        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self, bytes: u64) {
+        if self.reached_bytes.fetch_max(bytes, Ordering::Relaxed) < bytes {
+            *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
+
+    /// `true` for the first of several delays in a row.
+    pub(super) fn is_new_delay(&self) -> bool {
+        !self.is_delay_told.swap(true, Ordering::Relaxed)
+    }
+
+    fn has_delay_ended(&self) -> bool {
+        self.is_delay_told.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl Pump {
-    async fn run(self) -> Result<PumpState, PumpError> {
+    pub(super) async fn run(self) -> Result<PumpEnd, PumpError> {
         // The file is not touched before the engine has said that it does not write it itself.
-        let position = PumpedLog::position(&self.path)?;
-        let mut output = match self.engine.output(&self.handle, &position).await? {
-            Output::InPlace => return Ok(PumpState::InPlace),
+        let (logs, attempt_id, cap_bytes) = (Arc::clone(&self.logs), self.handle.attempt_id, self.cap_bytes);
+        let stored = blocking(move || logs.stored(attempt_id, cap_bytes)).await?;
+        let position = match &stored {
+            Stored::Whole { gap } => return Ok(PumpEnd::Finished { gap: gap.clone() }),
+            Stored::UpTo { position, .. } => position.clone(),
+        };
+        let output = tokio::select! {
+            () = self.stop.cancelled() => return Ok(PumpEnd::Stopped),
+            output = self.engine.output(&self.handle, &position) => output?,
+        };
+        let mut output = match output {
+            Output::InPlace => return Ok(PumpEnd::InPlace),
             Output::Stream(output) => output.fuse(),
         };
-        let (path, cap_bytes) = (self.path, self.cap_bytes);
-        let now = move || self.clock.now();
-        let opening = tokio::task::spawn_blocking(move || PumpedLog::resume(&path, cap_bytes, &position, now));
-        let mut log = opening.await.map_err(io::Error::other)??;
-        let mut until = Instant::now();
-        while let Some(first) = output.next().await {
-            // What was gathered is kept also where an error ended the gathering.
-            let (batch, rest) = gather(first.map_err(of_output)?, &mut output, until).await;
-            let appending = tokio::task::spawn_blocking(move || log.append(&batch.bytes, batch.marker).map(|()| log));
-            log = appending.await.map_err(io::Error::other)??;
-            until = Instant::now() + PAUSE;
-            rest.map_err(of_output)?;
+        let (logs, clock) = (Arc::clone(&self.logs), self.clock.clone());
+        let (log, stored) =
+            blocking(move || Ok((logs.resume(attempt_id, cap_bytes, &stored, move || clock.now())?, stored))).await?;
+        if let Stored::UpTo { distrust: Some(reason), .. } = stored {
+            let message = format!("its output is read again from the beginning: {reason}");
+            self.note(Event::warning(self.clock.now(), "LogReadAgain", message));
         }
-        let finishing = tokio::task::spawn_blocking(move || log.finish());
-        finishing.await.map_err(io::Error::other)??;
-        Ok(PumpState::Finished)
+        let (mut log, result) = self.append_all(log, &mut output).await?;
+        match result {
+            Ok(PumpEnd::Finished { .. }) => blocking(move || log.finish()).await?,
+            // What came is kept, so that it need not be asked for again, or can't be any more.
+            Ok(_) | Err(_) if log.is_ahead_of_disk() => blocking(move || log.sync()).await?,
+            Ok(_) | Err(_) => {}
+        }
+        if result.is_ok() {
+            self.note_end_of_delay();
+        }
+        Ok(result?)
+    }
+
+    /// Appends what comes until it ends; an error of the engine's is beside the log, one of the log's the end of it.
+    async fn append_all(
+        &self,
+        mut log: PumpedLog,
+        output: &mut Fuse<BoxStream<'static, Result<Chunk, EngineError>>>,
+    ) -> Result<(PumpedLog, Result<PumpEnd, EngineError>), PumpError> {
+        let mut gather_until = Instant::now();
+        let mut sync_at = Instant::now() + SYNC_PERIOD;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok((log, Ok(PumpEnd::Stopped))),
+                next = output.next() => next,
+                () = sleep_until(sync_at), if log.is_ahead_of_disk() => {
+                    log = self.sync(log).await?;
+                    continue;
+                }
+            };
+            let first = match next {
+                None => return Ok((log, Ok(PumpEnd::Finished { gap: None }))),
+                Some(Err(error)) => return Ok((log, Err(error))),
+                Some(Ok(first)) => first,
+            };
+            if !log.is_ahead_of_disk() {
+                sync_at = Instant::now() + SYNC_PERIOD;
+            }
+            // What was gathered is kept also where an error ended the gathering.
+            let (batch, rest) = gather(first, output, gather_until).await;
+            log = blocking(move || log.append(&batch.bytes, batch.marker).map(|()| log)).await?;
+            self.progress.reach(log.output_bytes());
+            if sync_at <= Instant::now() {
+                log = self.sync(log).await?;
+            }
+            gather_until = Instant::now() + PAUSE;
+            if let Err(error) = rest {
+                return Ok((log, Err(error)));
+            }
+        }
+    }
+
+    async fn sync(&self, mut log: PumpedLog) -> Result<PumpedLog, PumpError> {
+        let log = blocking(move || log.sync().map(|()| log)).await?;
+        self.note_end_of_delay();
+        Ok(log)
+    }
+
+    fn note_end_of_delay(&self) {
+        if self.progress.has_delay_ended() {
+            self.note(Event::normal(self.clock.now(), "LogResumed", "the output is read and stored again"));
+        }
+    }
+
+    fn note(&self, event: Event) {
+        self.pokes.note(self.handle.attempt_id, event);
     }
 }
 
-/// What an error means in the midst of output that began well.
-fn of_output(error: EngineError) -> PumpError {
-    match error {
-        EngineError::Gone(reason) => PumpError::Cut(reason),
-        other => PumpError::Engine(other),
-    }
+/// Works on files where it does not hold up others.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, PumpError> {
+    Ok(spawn_blocking(work).await.map_err(io::Error::other)??)
 }
 
 /// A chunk with those that come until `deadline`, as one.
@@ -205,7 +251,7 @@ mod tests {
         let mut output = stream::iter([Ok(chunk("b")), Err(gone())]).boxed().fuse();
         let (batch, rest) = gather(chunk("a"), &mut output, Instant::now() + PAUSE).await;
         assert_eq!(&batch.bytes[..], b"ab");
-        assert!(matches!(rest.map_err(of_output), Err(PumpError::Cut(_))));
+        assert!(matches!(rest, Err(EngineError::Gone(_))));
     }
 
     #[tokio::test]

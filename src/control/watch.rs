@@ -30,7 +30,7 @@ impl Control {
     pub async fn watch_all(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
         self.store_notes().await?;
         let active = self.store.active_attempts(&self.cluster).await?;
-        self.forget_pumps_except(&active);
+        self.state.pumps.forget_except(&active);
         let running = active.iter().filter(|attempt| !attempt.run.status.is_terminal() && attempt.run.stop.is_none());
         let deadline = running.filter_map(|attempt| attempt.run.deadline()).min();
         self.look_at(active).await?;

@@ -3,7 +3,7 @@
 //! A command is a list of steps separated by `;`, each written so that a shell would do the same:
 //! `echo TEXT` prints a line, `exit N` ends, `kill -9 $$` ends by a signal, `sleep N` takes until somebody stops it or
 //! lets it [`FakeEngine::go_on`]. What a shell can't say is said to the engine: [`FakeEngine::refuse_launches`],
-//! [`FakeEngine::set_available`], [`FakeEngine::vanish`].
+//! [`FakeEngine::set_available`], [`FakeEngine::vanish`], [`FakeEngine::hold_output`], [`FakeEngine::keep_objects`].
 //!
 //! Nothing happens by itself: an attempt is seen starting, then running, then ended, one step each time it is observed.
 
@@ -31,6 +31,8 @@ pub struct FakeEngine {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pokes: Pokes,
     world: Arc<Mutex<World>>,
+    /// How much of each attempt's output is given; `None` is all, and its end.
+    output_limit: Arc<watch::Sender<Option<usize>>>,
 }
 
 #[derive(Default)]
@@ -41,6 +43,10 @@ struct World {
     /// What every call answers while the engine is away.
     outage: Option<(Timestamp, String)>,
     refusal: Option<Refusal>,
+    /// Why no object is removed.
+    kept: Option<String>,
+    /// Why no output can be read.
+    unreadable: Option<String>,
 }
 
 #[derive(Clone)]
@@ -61,7 +67,7 @@ struct Attempt {
 
 impl FakeEngine {
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static, pokes: Pokes) -> Self {
-        Self { now: Arc::new(now), pokes, world: Arc::default() }
+        Self { now: Arc::new(now), pokes, world: Arc::default(), output_limit: Arc::default() }
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -101,10 +107,25 @@ impl FakeEngine {
     }
 
     /// Adds to the output of an attempt that sleeps.
-    pub fn print(&self, attempt_id: AttemptId, text: &str) {
+    pub fn print(&self, attempt_id: AttemptId, text: impl AsRef<[u8]>) {
         if let Some(attempt) = self.world().attempts.get(&attempt_id) {
-            attempt.output.send_modify(|(bytes, _)| bytes.extend_from_slice(text.as_bytes()));
+            attempt.output.send_modify(|(bytes, _)| bytes.extend_from_slice(text.as_ref()));
         }
+    }
+
+    /// Every answer with output hangs after so many bytes, also after the attempt has ended, until this is lifted.
+    pub fn hold_output(&self, limit: Option<usize>) {
+        self.output_limit.send_replace(limit);
+    }
+
+    /// No output can be read, although all else works.
+    pub fn set_readable(&self, fault: Option<&str>) {
+        self.world().unreadable = fault.map(str::to_owned);
+    }
+
+    /// No object can be removed, although all else works.
+    pub fn keep_objects(&self, reason: Option<&str>) {
+        self.world().kept = reason.map(str::to_owned);
     }
 
     /// Forgets an attempt, as a container removed behind our back is forgotten.
@@ -248,17 +269,42 @@ impl Engine for FakeEngine {
     }
 
     async fn output(&self, handle: &Handle, from: &LogPosition) -> Result<Output, EngineError> {
+        let attempt_id = handle.attempt_id;
         let world = self.reachable()?;
-        let attempt = world.attempts.get(&handle.attempt_id).ok_or_else(|| gone(handle.attempt_id))?;
+        if let Some(fault) = &world.unreadable {
+            return Err(EngineError::Unavailable(fault.clone()));
+        }
+        let attempt = world.attempts.get(&attempt_id).ok_or_else(|| gone(attempt_id))?;
         let from = usize::try_from(from.bytes).unwrap_or(usize::MAX);
-        let state = (attempt.output.subscribe(), from);
-        let chunks = stream::unfold(state, |(mut output, from)| async move {
-            // An error says that the attempt was removed: there is nothing more to come.
-            let (chunk, next) = {
-                let seen = output.wait_for(|(bytes, is_complete)| *is_complete || bytes.len() > from).await.ok()?;
-                (Bytes::copy_from_slice(seen.0.get(from..)?), seen.0.len())
-            };
-            (!chunk.is_empty()).then(|| (Ok(Chunk { bytes: chunk, marker: None }), (output, next)))
+        let state = Some((attempt.output.subscribe(), self.output_limit.subscribe(), from));
+        let chunks = stream::unfold(state, move |state| async move {
+            let (mut output, mut limit, from) = state?;
+            loop {
+                let most = *limit.borrow_and_update();
+                let (chunk, is_complete) = {
+                    let seen = output.borrow_and_update();
+                    let given = seen.0.len().min(most.unwrap_or(usize::MAX));
+                    (Bytes::copy_from_slice(seen.0.get(from..given).unwrap_or_default()), seen.1)
+                };
+                if !chunk.is_empty() {
+                    let next = from + chunk.len();
+                    return Some((Ok(Chunk { bytes: chunk, marker: None }), Some((output, limit, next))));
+                }
+                if is_complete && most.is_none() {
+                    return None;
+                }
+                tokio::select! {
+                    changed = output.changed() => {
+                        if changed.is_err() && !is_complete {
+                            return Some((Err(gone(attempt_id)), None));
+                        }
+                        if changed.is_err() && limit.changed().await.is_err() {
+                            return None;
+                        }
+                    }
+                    Ok(()) = limit.changed() => {}
+                }
+            }
         });
         Ok(Output::Stream(chunks.boxed()))
     }
@@ -269,7 +315,11 @@ impl Engine for FakeEngine {
     }
 
     async fn remove(&self, handle: &Handle) -> Result<(), EngineError> {
-        self.reachable()?.attempts.remove(&handle.attempt_id);
+        let mut world = self.reachable()?;
+        if let Some(reason) = &world.kept {
+            return Err(EngineError::Unavailable(reason.clone()));
+        }
+        world.attempts.remove(&handle.attempt_id);
         Ok(())
     }
 }

@@ -1,18 +1,21 @@
 //! The writing end of one attempt's log: appends, up to a cap, says in the log itself what was cut, and notes beside it
 //! when it was written.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::lock;
 use super::times::TimeKeeper;
 
-/// An append-only log file of at most `cap_bytes` of output, plus two lines that tell of the cut.
+/// An append-only log file of at most `cap_bytes` of output, plus two lines that report the cut.
 /// What comes after the cap is counted and dropped, so that the writer never blocks on a full log.
+/// Nobody else can write to the file meanwhile.
 pub struct CappedLog {
     file: File,
+    path: PathBuf,
     cap_bytes: u64,
     written_bytes: u64,
     cut_bytes: u64,
@@ -21,26 +24,31 @@ pub struct CappedLog {
 
 impl CappedLog {
     /// Opens the file at its end, making it and its folder where they are missing.
+    ///
+    /// # Errors
+    /// [`lock::is_busy`] where another writer has the log.
     pub fn append(path: &Path, cap_bytes: u64, now: impl Fn() -> Timestamp + Send + 'static) -> io::Result<Self> {
-        let file = open(path)?;
+        let file = lock::open_for_writing(path)?;
         let written_bytes = file.metadata()?.len();
         let times = TimeKeeper::resume(path, written_bytes, now);
-        Ok(Self { file, cap_bytes, written_bytes, cut_bytes: 0, times })
+        Ok(Self { file, path: path.to_owned(), cap_bytes, written_bytes, cut_bytes: 0, times })
     }
 
-    /// Opens the file as it was after `output_bytes` of output; what it holds beyond is cut off.
+    /// Goes on in an open file as it was after `kept_bytes` of output in it and `cut_bytes` that were dropped; what it
+    /// holds beyond is cut off.
     pub(super) fn resume(
+        file: File,
         path: &Path,
         cap_bytes: u64,
-        output_bytes: u64,
+        (kept_bytes, cut_bytes): (u64, u64),
         now: impl Fn() -> Timestamp + Send + 'static,
     ) -> io::Result<Self> {
-        let file = open(path)?;
-        let kept = output_bytes.min(cap_bytes).min(file.metadata()?.len());
-        file.set_len(kept)?;
-        let times = TimeKeeper::resume(path, kept, now);
-        let mut log = Self { file, cap_bytes, written_bytes: kept, cut_bytes: 0, times };
-        log.cut(output_bytes.saturating_sub(cap_bytes))?;
+        file.set_len(kept_bytes)?;
+        let times = TimeKeeper::resume(path, kept_bytes, now);
+        // A log that was cut stays so, even if the cap is larger by now.
+        let cap_bytes = if cut_bytes > 0 { kept_bytes } else { cap_bytes };
+        let mut log = Self { file, path: path.to_owned(), cap_bytes, written_bytes: kept_bytes, cut_bytes: 0, times };
+        log.cut(cut_bytes)?;
         Ok(log)
     }
 
@@ -49,12 +57,31 @@ impl CappedLog {
         self.written_bytes + self.cut_bytes
     }
 
+    /// How much of the output is in the file.
+    pub(super) const fn kept_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Puts what was written on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
     /// Says how much was cut, if anything was, and flushes everything to the disk.
     pub fn finish(mut self) -> io::Result<()> {
+        self.end()
+    }
+
+    pub(super) fn end(&mut self) -> io::Result<()> {
         if self.cut_bytes > 0 {
             writeln!(self.file, "[flotilla: {} bytes of output were not kept]", self.cut_bytes)?;
         }
-        self.file.sync_data()
+        self.file.sync_all()?;
+        // The file itself has to be found after a power loss.
+        match self.path.parent() {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
     }
 
     fn cut(&mut self, bytes: u64) -> io::Result<()> {
@@ -66,13 +93,6 @@ impl CappedLog {
         self.cut_bytes += bytes;
         Ok(())
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    OpenOptions::new().create(true).append(true).open(path)
 }
 
 impl Write for CappedLog {
@@ -125,5 +145,16 @@ mod tests {
             log.finish().unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one two");
+    }
+
+    #[test]
+    fn a_second_writer_is_refused_while_the_first_one_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = CappedLog::append(&path, 100, || Timestamp::UNIX_EPOCH).unwrap();
+        let refused = CappedLog::append(&path, 100, || Timestamp::UNIX_EPOCH).err().unwrap();
+        assert!(lock::is_busy(&refused), "{refused}");
+        log.finish().unwrap();
+        CappedLog::append(&path, 100, || Timestamp::UNIX_EPOCH).unwrap();
     }
 }

@@ -8,12 +8,15 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memchr::{memchr_iter, memrchr};
+
+use super::ignore_missing;
 
 /// How much is read to find a line.
 const BLOCK: u64 = 64 * 1024;
@@ -68,13 +71,14 @@ impl LineIndex {
         (block, usize::try_from(block).ok().and_then(|block| self.ends.get(block)).copied().unwrap_or_default())
     }
 
+    /// `None` where the file is missing or not as it was saved: a power loss may leave any part of it as NUL bytes.
     fn load(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
+        let (counts, sum) = bytes.split_last_chunk::<8>()?;
+        let is_intact = counts.len() % 8 == 0 && u64::from_le_bytes(*sum) == checksum(counts);
         let ends: Vec<_> =
-            bytes.chunks_exact(8).map(|end| u64::from_le_bytes(end.try_into().expect("there are eight"))).collect();
-        let is_whole = bytes.len() % 8 == 0 && ends.first() == Some(&0);
-        let is_possible = ends.windows(2).all(|pair| pair[0] <= pair[1] && pair[1] - pair[0] <= BLOCK);
-        (is_whole && is_possible).then_some(Self { saved: ends.len(), ends })
+            counts.chunks_exact(8).map(|end| u64::from_le_bytes(end.try_into().expect("there are eight"))).collect();
+        (is_intact && ends.first() == Some(&0)).then_some(Self { saved: ends.len(), ends })
     }
 
     /// Keeps what took long to count. Where that fails, it is counted again after the next restart.
@@ -83,12 +87,20 @@ impl LineIndex {
             return;
         }
         let new = path.with_extension("lines-new");
-        let bytes: Vec<u8> = self.ends.iter().flat_map(|end| end.to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = self.ends.iter().flat_map(|end| end.to_le_bytes()).collect();
+        bytes.extend(checksum(&bytes).to_le_bytes());
         match std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, path)) {
             Ok(()) => self.saved = self.ends.len(),
             Err(error) => tracing::warn!(path = %path.display(), %error, "the index of a log can't be kept"),
         }
     }
+}
+
+/// A program that computes another one counts the lines again.
+fn checksum(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// Where the index of a log is kept.
@@ -128,6 +140,12 @@ impl Indexes {
             lines.is_last_ended = lines.read(length - 1, 1)? == b"\n";
         }
         Ok(Some(lines))
+    }
+
+    /// Drops what is known of a log that was cut back: what is written there now may have its lines elsewhere.
+    pub(super) fn forget(&self, path: &Path) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).logs.remove(path);
+        ignore_missing(std::fs::remove_file(index_path(path)))
     }
 
     fn index(&self, path: &Path) -> Arc<Mutex<LineIndex>> {
@@ -279,7 +297,13 @@ mod tests {
         let kept = LineIndex::load(&index_path(&path)).unwrap();
         assert_eq!(kept.ends, first.index().ends);
         assert_eq!(kept.last_block(), SAVED_BLOCKS as u64 + 3);
-        for broken in [&b"x"[..], &[0; 7], &1u64.to_le_bytes(), &[[0; 8], [255; 8]].concat(), b""] {
+        let saved = std::fs::read(index_path(&path)).unwrap();
+        let nuls = vec![0; saved.len()];
+        let mut half = saved.clone();
+        half[saved.len() / 2..].fill(0);
+        let short = &saved[..saved.len() - 8];
+        for broken in [&b"x"[..], &[0; 7], &1u64.to_le_bytes(), &[[0; 8], [255; 8]].concat(), b"", &nuls, &half, short]
+        {
             std::fs::write(index_path(&path), broken).unwrap();
             assert_eq!(Indexes::default().lines(&path).unwrap().unwrap().count(), first.count(), "{broken:?}");
         }

@@ -5,6 +5,8 @@ mod capped;
 mod escapes;
 mod find;
 mod lines;
+mod lock;
+mod position;
 mod pumped;
 mod read;
 mod tail;
@@ -18,7 +20,9 @@ use std::path::{Path, PathBuf};
 pub use capped::CappedLog;
 pub use escapes::command_length;
 pub use find::{Found, MOST_HITS, NotAPattern, PATTERN_CHARS, Pattern};
-pub use pumped::PumpedLog;
+pub use lock::is_busy;
+pub use position::Stored;
+pub use pumped::{PumpedLog, Sealed};
 pub use read::{LogPiece, LogToken, NotAToken, TokenProblem};
 pub use tail::Growth;
 pub use usage::note_usage;
@@ -77,12 +81,16 @@ impl Logs {
 }
 
 /// What lies beside the log at this path.
-fn beside(log_path: &Path) -> [PathBuf; 4] {
+fn beside(log_path: &Path) -> [PathBuf; 7] {
     [
-        pumped::position_path(log_path),
+        position::position_path(log_path),
         lines::index_path(log_path),
         times::times_path(log_path),
         usage::usage_path(log_path),
+        // What a crash left of a file that was about to take the place of another.
+        log_path.with_extension("position-new"),
+        log_path.with_extension("lines-new"),
+        log_path.with_extension("usage-new"),
     ]
 }
 

@@ -4,11 +4,11 @@
 //! second, one of a week by the half hour, and a chart of either costs the same.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Logs;
 use crate::model::{AttemptId, RunId, UsageSample};
@@ -46,10 +46,13 @@ impl Logs {
 }
 
 /// Keeps a sample beside the log at this path, which may not be there yet. One that is not newer than the last is left
-/// out: a clock that was set back has to catch up first.
+/// out: a clock that was set back a little has to catch up first. Samples from a distant future were not measured by a
+/// clock that was right, and make room.
 pub fn note_usage(log_path: &Path, sample: UsageSample) -> io::Result<()> {
     let path = usage_path(log_path);
     let mut samples = read(&path)?;
+    let latest = new_latest(sample.at);
+    samples.truncate(samples.partition_point(|known| known.at <= latest));
     match add(&mut samples, sample) {
         Added::Nothing => Ok(()),
         Added::At(index) => {
@@ -57,7 +60,9 @@ pub fn note_usage(log_path: &Path, sample: UsageSample) -> io::Result<()> {
                 std::fs::create_dir_all(folder)?;
             }
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
-            file.write_all_at(&encode(samples[index]), (index * RECORD_BYTES) as u64)
+            file.write_all_at(&encode(samples[index]), (index * RECORD_BYTES) as u64)?;
+            // What a crash or another clock left behind it would come back with the next sample.
+            file.set_len((samples.len() * RECORD_BYTES) as u64)
         }
         Added::AfterHalving => {
             let new = path.with_extension("usage-new");
@@ -65,6 +70,13 @@ pub fn note_usage(log_path: &Path, sample: UsageSample) -> io::Result<()> {
             std::fs::rename(&new, &path)
         }
     }
+}
+
+/// What a sample may be later than the next one.
+const CLOCK_STEP: SignedDuration = SignedDuration::from_hours(1);
+
+fn new_latest(at: Timestamp) -> Timestamp {
+    at.saturating_add(CLOCK_STEP).unwrap_or(Timestamp::MAX)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -110,7 +122,9 @@ fn add(samples: &mut Vec<UsageSample>, new: UsageSample) -> Added {
 
 fn read(path: &Path) -> io::Result<Vec<UsageSample>> {
     let mut bytes = Vec::new();
-    match File::open(path).and_then(|mut file| io::Read::read_to_end(&mut file, &mut bytes)) {
+    // What is longer was not written by us.
+    let most = (MOST_SAMPLES * RECORD_BYTES) as u64;
+    match File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -142,8 +156,6 @@ fn decode(record: &[u8]) -> Option<UsageSample> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
 
     fn sample(millis: i64, memory_bytes: i64) -> UsageSample {
@@ -185,6 +197,32 @@ mod tests {
         }
         logs.note_usage(attempt_id, sample(1000, 6)).unwrap();
         assert_eq!(logs.usage(attempt_id.run_id, 2).unwrap(), [sample(0, 5), sample(1000, 6)]);
+    }
+
+    #[test]
+    fn samples_survive_a_file_that_is_missing_short_or_full_of_garbage() {
+        for damage in ["missing", "empty", "short", "NUL", "garbage", "future", "long"] {
+            let (_folder, logs, attempt_id) = attempt();
+            let path = usage_path(&logs.path(attempt_id));
+            logs.note_usage(attempt_id, sample(0, 5)).unwrap();
+            logs.note_usage(attempt_id, sample(1000, 6)).unwrap();
+            let kept: &[_] = match damage {
+                "missing" => std::fs::remove_file(&path).map(|()| &[][..]),
+                "empty" => std::fs::write(&path, "").map(|()| &[][..]),
+                "short" => std::fs::write(&path, &std::fs::read(&path).unwrap()[..RECORD_BYTES + 7]).map(|()| &[5][..]),
+                "NUL" => std::fs::write(&path, [0; 5 * RECORD_BYTES]).map(|()| &[][..]),
+                "garbage" => std::fs::write(&path, [0xab; 3 * RECORD_BYTES]).map(|()| &[][..]),
+                "future" => std::fs::write(&path, [0x01; RECORD_BYTES]).map(|()| &[][..]),
+                _ => std::fs::write(&path, vec![0xff; 1 << 20]).map(|()| &[][..]),
+            }
+            .unwrap();
+            for at in [2000, 3000] {
+                logs.note_usage(attempt_id, sample(at, 7)).unwrap();
+            }
+            let found = logs.usage(attempt_id.run_id, 2).unwrap();
+            let found: Vec<_> = found.iter().filter_map(|sample| sample.memory_bytes).collect();
+            assert_eq!(found, [kept, &[7, 7]].concat(), "{damage}");
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::run::UnknownWord;
 
+/// The reason of the event which says that the end of a run's log may be missing.
+pub const LOG_CUT: &str = "LogCut";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventType {
     Normal,

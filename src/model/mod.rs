@@ -40,7 +40,7 @@ pub use cluster::{Cluster, ClusterChange, ClusterDetails, ClusterRecord, Cluster
 pub use definition::{Definition, DefinitionUpdate, NewDefinition, TaskSpec};
 pub use ended::EndedRuns;
 pub use env::{EnvVar, merge_env};
-pub use event::{Event, EventType};
+pub use event::{Event, EventType, LOG_CUT};
 pub use fault::{Fault, Faults};
 pub use id::{AttemptId, DefinitionId, RunId};
 pub use launch::{

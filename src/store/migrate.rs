@@ -26,8 +26,8 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: &[Migration] = migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths");
-const POSTGRES: &[Migration] = migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths");
+const SQLITE: &[Migration] = migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths", 6 "0006_pruned_logs");
+const POSTGRES: &[Migration] = migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths", 6 "0006_pruned_logs");
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version BIGINT PRIMARY KEY,

@@ -23,7 +23,7 @@ use std::path::Path;
 use db::{Db, Statement};
 pub use dispatch::{ActiveAttempt, QueuedRun, Reserved};
 pub use error::StoreError;
-pub use runs::Launched;
+pub use runs::{Launched, LogToPrune};
 
 pub struct Store {
     db: Db,

@@ -6,8 +6,8 @@ use super::db::{Builder, Db, FromRow, Row, Statement, Value, json};
 use super::definitions::{count_of, push_any, push_env, push_page};
 use super::{Store, StoreError, events};
 use crate::model::{
-    Change, DefinitionId, Event, Instance, Outcome, Page, PageRequest, Run, RunFilter, RunId, RunSort, Status,
-    StopCause, StopRequest, Usage,
+    AttemptId, Change, DefinitionId, Event, Instance, Outcome, Page, PageRequest, Run, RunFilter, RunId, RunSort,
+    Status, StopCause, StopRequest, Usage,
 };
 
 /// How long a repeat of an idempotence key finds the first run.
@@ -174,35 +174,64 @@ impl Store {
         Ok(self.db.write(vec![update.required(), event]).await?.is_done())
     }
 
-    /// Marks that the last byte of the run's log is stored.
-    pub async fn set_log_complete(&self, run_id: RunId, attempt: u32) -> Result<(), StoreError> {
+    /// Marks that the last byte of the run's log is stored, and says in the run's story what may be missing of it. Both
+    /// happen once: `false` where the log was complete already, or the run is no longer at the end of this attempt.
+    pub async fn set_log_complete(&self, attempt_id: AttemptId, gap: Option<&Event>) -> Result<bool, StoreError> {
         let update = Statement::new(
-            "UPDATE runs SET is_log_complete = 1 WHERE run_id = $1 AND attempt_count = $2 AND status = 'STOPPED'",
-            [run_id.to_string().into(), attempt.into()],
+            "UPDATE runs SET is_log_complete = 1
+             WHERE run_id = $1 AND attempt_count = $2 AND status = 'STOPPED' AND is_log_complete = 0",
+            [attempt_id.run_id.to_string().into(), attempt_id.attempt.into()],
         );
-        self.db.write(vec![update]).await.map(|_| ())
+        let mut statements = vec![update.required()];
+        statements.extend(gap.map(|event| events::append(attempt_id.run_id, event)));
+        Ok(self.db.write(statements).await?.is_done())
     }
 
-    /// Stopped runs whose log may be removed: those that ended before `before`, oldest first, after the run `after`.
-    pub async fn runs_ended_before(
+    /// Runs of a cluster with a complete log that was not removed yet, which ended before `before`: oldest first, after
+    /// the one in `after`.
+    pub async fn logs_to_prune(
         &self,
+        cluster: &str,
         before: Timestamp,
-        after: Option<(Timestamp, RunId)>,
+        after: Option<&LogToPrune>,
         limit: u32,
-    ) -> Result<Vec<Run>, StoreError> {
+    ) -> Result<Vec<LogToPrune>, StoreError> {
         let ended = "COALESCE(finished_at, 9223372036854775807)";
-        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE {ended} < "));
-        select.bind(before);
-        if let Some((ended_at, run_id)) = after {
-            select
-                .push(&format!(" AND ({ended}, run_id) > ("))
-                .bind(ended_at)
-                .push(", ")
-                .bind(run_id.to_string())
-                .push(")");
+        let mut select = Builder::new(&format!(
+            "SELECT run_id, {ended}, attempt_count FROM runs
+             WHERE log_pruned_at IS NULL AND is_log_complete = 1 AND resolved_cluster = "
+        ));
+        select.bind(cluster).push(&format!(" AND {ended} < ")).bind(before);
+        if let Some(after) = after {
+            select.push(&format!(" AND ({ended}, run_id) > (")).bind(after.ended_at).push(", ");
+            select.bind(after.run_id.to_string()).push(")");
         }
         select.push(&format!(" ORDER BY {ended}, run_id LIMIT ")).bind(limit);
         self.db.read(select.build()).await
+    }
+
+    /// Nothing is stored any more of what these runs wrote.
+    pub async fn set_logs_pruned(&self, run_ids: &[RunId], now: Timestamp) -> Result<(), StoreError> {
+        if run_ids.is_empty() {
+            return Ok(());
+        }
+        let mut update = Builder::new("UPDATE runs SET log_pruned_at = ");
+        update.bind(now).push(" WHERE run_id IN (").bind_all(run_ids.iter().map(RunId::to_string)).push(")");
+        self.db.write(vec![update.build()]).await.map(|_| ())
+    }
+}
+
+/// A run whose log may be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogToPrune {
+    pub run_id: RunId,
+    pub ended_at: Timestamp,
+    pub attempts: u32,
+}
+
+impl FromRow for LogToPrune {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self { run_id: row.parsed()?, ended_at: row.time()?, attempts: row.small()? })
     }
 }
 
