@@ -225,6 +225,7 @@ function view(section) {
     growth.addEventListener("end", () => {
       growth.close();
       follow(isFollowing);
+      part("missing")?.remove();
       if (!log.extent.lines) part("empty").textContent = "Nothing was written.";
       // What is around the log changes with the end as well.
       refresh().catch(() => {});

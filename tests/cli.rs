@@ -312,8 +312,10 @@ fn logs_are_the_bytes_that_were_written_and_can_be_followed() {
     let said = server.output(&["logs", "-f", &run_id]);
     assert_eq!(said.code, 0, "following is done, whatever became of the run: {said:?}");
     assert!(said.err.contains("failed: exited with code 1"), "{}", said.err);
-    let output = server.command(&["logs", &run_id]).output().unwrap();
-    assert_eq!(output.stdout, b"a\0\xff\xc3\xa4\x1b[1m\n");
+    for follow in [&["logs", &run_id][..], &["logs", "-f", &run_id], &["run", "bytes", "--follow"]] {
+        let output = server.command(follow).output().unwrap();
+        assert_eq!(output.stdout, b"a\0\xff\xc3\xa4\x1b[1m\n", "{follow:?}");
+    }
     let said = server.output(&["logs", &run_id, "--json"]);
     assert_eq!(said.lines()[0]["type"], "log");
 

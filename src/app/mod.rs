@@ -78,6 +78,8 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         list_default: config.lists.default_limit,
         list_most: config.lists.max_limit,
         log_bytes: config.logs.chunk_bytes,
+        log_wait: http::LOG_WAIT,
+        follow_wait: http::FOLLOW_WAIT,
     };
     let address = listener.local_addr().context("the socket has no address")?;
     let hosts = Hosts::new(&config.server.hosts, address.ip().is_loopback());

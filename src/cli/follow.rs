@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::logs::END_MISSING;
 use super::output::Output;
 use crate::client::{Client, ClientError, LogEvent};
 use crate::model::{Outcome, Status};
@@ -84,6 +85,7 @@ impl Watch<'_> {
                         output.log(&chunk)?;
                     }
                     Some(Ok(LogEvent::Waiting(error))) => output.note(&format!("{error}; trying again"))?,
+                    Some(Ok(LogEvent::EndMissing)) => output.note(END_MISSING)?,
                     Some(Err(error)) => return Err(error.into()),
                     None => return Ok(()),
                 },

@@ -14,6 +14,9 @@ Examples:
 
 Ctrl-C leaves a followed run running.";
 
+/// Said where a run has stopped and its log is not whole.
+pub(super) const END_MISSING: &str = "the end of the log is not stored yet; `flotilla show` says why where that is known, and `flotilla logs` has it later";
+
 /// Print a run's log
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
@@ -37,17 +40,23 @@ impl Logs {
 
     async fn print(&self, Context { client, output }: &mut Context) -> anyhow::Result<()> {
         if let Some(out) = output.raw() {
-            let mut bytes = client.raw_log(&self.run_id).await?;
-            while let Some(bytes) = bytes.try_next().await? {
+            let mut log = client.raw_log(&self.run_id).await?;
+            while let Some(bytes) = log.bytes.try_next().await? {
                 out.write_all(&bytes)?;
             }
             out.flush()?;
+            if log.is_end_missing {
+                output.note(END_MISSING)?;
+            }
             return Ok(());
         }
         let mut last_seen = None;
         loop {
             let chunk = client.log(&self.run_id, last_seen.as_deref()).await?;
             if chunk.log.is_empty() {
+                if chunk.is_complete == Some(false) {
+                    output.note(END_MISSING)?;
+                }
                 return Ok(());
             }
             output.log(&chunk)?;
@@ -63,6 +72,7 @@ impl Logs {
             match event? {
                 LogEvent::Chunk(chunk) => output.log(&chunk)?,
                 LogEvent::Waiting(error) => output.note(&format!("{error}; trying again"))?,
+                LogEvent::EndMissing => output.note(END_MISSING)?,
             }
         }
         let run = follow::ended(client, &self.run_id).await?;

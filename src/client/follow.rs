@@ -18,7 +18,7 @@ use sse_stream::{Sse, SseByteStream};
 use tokio::time::{Instant, sleep};
 
 use super::{Client, ClientError};
-use crate::wire::{ErrorBody, LogChunk};
+use crate::wire::{ErrorBody, LogChunk, LogEnd};
 
 /// The first wait after a break, and the longest.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
@@ -32,10 +32,12 @@ pub enum LogEvent {
     Chunk(LogChunk),
     /// The connection broke and is tried again. Told once a break.
     Waiting(ClientError),
+    /// The run has stopped, and the server does not have the end of its log yet. Nothing comes after this.
+    EndMissing,
 }
 
 pub(super) fn follow(client: Client, run_id: String) -> BoxStream<'static, Result<LogEvent, ClientError>> {
-    let follower = Follower { client, run_id, last_seen: None, connection: None, trouble: None };
+    let follower = Follower { client, run_id, last_seen: None, connection: None, trouble: None, is_over: false };
     // A stream keeps the step it is in when its reader turns to something else, so no connection attempt is lost.
     stream::try_unfold(
         follower,
@@ -51,6 +53,7 @@ struct Follower {
     last_seen: Option<String>,
     connection: Option<Connection>,
     trouble: Option<Trouble>,
+    is_over: bool,
 }
 
 struct Connection {
@@ -66,14 +69,19 @@ struct Trouble {
 
 impl Follower {
     async fn next(&mut self) -> Result<Option<LogEvent>, ClientError> {
-        loop {
+        while !self.is_over {
             match self.step().await {
                 Ok(Step::Chunk(chunk)) => {
                     self.trouble = None;
                     self.last_seen = Some(chunk.last_seen.clone());
                     return Ok(Some(LogEvent::Chunk(chunk)));
                 }
-                Ok(Step::End) => return Ok(None),
+                Ok(Step::End(LogEnd { is_complete })) => {
+                    self.is_over = true;
+                    if is_complete == Some(false) {
+                        return Ok(Some(LogEvent::EndMissing));
+                    }
+                }
                 Ok(Step::Nothing) => {}
                 Err(error) if !error.is_transient() => return Err(error),
                 Err(error) => {
@@ -83,6 +91,7 @@ impl Follower {
                 }
             }
         }
+        Ok(None)
     }
 
     async fn step(&mut self) -> Result<Step, ClientError> {
@@ -105,7 +114,8 @@ impl Follower {
             .ok_or_else(|| ClientError::broken(server, "it closed the stream before its end"))?
             .map_err(|error| ClientError::broken(server, &error.to_string()))?;
         match (event.event.as_deref(), event.data) {
-            (Some("end"), _) => Ok(Step::End),
+            // An older server says nothing more.
+            (Some("end"), data) => Ok(Step::End(serde_json::from_str(&data.unwrap_or_default()).unwrap_or_default())),
             (Some("error"), data) => Err(ClientError::broken(server, &reason(&data.unwrap_or_default()))),
             (_, Some(data)) if !data.is_empty() => serde_json::from_str(&data)
                 .map(Step::Chunk)
@@ -141,7 +151,7 @@ fn reason(data: &str) -> String {
 enum Step {
     Chunk(LogChunk),
     Nothing,
-    End,
+    End(LogEnd),
 }
 
 impl Client {
@@ -203,12 +213,26 @@ mod tests {
             .iter()
             .filter_map(|event| match event {
                 LogEvent::Chunk(chunk) => Some(chunk.log.as_str()),
-                LogEvent::Waiting(_) => None,
+                LogEvent::Waiting(_) | LogEvent::EndMissing => None,
             })
             .collect();
         assert_eq!(log, "0123456789");
         let tokens = [None, Some("3"), Some("6"), Some("9")].map(|token| token.map(str::to_owned));
         assert_eq!(*asked.lock().unwrap(), tokens);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_no_text_arrive_as_they_were_and_a_missing_end_is_said() {
+        let exact: &[u8] = b"\xff\0half \xe2\x82\r\n";
+        let chunk = LogChunk::new(exact.to_vec(), "f/1/10".to_owned(), None);
+        let text = format!(
+            "data: {}\n\nevent: end\ndata: {{\"is_complete\":false}}\n\n",
+            serde_json::to_string(&chunk).unwrap()
+        );
+        let client = serve(Router::new().route("/api/v1/r/logs/stream", get(|| async { text }))).await;
+        let events: Vec<_> = client.follow_log("r").try_collect().await.unwrap();
+        let [LogEvent::Chunk(chunk), LogEvent::EndMissing] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(&*chunk.bytes(), exact);
     }
 
     #[tokio::test]

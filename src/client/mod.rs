@@ -37,6 +37,13 @@ pub struct Client {
     server: Url,
 }
 
+/// A log as it is stored.
+pub struct RawLog {
+    pub bytes: BoxStream<'static, Result<Bytes, ClientError>>,
+    /// The run has stopped, and the server does not have the end of its log yet.
+    pub is_end_missing: bool,
+}
+
 /// Which definitions are listed, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct DefinitionFilter {
@@ -153,11 +160,13 @@ impl Client {
     }
 
     /// The whole log as it is now, byte for byte.
-    pub async fn raw_log(&self, run_id: &str) -> Result<BoxStream<'static, Result<Bytes, ClientError>>, ClientError> {
+    pub async fn raw_log(&self, run_id: &str) -> Result<RawLog, ClientError> {
         let request = self.get(&["api", "v1", run_id, "logs"])?.query(&[("raw_text", "true")]);
         let server = self.server.clone();
-        let bytes = self.open(request).await?.bytes_stream();
-        Ok(bytes.map_err(move |error| ClientError::no_answer(&server, &error)).boxed())
+        let response = self.open(request).await?;
+        let is_end_missing = response.headers().get("log-complete").is_some_and(|value| value == "false");
+        let bytes = response.bytes_stream().map_err(move |error| ClientError::no_answer(&server, &error)).boxed();
+        Ok(RawLog { bytes, is_end_missing })
     }
 
     /// The log from its beginning until the run has ended, over broken connections and restarts of the server.

@@ -1,27 +1,34 @@
 //! Logs: read from a token on, downloaded, followed.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
-use super::App;
 use super::error::ApiError;
 use super::params::Params;
 use super::request::InPath;
 use super::respond::ok;
-use crate::service::{LogFollower, LogRead, ServiceError};
-use crate::wire::{ErrorBody, LogChunk};
+use super::{App, Limits};
+use crate::service::{LogFollower, LogPiece, LogRead, ServiceError};
+use crate::wire::{ErrorBody, LogChunk, LogEnd};
+
+/// `false` beside the raw log of a stopped run whose end is not stored yet.
+const LOG_COMPLETE: HeaderName = HeaderName::from_static("log-complete");
 
 /// Get what a run has written
 ///
 /// One answer carries at most a configured number of bytes; ask again with `last_seen` for what comes after. Where
 /// there is nothing new, `log` is empty and the same token comes back. stdout and stderr are both in it, in the order
 /// they were read.
+///
+/// The answer for a run that has stopped waits until the last byte of its log is stored. Where that takes too long, it
+/// says `"is_complete": false`, or has the header `log-complete: false` with `raw_text`.
 #[utoipa::path(
     get, path = "/v1/{run_id}/logs", tag = "logs", operation_id = "get_logs",
     params(
@@ -46,16 +53,20 @@ pub(super) async fn read(
     params.last("role");
     params.finish()?;
     let from = app.service.log_token(last_seen.as_deref())?;
+    let Limits { log_bytes, log_wait, .. } = app.limits;
+    let service = &app.service;
     if is_raw {
-        let log = app.service.follow(&run_id, from, app.limits.log_bytes).await?;
-        return Ok(raw(log));
+        let log = |patience| service.stored_log(&run_id, from, log_bytes, patience);
+        return Ok(raw(app.unless_stopping(log(log_wait), log(Duration::ZERO)).await?));
     }
-    let LogRead { text, next } = app.service.log(&run_id, from, app.limits.log_bytes).await?;
-    Ok(ok(&LogChunk { log: text, last_seen: next.to_string() }))
+    let log = |patience| service.log(&run_id, from, log_bytes, patience);
+    let LogRead { bytes, next, is_end_missing } = app.unless_stopping(log(log_wait), log(Duration::ZERO)).await?;
+    Ok(ok(&LogChunk::new(bytes, next.to_string(), is_end_missing.then_some(false))))
 }
 
 /// The bytes as they are, up to the present end.
 fn raw(log: LogFollower) -> Response {
+    let is_end_missing = log.is_end_missing();
     let pieces = stream::unfold(Some(log), |log| async move {
         let mut log = log?;
         match log.next_stored().await {
@@ -70,6 +81,9 @@ fn raw(log: LogFollower) -> Response {
     let mut response = Body::from_stream(pieces).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if is_end_missing {
+        response.headers_mut().insert(LOG_COMPLETE, HeaderValue::from_static("false"));
+    }
     response
 }
 
@@ -77,7 +91,8 @@ fn raw(log: LogFollower) -> Response {
 ///
 /// Server-sent events: each carries a piece as JSON, with its token as the event's id, so that a client that lost the
 /// connection goes on where it was (`Last-Event-ID`, or `last_seen`). An event `end` says that the run has stopped and
-/// all is sent; one `error` that the server could not go on.
+/// all is sent, or with `"is_complete": false` that the end of its log is not stored yet and nothing has come for a
+/// while; one `error` that the server could not go on.
 #[utoipa::path(
     get, path = "/v1/{run_id}/logs/stream", tag = "logs", operation_id = "stream_logs",
     params(
@@ -101,14 +116,15 @@ pub(super) async fn stream(
     params.finish()?;
     // A browser that reconnects by itself repeats the address it began with, and tells where it was.
     let from = app.service.log_token(last_event.or(last_seen).as_deref())?;
-    let log = app.service.follow(&run_id, from, app.limits.log_bytes).await?;
+    let Limits { log_bytes, follow_wait, .. } = app.limits;
+    let log = app.service.follow(&run_id, from, log_bytes, follow_wait).await?;
     let events = stream::unfold(Some((log, app.stop)), |state| async move {
         let (mut log, stop) = state?;
         tokio::select! {
             biased;
             piece = log.next() => Some(match piece {
-                Ok(Some(piece)) => (Ok::<_, Infallible>(event(LogRead::from(piece))), Some((log, stop))),
-                Ok(None) => (Ok(Event::default().event("end").data("{}")), None),
+                Ok(Some(piece)) => (Ok::<_, Infallible>(event(piece)), Some((log, stop))),
+                Ok(None) => (Ok(end(&log)), None),
                 Err(error) => (Ok(failure(&error)), None),
             }),
             // The client reconnects, to this server or another, with the token it has.
@@ -122,11 +138,16 @@ pub(super) async fn stream(
     Ok(response)
 }
 
-fn event(read: LogRead) -> Event {
-    let token = read.next.to_string();
-    let chunk = LogChunk { log: read.text, last_seen: token.clone() };
+fn event(piece: LogPiece) -> Event {
+    let token = piece.next.to_string();
+    let chunk = LogChunk::new(piece.bytes, token.clone(), None);
     let data = serde_json::to_string(&chunk).expect("the bodies of `wire` serialize");
     Event::default().id(token).data(data)
+}
+
+fn end(log: &LogFollower) -> Event {
+    let end = LogEnd { is_complete: log.is_end_missing().then_some(false) };
+    Event::default().event("end").data(serde_json::to_string(&end).expect("the bodies of `wire` serialize"))
 }
 
 fn failure(error: &ServiceError) -> Event {

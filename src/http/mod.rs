@@ -22,6 +22,7 @@ mod serve;
 mod ui;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,8 @@ use error::ApiError;
 pub use sender::Hosts;
 pub use serve::serve;
 
-use crate::service::Service;
+use crate::model::Run;
+use crate::service::{Service, ServiceError};
 
 /// What the operator decided about requests.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +45,18 @@ pub struct Limits {
     pub list_most: u32,
     /// How much of a log one answer carries.
     pub log_bytes: usize,
+    /// How long a read of a stopped run's log waits for its last byte.
+    pub log_wait: Duration,
+    /// How long a follower of a stopped run's log waits while nothing comes.
+    pub follow_wait: Duration,
 }
+
+/// [`Limits::log_wait`] of a server: clients wait longer for an answer, and an engine that answers needs less.
+pub const LOG_WAIT: Duration = Duration::from_secs(15);
+/// [`Limits::follow_wait`] of a server.
+pub const FOLLOW_WAIT: Duration = Duration::from_mins(1);
+/// How long a page does: a person would rather see that the end is missing.
+const PAGE_LOG_WAIT: Duration = Duration::from_secs(3);
 
 /// What handlers are given.
 #[derive(Clone)]
@@ -52,6 +65,22 @@ pub struct App {
     pub limits: Limits,
     /// Ends answers that would go on for ever, when the server stops.
     pub stop: CancellationToken,
+}
+
+impl App {
+    /// The run, for a page that shows its log: of a stopped run with its end, where that comes within a moment.
+    async fn run_with_log(&self, run_id: &str) -> Result<Run, ServiceError> {
+        let patience = self.limits.log_wait.min(PAGE_LOG_WAIT);
+        self.unless_stopping(self.service.run_with_log(run_id, patience), self.service.run(run_id)).await
+    }
+
+    /// What takes its time, or what can be had at once where the server stops meanwhile.
+    async fn unless_stopping<T>(&self, patient: impl Future<Output = T>, quick: impl Future<Output = T>) -> T {
+        match self.stop.run_until_cancelled(patient).await {
+            Some(result) => result,
+            None => quick.await,
+        }
+    }
 }
 
 /// All that the server answers, where it is asked under one of these names.

@@ -3,30 +3,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::sync::broadcast;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Service, ServiceError};
 use crate::logs::{Growth, LogPiece, LogToken, Logs, TokenProblem};
-use crate::model::{Run, RunId};
+use crate::model::{LOG_CUT, Run, RunId};
 use crate::store::Store;
 
 /// How often a follower looks although nothing was told: a notice may get lost, and another server may run the task.
 const LOOK_ANYWAY: Duration = Duration::from_secs(2);
+/// How many bytes short of its size a piece may be that holds as much as it can.
+const LONGEST_CHARACTER: usize = 4;
 
-/// A piece of a log, as text.
+/// How long ago a run may have stopped, or this server started, for its log to be waited for in earnest: all that time
+/// the rest of it was asked for.
+const RECENTLY: SignedDuration = SignedDuration::from_mins(10);
+/// How long an older one is waited for.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+/// A piece of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRead {
-    pub text: String,
+    pub bytes: Vec<u8>,
     pub next: LogToken,
-}
-
-impl From<LogPiece> for LogRead {
-    fn from(piece: LogPiece) -> Self {
-        // A log may hold any bytes; what is no character is shown as U+FFFD.
-        let text = String::from_utf8(piece.bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        Self { text, next: piece.next }
-    }
+    /// The run has stopped, and the end of its log is not stored yet.
+    pub is_end_missing: bool,
 }
 
 impl Service {
@@ -38,18 +41,73 @@ impl Service {
         Ok(token.unwrap_or_default())
     }
 
-    /// What came after the token, at most `most` bytes.
-    pub async fn log(&self, run_id: &str, from: LogToken, most: usize) -> Result<LogRead, ServiceError> {
+    /// A run whose log is going to be read: where it has stopped, this waits until the last byte is stored, for at most
+    /// `patience`. So whoever has seen that it stopped reads all of it.
+    pub async fn run_with_log(&self, run_id: &str, patience: Duration) -> Result<Run, ServiceError> {
         let run = self.run(run_id).await?;
-        read(&self.logs, &run, from, most).await.map(LogRead::from)
+        if !is_end_missing(&run) {
+            return Ok(run);
+        }
+        let stopped_at = run.finished_at.unwrap_or(run.queued_at).max(self.started_at);
+        let is_recent = self.clock.now().duration_since(stopped_at) < RECENTLY;
+        let mut watched = self.watch_log(run_id).await?;
+        let waiting = async {
+            while is_end_missing(&watched.run) {
+                watched.wait_for_change().await;
+                watched.look_again().await?;
+            }
+            Ok(())
+        };
+        match timeout(if is_recent { patience } else { patience.min(SHORT_WAIT) }, waiting).await {
+            Ok(waited) => waited.map(|()| watched.run),
+            Err(_) => Ok(watched.run),
+        }
     }
 
-    /// Follows a log from the token on, until the run has stopped and all is read.
-    pub async fn follow(&self, run_id: &str, from: LogToken, most: usize) -> Result<LogFollower, ServiceError> {
+    /// What came after the token, at most `most` bytes. Where the run has stopped, its end is waited for, unless there is
+    /// as much as one answer carries.
+    pub async fn log(
+        &self,
+        run_id: &str,
+        from: LogToken,
+        most: usize,
+        patience: Duration,
+    ) -> Result<LogRead, ServiceError> {
+        let mut run = self.run(run_id).await?;
+        let mut piece = read(&self.store, &self.logs, &run, from, most).await?;
+        let is_full = piece.bytes.len() + LONGEST_CHARACTER > most;
+        if is_end_missing(&run) && !is_full {
+            run = self.run_with_log(run_id, patience).await?;
+            piece = read(&self.store, &self.logs, &run, from, most).await?;
+        }
+        Ok(LogRead { bytes: piece.bytes, next: piece.next, is_end_missing: is_end_missing(&run) })
+    }
+
+    /// Follows a log from the token on, until the run has stopped and all is read; or nothing has come for as long as
+    /// `patience` since it stopped.
+    pub async fn follow(
+        &self,
+        run_id: &str,
+        from: LogToken,
+        most: usize,
+        patience: Duration,
+    ) -> Result<LogFollower, ServiceError> {
         let watched = self.watch_log(run_id).await?;
         // A token that is not ours is refused here, before anything is streamed.
-        read(&self.logs, &watched.run, from, most).await?;
-        Ok(LogFollower { watched, from, most })
+        read(&self.store, &self.logs, &watched.run, from, most).await?;
+        Ok(LogFollower { watched, from, most, patience, moved_at: Instant::now() })
+    }
+
+    /// The log from the token on as it is now, in pieces of bytes. Where the run has stopped, its end is waited for.
+    pub async fn stored_log(
+        &self,
+        run_id: &str,
+        from: LogToken,
+        most: usize,
+        patience: Duration,
+    ) -> Result<LogFollower, ServiceError> {
+        self.run_with_log(run_id, patience).await?;
+        self.follow(run_id, from, most, patience).await
     }
 
     pub(super) async fn watch_log(&self, run_id: &str) -> Result<WatchedLog, ServiceError> {
@@ -59,11 +117,6 @@ impl Service {
         let growth = self.logs.growth(run.attempt_id());
         Ok(WatchedLog { store: Arc::clone(&self.store), logs: Arc::clone(&self.logs), changes, growth, run })
     }
-
-    /// The whole log as it is now, in pieces of bytes.
-    pub async fn raw_log(&self, run_id: &str, most: usize) -> Result<LogFollower, ServiceError> {
-        self.follow(run_id, LogToken::default(), most).await
-    }
 }
 
 /// Reads a log piece by piece.
@@ -71,28 +124,50 @@ pub struct LogFollower {
     watched: WatchedLog,
     from: LogToken,
     most: usize,
+    patience: Duration,
+    /// When something came last, or the run changed.
+    moved_at: Instant,
 }
 
 impl LogFollower {
     /// The next piece that is there already; `None` at the present end.
     pub async fn next_stored(&mut self) -> Result<Option<LogPiece>, ServiceError> {
-        let piece = read(&self.watched.logs, &self.watched.run, self.from, self.most).await?;
+        let WatchedLog { store, logs, run, .. } = &self.watched;
+        let piece = read(store, logs, run, self.from, self.most).await?;
         self.from = piece.next;
         Ok(Some(piece).filter(|piece| !piece.bytes.is_empty()))
     }
 
-    /// The next piece, waiting until there is one; `None` when the run has stopped and all was read.
+    /// The next piece, waiting until there is one. `None` when the run has stopped and all was read, or nothing has come
+    /// for as long as we wait: see [`LogFollower::is_end_missing`].
     pub async fn next(&mut self) -> Result<Option<LogPiece>, ServiceError> {
         loop {
             if let Some(piece) = self.next_stored().await? {
+                self.moved_at = Instant::now();
                 return Ok(Some(piece));
             }
-            if is_complete(&self.watched.run) {
-                return Ok(None);
+            let until = match self.is_end_missing() {
+                false if is_complete(&self.watched.run) => return Ok(None),
+                false => None,
+                true => Some(self.moved_at + self.patience),
+            };
+            let was_going_on = !self.watched.run.status.is_terminal();
+            match until {
+                None => self.watched.wait().await,
+                Some(until) if timeout_at(until, self.watched.wait()).await.is_err() => return Ok(None),
+                Some(_) => {}
             }
-            self.watched.wait().await;
             self.watched.look_again().await?;
+            if was_going_on {
+                self.moved_at = Instant::now();
+            }
         }
+    }
+
+    /// Whether the run has stopped, and the end of its log is not stored yet.
+    #[must_use]
+    pub fn is_end_missing(&self) -> bool {
+        is_end_missing(&self.watched.run)
     }
 }
 
@@ -108,23 +183,19 @@ pub(super) struct WatchedLog {
 impl WatchedLog {
     /// Waits until there may be something new.
     pub(super) async fn wait(&mut self) {
-        let run_id = self.run.run_id;
-        let changes = &mut self.changes;
-        let changed = async {
-            // A listener that fell behind looks; one that is alone left waits for the rest.
-            loop {
-                match changes.recv().await {
-                    Ok(id) if id != run_id => {}
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-                }
-            }
-        };
+        let Self { changes, growth, run, .. } = self;
         tokio::select! {
-            () = changed => {}
-            () = self.growth.grown() => {}
+            () = changed(changes, run.run_id) => {}
+            () = growth.grown() => {}
             () = tokio::time::sleep(LOOK_ANYWAY) => {}
         }
+    }
+
+    /// Waits until the run may have changed, however its log grows.
+    async fn wait_for_change(&mut self) {
+        let run_id = self.run.run_id;
+        // It may take longer, where the change is another server's.
+        let _ = timeout(LOOK_ANYWAY, changed(&mut self.changes, run_id)).await;
     }
 
     /// The run as it is now.
@@ -139,19 +210,49 @@ impl WatchedLog {
     }
 }
 
+/// Returns when the run changed, or when the listener fell behind and has to look. Never, where nobody is left to tell.
+async fn changed(changes: &mut broadcast::Receiver<RunId>, run_id: RunId) {
+    loop {
+        match changes.recv().await {
+            Ok(id) if id != run_id => {}
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
 /// Whether nothing will be added any more.
 pub(super) const fn is_complete(run: &Run) -> bool {
     run.status.is_terminal() && run.is_log_complete
 }
 
-async fn read(logs: &Arc<Logs>, run: &Run, from: LogToken, most: usize) -> Result<LogPiece, ServiceError> {
+const fn is_end_missing(run: &Run) -> bool {
+    run.status.is_terminal() && !run.is_log_complete
+}
+
+async fn read(
+    store: &Store,
+    logs: &Arc<Logs>,
+    run: &Run,
+    from: LogToken,
+    most: usize,
+) -> Result<LogPiece, ServiceError> {
     let logs = Arc::clone(logs);
     let (run_id, attempts) = (run.run_id, run.attempt_count);
     let is_complete = is_complete(run);
     let reading = tokio::task::spawn_blocking(move || logs.read(run_id, attempts, from, most, is_complete));
     match reading.await.map_err(std::io::Error::other)? {
         Ok(piece) => Ok(piece),
+        // The client may have read what a power loss took from us afterwards.
+        Err(TokenProblem::Foreign(_)) if from.attempt <= attempts && is_cut(store, run_id).await? => {
+            Ok(LogPiece { bytes: Vec::new(), next: from })
+        }
         Err(TokenProblem::Foreign(error)) => Err(ServiceError::Invalid(format!("`last_seen` {error}"))),
         Err(TokenProblem::Io(error)) => Err(error.into()),
     }
+}
+
+/// Whether the run's story says that the end of its log may be missing.
+async fn is_cut(store: &Store, run_id: RunId) -> Result<bool, ServiceError> {
+    Ok(store.list_events(run_id).await?.iter().any(|event| event.reason == LOG_CUT))
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use crate::logs::LogPiece;
 pub use clusters::{Cluster, Clusters, LaunchCheck, Probe, SettingsCheck};
 pub use definitions::DefinitionChange;
 pub use error::ServiceError;

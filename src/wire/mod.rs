@@ -8,6 +8,7 @@ mod cluster;
 mod definition;
 mod launch;
 mod lists;
+mod log;
 mod run;
 
 pub use body::{BodyError, parse_body, parse_launch_body};
@@ -15,6 +16,7 @@ pub use cluster::{Cluster, ClusterBody, ClusterDeleted, ClusterDetailList};
 pub use definition::{DefinitionBody, Deregistered, EnvVarBody, TaskDefinition};
 pub use launch::LaunchBody;
 pub use lists::{ClusterList, DefinitionList, GroupList, OneOrMany, RunList, TagList};
+pub use log::{LogChunk, LogEnd};
 pub use run::{
-    ErrorBody, EventList, Health, LogChunk, PodEvent, Run, RunInstance, RunStatus, SpawnedRun, StatusUpdate, StoppedRun,
+    ErrorBody, EventList, Health, PodEvent, Run, RunInstance, RunStatus, SpawnedRun, StatusUpdate, StoppedRun,
 };

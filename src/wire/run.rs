@@ -257,14 +257,6 @@ pub struct EventList {
     pub pod_events: Vec<PodEvent>,
 }
 
-/// A piece of a log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LogChunk {
-    pub log: String,
-    /// Ask with this token for what comes after.
-    pub last_seen: String,
-}
-
 /// What every refused request is answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {

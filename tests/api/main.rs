@@ -11,6 +11,7 @@ mod clusters;
 mod definitions;
 mod launches;
 mod lists;
+mod log_ends;
 mod logs;
 mod loops;
 mod openapi;

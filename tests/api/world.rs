@@ -71,6 +71,7 @@ pub struct Options {
     pub limits: Limits,
     pub policy: LaunchPolicy,
     pub log_cap_bytes: u64,
+    pub log_patience: Duration,
     pub log_retention: Option<Duration>,
 }
 
@@ -78,9 +79,18 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_running: None,
-            limits: Limits { body_bytes: 1 << 20, list_default: 1024, list_most: 2000, log_bytes: 1 << 20 },
+            limits: Limits {
+                body_bytes: 1 << 20,
+                list_default: 1024,
+                list_most: 2000,
+                log_bytes: 1 << 20,
+                // Nobody steps the loops while a request waits.
+                log_wait: Duration::ZERO,
+                follow_wait: LONGEST,
+            },
             policy: LaunchPolicy::default(),
             log_cap_bytes: 1 << 30,
+            log_patience: LONGEST,
             log_retention: None,
         }
     }
@@ -217,6 +227,7 @@ impl World {
             settings: Settings {
                 grace: Duration::from_secs(10),
                 log_cap_bytes: options.log_cap_bytes,
+                log_patience: options.log_patience,
                 log_retention: options.log_retention,
             },
             node: "this-node".to_owned(),

@@ -86,3 +86,45 @@ async fn nothing_of_a_runs_environment_is_in_the_servers_log_whatever_is_logged(
     server.wait_until_said("status changed");
     assert!(!server.said().contains(secret), "{}", server.said());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sees_forty_runs_stopped_reads_the_whole_log_of_each_at_once() {
+    const RUNS: usize = 40;
+    let Some(host) = shared_host() else { return };
+    let server = server(&host);
+    server.define_with_image(
+        "chatty",
+        IMAGE,
+        "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; echo the end",
+    );
+    let expected: String = (0..300).map(|i| format!("line {i}\n")).chain(["the end\n".to_owned()]).collect();
+    let run_ids: Vec<_> = (0..RUNS).map(|_| server.launch("chatty")).collect();
+    let client = reqwest::Client::new();
+    let reading = run_ids.iter().map(async |run_id| {
+        let url = |path: &str| format!("{}/api/{path}", server.url);
+        // As existing clients do: poll until it has stopped, then read to the end, once.
+        loop {
+            let run: Value =
+                client.get(url(&format!("v1/history/{run_id}"))).send().await.unwrap().json().await.unwrap();
+            if run["status"] == "STOPPED" {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let mut log = String::new();
+        let mut token = String::new();
+        loop {
+            let url = url(&format!("v1/{run_id}/logs?last_seen={token}"));
+            let piece: Value = client.get(url).send().await.unwrap().json().await.unwrap();
+            log.push_str(piece["log"].as_str().unwrap());
+            let next = piece["last_seen"].as_str().unwrap();
+            if next == token {
+                return log;
+            }
+            next.clone_into(&mut token);
+        }
+    });
+    let logs = futures_util::future::join_all(reading).await;
+    let short = logs.iter().filter(|log| **log != expected).count();
+    assert_eq!(short, 0, "of {RUNS} logs");
+}

@@ -70,7 +70,7 @@ impl<W: Write> Output for Quiet<W> {
     }
 
     fn log(&mut self, chunk: &LogChunk) -> io::Result<()> {
-        self.out.write_all(chunk.log.as_bytes())?;
+        self.out.write_all(&chunk.bytes())?;
         self.out.flush()
     }
 

@@ -236,7 +236,7 @@ impl<W: Write, N: Write> Output for Text<W, N> {
     }
 
     fn log(&mut self, chunk: &LogChunk) -> io::Result<()> {
-        self.out.write_all(chunk.log.as_bytes())?;
+        self.out.write_all(&chunk.bytes())?;
         self.out.flush()
     }
 

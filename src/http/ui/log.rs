@@ -46,6 +46,8 @@ pub(super) struct LogPart {
     pub(super) rows: Rows,
     /// What is said in the place of lines.
     pub(super) emptiness: &'static str,
+    /// The run has stopped, and the end of its log is not stored yet.
+    pub(super) is_end_missing: bool,
     pub(super) earlier: Option<Address>,
     pub(super) later: Option<Address>,
     pub(super) search: String,
@@ -120,6 +122,7 @@ impl LogPart {
             raw: format!("/api/v1/{run_id}/logs?raw_text=true"),
             file_name: file_name(run),
             emptiness: emptiness(run, rows.extent),
+            is_end_missing: run.status.is_terminal() && !rows.extent.is_complete,
             is_alone: false,
             search: String::new(),
             is_case_sensitive: false,
@@ -134,6 +137,7 @@ fn emptiness(run: &Run, extent: LogExtent) -> &'static str {
     // Nobody knows of a lost run whether it had started.
     let never_started = run.started_at.is_none() && run.outcome != Some(Outcome::Lost);
     match extent.is_complete {
+        false if run.status.is_terminal() => "Nothing is stored yet of what the run may have written.",
         false => "Nothing was written yet.",
         true if never_started => "It never started, so it wrote nothing.",
         true => "The run wrote nothing, or its log was removed.",
@@ -175,7 +179,7 @@ pub(super) async fn page(
     let text = params.last("q");
     let is_case_sensitive = params.truth("case");
     params.finish()?;
-    let run = app.service.run(&run_id).await?;
+    let run = app.run_with_log(&run_id).await?;
     let mut log = LogPart::new(&app, &run, from.map_or(LinesFrom::End, LinesFrom::Line)).await?;
     log.is_alone = true;
     log.is_case_sensitive = is_case_sensitive;
@@ -220,7 +224,7 @@ pub(super) async fn lines(
     let from = params.all_parsed::<u64>("from").pop();
     let count = params.all_parsed::<u64>("count").pop().unwrap_or(LINES).clamp(1, MOST_LINES);
     params.finish()?;
-    let run = app.service.run(&run_id).await?;
+    let run = app.run_with_log(&run_id).await?;
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let lines = app.service.log_lines(&run, from.map_or(LinesFrom::End, LinesFrom::Line), count).await?;
     Ok(layout::html(&Rows::new(lines)))
@@ -244,7 +248,7 @@ pub(super) async fn search(
     let line = params.all_parsed::<u64>("line").pop();
     let next = params.last("next");
     params.finish()?;
-    let run = app.service.run(&run_id).await?;
+    let run = app.run_with_log(&run_id).await?;
     let from = match next {
         Some(next) => SearchFrom::Token(app.service.log_token(Some(&next))?),
         None => SearchFrom::Line(line.unwrap_or(1)),

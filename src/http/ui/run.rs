@@ -133,7 +133,7 @@ pub(super) async fn page(
 ) -> Result<Response, ApiError> {
     let is_whole = !params.truth("live");
     params.finish()?;
-    let run = app.service.run(&run_id).await?;
+    let run = app.run_with_log(&run_id).await?;
     let story = app.service.story(run).await?;
     let log = if is_whole { Some(LogPart::at_end(&app, &story.run).await?) } else { None };
     let tail = log_tail::tail(&app, &story.run).await?;
