@@ -66,7 +66,9 @@ impl Control {
         match observed {
             // A job that reported its own end may still be at work: it has the usual grace to finish.
             Some(Observation::Starting | Observation::Running(_)) => {
-                self.ensure_pump(attempt_id, &handle);
+                if !attempt.run.is_log_complete {
+                    self.ensure_pump(attempt_id, &handle);
+                }
                 if let Err(error) = self.engine.stop(&handle, self.settings.grace).await {
                     tracing::debug!(%attempt_id, reason = %error, "what is left could not be stopped yet");
                 }
@@ -77,6 +79,8 @@ impl Control {
                 tracing::warn!(%attempt_id, reason, "an attempt could not be looked at");
                 Ok(())
             }
+            // Nothing is ever pumped into a log that is complete.
+            _ if attempt.run.is_log_complete => self.clean_whole(attempt, &handle).await,
             Some(Observation::Ended(ended)) if ended.is_log_complete => self.clean_whole(attempt, &handle).await,
             Some(Observation::NeverRan { .. }) | None => self.clean_whole(attempt, &handle).await,
             Some(Observation::Ended(_)) => self.clean_ended(attempt, &handle).await,
@@ -99,10 +103,8 @@ impl Control {
 
     /// Cleans an attempt that has ended, once all its output is stored.
     async fn clean_ended(&self, attempt: &ActiveAttempt, handle: &Handle) -> Result<(), CleanError> {
-        if !attempt.run.is_log_complete {
-            let Some(end) = self.end_of_output(attempt, handle).await? else { return Ok(()) };
-            self.mark_log_complete(attempt, end).await?;
-        }
+        let Some(end) = self.end_of_output(attempt, handle).await? else { return Ok(()) };
+        self.mark_log_complete(attempt, end).await?;
         self.engine.remove(handle).await?;
         self.mark_cleaned(attempt).await
     }
@@ -171,11 +173,6 @@ impl Control {
         let event = message.map(|message| Event::warning(self.clock.now(), LOG_CUT, message));
         if self.store.set_log_complete(attempt_id, event.as_ref()).await? {
             self.wake.changed(attempt_id.run_id);
-        }
-        let logs = Arc::clone(&self.logs);
-        let forgetting = tokio::task::spawn_blocking(move || logs.forget_position(attempt_id));
-        if let Err(error) = forgetting.await.map_err(io::Error::other).flatten() {
-            tracing::warn!(%attempt_id, %error, "the position of a complete log could not be removed");
         }
         Ok(())
     }

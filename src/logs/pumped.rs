@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::lock;
-use super::position::{End, OnDisk, Record, Stored, boot_id, position_path};
-use super::{CappedLog, Logs, ignore_missing};
+use super::position::{End, OnDisk, Record, Stored, boot_id};
+use super::{CappedLog, Logs};
 use crate::model::{AttemptId, LogPosition};
 
 /// A log that is being pumped. Nobody else can write to it meanwhile.
@@ -101,11 +101,6 @@ impl Logs {
         Record { end, ..Record::new(position, on_disk.log_bytes - nul_bytes) }.write(&path, true)?;
         Ok(Sealed::Whole { gap })
     }
-
-    /// Removes the position of a log that is complete: it is not needed any more.
-    pub fn forget_position(&self, attempt_id: AttemptId) -> io::Result<()> {
-        ignore_missing(std::fs::remove_file(position_path(&self.path(attempt_id))))
-    }
 }
 
 impl PumpedLog {
@@ -136,7 +131,8 @@ impl PumpedLog {
         Ok(())
     }
 
-    /// The output has come to its end: puts the whole log on the disk, so that the engine's copy may go.
+    /// The output has come to its end: puts the whole log on the disk, so that the engine's copy may go. From now on
+    /// [`Logs::stored`] says so, and nobody writes to the log again.
     pub fn finish(mut self) -> io::Result<()> {
         let record = self.record();
         self.log.end()?;
@@ -154,6 +150,7 @@ impl PumpedLog {
 mod tests {
     use std::fs::OpenOptions;
 
+    use super::super::position::position_path;
     use super::super::tests::logs;
     use super::*;
     use crate::model::RunId;
@@ -329,7 +326,7 @@ mod tests {
         assert!(lock::is_busy(&busy), "its supervisor still writes");
         drop(log);
         assert_eq!(world.seal(), Sealed::Whole { gap: None });
-        world.logs.forget_position(world.attempt_id).unwrap();
+        std::fs::remove_file(position_path(&world.path())).unwrap();
         world.append_unseen(&[0; 200_000]);
         let Sealed::Whole { gap: Some(gap) } = world.seal() else { panic!("something is missing") };
         assert!(gap.starts_with("200000 NUL bytes"), "{gap}");
