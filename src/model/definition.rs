@@ -197,7 +197,7 @@ impl Definition {
             task.user = Some(user).filter(|user| !user.is_empty());
         }
         replace(&mut task.image, fields.image);
-        replace(&mut task.command, fields.command);
+        replace(&mut task.command, fields.command.map(with_unix_lines));
         replace(&mut task.env, fields.env);
         replace(&mut task.ports, fields.ports);
         replace_some(&mut task.memory_mb, fields.memory_mb);
@@ -218,6 +218,12 @@ pub(super) fn check_image(faults: &mut Faults, image: &str) {
 
 pub(super) fn check_command(faults: &mut Faults, command: &str) {
     faults.check_text("command", command, limits::ARGUMENT_BYTES);
+}
+
+/// A command whose lines end as shells expect them: one that was written on Windows, or sent by a form, may end them with
+/// CR LF, and a shell takes the CR for a part of the line's last word.
+pub(super) fn with_unix_lines(command: String) -> String {
+    if command.contains("\r\n") { command.replace("\r\n", "\n") } else { command }
 }
 
 fn replace<T>(place: &mut T, new: Option<T>) {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::limits;
 
 /// One thing wrong, named by the field as the client spells it.
@@ -65,10 +67,18 @@ impl Faults {
         }
     }
 
-    /// One line of text without control characters, of at most `most` bytes.
+    /// One line of text that is what it looks like, of at most `most` bytes: no control characters, none that are
+    /// invisible or turn the direction, and of the ways to write a letter only the composed one. Otherwise two names could
+    /// look the same and be different.
     pub(super) fn check_line(&mut self, field: &str, value: &str, most: usize) {
         if value.chars().any(char::is_control) {
             self.add(field, format!("must not hold control characters: {}", excerpt(value)));
+        } else if let Some(invisible) = value.chars().find(|c| is_invisible(*c)) {
+            let code = u32::from(invisible);
+            self.add(field, format!("must not hold invisible characters, such as U+{code:04X}: {}", excerpt(value)));
+        } else if !unicode_normalization::is_nfc(value) {
+            let composed: String = value.nfc().collect();
+            self.add(field, format!("must be in Unicode's composed form (NFC), which is {}", excerpt(&composed)));
         }
         self.check_length(field, value, most);
     }
@@ -118,6 +128,13 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
+/// Whether a character shows nothing of itself: it has no width, or changes the direction of others.
+const fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// The start of a value, quoted, short enough for an error text.
 fn excerpt(value: &str) -> String {
     const SHOWN_CHARS: usize = 60;
@@ -145,5 +162,21 @@ mod tests {
         let mut faults = Faults::default();
         faults.check_name("alias", "a\u{7}b");
         assert_eq!(faults.to_string(), "`alias` must not hold control characters: \"a\\u{7}b\"");
+    }
+
+    #[test]
+    fn names_are_what_they_look_like() {
+        for (name, expected) in [
+            ("caf\u{e9}", ""),
+            ("日本語 – ok", ""),
+            ("cafe\u{301}", "`alias` must be in Unicode's composed form (NFC), which is \"café\""),
+            ("a\u{202e}b", "`alias` must not hold invisible characters, such as U+202E: \"a\\u{202e}b\""),
+            ("a\u{200b}b", "`alias` must not hold invisible characters, such as U+200B: \"a\\u{200b}b\""),
+            ("\u{feff}a", "`alias` must not hold invisible characters, such as U+FEFF: \"\\u{feff}a\""),
+        ] {
+            let mut faults = Faults::default();
+            faults.check_name("alias", name);
+            assert_eq!(faults.to_string(), expected, "{name:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::definition::{check_command, check_image};
+use super::definition::{check_command, check_image, with_unix_lines};
 use super::env::check_env;
 use super::run::UnknownWord;
 use super::{Definition, EnvVar, Faults, Instance, Run, RunId, Status, TaskSpec, Usage, limits, merge_env};
@@ -190,7 +190,7 @@ pub fn plan_launch(
     let of_definition = definition.task.clone();
     let task = TaskSpec {
         image: request.image.unwrap_or(of_definition.image),
-        command: request.command.filter(|command| !command.is_empty()).unwrap_or(of_definition.command),
+        command: request.command.filter(|command| !command.is_empty()).map_or(of_definition.command, with_unix_lines),
         env,
         memory_mb: request.memory_mb.or(of_definition.memory_mb),
         cpu_millis: request.cpu_millis.or(of_definition.cpu_millis),

@@ -26,8 +26,8 @@ fn small_bodies() -> Options {
 
 on_every_engine! {
     async fn hostile_texts_are_kept_as_they_are(world: World) {
-        let nasty = "'; DROP TABLE runs; -- \" <script>alert(1)</script> \\ % _ 💥 \u{202e}";
-        let command = format!("{nasty}\n\t");
+        let nasty = "'; DROP TABLE runs; -- \" <script>alert(1)</script> \\ % _ 💥";
+        let command = format!("{nasty}\u{202e}\n\t");
         let body = json!({"alias": nasty, "group_name": "g'\"%", "image": world.image, "command": command,
                           "tags": [nasty], "env": [{"name": "A B'\"", "value": nasty}]});
         let created = world.post("/api/v1/task", body.clone()).await.ok();
