@@ -16,6 +16,13 @@ pub fn duration(duration: SignedDuration) -> String {
     }
 }
 
+/// The known name that was probably meant: one that is at most a third of its letters away.
+#[must_use]
+pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let with_distance = known.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known));
+    with_distance.min().filter(|(distance, near)| *distance <= (near.len() / 3).max(1)).map(|(_, near)| near)
+}
+
 fn two((large, unit): (i128, &str), (small, smaller_unit): (i128, &str)) -> String {
     match small {
         0 => format!("{large} {unit}"),

@@ -50,7 +50,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("logs", &["model"]),
     ("wire", &["model"]),
     // The server's own settings are checked by the types that they become.
-    ("config", &["model", "telemetry"]),
+    ("config", &["model", "telemetry", "words"]),
     ("telemetry", &[]),
     ("shutdown", &[]),
     ("clock", &[]),

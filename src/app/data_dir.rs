@@ -24,6 +24,8 @@ impl DataDir {
         }
         std::fs::create_dir_all(path).with_context(|| format!("cannot make the data directory {shown}"))?;
         let path = path.canonicalize().with_context(|| format!("cannot use the data directory {shown}"))?;
+        // Before the lock: another user who can open its file could hold it.
+        super::privacy::tighten(&path);
         let lock_path = path.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.with_context(|| format!("cannot write to the data directory {shown}"))?;

@@ -14,6 +14,9 @@ use crate::engine::{Engine, EngineError, EngineState, Identity, Pokes};
 use crate::model::Condition;
 use crate::service::{LaunchCheck, Probe};
 
+/// Where in the data directory local runs have their folders.
+pub(super) const RUNS_FOLDER: &str = "runs";
+
 /// What engines need beside their settings.
 pub(super) struct Maker<'a> {
     pub(super) cluster: &'a str,
@@ -28,7 +31,7 @@ impl Maker<'_> {
     pub(super) fn make(&self, settings: &config::Engine, pokes: Pokes) -> anyhow::Result<Arc<dyn Engine>> {
         match settings {
             config::Engine::Local { shell } => {
-                let runs_dir = self.data_dir.join("runs");
+                let runs_dir = self.data_dir.join(RUNS_FOLDER);
                 let context = format!("cannot use the folder {}", runs_dir.display());
                 let local = LocalConfig { shell: shell.clone(), ..LocalConfig::new(runs_dir) };
                 Ok(Arc::new(LocalEngine::new(local, pokes).context(context)?))

@@ -4,6 +4,7 @@ mod clusters;
 mod data_dir;
 mod engines;
 mod handover;
+mod privacy;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use clusters::{ClusterSet, Shared};
 use data_dir::DataDir;
+pub use privacy::keep_private;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, DOCKER_CLUSTER, Database, DefaultCluster, LOCAL_CLUSTER};
 use crate::control::{LOG_PATIENCE, Settings};
-use crate::http::{self, App, Hosts, Limits};
+use crate::http::{self, App, Limits, Origins};
 use crate::logs::{CappedLog, Logs, note_usage};
 use crate::model::{AttemptId, RunId};
 use crate::service::Service;
@@ -82,8 +84,22 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         follow_wait: http::FOLLOW_WAIT,
     };
     let address = listener.local_addr().context("the socket has no address")?;
-    let hosts = Hosts::new(&config.server.hosts, address.ip().is_loopback());
-    let router = http::router(App { service: Arc::new(service), limits, stop: stop.clone() }, hosts);
+    // An IPv4 address may come in the form of an IPv6 one: `[::ffff:127.0.0.1]`.
+    let is_loopback = address.ip().to_canonical().is_loopback();
+    if !is_loopback {
+        tracing::warn!(
+            %address,
+            "there is no access control: whoever reaches this address can run commands on the clusters"
+        );
+    }
+    let origins = Origins {
+        hosts: config.server.hosts,
+        is_loopback,
+        public_url: config.server.public_url,
+        cors: config.server.cors_origins,
+        trusted_proxies: config.server.trusted_proxies,
+    };
+    let router = http::router(App::new(service, limits, stop.clone()), origins);
     Ok(RunningServer {
         address,
         database: config.server.database.to_string(),

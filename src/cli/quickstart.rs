@@ -40,6 +40,7 @@ impl Quickstart {
         let folder = Folder::new(self.data_dir)?;
         let config = config(folder.path())?;
         telemetry::init(config.telemetry.format, &config.telemetry.filter);
+        app::keep_private().context("cannot protect the server from other users of the machine")?;
         let interrupt = shutdown::on_signal().context("cannot listen for signals")?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
         runtime.block_on(async {

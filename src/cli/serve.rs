@@ -71,6 +71,7 @@ impl Serve {
         }
         let config = Config::load(&overrides)?;
         telemetry::init(config.telemetry.format, &config.telemetry.filter);
+        app::keep_private().context("cannot protect the server from other users of the machine")?;
         let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
         let data_dir = config.server.data_dir.clone();

@@ -11,12 +11,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::LaunchPolicy;
+use ipnet::IpNet;
+
+use crate::model::{CorsOrigins, LaunchPolicy, PublicUrl};
 use crate::telemetry::{LogFilter, LogFormat};
 
 pub use clusters::{
@@ -47,6 +49,12 @@ pub struct Server {
     pub listen: SocketAddr,
     /// The names that browsers know it by, beside addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// How people reach the server through a proxy.
+    pub public_url: Option<PublicUrl>,
+    /// The sites whose pages may use the API.
+    pub cors_origins: CorsOrigins,
+    /// Where proxies are whose `X-Forwarded-…` headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Where logs, local runs and an embedded database live; relative to the working directory, as given.
     pub data_dir: PathBuf,
     pub database: Database,
@@ -149,6 +157,9 @@ impl Config {
         let server = Server {
             listen: section.text("listen", SocketAddr::from(([127, 0, 0, 1], 3000)), address),
             hosts: section.read("hosts", Vec::new(), host_names),
+            public_url: section.text("public_url", None, |text| text.parse().map(Some)),
+            cors_origins: section.read("cors_origins", CorsOrigins::None, CorsOrigins::parse),
+            trusted_proxies: section.read("trusted_proxies", Vec::new(), networks),
             database: section.text("database_url", embedded, Database::parse),
             max_body_bytes: section.read("max_body_bytes", 1 << 20, within(1024..=1 << 30)),
             clusters_by_request: section.read("clusters_by_request", false, Ok),
@@ -221,6 +232,15 @@ fn host_names(names: Vec<String>) -> Result<Vec<String>, String> {
         Some(name) => Err(format!("must be names such as flotilla.example.org, without a port, not {name:?}")),
         None => Ok(names),
     }
+}
+
+fn networks(texts: Vec<String>) -> Result<Vec<IpNet>, String> {
+    let network = |text: &String| {
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        let needed = || format!("must be networks or addresses such as 10.0.0.0/8 or ::1, not {text:?}");
+        text.parse::<IpNet>().or_else(|_| address()).map_err(|_| needed())
+    };
+    texts.iter().map(network).collect()
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::{ConfigError, Overrides};
+use crate::words::nearest;
 
 /// Keys whose values are never shown.
 const SECRETS: [&str; 1] = ["database_url"];
@@ -274,12 +275,6 @@ fn advice(name: &str, known: &[&str], kind: &str) -> String {
         None if known.is_empty() => format!("every {kind} belongs in a section such as [server]"),
         None => format!("the {kind}s are {}", known.join(", ")),
     }
-}
-
-/// The name that is at most a third of its letters away.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let with_distance = known.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known));
-    with_distance.min().filter(|(distance, near)| *distance <= (near.len() / 3).max(1)).map(|(_, near)| near)
 }
 
 fn mismatch<T: Setting>(key: &str, shown: &str) -> String {

@@ -38,6 +38,9 @@ fn every_key_of_the_file_is_read() {
         [server]
         listen = "[::]:80"
         hosts = ["flotilla.example.org"]
+        public_url = "https://tools.example/flotilla/"
+        cors_origins = ["https://ui.example"]
+        trusted_proxies = ["10.0.0.0/8", "::1"]
         data_dir = "/var/lib/flotilla"
         database_url = "postgres://h/d"
         max_body_bytes = 2048
@@ -116,6 +119,9 @@ fn every_key_of_the_file_is_read() {
         server: Server {
             listen: "[::]:80".parse().unwrap(),
             hosts: vec!["flotilla.example.org".into()],
+            public_url: Some("https://tools.example/flotilla".parse().unwrap()),
+            cors_origins: CorsOrigins::These(vec!["https://ui.example".into()]),
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
             data_dir: "/var/lib/flotilla".into(),
             database: Database::parse("postgres://h/d").unwrap(),
             max_body_bytes: 2048,

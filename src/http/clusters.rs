@@ -8,7 +8,9 @@ use super::error::ApiError;
 use super::params::Params;
 use super::request::{InPath, RawBody};
 use super::respond::ok;
-use crate::wire::{Cluster, ClusterBody, ClusterDeleted, ClusterDetailList, ErrorBody, parse_body};
+use crate::wire::{
+    Cluster, ClusterBody, ClusterCreated, ClusterDeleted, ClusterDetailList, ClusterUpdated, ErrorBody, parse_body,
+};
 
 /// List the clusters with their state
 ///
@@ -39,7 +41,7 @@ pub(super) async fn get(State(app): State<App>, InPath(name): InPath<String>) ->
 #[utoipa::path(
     post, path = "/v6/clusters", tag = "clusters", operation_id = "create_cluster", request_body = ClusterBody,
     responses(
-        (status = 200, body = Cluster),
+        (status = 200, body = ClusterCreated),
         (status = 400, description = "A field is missing or can't be read", body = ErrorBody),
         (status = 403, description = "The configuration does not allow it", body = ErrorBody),
         (status = 409, description = "There is one of that name", body = ErrorBody),
@@ -47,7 +49,8 @@ pub(super) async fn get(State(app): State<App>, InPath(name): InPath<String>) ->
 )]
 pub(super) async fn create(State(app): State<App>, RawBody(body): RawBody) -> Result<Response, ApiError> {
     let (name, change) = parse_body::<ClusterBody>(&body)?.into_new()?;
-    Ok(ok(&Cluster::from(app.service.create_cluster(&name, change).await?)))
+    let cluster = Cluster::from(app.service.create_cluster(&name, change).await?);
+    Ok(ok(&ClusterCreated { cluster, created: true }))
 }
 
 /// Change a cluster
@@ -57,7 +60,7 @@ pub(super) async fn create(State(app): State<App>, RawBody(body): RawBody) -> Re
     put, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "change_cluster", request_body = ClusterBody,
     params(("id" = String, Path, description = "Its name")),
     responses(
-        (status = 200, body = Cluster),
+        (status = 200, body = ClusterUpdated),
         (status = 400, description = "A field can't be read", body = ErrorBody),
         (status = 403, description = "The configuration does not allow other settings", body = ErrorBody),
         (status = 404, body = ErrorBody),
@@ -70,7 +73,8 @@ pub(super) async fn change(
     RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     let change = parse_body::<ClusterBody>(&body)?.into_change(&name)?;
-    Ok(ok(&Cluster::from(app.service.change_cluster(&name, change).await?)))
+    let cluster = Cluster::from(app.service.change_cluster(&name, change).await?);
+    Ok(ok(&ClusterUpdated { cluster, updated: true }))
 }
 
 /// Remove a cluster that was added by a request

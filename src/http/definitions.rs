@@ -5,7 +5,7 @@ use axum::response::Response;
 
 use super::App;
 use super::error::ApiError;
-use super::params::Params;
+use super::params::{Params, env_filters};
 use super::request::{InPath, RawBody};
 use super::respond::ok;
 use crate::model::{DefinitionFilter, DefinitionSort};
@@ -55,6 +55,7 @@ pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<R
         offset: page.offset,
         sort_by: page.sort_by.as_str().to_owned(),
         order: page.order.to_string(),
+        env_filters: env_filters(&filter.env),
         filters,
     }))
 }

@@ -8,6 +8,12 @@ use super::App;
 use super::respond::{json, ok};
 use crate::wire::Health;
 
+/// Whether a path is one of these, which are answered also where there is no room for anything else.
+pub(super) fn is_asked_for(path: &str) -> bool {
+    let path = path.strip_prefix("/api").unwrap_or(path);
+    matches!(path, "/v6/health" | "/health/live" | "/health/ready")
+}
+
 /// The server answers
 ///
 /// Liveness: says nothing about its database.

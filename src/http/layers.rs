@@ -2,47 +2,111 @@
 //! panic answered like any other failure.
 
 use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use tower::util::option_layer;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use uuid::Uuid;
 
 use super::error::{ApiError, Cause};
-use super::sender::{Hosts, Sender};
-use super::ui;
+use super::origin::{Sender, Sent, SharedOrigins};
+use super::serve::{Client, peer_of};
+use super::{ui, unread};
+use crate::model::CorsOrigins;
+
+/// What each answer says that does not say otherwise itself.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+];
 
 const REQUEST_ID: &str = "x-request-id";
 /// A client's own request id is kept where it is short enough to be one.
 const REQUEST_ID_BYTES: usize = 128;
 
-pub(super) fn around(routes: Router, hosts: Hosts) -> Router {
+pub(super) fn around(routes: Router, origins: SharedOrigins) -> Router {
+    let cors = cors(&origins.cors);
     routes
-        .layer(from_fn_with_state(hosts, refuse_other_sites))
+        .layer(from_fn_with_state(Arc::clone(&origins), refuse_other_sites))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(from_fn(identify))
-        .layer(from_fn(ui::around))
+        .layer(from_fn_with_state(Arc::clone(&origins), ui::around))
+        .layer(from_fn(protect))
+        .layer(from_fn(unread::read_on))
+        .layer(option_layer(cors))
+        .layer(from_fn_with_state(origins, see_through_proxies))
         // At the first level a page becomes a seventeenth of itself; at the sixth a twenty-fifth, in three times the time.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
 }
 
 /// What pages of other sites send changes nothing; and under a name that may be theirs nothing is answered.
-async fn refuse_other_sites(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let message = if let Some(host) = hosts.unknown(headers) {
-        format!("this server does not know itself as {host:?}; if that is its name, its operator adds it to `hosts`")
-    } else if !request.method().is_safe() && Sender::of(headers) == Sender::OtherSite {
+async fn refuse_other_sites(State(origins): State<SharedOrigins>, request: Request, next: Next) -> Response {
+    let sent = Sent { headers: request.headers(), peer: peer_of(request.extensions()) };
+    let message = if let Some(name) = origins.unknown_name(sent) {
+        format!("this server does not know itself as {name:?}; if that is its name, its operator adds it to `hosts`")
+    } else if !request.method().is_safe() && origins.sender(sent) == Sender::OtherSite {
         "a page of another site sent this, so nothing was done".to_owned()
     } else {
         return next.run(request).await;
     };
     ApiError::new(StatusCode::FORBIDDEN, message).into_response()
+}
+
+/// From here on the peer is the client that a trusted proxy speaks for.
+async fn see_through_proxies(State(origins): State<SharedOrigins>, mut request: Request, next: Next) -> Response {
+    let client = origins.client(Sent { headers: request.headers(), peer: peer_of(request.extensions()) });
+    request.extensions_mut().insert(Client(client));
+    next.run(request).await
+}
+
+/// What browsers are told so that pages of other sites may use the API.
+fn cors(origins: &CorsOrigins) -> Option<CorsLayer> {
+    /// How long a browser may remember what it was told, in seconds.
+    const REMEMBERED: Duration = Duration::from_secs(600);
+    let layer = match origins {
+        CorsOrigins::None => return None,
+        CorsOrigins::Any => CorsLayer::new().allow_origin(AllowOrigin::any()),
+        CorsOrigins::These(origins) => {
+            let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+            CorsLayer::new().allow_origin(AllowOrigin::list(origins)).allow_credentials(true)
+        }
+    };
+    let methods = [Method::GET, Method::POST, Method::PUT, Method::DELETE];
+    let sent = [
+        header::CONTENT_TYPE,
+        header::AUTHORIZATION,
+        header::IF_NONE_MATCH,
+        HeaderName::from_static("last-event-id"),
+        HeaderName::from_static(REQUEST_ID),
+    ];
+    let read = [header::ETAG, header::RETRY_AFTER, header::CONTENT_DISPOSITION, HeaderName::from_static(REQUEST_ID)];
+    Some(layer.allow_methods(methods).allow_headers(sent).expose_headers(read).max_age(REMEMBERED))
+}
+
+/// Tells browsers what no answer is for: to be shown within another site, to be taken for another type, to be kept.
+async fn protect(request: Request, next: Next) -> Response {
+    // The description's pages are large, and say nothing of anybody.
+    let may_be_kept = request.uri().path().starts_with("/api/docs");
+    let mut response = next.run(request).await;
+    for (name, value) in HEADERS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if !may_be_kept {
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
+    response
 }
 
 /// Names the request, and tells the client that name where the failure is ours.
@@ -81,6 +145,6 @@ fn after_panic(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
     let mut response = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "").into_response();
-    response.extensions_mut().insert(Cause(std::sync::Arc::new(Panicked(text))));
+    response.extensions_mut().insert(Cause(Arc::new(Panicked(text))));
     response
 }

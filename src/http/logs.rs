@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
@@ -14,6 +14,7 @@ use super::error::ApiError;
 use super::params::Params;
 use super::request::InPath;
 use super::respond::ok;
+use super::streams::StreamPlace;
 use super::{App, Limits};
 use crate::service::{LogFollower, LogPiece, LogRead, ServiceError};
 use crate::wire::{ErrorBody, LogChunk, LogEnd};
@@ -49,8 +50,9 @@ pub(super) async fn read(
 ) -> Result<Response, ApiError> {
     let last_seen = params.last("last_seen");
     let is_raw = params.truth("raw_text");
-    // Existing clients name the role of a many-container run; ours have one log.
+    // Existing clients name a part of a run of many containers; ours have one log.
     params.last("role");
+    params.last("facility");
     params.finish()?;
     let from = app.service.log_token(last_seen.as_deref())?;
     let Limits { log_bytes, log_wait, .. } = app.limits;
@@ -103,6 +105,7 @@ fn raw(log: LogFollower) -> Response {
         (status = 200, description = "text/event-stream", body = LogChunk, content_type = "text/event-stream"),
         (status = 400, description = "The token is not ours", body = ErrorBody),
         (status = 404, body = ErrorBody),
+        (status = 503, description = "The server follows as many logs as it can", body = ErrorBody),
     )
 )]
 pub(super) async fn stream(
@@ -110,6 +113,7 @@ pub(super) async fn stream(
     InPath(run_id): InPath<String>,
     headers: HeaderMap,
     mut params: Params,
+    place: StreamPlace,
 ) -> Result<Response, ApiError> {
     let last_event = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let last_seen = params.last("last_seen");
@@ -131,11 +135,7 @@ pub(super) async fn stream(
             () = stop.cancelled() => None,
         }
     });
-    let events = futures_util::StreamExt::boxed(events);
-    let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
-    // Proxies that hold answers back would hold back the log.
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(place.answer(events))
 }
 
 fn event(piece: LogPiece) -> Event {

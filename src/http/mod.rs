@@ -13,13 +13,17 @@ mod launches;
 mod layers;
 mod logs;
 mod names;
+mod origin;
 mod params;
+mod places;
 mod request;
 mod respond;
+mod room;
 mod runs;
-mod sender;
 mod serve;
+mod streams;
 mod ui;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +35,8 @@ use utoipa_axum::routes;
 
 pub use docs::openapi;
 use error::ApiError;
-pub use sender::Hosts;
+pub use origin::Origins;
+use room::Room;
 pub use serve::serve;
 
 use crate::model::Run;
@@ -61,13 +66,19 @@ const PAGE_LOG_WAIT: Duration = Duration::from_secs(3);
 /// What handlers are given.
 #[derive(Clone)]
 pub struct App {
-    pub service: Arc<Service>,
-    pub limits: Limits,
-    /// Ends answers that would go on for ever, when the server stops.
-    pub stop: CancellationToken,
+    service: Arc<Service>,
+    limits: Limits,
+    /// Ends answers that would go on without end, when the server stops.
+    stop: CancellationToken,
+    streams: Room,
 }
 
 impl App {
+    #[must_use]
+    pub fn new(service: Service, limits: Limits, stop: CancellationToken) -> Self {
+        Self { service: Arc::new(service), limits, stop, streams: streams::room() }
+    }
+
     /// The run, for a page that shows its log: of a stopped run with its end, where that comes within a moment.
     async fn run_with_log(&self, run_id: &str) -> Result<Run, ServiceError> {
         let patience = self.limits.log_wait.min(PAGE_LOG_WAIT);
@@ -83,8 +94,8 @@ impl App {
     }
 }
 
-/// All that the server answers, where it is asked under one of these names.
-pub fn router(app: App, hosts: Hosts) -> Router {
+/// All that the server answers to those who may ask it.
+pub fn router(app: App, origins: Origins) -> Router {
     let (at_root, _) = api().split_for_parts();
     let (under_api, openapi) = docs::with_api(api());
     let routes = Router::new()
@@ -95,7 +106,7 @@ pub fn router(app: App, hosts: Hosts) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })
         .with_state(app);
-    layers::around(routes, hosts)
+    layers::around(routes, Arc::new(origins))
 }
 
 async fn nothing_here(request: axum::extract::Request) -> ApiError {

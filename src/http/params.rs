@@ -6,11 +6,16 @@ use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use jiff::Timestamp;
 
 use super::error::ApiError;
 use super::{App, Limits};
-use crate::model::{EnvVar, Faults, Order, PageRequest};
+use crate::model::{EnvVar, Faults, Order, PageRequest, TimeRange};
 use crate::wire::OneOrMany;
+use crate::words::nearest;
+
+/// What parameters begin with that say nothing to the server: `_=1732665600` only keeps a cache from answering.
+const IGNORED: char = '_';
 
 pub(super) struct Params {
     /// In the order they came. An empty value is no value: existing clients send their forms' empty fields.
@@ -27,7 +32,7 @@ impl FromRequestParts<App> for Params {
         let query = parts.uri.query().unwrap_or_default();
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes())
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
-            .filter(|(_, value)| !value.is_empty())
+            .filter(|(name, value)| !value.is_empty() && !name.starts_with(IGNORED))
             .collect();
         let mut faults = Faults::default();
         for (name, _) in pairs.iter().filter(|(name, value)| name.contains('\0') || value.contains('\0')) {
@@ -62,12 +67,30 @@ impl Params {
     }
 
     pub(super) fn truth(&mut self, name: &'static str) -> bool {
-        match self.last(name).as_deref() {
+        // Python's `True` comes as it is written there.
+        match self.last(name).map(|value| value.to_ascii_lowercase()).as_deref() {
             None | Some("false" | "0") => false,
             Some("true" | "1") => true,
             Some(other) => {
                 self.faults.add(name, format!("must be true or false, not {other:?}"));
                 false
+            }
+        }
+    }
+
+    /// `NAME_since` and `NAME_until`, each a time as RFC 3339 writes it.
+    pub(super) fn times(&mut self, since: &'static str, until: &'static str) -> TimeRange {
+        TimeRange { since: self.time(since), until: self.time(until) }
+    }
+
+    fn time(&mut self, name: &'static str) -> Option<Timestamp> {
+        let text = self.last(name)?;
+        match text.parse() {
+            Ok(time) => Some(time),
+            Err(_) => {
+                let needed = "must be a time such as 2026-01-31T12:00:00Z (a `+` in it is written %2B)";
+                self.faults.add(name, format!("{needed}, not {text:?}"));
+                None
             }
         }
     }
@@ -131,15 +154,8 @@ impl Params {
     /// The filters as the answer repeats them: everything given that is none of the page's own parameters.
     pub(super) fn filters(&self) -> BTreeMap<String, OneOrMany> {
         const OF_THE_PAGE: [&str; 5] = ["limit", "offset", "sort_by", "order", "env"];
-        let mut filters: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, value) in self.pairs.iter().filter(|(name, _)| !OF_THE_PAGE.contains(&name.as_str())) {
-            filters.entry(name.clone()).or_default().push(value.clone());
-        }
-        let repeated = |mut values: Vec<String>| match values.len() {
-            1 => OneOrMany::One(values.remove(0)),
-            _ => OneOrMany::Many(values),
-        };
-        filters.into_iter().map(|(name, values)| (name, repeated(values))).collect()
+        let given = self.pairs.iter().filter(|(name, _)| !OF_THE_PAGE.contains(&name.as_str()));
+        repeated(given.map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
     /// All that was wrong, the parameters that nothing asked for among it.
@@ -148,10 +164,32 @@ impl Params {
         let known: Vec<_> = self.known.iter().enumerate().filter(is_first).map(|(_, name)| *name).collect();
         for (name, _) in &self.pairs {
             if !self.known.contains(&name.as_str()) {
-                self.faults
-                    .add(name.replace('\0', "\\0"), format!("is no parameter here; there is {}", known.join(", ")));
+                let hint = match nearest(name, &known) {
+                    Some(nearest) => format!("is no parameter here; did you mean `{nearest}`?"),
+                    None => format!("is no parameter here; there is {}", known.join(", ")),
+                };
+                self.faults.add(name.replace('\0', "\\0"), hint);
             }
         }
         Ok(self.faults.into_result(())?)
     }
+}
+
+/// Each name with its value, or with its values where it was given several times.
+pub(super) fn repeated<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, OneOrMany> {
+    let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in pairs {
+        values.entry(name.to_owned()).or_default().push(value.to_owned());
+    }
+    let one_or_many = |mut values: Vec<String>| match values.len() {
+        1 => OneOrMany::One(values.remove(0)),
+        _ => OneOrMany::Many(values),
+    };
+    values.into_iter().map(|(name, values)| (name, one_or_many(values))).collect()
+}
+
+/// The filters by variable as the answer repeats them; none where there are none.
+pub(super) fn env_filters(env: &[EnvVar]) -> Option<BTreeMap<String, OneOrMany>> {
+    let filters = repeated(env.iter().map(|var| (var.name.as_str(), var.value.as_str())));
+    Some(filters).filter(|filters| !filters.is_empty())
 }

@@ -8,13 +8,13 @@ use axum::response::{IntoResponse, Response};
 
 use super::App;
 use super::error::ApiError;
-use super::params::Params;
+use super::params::{Params, env_filters};
 use super::request::{InPath, RawBody};
 use super::respond::ok;
 use crate::model::{self, DefinitionId, Order, Page, PageRequest, UnknownWord};
 use crate::model::{RunFilter, RunSort};
 use crate::wire::{
-    EnvVarBody, ErrorBody, EventList, PodEvent, Run, RunList, RunStatus, SpawnedRun, StatusUpdate, StoppedRun,
+    ErrorBody, EventList, PodEvent, Run, RunList, RunStatus, SpawnedRun, StatusUpdate, StoppedRun, UpdatedRun,
     parse_body,
 };
 
@@ -95,6 +95,9 @@ impl ListRequest {
             image: params.all("image"),
             user: params.all("user"),
             env: params.env(),
+            queued_at: params.times("queued_at_since", "queued_at_until"),
+            started_at: params.times("started_at_since", "started_at_until"),
+            finished_at: params.times("finished_at_since", "finished_at_until"),
             ..RunFilter::default()
         };
         filter.cluster_name.extend(params.all("cluster"));
@@ -104,7 +107,6 @@ impl ListRequest {
     }
 
     fn answer(self, found: Page<model::Run>) -> RunList {
-        let env: Vec<_> = self.filter.env.iter().map(EnvVarBody::from).collect();
         RunList {
             history: found.rows.into_iter().map(Run::from).collect(),
             total: found.total,
@@ -112,7 +114,7 @@ impl ListRequest {
             offset: self.page.offset,
             sort_by: self.page.sort_by.as_str().to_owned(),
             order: self.page.order.to_string(),
-            env_filters: Some(env).filter(|env| !env.is_empty()),
+            env_filters: env_filters(&self.filter.env),
             filters: self.filters,
         }
     }
@@ -212,7 +214,7 @@ fn entity_tag(status: &RunStatus) -> String {
     put, path = "/v6/{run_id}/status", tag = "runs", operation_id = "set_status",
     params(("run_id" = String, Path)), request_body = StatusUpdate,
     responses(
-        (status = 200, body = Run),
+        (status = 200, body = UpdatedRun),
         (status = 400, body = ErrorBody),
         (status = 404, body = ErrorBody),
         (status = 409, description = "The run can't take this status", body = ErrorBody),
@@ -234,7 +236,7 @@ pub(super) async fn set_status(
         )));
     }
     let run = app.service.set_status(&run_id, status, body.exit_code, reason, body.run_exceptions.as_ref()).await?;
-    Ok(ok(&Run::from(run)))
+    Ok(ok(&UpdatedRun { run: Run::from(run), updated: true }))
 }
 
 /// Get the story of a run

@@ -1,42 +1,65 @@
 //! Connections: accepted up to a number, with a bound on how long one may keep us waiting, and ended in order.
 //!
 //! A connection that waits for its client, between requests or within the head of one, is closed after a while; so
-//! clients that say nothing can't use up the process's open files, which the database and the runs need as well.
+//! clients that say nothing can't use up the process's open files, which the database and the runs need as well. How many
+//! there may be is decided in [`places`](super::places).
 //! How long a body may take is the matter of `request.rs`; an answer may take as long as its reader likes.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::header::{CONNECTION, HeaderValue};
+use axum::http::{Extensions, StatusCode};
+use axum::response::IntoResponse;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::error::ApiError;
+use super::health;
+use super::places::{Place, Places, most_connections};
+
+/// The address that a request's connection comes from: the client's own, or that of a proxy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// The address of whoever asks, also behind proxies that are trusted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client(pub(super) IpAddr);
+
+/// Without a connection, as in a test, the peer is this machine.
+pub(super) fn peer_of(extensions: &Extensions) -> IpAddr {
+    extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0)
+}
 
 /// How long a client may take for the head of a request, counted from the end of the one before.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// The same while there is no room: the places of the reserve are few.
+const HEAD_PATIENCE_WITHOUT_ROOM: Duration = Duration::from_secs(5);
+/// The largest head of a request, in bytes; a larger one is answered with 431. Also how much of a body is buffered.
+const HEAD_BYTES: usize = 64 << 10;
 /// How long requests in flight may take to end after the server was told to stop; `docker stop` kills after 10 s.
 const END_PATIENCE: Duration = Duration::from_secs(8);
-/// How many connections there may be where the process may open many files; it keeps half of those for other ends.
-const MOST_CONNECTIONS: u64 = 10_000;
 /// Until accepting is tried again that failed for a reason of the machine's.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// Answers requests until `stop`; then accepts nothing more, and returns when those in flight are finished.
 pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
-    let mut places = Places::new();
+    let mut places = Places::of(most_connections());
     let connections = TaskTracker::new();
-    while let Some((stream, place)) = stop.run_until_cancelled(accept(&listener, &mut places)).await {
+    while let Some((stream, peer, place)) = stop.run_until_cancelled(accept(&listener, &mut places)).await {
         let (routes, stop) = (routes.clone(), stop.clone());
         connections.spawn(async move {
-            answer(stream, routes, stop).await;
+            answer(stream, Peer(peer), place.is_ordinary, routes, stop).await;
             drop(place);
         });
     }
@@ -46,11 +69,35 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToke
 }
 
 /// The requests of one connection.
-async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Router, stop: CancellationToken) {
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    has_room: bool,
+    routes: Router,
+    stop: CancellationToken,
+) {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let routes = routes.clone();
+        async move {
+            if has_room || health::is_asked_for(request.uri().path()) {
+                let mut response = routes.oneshot(request).await?;
+                if !has_room {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                return Ok(response);
+            }
+            let message = "the server has as many connections as it can serve; try again later";
+            let mut response = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response();
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .header_read_timeout(if has_room { HEAD_PATIENCE } else { HEAD_PATIENCE_WITHOUT_ROOM })
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = match stop.run_until_cancelled(connection.as_mut()).await {
         Some(ended) => ended,
@@ -68,17 +115,21 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Router, sto
     }
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &mut Places) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = places.take().await;
+/// The next connection, with its place.
+async fn accept(listener: &TcpListener, places: &mut Places) -> (TcpStream, IpAddr, Place) {
     loop {
+        places.until_there_is_one().await;
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Or a small piece of a followed log would wait for the client to acknowledge the one before.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "a connection can't be told to send small pieces at once");
                 }
-                return (stream, place);
+                let address = peer.ip().to_canonical();
+                // Without a place, which takes one address with many connections, it is closed at once.
+                if let Some(place) = places.take(address) {
+                    return (stream, address, place);
+                }
             }
             Err(error) if is_clients_fault(&error) => {}
             Err(error) => {
@@ -94,34 +145,6 @@ fn is_clients_fault(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// How many connections there may be at once.
-struct Places {
-    free: Arc<Semaphore>,
-    number: usize,
-    /// Whether the last one had to be waited for, so that this is told once.
-    was_full: bool,
-}
-
-impl Places {
-    fn new() -> Self {
-        // `RLIM_INFINITY` is the largest number there is.
-        let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(now, _)| now);
-        let number = usize::try_from((open_files / 2).min(MOST_CONNECTIONS)).unwrap_or(Semaphore::MAX_PERMITS).max(1);
-        Self { free: Arc::new(Semaphore::new(number)), number, was_full: false }
-    }
-
-    async fn take(&mut self) -> OwnedSemaphorePermit {
-        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
-            self.was_full = false;
-            return place;
-        }
-        if !std::mem::replace(&mut self.was_full, true) {
-            tracing::warn!(connections = self.number, "all places for connections are taken; further ones wait");
-        }
-        Arc::clone(&self.free).acquire_owned().await.expect("nobody closes it")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
@@ -132,7 +155,8 @@ mod tests {
 
     fn connect(routes: Router, stop: &CancellationToken) -> (DuplexStream, tokio::task::JoinHandle<()>) {
         let (client, server) = duplex(64 * 1024);
-        (client, tokio::spawn(answer(server, routes, stop.clone())))
+        let peer = Peer([127, 0, 0, 1].into());
+        (client, tokio::spawn(answer(server, peer, true, routes, stop.clone())))
     }
 
     /// What comes until the connection is closed, and how long that takes.

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use jiff::Timestamp;
+
 use super::{EnvVar, Outcome, Status};
 
 /// Several values of one field mean any of them; several fields must all hold.
@@ -103,6 +105,23 @@ pub struct RunFilter {
     pub image: Vec<String>,
     pub user: Vec<String>,
     pub env: Vec<EnvVar>,
+    pub queued_at: TimeRange,
+    pub started_at: TimeRange,
+    pub finished_at: TimeRange,
+}
+
+/// From a moment on, and before another. What has not happened yet is in no range but the one without bounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimeRange {
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+}
+
+impl TimeRange {
+    #[must_use]
+    pub const fn is_unbounded(&self) -> bool {
+        self.since.is_none() && self.until.is_none()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +134,7 @@ pub enum RunSort {
     GroupName,
     Image,
     Cluster,
+    Engine,
     User,
     ExitCode,
     Memory,
@@ -124,7 +144,7 @@ pub enum RunSort {
 }
 
 impl RunSort {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::QueuedAt,
         Self::StartedAt,
         Self::FinishedAt,
@@ -133,6 +153,7 @@ impl RunSort {
         Self::GroupName,
         Self::Image,
         Self::Cluster,
+        Self::Engine,
         Self::User,
         Self::ExitCode,
         Self::Memory,
@@ -153,6 +174,7 @@ impl RunSort {
             Self::GroupName => "group_name",
             Self::Image => "image",
             Self::Cluster => "cluster",
+            Self::Engine => "engine",
             Self::User => "user",
             Self::ExitCode => "exit_code",
             Self::Memory => "memory",
@@ -167,6 +189,8 @@ impl FromStr for RunSort {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
+        // Existing clients sort by the name that the field has in `RunStatus`.
+        let text = if text == "cluster_name" { "cluster" } else { text };
         Self::ALL.into_iter().find(|field| field.as_str() == text).ok_or(())
     }
 }

@@ -34,6 +34,7 @@ mod reason;
 mod run;
 mod transition;
 mod usage_sample;
+mod web;
 
 pub use brief::{RunBrief, typical_duration};
 pub use cluster::{Cluster, ClusterChange, ClusterDetails, ClusterRecord, ClusterStatus, Condition, Load, Settings};
@@ -46,7 +47,7 @@ pub use id::{AttemptId, DefinitionId, RunId};
 pub use launch::{
     Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, PARENT_VARIABLE, Target, UNKNOWN_OWNER, plan_launch,
 };
-pub use lists::{DefinitionFilter, DefinitionSort, NameList, RunFilter, RunSort};
+pub use lists::{DefinitionFilter, DefinitionSort, NameList, RunFilter, RunSort, TimeRange};
 pub use log::LogPosition;
 pub use observation::{EndCause, Ended, Observation, StartFault, Started};
 pub use page::{Order, Page, PageRequest};
@@ -55,6 +56,7 @@ pub use reason::OUT_OF_MEMORY;
 pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage, memory_text};
 pub use transition::{Basis, Change, decide, is_allowed, refuse, retry, set_by_hand, stop_before_start};
 pub use usage_sample::UsageSample;
+pub use web::{CorsOrigins, PublicUrl};
 
 /// The limits of what a request may ask for, in one place. Each answers the question "how much is surely a mistake?".
 pub mod limits {

@@ -6,8 +6,8 @@ use super::db::{Builder, Db, FromRow, Row, Statement, Value, json};
 use super::definitions::{count_of, push_any, push_env, push_page};
 use super::{Store, StoreError, events};
 use crate::model::{
-    AttemptId, Change, DefinitionId, Event, Instance, Outcome, Page, PageRequest, Run, RunFilter, RunId, RunSort,
-    Status, StopCause, StopRequest, Usage,
+    AttemptId, Change, DefinitionId, Event, Instance, Order, Outcome, Page, PageRequest, Run, RunFilter, RunId,
+    RunSort, Status, StopCause, StopRequest, TimeRange, Usage,
 };
 
 /// How long a repeat of an idempotence key finds the first run.
@@ -103,11 +103,52 @@ impl Store {
 
     pub async fn list_runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, StoreError> {
         let count = count(&self.db, filter);
+        let rows = match latest_first(page) {
+            Some(column) => self.latest_first(filter, page, column).await?,
+            None => self.page_of_runs(filter, page, "").await?,
+        };
+        Ok(Page { rows, total: count_of(&self.db, count).await? })
+    }
+
+    async fn page_of_runs(
+        &self,
+        filter: &RunFilter,
+        page: PageRequest<RunSort>,
+        also: &str,
+    ) -> Result<Vec<Run>, StoreError> {
         let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE 1 = 1"));
         push_filter(&mut select, &self.db, filter);
+        select.push(also);
         push_page(&mut select, sort_expression(page.sort_by), "run_id", page.order, page.limit, page.offset);
-        let rows = self.db.read(select.build()).await?;
-        Ok(Page { rows, total: count_of(&self.db, count).await? })
+        self.db.read(select.build()).await
+    }
+
+    /// The latest first by a time that may not have come, and those of which it has not after all others: two reads of one
+    /// index, the second only where the first does not fill the page.
+    async fn latest_first(
+        &self,
+        filter: &RunFilter,
+        page: PageRequest<RunSort>,
+        column: &str,
+    ) -> Result<Vec<Run>, StoreError> {
+        let has_come = format!(" AND COALESCE({column}, {NEVER}) < {NEVER}");
+        let mut rows = self.page_of_runs(filter, page, &has_come).await?;
+        let missing = page.limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+        if missing == 0 {
+            return Ok(rows);
+        }
+        let offset = if rows.is_empty() && page.offset > 0 {
+            let mut before = Builder::new("SELECT COUNT(*) FROM runs WHERE 1 = 1");
+            push_filter(&mut before, &self.db, filter);
+            before.push(&has_come);
+            let before = u32::try_from(count_of(&self.db, before).await?).unwrap_or(u32::MAX);
+            page.offset.saturating_sub(before)
+        } else {
+            0
+        };
+        let rest = PageRequest { limit: missing, offset, ..page };
+        rows.extend(self.page_of_runs(filter, rest, &format!(" AND COALESCE({column}, {NEVER}) = {NEVER}")).await?);
+        Ok(rows)
     }
 
     /// The newest runs whose id begins or ends with this, among the last thousands: pages show the end of an id, by which
@@ -235,7 +276,18 @@ impl FromRow for LogToPrune {
     }
 }
 
-/// A time that has not come yet sorts as the latest.
+/// What stands in an index for a time that has not come, as a number of microseconds.
+const NEVER: &str = "9223372036854775807";
+
+/// The column of a list that begins with the latest, where the time may not have come.
+fn latest_first(page: PageRequest<RunSort>) -> Option<&'static str> {
+    match (page.sort_by, page.order) {
+        (RunSort::StartedAt | RunSort::FinishedAt, Order::Desc) => Some(page.sort_by.as_str()),
+        _ => None,
+    }
+}
+
+/// In an ascending order a time that has not come yet is the latest.
 const fn sort_expression(field: RunSort) -> &'static str {
     match field {
         RunSort::StartedAt => "COALESCE(started_at, 9223372036854775807)",
@@ -250,6 +302,7 @@ const fn sort_expression(field: RunSort) -> &'static str {
         | RunSort::GroupName
         | RunSort::Image
         | RunSort::Cluster
+        | RunSort::Engine
         | RunSort::DefinitionId
         | RunSort::RunId => field.as_str(),
     }
@@ -258,7 +311,8 @@ const fn sort_expression(field: RunSort) -> &'static str {
 /// How many runs a filter lets through. Those that have stopped were counted when they did, so that it takes no longer
 /// with more history; the others are looked at one by one.
 fn count(db: &Db, filter: &RunFilter) -> Builder {
-    if !filter.env.is_empty() {
+    let has_times = [filter.queued_at, filter.started_at, filter.finished_at].iter().any(|range| !range.is_unbounded());
+    if has_times || !filter.env.is_empty() {
         let mut sql = Builder::new("SELECT COUNT(*) FROM runs WHERE 1 = 1");
         push_filter(&mut sql, db, filter);
         return sql;
@@ -295,7 +349,25 @@ fn push_filter(sql: &mut Builder, db: &Db, filter: &RunFilter) {
         sql.push(&format!(" AND {IS_ACTIVE}"));
         push_fields(sql, filter, WITHOUT_INDEX);
     }
+    // In the words of the indexes.
+    push_times(sql, "queued_at", filter.queued_at);
+    push_times(sql, "COALESCE(started_at, 9223372036854775807)", filter.started_at);
+    push_times(sql, "COALESCE(finished_at, 9223372036854775807)", filter.finished_at);
     push_env(sql, db, "task", &filter.env);
+}
+
+/// What has not happened is later than any moment that can be given.
+fn push_times(sql: &mut Builder, expression: &str, range: TimeRange) {
+    if range.is_unbounded() {
+        return;
+    }
+    if let Some(since) = range.since {
+        sql.push(&format!(" AND {expression} >= ")).bind(since);
+    }
+    match range.until {
+        Some(until) => drop(sql.push(&format!(" AND {expression} < ")).bind(until)),
+        None => drop(sql.push(&format!(" AND {expression} < {NEVER}"))),
+    }
 }
 
 fn push_status(sql: &mut Builder, any_of: &[Status]) {

@@ -30,6 +30,10 @@ pub struct ClusterBody {
     /// What would stand in the cluster's section of the configuration file: `engine`, and what belongs to it.
     #[schema(value_type = Option<Object>, example = json!({"engine": "docker", "host": "tcp://10.0.0.7:2376"}))]
     pub settings: Option<Map<String, Value>>,
+    /// Where older clients put it; it belongs in `settings`.
+    #[schema(ignore)]
+    #[serde(skip_serializing)]
+    pub engine: Option<Value>,
 }
 
 impl ClusterBody {
@@ -50,7 +54,12 @@ impl ClusterBody {
     }
 
     fn into_fields(self) -> Result<ClusterChange, Faults> {
-        let status = self.status.as_deref().map(str::parse::<ClusterStatus>).transpose();
+        if let Some(engine) = &self.engine {
+            let advice = format!("belongs in `settings`: {{\"settings\": {{\"engine\": {engine}}}}}");
+            return Err(Faults::one("engine", advice));
+        }
+        // Existing clients write it in capitals.
+        let status = self.status.map(|status| status.to_ascii_lowercase().parse::<ClusterStatus>()).transpose();
         Ok(ClusterChange {
             status: status.map_err(|error| Faults::one("status", error.to_string()))?,
             status_reason: self.status_reason,
@@ -153,6 +162,22 @@ impl From<model::Cluster> for Cluster {
 pub struct ClusterDetailList {
     pub clusters: Vec<Cluster>,
     pub total: usize,
+}
+
+/// The answer to a creation: the cluster, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterCreated {
+    #[serde(flatten)]
+    pub cluster: Cluster,
+    pub created: bool,
+}
+
+/// The answer to a change: the cluster, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterUpdated {
+    #[serde(flatten)]
+    pub cluster: Cluster,
+    pub updated: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

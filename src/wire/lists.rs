@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{EnvVarBody, Run, TaskDefinition};
+use super::{Run, TaskDefinition};
 
 /// A filter's value: a string where it was given once, a list where it was given several times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -24,7 +24,10 @@ pub struct DefinitionList {
     pub offset: u32,
     pub sort_by: String,
     pub order: String,
-    /// The filters of the request.
+    /// The filters by variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_filters: Option<BTreeMap<String, OneOrMany>>,
+    /// The other filters of the request.
     #[serde(flatten)]
     pub filters: BTreeMap<String, OneOrMany>,
 }
@@ -40,7 +43,7 @@ pub struct RunList {
     pub order: String,
     /// The filters by variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub env_filters: Option<Vec<EnvVarBody>>,
+    pub env_filters: Option<BTreeMap<String, OneOrMany>>,
     /// The other filters of the request.
     #[serde(flatten)]
     pub filters: BTreeMap<String, OneOrMany>,

@@ -12,11 +12,12 @@ mod log;
 mod run;
 
 pub use body::{BodyError, parse_body, parse_launch_body};
-pub use cluster::{Cluster, ClusterBody, ClusterDeleted, ClusterDetailList};
+pub use cluster::{Cluster, ClusterBody, ClusterCreated, ClusterDeleted, ClusterDetailList, ClusterUpdated};
 pub use definition::{DefinitionBody, Deregistered, EnvVarBody, TaskDefinition};
 pub use launch::LaunchBody;
 pub use lists::{ClusterList, DefinitionList, GroupList, OneOrMany, RunList, TagList};
 pub use log::{LogChunk, LogEnd};
 pub use run::{
     ErrorBody, EventList, Health, PodEvent, Run, RunInstance, RunStatus, SpawnedRun, StatusUpdate, StoppedRun,
+    UpdatedRun,
 };

@@ -177,6 +177,14 @@ pub struct StoppedRun {
     pub terminated: bool,
 }
 
+/// The answer to a reported status: the run, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UpdatedRun {
+    #[serde(flatten)]
+    pub run: Run,
+    pub updated: bool,
+}
+
 /// The few fields that change while a run goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunStatus {

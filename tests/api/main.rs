@@ -7,6 +7,7 @@ mod support;
 mod world;
 
 mod bad_input;
+mod clients;
 mod clusters;
 mod definitions;
 mod launches;

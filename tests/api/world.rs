@@ -14,7 +14,7 @@ use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
 use flotilla::engine::fake::FakeEngine;
 use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
 use flotilla::engine::{Engine, EngineError, EngineState, Pokes};
-use flotilla::http::{App, Hosts, Limits, router};
+use flotilla::http::{App, Limits, Origins, router};
 use flotilla::logs::Logs;
 use flotilla::model::{AttemptId, Condition, LaunchPolicy, StartFault};
 use flotilla::service::{Cluster, Clusters, Service};
@@ -73,6 +73,7 @@ pub struct Options {
     pub log_cap_bytes: u64,
     pub log_patience: Duration,
     pub log_retention: Option<Duration>,
+    pub origins: Origins,
 }
 
 impl Default for Options {
@@ -92,6 +93,7 @@ impl Default for Options {
             log_cap_bytes: 1 << 30,
             log_patience: LONGEST,
             log_retention: None,
+            origins: Origins { hosts: vec!["flotilla.test".to_owned()], is_loopback: true, ..Origins::default() },
         }
     }
 }
@@ -239,8 +241,8 @@ impl World {
         });
         let service = Service::new(Arc::clone(&store), logs, wake, clock, options.policy, clusters);
         let stop = CancellationToken::new();
-        let app = App { service: Arc::new(service), limits: options.limits, stop: stop.clone() };
-        let router = router(app, Hosts::new(&["flotilla.test".to_owned()], true));
+        let app = App::new(service, options.limits, stop.clone());
+        let router = router(app, options.origins);
         Self { stage, image, control, clock: hand, store, stop, router, _folder: folder }
     }
 

@@ -1,5 +1,6 @@
 //! Clients that speak no HTTP, speak it wrongly, or say nothing: they hurt nobody but themselves.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::program::{Server, Setup};
@@ -130,4 +131,73 @@ fn a_client_that_goes_away_in_the_middle_of_an_answer_hurts_nobody() {
     }
     assert_serves(&server);
     assert!(!server.said().contains("panicked"), "{}", server.said());
+}
+
+#[test]
+fn a_refusal_can_be_read_by_a_client_that_still_sends() {
+    let mut server = Server::start();
+    let body = "x".repeat(8 << 20);
+    for (path, status) in
+        [("/api/v1/task", 413), ("/api/v1/nowhere", 404), ("/ui/tasks/new", 403), ("/api/v1/history", 405)]
+    {
+        // As Python's client does: all is sent before anything is read.
+        let mut client = Wire::open(&server);
+        client
+            .0
+            .write_all(format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes())
+            .unwrap();
+        client.0.write_all(body.as_bytes()).unwrap();
+        let answer = client.hear_until("\r\n\r\n");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+    }
+    // Nothing is read of a body whose client waits to be told to go on.
+    let mut client = Wire::open(&server);
+    client.say("POST /api/v1/task HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9000000\r\n\r\n");
+    assert!(client.hear_until("\"error\"").starts_with("HTTP/1.1 413 "));
+    assert_unhurt(&mut server);
+}
+
+#[test]
+fn heads_have_a_bound() {
+    let mut server = Server::start();
+    let mut client = Wire::open(&server);
+    client.say(format!("GET /api/v1/task HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "a".repeat(200_000)));
+    let answer = client.hear_until("\r\n");
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert_unhurt(&mut server);
+}
+
+#[test]
+fn followers_leave_room_and_health_is_answered_even_without_any() {
+    let wrapper = ["sh", "-c", "ulimit -n 128; exec \"$@\"", "sh"].map(str::to_owned).to_vec();
+    let server = Server::with(Setup { wrapper, ..Setup::default() });
+    server.define("slow", "sleep 600");
+    let run_id = server.launch("slow");
+    server.wait_for(&run_id, "RUNNING");
+    // 64 connections, of which 32 may be streams, and one address has half of each.
+    let follow = format!("GET /api/v1/{run_id}/logs/stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    let followers: Vec<Wire> = (0..16).map(|_| Wire::open(&server)).collect();
+    let mut followers: Vec<Wire> = followers
+        .into_iter()
+        .map(|mut client| {
+            client.say(&follow).hear_until("200 OK");
+            client
+        })
+        .collect();
+    let mut refused = Wire::open(&server);
+    let answer = refused.say(&follow).hear_until("\"error\"");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.to_lowercase().contains("retry-after: "), "{answer}");
+    drop(refused);
+    assert_serves(&server);
+
+    // Every place of this address is taken.
+    let idle: Vec<Wire> = (0..40).map(|_| Wire::open(&server)).collect();
+    for path in ["/health/live", "/health/ready", "/api/v6/health"] {
+        assert_eq!(get(&server, path).status(), 200, "{path}");
+    }
+    assert_eq!(get(&server, "/api/v1/task").status(), 503);
+    drop(idle);
+    followers.clear();
+    crate::program::until("there is room again", || get(&server, "/api/v1/task").status() == 200);
+    server.text(&["stop", &run_id]);
 }

@@ -10,6 +10,7 @@ mod disk;
 mod http;
 mod load;
 mod postgres;
+mod privacy;
 mod start;
 mod stop;
 mod world;

@@ -7,14 +7,15 @@
 //! with `Referrer-Policy: no-referrer`, with which browsers send `Origin: null`.
 
 use axum::body::Body;
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{is_page, refusal};
 use crate::http::error::{ApiError, Refused};
-use crate::http::sender::Sender;
+use crate::http::origin::{Origins, Sender, Sent, SharedOrigins};
+use crate::http::serve::peer_of;
 
 /// Pages load their own scripts, styles and images, speak to this server, and are not shown within other sites.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -27,12 +28,13 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::REFERRER_POLICY, "same-origin"),
 ];
 
-pub(in crate::http) async fn around(request: Request, next: Next) -> Response {
+pub(in crate::http) async fn around(State(origins): State<SharedOrigins>, request: Request, next: Next) -> Response {
     if !is_page(request.uri().path()) {
         return next.run(request).await;
     }
     let known = request.headers().get(header::IF_NONE_MATCH).cloned();
-    let mut response = match guard(request.method(), request.headers()) {
+    let sent = Sent { headers: request.headers(), peer: peer_of(request.extensions()) };
+    let mut response = match guard(&origins, request.method(), sent) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     };
@@ -55,8 +57,8 @@ pub(in crate::http) async fn around(request: Request, next: Next) -> Response {
 }
 
 /// Refuses what changes something and was not sent by a page of ours.
-fn guard(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
-    if method.is_safe() || Sender::of(headers) == Sender::OurPage {
+fn guard(origins: &Origins, method: &Method, sent: Sent<'_>) -> Result<(), ApiError> {
+    if method.is_safe() || origins.sender(sent) == Sender::OurPage {
         return Ok(());
     }
     Err(ApiError::new(
@@ -72,7 +74,9 @@ mod tests {
     fn is_let_through(method: &Method, headers: &[(&'static str, &'static str)]) -> bool {
         let pairs =
             headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        guard(method, &pairs.collect()).is_ok()
+        let headers = pairs.collect();
+        let sent = Sent { headers: &headers, peer: [127, 0, 0, 1].into() };
+        guard(&Origins::default(), method, sent).is_ok()
     }
 
     #[test]

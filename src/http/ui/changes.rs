@@ -5,18 +5,18 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderValue;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use axum::response::sse::Event;
 use futures_util::stream;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::http::App;
+use crate::http::streams::StreamPlace;
 
 /// Changes that come as close as this together are told as one.
 const TOGETHER: Duration = Duration::from_millis(150);
 
-pub(super) async fn follow(State(app): State<App>) -> Response {
+pub(super) async fn follow(State(app): State<App>, place: StreamPlace) -> Response {
     let state = (app.service.on_change(), app.stop);
     let events = stream::unfold(state, |(mut changes, stop)| async move {
         let changed = stop.run_until_cancelled(changes.recv()).await?;
@@ -27,9 +27,5 @@ pub(super) async fn follow(State(app): State<App>) -> Response {
         while matches!(changes.try_recv(), Ok(_) | Err(TryRecvError::Lagged(_))) {}
         Some((Ok::<_, Infallible>(Event::default().data("changed")), (changes, stop)))
     });
-    let events = futures_util::StreamExt::boxed(events);
-    let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
-    // Proxies that hold answers back would hold back the news.
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
+    place.answer(events)
 }

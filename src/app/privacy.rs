@@ -1,0 +1,89 @@
+//! What other users of the machine, and the server's own tasks, must not see of it.
+//!
+//! Definitions, variables and logs hold secrets, so nothing that the server writes is for anyone else. A task that runs as
+//! the server's own user could still read the server's memory and environment through `/proc`, where the password of the
+//! database is: a process that is not dumpable belongs to root there (`proc(5)`, `PR_SET_DUMPABLE` in `prctl(2)`).
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nix::sys::prctl::set_dumpable;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::geteuid;
+
+/// What nobody but the server's user may enter.
+const PRIVATE_FOLDER: u32 = 0o700;
+/// What others may pass through but not list: only root can run tasks as other users, which have folders below.
+const PASSABLE_FOLDER: u32 = 0o711;
+
+/// Makes files of this process and of its supervisors private from now on, and its memory unreadable. Tasks get the usual
+/// umask back. Called once, before the first file is made.
+pub fn keep_private() -> io::Result<()> {
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    // Programs that it starts, such as supervisors, are what they would be anyway.
+    Ok(set_dumpable(false)?)
+}
+
+/// Takes away what others may do in an existing data directory: an older version, or a person, may have made it.
+///
+/// A file system that knows no permissions, or a folder of somebody else's, is no reason not to start.
+pub(super) fn tighten(data_dir: &Path) {
+    let folder = if geteuid().is_root() { PASSABLE_FOLDER } else { PRIVATE_FOLDER };
+    let tightened = limit(data_dir, folder).and_then(|()| tighten_entries(data_dir));
+    if let Err(error) = tightened {
+        tracing::warn!(
+            data_dir = %data_dir.display(),
+            %error,
+            "other users of the machine may be able to read the data directory: its permissions can't be changed"
+        );
+    }
+}
+
+/// Only the first level: who can't enter a folder can't reach what is below. The folder of local runs has modes of its own.
+fn tighten_entries(data_dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(data_dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let is_of_runs = entry.file_name() == super::engines::RUNS_FOLDER;
+        if (kind.is_file() || kind.is_dir()) && !is_of_runs {
+            limit(&entry.path(), PRIVATE_FOLDER)?;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves only these of the permissions.
+fn limit(path: &Path, allowed: u32) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+    // What the owner may do is the owner's own matter.
+    let wanted = mode & (allowed | 0o700);
+    if wanted == mode { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(wanted)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_others_could_read_is_closed_to_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (logs, database, runs) =
+            (folder.path().join("logs"), folder.path().join("flotilla.db"), folder.path().join("runs"));
+        fs::create_dir(&logs).unwrap();
+        fs::create_dir(&runs).unwrap();
+        fs::write(&database, b"secret").unwrap();
+        for (path, open) in [(folder.path(), 0o755), (&logs, 0o755), (&runs, 0o711), (&database, 0o664)] {
+            fs::set_permissions(path, Permissions::from_mode(open)).unwrap();
+        }
+        tighten(folder.path());
+        let expected = if geteuid().is_root() { PASSABLE_FOLDER } else { PRIVATE_FOLDER };
+        assert_eq!(mode(folder.path()), expected);
+        assert_eq!((mode(&logs), mode(&database), mode(&runs)), (0o700, 0o600, 0o711));
+    }
+}

@@ -1,0 +1,304 @@
+//! Who sends a request: a page of ours, a page of another site in somebody's browser, or a program.
+//!
+//! A page of another site can have a visitor's browser send a form to any address, and the API takes a body whatever its
+//! type. Browsers say where such a request comes from, by `Sec-Fetch-Site` (over TLS and on loopback) or `Origin`; programs
+//! say nothing. A site can also give its own name the server's address (DNS rebinding), and is then of one origin with it:
+//! so a server that listens on loopback alone answers only to names that are known, and a browser's `Origin` has to be a
+//! known one everywhere.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, header};
+use ipnet::IpNet;
+
+use crate::model::{CorsOrigins, PublicUrl};
+
+/// Where requests may come from, as the operator decided.
+#[derive(Debug, Clone, Default)]
+pub struct Origins {
+    /// The names that browsers know the server by, beside those that no other site can have.
+    pub hosts: Vec<String>,
+    /// Whether the server listens on loopback alone, so that nobody else has a name for it.
+    pub is_loopback: bool,
+    /// How people reach it, where that is not how it listens: through a proxy.
+    pub public_url: Option<PublicUrl>,
+    /// The sites whose pages may use the API.
+    pub cors: CorsOrigins,
+    /// Where proxies are whose `X-Forwarded-…` headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sender {
+    OurPage,
+    /// A page of a site that the operator lets use the API.
+    LetIn,
+    OtherSite,
+    /// A program, or a browser that says nothing of use.
+    Unsaid,
+}
+
+/// The request's headers, and where its connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) peer: IpAddr,
+}
+
+impl Origins {
+    /// Only `same-origin` and `none` are believed without an `Origin` that agrees: a page on another port of the same host
+    /// is `same-site`, and a value that nobody knows yet says nothing.
+    pub(super) fn sender(&self, sent: Sent<'_>) -> Sender {
+        let site = sent.headers.get("sec-fetch-site").map(|site| site.to_str().unwrap_or_default());
+        match site {
+            Some("same-origin") => Sender::OurPage,
+            // By the address bar or a bookmark.
+            Some("none") => Sender::Unsaid,
+            Some(_) | None => match self.by_origin(sent) {
+                Sender::Unsaid if site.is_some() => Sender::OtherSite,
+                // A name that leads to two servers: what browsers say of it counts more.
+                Sender::OurPage if site == Some("cross-site") => Sender::OtherSite,
+                sender => sender,
+            },
+        }
+    }
+
+    fn by_origin(&self, sent: Sent<'_>) -> Sender {
+        let mut origins = sent.headers.get_all(header::ORIGIN).iter().map(|origin| origin.to_str().unwrap_or_default());
+        let Some(first) = origins.next() else { return Sender::Unsaid };
+        if origins.any(|other| other != first) {
+            return Sender::OtherSite;
+        }
+        let is_our_name = host_of(first).is_some_and(|origin| {
+            self.names(sent).into_iter().flatten().any(|host| !host.is_empty() && host == origin)
+        });
+        if is_our_name || self.public_url.as_ref().is_some_and(|url| url.origin() == first) {
+            Sender::OurPage
+        } else if self.cors.has(first) {
+            Sender::LetIn
+        } else {
+            Sender::OtherSite
+        }
+    }
+
+    /// The names that the request says the server has: a proxy may use another than the browser did, and passes that on.
+    fn names<'a>(&self, Sent { headers, peer }: Sent<'a>) -> [Option<&'a str>; 2] {
+        let forwarded = self.trusts(peer).then(|| text(headers, "x-forwarded-host")).flatten();
+        [text(headers, "host"), forwarded.and_then(|hosts| hosts.split(',').next()).map(str::trim)]
+    }
+
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Who is at the other end: the connection's peer or, where that is a trusted proxy, whom it speaks for. Each proxy
+    /// adds the address that it was asked from at the end of the list; what stands before an untrusted one may be made up.
+    pub(super) fn client(&self, Sent { headers, peer }: Sent<'_>) -> IpAddr {
+        let lists = headers.get_all("x-forwarded-for").iter().filter_map(|list| list.to_str().ok());
+        let hops: Vec<_> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
+        let mut client = peer;
+        for hop in hops.into_iter().rev() {
+            if !self.trusts(client) {
+                break;
+            }
+            let Ok(address) = hop.parse::<IpAddr>() else { break };
+            client = address.to_canonical();
+        }
+        client
+    }
+
+    /// The name that a request uses for this server, where it may belong to another site.
+    ///
+    /// A site that gives its own name this server's address has one origin with it (DNS rebinding). So where a browser
+    /// gives an `Origin`, its name has to be a known one even if any `Host` is accepted.
+    pub(super) fn unknown_name<'a>(&self, sent: Sent<'a>) -> Option<&'a str> {
+        // A browser always sends a `Host`; programs of the oldest kind may not.
+        let host = text(sent.headers, "host")?;
+        let is_any_accepted = !self.is_loopback && self.hosts.is_empty() && self.public_url.is_none();
+        let has_origin_of_its_own = || text(sent.headers, "origin").and_then(host_of) == Some(host);
+        let is_checked = !is_any_accepted || has_origin_of_its_own();
+        (is_checked && !self.knows(host)).then_some(host)
+    }
+
+    /// Whether no other site can have this name: the operator named it, or it is an address, `localhost` or without a dot.
+    fn knows(&self, host: &str) -> bool {
+        let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
+        let is_local = !name.contains('.') || name.ends_with(".localhost");
+        let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let public = self.public_url.as_ref().map(|url| without_port(url.host()));
+        let mut named = self.hosts.iter().map(String::as_str).chain(public);
+        is_local || is_address || named.any(|known| known.eq_ignore_ascii_case(&name))
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The host and port of an origin such as `https://flotilla.example:3000`.
+fn host_of(origin: &str) -> Option<&str> {
+    origin.split_once("://").map(|(_, host)| host)
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    }
+}
+
+/// Shared by all requests.
+pub(super) type SharedOrigins = Arc<Origins>;
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 9, 9));
+
+    fn sent(headers: &HeaderMap) -> Sent<'_> {
+        Sent { headers, peer: CLIENT }
+    }
+
+    /// Known by these names, and listening on loopback alone or not.
+    fn known_as(hosts: &[&str], is_loopback: bool) -> Origins {
+        Origins { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), is_loopback, ..Origins::default() }
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut headers = HeaderMap::new();
+        pairs.for_each(|(name, value)| drop(headers.append(name, value)));
+        headers
+    }
+
+    #[test]
+    fn an_origin_that_is_no_text_is_another_sites() {
+        let mut headers = headers(&[("host", "flotilla.example")]);
+        headers.insert(header::ORIGIN, HeaderValue::from_bytes(b"http://flotilla.example\xff").unwrap());
+        assert_eq!(Origins::default().sender(sent(&headers)), Sender::OtherSite);
+    }
+
+    #[test]
+    fn where_any_host_is_answered_an_origin_still_has_to_be_known() {
+        let any = known_as(&[], false);
+        let is_refused = |host: &'static str, origin: &'static str| {
+            any.unknown_name(sent(&headers(&[("host", host), ("origin", origin)]))).is_some()
+        };
+        // A site whose name was given this server's address: of one origin with it, for the browser.
+        assert!(is_refused("evil.example:3000", "http://evil.example:3000"));
+        assert!(!is_refused("10.0.0.1:3000", "http://10.0.0.1:3000"));
+        assert!(!is_refused("localhost:3000", "http://localhost:3000"));
+        assert!(!is_refused("flotilla:3000", "http://flotilla:3000"));
+        assert_eq!(any.unknown_name(sent(&headers(&[("host", "flotilla.example")]))), None, "a program");
+    }
+
+    #[test]
+    fn a_browser_says_where_a_request_comes_from() {
+        let host = ("host", "flotilla.example:3000");
+        for (pairs, expected) in [
+            (vec![], Sender::Unsaid),
+            (vec![host], Sender::Unsaid),
+            (vec![("sec-fetch-site", "same-origin")], Sender::OurPage),
+            (vec![("sec-fetch-site", "same-site")], Sender::OtherSite),
+            (vec![("sec-fetch-site", "something-new")], Sender::OtherSite),
+            (vec![("sec-fetch-site", "")], Sender::OtherSite),
+            (vec![("sec-fetch-site", "Same-Origin")], Sender::OtherSite),
+            // A page on another port of the same host, which no check of names would tell apart.
+            (
+                vec![host, ("sec-fetch-site", "same-site"), ("origin", "http://flotilla.example:8000")],
+                Sender::OtherSite,
+            ),
+            (vec![host, ("sec-fetch-site", "same-site"), ("origin", "http://flotilla.example:3000")], Sender::OurPage),
+            (
+                vec![host, ("origin", "http://flotilla.example:3000"), ("origin", "http://evil.example")],
+                Sender::OtherSite,
+            ),
+            (vec![host, ("origin", "flotilla.example:3000")], Sender::OtherSite),
+            (vec![("sec-fetch-site", "none")], Sender::Unsaid),
+            (vec![("sec-fetch-site", "cross-site")], Sender::OtherSite),
+            // The more trustworthy of the two counts.
+            (
+                vec![host, ("sec-fetch-site", "cross-site"), ("origin", "http://flotilla.example:3000")],
+                Sender::OtherSite,
+            ),
+            (vec![host, ("origin", "http://flotilla.example:3000")], Sender::OurPage),
+            (vec![host, ("origin", "https://flotilla.example:3000")], Sender::OurPage),
+            (vec![host, ("origin", "http://flotilla.example")], Sender::OtherSite),
+            (vec![host, ("origin", "http://evil.example")], Sender::OtherSite),
+            (vec![host, ("origin", "null")], Sender::OtherSite),
+            (vec![("host", ""), ("origin", "http://")], Sender::OtherSite),
+        ] {
+            assert_eq!(Origins::default().sender(sent(&headers(&pairs))), expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn on_loopback_alone_only_known_names_are_answered() {
+        let is_known =
+            |origins: &Origins, host: &'static str| origins.unknown_name(sent(&headers(&[("host", host)]))).is_none();
+        let (loopback, with_name, anywhere) =
+            (known_as(&[], true), known_as(&["Flotilla.example"], false), known_as(&[], false));
+        for host in [
+            "localhost:3000",
+            "LOCALHOST",
+            "a.localhost",
+            "flotilla:80",
+            "127.0.0.1:3000",
+            "[::1]:3000",
+            "[::1]",
+            "10.0.0.1",
+        ] {
+            assert!(is_known(&loopback, host) && is_known(&with_name, host), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:3000", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example."]
+        {
+            assert!(!is_known(&loopback, host) && !is_known(&with_name, host) && is_known(&anywhere, host), "{host}");
+        }
+        assert!(is_known(&with_name, "flotilla.example:443") && !is_known(&loopback, "flotilla.example"));
+        assert_eq!(loopback.unknown_name(sent(&HeaderMap::new())), None, "a program of the oldest kind");
+    }
+
+    #[test]
+    fn a_proxy_is_believed_only_where_it_is_trusted() {
+        let trusting = Origins { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..Origins::default() };
+        let headers = headers(&[
+            ("host", "127.0.0.1:3000"),
+            ("x-forwarded-host", "flotilla.example, x"),
+            ("origin", "https://flotilla.example"),
+            ("x-forwarded-for", "1.1.1.1, 203.0.113.7, 10.0.0.2"),
+        ]);
+        assert_eq!(trusting.sender(sent(&headers)), Sender::OurPage);
+        assert_eq!(Origins::default().sender(sent(&headers)), Sender::OtherSite);
+        // The first that no trusted proxy wrote of is made up for all that is known.
+        assert_eq!(trusting.client(sent(&headers)), IpAddr::from([203, 0, 113, 7]));
+        assert_eq!(Origins::default().client(sent(&headers)), CLIENT);
+    }
+
+    #[test]
+    fn the_public_address_is_ours_and_sites_that_are_let_in_may_use_the_api() {
+        let origins = Origins {
+            public_url: Some("https://tools.example/flotilla/".parse().unwrap()),
+            cors: CorsOrigins::These(vec!["https://ui.example".to_owned()]),
+            ..known_as(&[], true)
+        };
+        for (origin, site, expected) in [
+            ("https://tools.example", "same-site", Sender::OurPage),
+            ("http://tools.example", "same-site", Sender::OtherSite),
+            ("https://ui.example", "cross-site", Sender::LetIn),
+            ("https://ui.example:444", "cross-site", Sender::OtherSite),
+            ("https://ui.example.evil.example", "cross-site", Sender::OtherSite),
+            ("null", "cross-site", Sender::OtherSite),
+        ] {
+            let headers = headers(&[("host", "127.0.0.1:3000"), ("origin", origin), ("sec-fetch-site", site)]);
+            assert_eq!(origins.sender(sent(&headers)), expected, "{origin}");
+        }
+        assert_eq!(origins.unknown_name(sent(&headers(&[("host", "tools.example")]))), None);
+        let any = Origins { cors: CorsOrigins::Any, ..Origins::default() };
+        assert_eq!(any.sender(sent(&headers(&[("host", "h"), ("origin", "null")]))), Sender::LetIn);
+    }
+}

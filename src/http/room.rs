@@ -1,0 +1,96 @@
+//! Room for a number of things at once, of which no single address gets more than its share.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// The share of all places that one address may take: one half. A proxy that is not trusted is one address, and its users
+/// share that.
+const SHARE_OF_AN_ADDRESS: usize = 2;
+
+#[derive(Clone)]
+pub(super) struct Room {
+    places: usize,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Room {
+    pub(super) fn of(places: usize) -> Self {
+        Self { places, taken: Arc::default() }
+    }
+
+    pub(super) fn has_any(&self) -> bool {
+        self.taken.lock().all < self.places
+    }
+
+    /// A place for this address, until it is dropped; `None` where all or the address's share are taken.
+    pub(super) fn take(&self, address: IpAddr) -> Option<Place> {
+        let share = (self.places / SHARE_OF_AN_ADDRESS).max(1);
+        let mut taken = self.taken.lock();
+        let of_address = taken.by_address.get(&address).copied().unwrap_or_default();
+        if taken.all >= self.places || of_address >= share {
+            return None;
+        }
+        taken.all += 1;
+        taken.by_address.insert(address, of_address + 1);
+        drop(taken);
+        Some(Place { room: self.clone(), address })
+    }
+}
+
+pub(super) struct Place {
+    room: Room,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.room.taken.lock();
+        taken.all -= 1;
+        if let Some(number) = taken.by_address.get_mut(&self.address) {
+            *number -= 1;
+            if *number == 0 {
+                taken.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        [127, 0, 0, last].into()
+    }
+
+    #[test]
+    fn one_address_leaves_room_for_the_others() {
+        let room = Room::of(4);
+        let held: Vec<_> = (0..2).map(|_| room.take(address(1)).unwrap()).collect();
+        assert!(room.take(address(1)).is_none());
+        let others = [room.take(address(2)).unwrap(), room.take(address(3)).unwrap()];
+        assert!(!room.has_any() && room.take(address(4)).is_none());
+        drop(held);
+        assert!(room.take(address(1)).is_some() && room.has_any());
+        drop(others);
+        assert!(room.taken.lock().by_address.is_empty());
+    }
+
+    #[test]
+    fn where_there_is_one_place_anybody_may_have_it() {
+        let room = Room::of(1);
+        let held = room.take(address(1)).unwrap();
+        assert!(room.take(address(2)).is_none());
+        drop(held);
+        assert!(room.take(address(2)).is_some());
+    }
+}

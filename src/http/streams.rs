@@ -1,0 +1,53 @@
+//! Answers that go on as long as their reader stays: followed logs, and the news for pages. Each holds a connection, so
+//! there are at most half as many as connections: requests that are answered and done keep their room.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt};
+
+use super::App;
+use super::error::ApiError;
+use super::places::most_connections;
+use super::room::{Place, Room};
+use super::serve::{Client, peer_of};
+
+/// Room for as many streams as this process can serve.
+#[must_use]
+pub(super) fn room() -> Room {
+    Room::of((most_connections() / 2).max(1))
+}
+
+/// Takes a place for a stream; the request is refused with 503 where there is none.
+pub(super) struct StreamPlace(Place);
+
+impl FromRequestParts<App> for StreamPlace {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let client = parts.extensions.get::<Client>().map_or_else(|| peer_of(&parts.extensions), |client| client.0);
+        let refused = || {
+            let message = "the server follows as many logs and pages as it can; try again later, or ask now and then";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        };
+        app.streams.take(client).map(Self).ok_or_else(refused)
+    }
+}
+
+impl StreamPlace {
+    /// Server-sent events, for as long as they hold the place.
+    pub(super) fn answer(self, events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+        let events = events.map(move |event| {
+            let _held = &self.0;
+            event
+        });
+        let mut response = Sse::new(events.boxed()).keep_alive(KeepAlive::default()).into_response();
+        // Proxies that hold answers back would hold back the log.
+        response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
+        response
+    }
+}

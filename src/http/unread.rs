@@ -1,0 +1,119 @@
+//! What a client still sends when its request is answered is read, within bounds, before the answer goes out.
+//!
+//! A connection that is closed while bytes of the client's are unread is reset, and a client that is still sending then
+//! sees an error instead of the answer that tells it why. So whatever a handler leaves of a body comes back here.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::http::header::EXPECT;
+use axum::middleware::Next;
+use axum::response::Response;
+use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::oneshot;
+
+/// How much is read of what nobody wants. Who sends more learns of the refusal by a closed connection.
+const MOST_BYTES: u64 = 64 << 20;
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads what the handler did not, before the answer is given.
+pub(super) async fn read_on(request: Request, next: Next) -> Response {
+    // A client that waits to be told to go on has sent nothing, and is told not to.
+    if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
+        return next.run(request).await;
+    }
+    let (back, mut left) = oneshot::channel();
+    let request = request.map(|body| Body::new(Lent { body: Some(body), back: Some(back) }));
+    let response = next.run(request).await;
+    if let Ok(body) = left.try_recv() {
+        // Either way the answer is given; a client that sends on is cut off.
+        let _ = tokio::time::timeout(PATIENCE, drain(body)).await;
+    }
+    response
+}
+
+async fn drain(mut body: Body) {
+    let mut read = 0;
+    while read < MOST_BYTES
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        read += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+}
+
+/// A body that goes back to its lender where it was not read to its end.
+struct Lent {
+    body: Option<Body>,
+    back: Option<oneshot::Sender<Body>>,
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (Some(body), Some(back)) = (self.body.take(), self.back.take())
+            && !body.is_end_stream()
+        {
+            // Nobody takes it where the request itself was given up.
+            let _ = back.send(body);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::middleware::from_fn;
+    use axum::routing::post;
+    use futures_util::{StreamExt, stream};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// How much is taken of a body of so many MiB that the handler does not read.
+    async fn taken_of(mebibytes: usize) -> u64 {
+        let taken = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&taken);
+        let pieces = stream::iter(0..mebibytes).map(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 1 << 20]))
+        });
+        let routes = Router::new().route("/", post(|| async { StatusCode::PAYLOAD_TOO_LARGE })).layer(from_fn(read_on));
+        let request = Request::post("/").body(Body::from_stream(pieces)).unwrap();
+        assert_eq!(routes.oneshot(request).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+        taken.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn what_a_handler_leaves_of_a_body_is_read_within_a_bound() {
+        assert_eq!(taken_of(3).await, 3);
+        assert_eq!(taken_of(100).await, MOST_BYTES >> 20);
+    }
+}

@@ -1,0 +1,153 @@
+//! How browsers reach the server: the address that people use, and the sites whose pages may use the API.
+
+use std::str::FromStr;
+
+/// The sites whose pages may use the API from a browser.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum CorsOrigins {
+    #[default]
+    None,
+    /// Such as `https://tools.example`.
+    These(Vec<String>),
+    Any,
+}
+
+impl CorsOrigins {
+    /// `*`, or origins as browsers write them.
+    pub fn parse(origins: Vec<String>) -> Result<Self, String> {
+        if origins.is_empty() {
+            return Ok(Self::None);
+        }
+        if origins.iter().any(|origin| origin == "*") {
+            return match origins.len() {
+                1 => Ok(Self::Any),
+                _ => Err("must be `*` alone or origins: those may send credentials, which `*` never allows".to_owned()),
+            };
+        }
+        let wrong = |origin: &&String| !origin.parse::<PublicUrl>().is_ok_and(|url| url.origin() == **origin);
+        match origins.iter().find(wrong) {
+            Some(wrong) => Err(format!(
+                "must be origins such as https://tools.example, in small letters and without a path, not {wrong:?}"
+            )),
+            None => Ok(Self::These(origins)),
+        }
+    }
+
+    #[must_use]
+    pub fn has(&self, origin: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::These(origins) => origins.iter().any(|known| known == origin),
+            Self::Any => true,
+        }
+    }
+}
+
+/// Such as `https://tools.example/flotilla`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    /// The scheme, the host and its port where it is not the scheme's own, as browsers write an `Origin`.
+    origin: String,
+    /// Where the host begins in it.
+    host_at: usize,
+    /// Empty, or with a slash in front and none at the end.
+    base_path: String,
+}
+
+impl PublicUrl {
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// With its port, where the address has one.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.origin[self.host_at..]
+    }
+
+    #[must_use]
+    pub fn base_path(&self) -> &str {
+        &self.base_path
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let needed = || format!("must be an address such as https://tools.example/flotilla/, not {text:?}");
+        let (scheme, rest) = text.split_once("://").ok_or_else(needed)?;
+        let scheme = scheme.to_ascii_lowercase();
+        let own_port = match scheme.as_str() {
+            "http" => ":80",
+            "https" => ":443",
+            _ => return Err(needed()),
+        };
+        let (host, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+        let is_of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+        let is_of_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '~' | '/');
+        let base_path = path.trim_end_matches('/');
+        if host.is_empty() || !host.chars().all(is_of_host) || !path.chars().all(is_of_path) || base_path.contains("//")
+        {
+            return Err(needed());
+        }
+        if base_path.split('/').any(|part| part == "." || part == "..") {
+            return Err(needed());
+        }
+        let host = host.to_ascii_lowercase();
+        let host = host.strip_suffix(own_port).unwrap_or(&host);
+        Ok(Self { origin: format!("{scheme}://{host}"), host_at: scheme.len() + 3, base_path: base_path.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_taken_apart_as_browsers_do() {
+        for (text, origin, host, base_path) in [
+            ("https://Tools.example", "https://tools.example", "tools.example", ""),
+            ("https://tools.example:443/", "https://tools.example", "tools.example", ""),
+            ("http://tools.example:8080/a/b/", "http://tools.example:8080", "tools.example:8080", "/a/b"),
+            ("HTTP://[::1]:80/flotilla", "http://[::1]", "[::1]", "/flotilla"),
+        ] {
+            let url: PublicUrl = text.parse().unwrap();
+            assert_eq!((url.origin(), url.host(), url.base_path()), (origin, host, base_path), "{text}");
+        }
+        for text in [
+            "",
+            "tools.example",
+            "ftp://x",
+            "https://",
+            "https://x?y",
+            "https://x/#a",
+            "https://u@x",
+            "https://x//y",
+            "https://x/../y",
+            "https://x/\"",
+            "https://x y",
+        ] {
+            assert!(text.parse::<PublicUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn origins_are_what_browsers_write() {
+        let parse = |origins: &[&str]| CorsOrigins::parse(origins.iter().map(|origin| (*origin).to_owned()).collect());
+        assert_eq!(parse(&[]), Ok(CorsOrigins::None));
+        assert_eq!(parse(&["*"]), Ok(CorsOrigins::Any));
+        assert!(parse(&["https://a.example", "http://localhost:5173"]).unwrap().has("http://localhost:5173"));
+        for wrong in [
+            &["*", "https://a.example"][..],
+            &["a.example"],
+            &["https://a.example/"],
+            &["null"],
+            &["https://A.example"],
+            &[""],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
