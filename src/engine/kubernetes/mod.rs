@@ -19,7 +19,7 @@
 //! | `names`, `job`, `template`, `launch` | names and labels, what Kubernetes is told, making it once |
 //! | `view`, `cache`, `watch` | the little that is kept of an object, keeping it, the three watches that fill it |
 //! | `read`, `look` | what a pod says about its attempt, for many attempts |
-//! | `lines`, `logs` | the output |
+//! | `lines`, `place`, `logs` | the output |
 //! | `stop` | stopping and removing |
 //! | `room`, `quantity`, `usage` | what the cluster has room for, amounts, what was used |
 
@@ -32,6 +32,7 @@ mod link;
 mod logs;
 mod look;
 mod names;
+mod place;
 mod quantity;
 mod read;
 mod refusal;
