@@ -173,7 +173,10 @@ impl Inner {
             loop {
                 let Ok(filled) = tokio::time::timeout(LOOK_ANYWAY, source.fill_buf()).await else {
                     // A stream that is not closed at the end would be waited for by whoever reads what is kept.
-                    if inner.is_running(attempt_id) { continue } else { break }
+                    if inner.is_running(attempt_id) {
+                        continue;
+                    }
+                    break;
                 };
                 let Ok(new) = filled else { break };
                 let length = new.len();
