@@ -9,7 +9,7 @@ use super::{Service, ServiceError};
 use crate::logs::{LogToken, LogView, Logs, Pattern};
 use crate::model::Run;
 
-pub use crate::logs::{Line, Lines, command_length};
+pub use crate::logs::{Line, Piece, Pieces, Style, WEIGHTS, whole_length};
 
 /// How often a log that grows all the time is told of: quicker than the eye can read, and at no cost.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ pub struct LogExtent {
 /// Some lines that follow one another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogLines {
-    pub found: Lines,
+    pub found: Vec<Line>,
     pub extent: LogExtent,
 }
 

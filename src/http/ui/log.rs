@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
-use super::ansi::{Painted, Painter};
+use super::ansi::{Painted, paint};
 use super::layout::{self, Layout, Section};
 use super::links;
 use super::look::{Icon, Look};
@@ -157,10 +157,9 @@ fn file_name(run: &Run) -> String {
 
 impl Rows {
     fn new(LogLines { found, extent }: LogLines) -> Self {
-        let mut painter = Painter::after(&found.lead);
-        let rows = found.lines.into_iter().map(|Line { number, bytes, cut_bytes, written_at }| Row {
+        let rows = found.into_iter().map(|Line { number, bytes, cut_bytes, written_at, style }| Row {
             number,
-            painted: painter.paint(&bytes),
+            painted: paint(&bytes, style),
             at: written_at
                 .map(|at| (at.strftime("%H:%M:%S").to_string(), at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())),
             cut: (cut_bytes > 0).then(|| words::bytes(cut_bytes)),
@@ -296,8 +295,9 @@ impl LogPart {
             bytes: text.as_bytes().to_vec(),
             cut_bytes: 2048,
             written_at: Some(jiff::Timestamp::UNIX_EPOCH),
+            style: crate::service::Style::default(),
         };
-        let found = crate::logs::Lines { lines: vec![line(7, "<script>"), line(8, "\x1b[31m'\"")], lead: Vec::new() };
+        let found = vec![line(7, "<script>"), line(8, "\x1b[31m'\"")];
         let extent = LogExtent { lines: 9, bytes: 90, is_complete: false };
         let mut log = LogPart::of(run, LogLines { found, extent });
         let hits = LogHits { lines: vec![7], next: Some(crate::logs::LogToken::default()) };
