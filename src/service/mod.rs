@@ -20,7 +20,7 @@ pub use clusters::{Cluster, Clusters, LaunchCheck, Probe, SettingsCheck};
 pub use definitions::DefinitionChange;
 pub use error::ServiceError;
 pub use log_lines::{
-    Line, LinesFrom, LogExtent, LogExtents, LogHits, LogLines, Piece, Pieces, SearchFrom, Style, WEIGHTS, whole_length,
+    Line, LinesFrom, LogExtent, LogHits, LogLines, Piece, Pieces, SearchFrom, Style, WEIGHTS, whole_length,
 };
 pub use logs::{LogFollower, LogRead};
 pub use overview::{ClusterRuns, Overview};
