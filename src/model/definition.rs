@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::env::check_env;
-use super::{DefinitionId, EnvVar, Faults, limits};
+use super::{DefinitionId, EnvVar, Faults, ImageReference, limits};
 
 /// What is to be run. A run keeps its own copy, so that later edits of the definition never change a past run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,10 +210,9 @@ impl Definition {
 }
 
 pub(super) fn check_image(faults: &mut Faults, image: &str) {
-    if image.chars().any(char::is_whitespace) {
-        faults.add("image", format!("must not hold white space: {image:?}"));
+    if let Err(error) = image.parse::<ImageReference>() {
+        faults.add("image", error.to_string());
     }
-    faults.check_line("image", image, limits::IMAGE_BYTES);
 }
 
 pub(super) fn check_command(faults: &mut Faults, command: &str) {

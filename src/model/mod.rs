@@ -24,6 +24,7 @@ mod env;
 mod event;
 mod fault;
 mod id;
+mod image;
 mod launch;
 mod lists;
 mod log;
@@ -44,6 +45,7 @@ pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType, LOG_CUT};
 pub use fault::{Fault, Faults};
 pub use id::{AttemptId, DefinitionId, RunId};
+pub use image::{ImageReference, InvalidImage};
 pub use launch::{
     Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, PARENT_VARIABLE, Target, UNKNOWN_OWNER, plan_launch,
 };
@@ -66,7 +68,7 @@ pub mod limits {
     pub const ENV_BYTES: usize = 1024 * 1024;
     /// Names that are indexed and shown in lists: alias, group, tag, owner, key.
     pub const NAME_BYTES: usize = 255;
-    /// An image reference: registry, repository (255), tag (128) and digest fit well below.
+    /// An image reference: registry and repository (255), tag (128) and digest fit well below.
     pub const IMAGE_BYTES: usize = 1024;
     /// Free text a person writes: description, reasons.
     pub const TEXT_BYTES: usize = 16 * 1024;

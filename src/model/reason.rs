@@ -59,10 +59,10 @@ pub(super) fn stop_reason(run: &Run, cause: StopCause) -> String {
     match cause {
         StopCause::Request => "stopped on request".to_owned(),
         StopCause::Parent => "stopped because its parent was stopped".to_owned(),
-        StopCause::Deadline => match run.execution.active_deadline_secs {
-            Some(seconds) => format!("stopped because it passed its deadline of {seconds} s"),
-            None => "stopped because it passed a deadline that was set from outside of flotilla".to_owned(),
-        },
+        StopCause::Deadline => {
+            let seconds = run.execution.active_deadline_secs.unwrap_or_default();
+            format!("stopped because it passed its deadline of {seconds} s")
+        }
     }
 }
 

@@ -109,6 +109,7 @@ on_every_engine! {
             (json!({"run_tags": "ada"}), "`run_tags`: invalid type: string \"ada\""),
             (json!({"memory": "much"}), "`memory`: invalid type: string \"much\", expected an integer"),
             (json!({"image": "not an image"}), "`image` must not hold white space"),
+            (json!({"image": "a/../../b"}), "`image` is not an image reference"),
         ];
         for (body, expected) in bodies {
             let error = world.put(&format!("/api/v4/task/{id}/execute"), body.clone()).await.refused(400);

@@ -158,7 +158,7 @@ async fn what_comes_from_a_task_is_never_markup() {
     let world = World::on_sqlite(Options::default()).await;
     let evil = "<script>alert(1)</script>";
     let body = json!({
-        "alias": evil, "group_name": "g", "image": "i<mg>", "command": format!("echo {evil}"),
+        "alias": evil, "group_name": "g", "image": "i", "command": format!("echo {evil}"),
         "env": [{"name": "A", "value": "\"><b>"}],
     });
     let task = crate::world::text(&world.post("/api/v1/task", body).await.ok()["definition_id"]);
@@ -171,7 +171,7 @@ async fn what_comes_from_a_task_is_never_markup() {
     {
         let page = world.page(&path).await;
         page.is(200);
-        for markup in ["<script>alert", "<b>", "<i>", "<u>", "<hr>", "i<mg>"] {
+        for markup in ["<script>alert", "<b>", "<i>", "<u>", "<hr>"] {
             page.lacks(markup);
         }
     }
