@@ -9,9 +9,10 @@
 //!
 //! The first row is the recovery from a crash: there is no other code for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -24,6 +25,9 @@ use crate::store::{ActiveAttempt, StoreError};
 
 /// How many attempts one question to the engine names.
 const OBSERVED_TOGETHER: usize = 256;
+/// How soon an attempt is looked at again that could not be stopped because it is gone. Where the engine shows it all the
+/// same, this goes on for as long as it does.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Control {
     /// Looks at every attempt of the cluster. Tells when the earliest deadline of a running one passes.
@@ -58,10 +62,24 @@ impl Control {
     }
 
     /// What the engine told of attempts beside their status becomes part of their runs' story, or lies beside their logs.
+    /// What can't be stored now is kept for the next time.
     async fn store_notes(&self) -> Result<(), StoreError> {
         self.store_samples().await;
-        for (attempt_id, event) in self.pokes.take_notes() {
-            self.store.append_event(attempt_id.run_id, &event).await?;
+        let mut notes = VecDeque::from(self.pokes.take_notes());
+        while let Some((attempt_id, event)) = notes.front() {
+            match self.store.append_event(attempt_id.run_id, event).await {
+                Ok(()) => {}
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Full(_))) => {
+                    self.pokes.put_back(notes.into());
+                    return Err(error);
+                }
+                // It would be refused again, and hold up all that comes after it.
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(%attempt_id, reason = event.reason, error, "an event was refused by the database and is dropped");
+                }
+            }
+            notes.pop_front();
         }
         Ok(())
     }
@@ -181,7 +199,7 @@ impl Control {
         match self.engine.stop(&handle_of(attempt), self.settings.grace).await {
             Ok(()) => {}
             // It ended in between, which is worth a look.
-            Err(EngineError::Gone(_)) => self.pokes.poke(attempt.attempt_id),
+            Err(EngineError::Gone(_)) => self.pokes.poke_after(attempt.attempt_id, LOOK_AGAIN_AFTER),
             Err(error) => {
                 tracing::warn!(attempt_id = %attempt.attempt_id, reason = %error, "a stop could not be carried out and is tried again");
             }

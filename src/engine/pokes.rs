@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -31,10 +32,34 @@ impl Pokes {
         self.0.notify.notify_one();
     }
 
+    /// Pokes after a pause. Whoever pokes for what it saw itself when it was poked needs one, or it would go on without
+    /// end.
+    pub fn poke_after(&self, attempt_id: AttemptId, pause: Duration) {
+        let inner = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            if let Some(inner) = inner.upgrade() {
+                Self(inner).poke(attempt_id);
+            }
+        });
+    }
+
     /// Tells something that happened to an attempt beside its status, for the run's story: an image is being pulled.
     pub fn note(&self, attempt_id: AttemptId, event: Event) {
         push(&self.0.notes, MAX_NOTES, (attempt_id, event));
         self.poke(attempt_id);
+    }
+
+    /// Gives back notes that could not be stored, oldest first, to be taken again before those that came since. The oldest
+    /// are forgotten where there would be too many, and nobody is poked: whoever failed comes again.
+    pub fn put_back(&self, notes: Vec<(AttemptId, Event)>) {
+        let mut queue = self.0.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        for note in notes.into_iter().rev() {
+            if queue.len() == MAX_NOTES {
+                break;
+            }
+            queue.push_front(note);
+        }
     }
 
     /// Tells what an attempt uses. Nobody needs to look at it for that: the samples wait for the loop's next time.
@@ -77,4 +102,53 @@ fn push<T>(queue: &Mutex<VecDeque<T>>, most: usize, item: T) {
 
 fn take<T>(queue: &Mutex<VecDeque<T>>) -> Vec<T> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::RunId;
+
+    fn note(text: &str) -> (AttemptId, Event) {
+        (AttemptId { run_id: RunId::generate(), attempt: 1 }, Event::normal(Timestamp::UNIX_EPOCH, "Note", text))
+    }
+
+    fn texts(pokes: &Pokes) -> Vec<String> {
+        pokes.take_notes().into_iter().map(|(_, event)| event.message).collect()
+    }
+
+    #[tokio::test]
+    async fn notes_that_were_put_back_come_again_before_newer_ones() {
+        let pokes = Pokes::default();
+        for text in ["one", "two"] {
+            let (attempt_id, event) = note(text);
+            pokes.note(attempt_id, event);
+        }
+        let taken = pokes.take_notes();
+        let (attempt_id, event) = note("three");
+        pokes.note(attempt_id, event);
+        pokes.put_back(taken);
+        assert_eq!(texts(&pokes), ["one", "two", "three"]);
+    }
+
+    #[tokio::test]
+    async fn no_more_notes_are_kept_than_there_is_room_for_and_the_newest_stay() {
+        let pokes = Pokes::default();
+        let (attempt_id, event) = note("newest");
+        pokes.note(attempt_id, event);
+        pokes.put_back((0..MAX_NOTES).map(|i| note(&i.to_string())).collect());
+        let texts = texts(&pokes);
+        assert_eq!((texts.len(), texts[0].as_str(), texts[MAX_NOTES - 1].as_str()), (MAX_NOTES, "1", "newest"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poke_after_a_pause_comes_after_it() {
+        let (pokes, attempt_id) = (Pokes::default(), note("").0);
+        let begin = tokio::time::Instant::now();
+        pokes.poke_after(attempt_id, Duration::from_secs(1));
+        assert!(pokes.take().await.contains(&attempt_id));
+        assert_eq!(begin.elapsed(), Duration::from_secs(1));
+    }
 }
