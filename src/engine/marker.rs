@@ -3,7 +3,9 @@
 //! that counting leads to the very message, also where several carry one time or two streams overtook each other.
 //!
 //! The second is one from some time ago, not the newest: a message that waited for the other stream is written behind
-//! one that carries a later time, and would be missed by asking for the newest second only.
+//! one that carries a later time, and would be missed by asking for the newest second only. Where a machine cuts a long
+//! line into messages that all carry the time of the first, the second is not later than that of a line whose end has
+//! not come yet.
 
 use std::fmt;
 use std::str::FromStr;
@@ -36,13 +38,22 @@ impl Stamp {
         Some(Self(format!("{time:.9}").as_bytes().try_into().ok()?))
     }
 
-    pub(in crate::engine) fn as_str(&self) -> &str {
+    fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
     /// The part that tells the second.
     fn second(&self) -> &[u8] {
         &self.0[..19]
+    }
+
+    /// Whether two times are of the same tenth of a second. Costs less than reading them.
+    pub(in crate::engine) fn is_in_same_tenth(&self, other: &Self) -> bool {
+        self.0[..21] == other.0[..21]
+    }
+
+    pub(in crate::engine) fn as_timestamp(&self) -> Option<Timestamp> {
+        self.as_str().parse().ok()
     }
 
     pub(in crate::engine) fn as_second(&self) -> i64 {
@@ -126,6 +137,8 @@ pub(in crate::engine) struct Counter {
     newest: Option<Stamp>,
     /// The second of the last message, which most often is that of the next as well.
     second: Option<(Stamp, i64)>,
+    /// The seconds of the lines whose end has not come yet, of standard output and standard error.
+    open_lines: [Option<i64>; 2],
     /// The place where the output goes on.
     from: Marker,
     seen: u64,
@@ -135,7 +148,7 @@ impl Counter {
     /// Counts the messages that the daemon sends when it is asked for those since `from`'s second.
     pub(in crate::engine) fn from(from: Marker) -> Self {
         let window = Window { since_secs: from.since_secs, stored: 0 };
-        Self { older: window, newer: window, newest: None, second: None, from, seen: 0 }
+        Self { older: window, newer: window, newest: None, second: None, open_lines: [None; 2], from, seen: 0 }
     }
 
     pub(in crate::engine) fn marker(&self) -> Marker {
@@ -150,11 +163,18 @@ impl Counter {
         }
     }
 
+    /// Takes a message that is not cut.
     pub(in crate::engine) fn take(&mut self, stamp: Stamp) -> Take {
+        self.take_part(0, stamp, false)
+    }
+
+    /// Takes a message of one of two streams; `goes_on` where further parts of its line follow with the same time.
+    pub(in crate::engine) fn take_part(&mut self, stream: usize, stamp: Stamp, goes_on: bool) -> Take {
         let was_behind = self.seen < self.from.stored;
         // What is later than everything stored can't be stored: the daemon has thrown away what is missing.
         let is_gap = was_behind && self.from.newest.is_some_and(|newest| stamp > newest);
-        self.count(stamp);
+        let second = self.count(stamp);
+        self.open_lines[stream] = goes_on.then_some(second);
         self.seen += 1;
         if is_gap {
             self.from.stored = 0;
@@ -163,13 +183,16 @@ impl Counter {
         if was_behind { Take::Stored } else { Take::New }
     }
 
-    fn count(&mut self, stamp: Stamp) {
+    /// Counts a message; its second.
+    fn count(&mut self, stamp: Stamp) -> i64 {
         let second = match self.second {
             Some((last, second)) if last.second() == stamp.second() => second,
             _ => stamp.as_second(),
         };
         self.second = Some((stamp, second));
-        if second >= self.newer.since_secs.saturating_add(SLACK_SECS) {
+        // The parts that are still to come of an open line would not be sent any more.
+        let holds_open_lines = self.open_lines.iter().flatten().all(|second| *second >= self.newer.since_secs);
+        if holds_open_lines && second >= self.newer.since_secs.saturating_add(SLACK_SECS) {
             self.older = self.newer;
             self.newer = Window { since_secs: second, stored: 0 };
         }
@@ -179,6 +202,7 @@ impl Counter {
             }
         }
         self.newest = self.newest.max(Some(stamp));
+        second
     }
 }
 
@@ -247,6 +271,57 @@ mod tests {
             }
             prop_assert_eq!(got, (0..file.len()).collect::<Vec<_>>());
         }
+    }
+
+    proptest! {
+        /// The same for two streams, where the parts of a long line carry the time of the first and are written whenever
+        /// the line goes on, long after that.
+        #[test]
+        fn the_parts_of_a_long_line_come_without_gap_or_repeat_wherever_the_output_is_torn(
+            steps in prop::collection::vec((0_i64..9000, 0_usize..2, any::<bool>()), 1..200),
+            mut tears in prop::collection::vec(0_usize..200, 0..6),
+        ) {
+            let (mut time, mut open) = (0, [None; 2]);
+            let file: Vec<(usize, i64, bool)> = steps.iter().map(|&(step, stream, goes_on)| {
+                time += step;
+                let stamp = open[stream].unwrap_or(time);
+                open[stream] = goes_on.then_some(stamp);
+                (stream, stamp, goes_on)
+            }).collect();
+            let stamps: Vec<_> = file.iter().map(|part| part.1).collect();
+            tears.sort_unstable();
+            tears.push(usize::MAX);
+            let (mut got, mut marker) = (Vec::new(), Marker::default());
+            for tear in tears {
+                let mut counter = Counter::from(marker);
+                for (i, stamp) in sent(&stamps, marker) {
+                    if i >= tear { break; }
+                    match counter.take_part(file[i].0, stamp, file[i].2) {
+                        Take::Stored => {}
+                        Take::New => got.push(i),
+                        Take::NewAfterGap => prop_assert!(false, "there is no gap"),
+                    }
+                }
+                marker = counter.marker().to_string().parse().unwrap();
+            }
+            prop_assert_eq!(got, (0..file.len()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_place_moves_on_once_a_long_line_has_ended() {
+        let mut counter = Counter::from(Marker::default());
+        counter.take_part(1, stamp(0), true);
+        for second in 1..100 {
+            counter.take_part(0, stamp(second * 1000), false);
+        }
+        let begin = stamp(0).as_second();
+        assert!(counter.marker().since_secs <= begin);
+        counter.take_part(1, stamp(0), false);
+        for second in 100..120 {
+            counter.take_part(0, stamp(second * 1000), false);
+        }
+        assert!(counter.marker().since_secs >= begin + 100);
     }
 
     #[test]
