@@ -132,6 +132,8 @@ fn docker_config(settings: &config::Docker) -> DockerConfig {
         user: settings.user,
         cap_drop: settings.cap_drop,
         read_only_root: settings.read_only_root,
+        no_new_privileges: settings.no_new_privileges,
+        pids_limit: settings.pids_limit,
         allow_privileged: settings.allow_privileged,
         shell: settings.shell,
         pull_policy: match settings.pull_policy {
@@ -139,6 +141,7 @@ fn docker_config(settings: &config::Docker) -> DockerConfig {
             config::PullPolicy::Always => PullPolicy::Always,
             config::PullPolicy::Never => PullPolicy::Never,
         },
+        pull_timeout_secs: settings.pull_timeout_secs,
         image_check: settings.image_check,
         gpus: settings.gpus,
         keep_failed_secs: settings.keep_failed_secs,

@@ -103,9 +103,13 @@ pub struct Docker {
     pub user: Option<String>,
     pub cap_drop: Vec<String>,
     pub read_only_root: bool,
+    pub no_new_privileges: bool,
+    /// `None` is no limit.
+    pub pids_limit: Option<i64>,
     pub allow_privileged: bool,
     pub shell: Vec<String>,
     pub pull_policy: PullPolicy,
+    pub pull_timeout_secs: u32,
     pub image_check: bool,
     pub gpus: Option<i64>,
     pub keep_failed_secs: u32,
@@ -118,6 +122,11 @@ pub struct Mount {
     pub target: String,
     pub is_read_only: bool,
 }
+
+/// Enough for a program with a few hundred threads on each of several cores, and far from what a machine has.
+const USUAL_PIDS_LIMIT: i64 = 4096;
+/// What Linux can count at most on any machine (`PID_MAX_LIMIT`).
+const MOST_PIDS: i128 = 4_194_304;
 
 /// When an image is fetched from its registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,9 +236,14 @@ impl Docker {
             user: section.text("user", None, |text| word(text).map(Some)),
             cap_drop: section.read("cap_drop", Vec::new(), Ok::<Vec<String>, String>),
             read_only_root: section.read("read_only_root", false, Ok),
+            no_new_privileges: section.read("no_new_privileges", true, Ok),
+            pids_limit: section.read("pids_limit", Some(USUAL_PIDS_LIMIT), |most| {
+                within(0..=MOST_PIDS)(most).map(|most: i64| (most > 0).then_some(most))
+            }),
             allow_privileged: section.read("allow_privileged", false, Ok),
             shell: section.read("shell", words(["/bin/sh", "-ec"]), program),
             pull_policy: section.text("pull_policy", PullPolicy::Missing, str::parse),
+            pull_timeout_secs: section.read("pull_timeout_secs", 3600, within(1..=7 * 24 * 3600)),
             image_check: section.read("image_check", true, Ok),
             gpus: section.read("gpus", None, |gpus| within(0..=1024)(gpus).map(Some)),
             keep_failed_secs: section.read("keep_failed_secs", 0, within(0..=30 * 24 * 3600)),

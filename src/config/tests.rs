@@ -78,9 +78,12 @@ fn every_key_of_the_file_is_read() {
         user = "1000:1000"
         cap_drop = ["ALL"]
         read_only_root = true
+        no_new_privileges = false
+        pids_limit = 100
         allow_privileged = true
         shell = ["/bin/bash", "-c"]
         pull_policy = "always"
+        pull_timeout_secs = 60
         image_check = false
         gpus = 2
         keep_failed_secs = 60
@@ -106,9 +109,12 @@ fn every_key_of_the_file_is_read() {
             user: Some("1000:1000".into()),
             cap_drop: vec!["ALL".into()],
             read_only_root: true,
+            no_new_privileges: false,
+            pids_limit: Some(100),
             allow_privileged: true,
             shell: vec!["/bin/bash".into(), "-c".into()],
             pull_policy: PullPolicy::Always,
+            pull_timeout_secs: 60,
             image_check: false,
             gpus: Some(2),
             keep_failed_secs: 60,

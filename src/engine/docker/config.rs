@@ -24,11 +24,17 @@ pub struct DockerConfig {
     pub cap_drop: Vec<String>,
     /// Whether containers can't write to their own root file system.
     pub read_only_root: bool,
+    /// Whether programs with a set-user-id bit or file capabilities, such as `sudo`, gain nothing in containers.
+    pub no_new_privileges: bool,
+    /// How many processes and threads a container may have at a time; `None` is no limit.
+    pub pids_limit: Option<i64>,
     /// Whether a task may ask for a privileged container, which is root on the machine.
     pub allow_privileged: bool,
     /// What a command is handed to, as its last argument.
     pub shell: Vec<String>,
     pub pull_policy: PullPolicy,
+    /// How long one try to fetch an image may take, however slowly it goes on.
+    pub pull_timeout_secs: u32,
     /// Whether a launch looks for its image, here and in its registry, before it is accepted.
     pub image_check: bool,
     /// How many GPUs the machine has; without it what the daemon tells, if it tells.
@@ -48,9 +54,12 @@ impl Default for DockerConfig {
             user: None,
             cap_drop: Vec::new(),
             read_only_root: false,
+            no_new_privileges: true,
+            pids_limit: Some(USUAL_PIDS_LIMIT),
             allow_privileged: false,
             shell: ["/bin/sh", "-ec"].map(str::to_owned).to_vec(),
             pull_policy: PullPolicy::default(),
+            pull_timeout_secs: 3600,
             image_check: true,
             gpus: None,
             keep_failed_secs: 0,
@@ -78,6 +87,9 @@ pub struct BindMount {
     pub target: String,
     pub read_only: bool,
 }
+
+/// Enough for a program with a few hundred threads on each of several cores, and far from what a machine has.
+const USUAL_PIDS_LIMIT: i64 = 4096;
 
 const USUAL_HOST: &str = "unix:///var/run/docker.sock";
 
