@@ -33,8 +33,7 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// Who adds many numbers them at the end.
-export function addRow(last, { isNumbered = true } = {}) {
+export function addRow(last) {
   const row = last.cloneNode(true);
   for (const field of row.querySelectorAll("input, textarea")) {
     field.value = "";
@@ -45,11 +44,11 @@ export function addRow(last, { isNumbered = true } = {}) {
   for (const error of row.querySelectorAll(".error")) error.textContent = "";
   row.querySelector(".changed")?.remove();
   last.after(row);
-  if (isNumbered) number(row.closest("[data-rows]"));
+  number(row.closest("[data-rows]"));
   return row;
 }
 
-export function number(rows) {
+function number(rows) {
   rows.querySelectorAll("[data-row]").forEach((row, i) => {
     for (const field of row.querySelectorAll("[aria-label]")) {
       field.setAttribute("aria-label", field.getAttribute("aria-label").replace(/\d+$/, i + 1));

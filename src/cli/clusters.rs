@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::Context;
+use crate::clock::Clock;
 use crate::model::ClusterStatus;
 use crate::wire::ClusterBody;
 
@@ -43,8 +44,7 @@ pub struct Resume {
 impl Clusters {
     pub async fn execute(self, context: &mut Context) -> anyhow::Result<ExitCode> {
         let list = context.client.clusters().await?;
-        let now = context.now();
-        context.output.clusters(&list, now)?;
+        context.output.clusters(&list, Clock::system().now())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::Context;
 use crate::client::RunFilter;
+use crate::clock::Clock;
 use crate::model::{Outcome, Status, UnknownWord};
 
 const HELP: &str = "\
@@ -54,8 +55,7 @@ impl Ps {
             limit: Some(self.limit),
         };
         let list = context.client.runs(&filter).await?;
-        let now = context.now();
-        context.output.runs(&list, now)?;
+        context.output.runs(&list, Clock::system().now())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::Context;
 use crate::client::DefinitionFilter;
+use crate::clock::Clock;
 
 const HELP: &str = "\
 Examples:
@@ -34,8 +35,7 @@ impl Tasks {
         let filter =
             DefinitionFilter { alias: self.alias, group_name: self.group, tag: self.tag, limit: Some(self.limit) };
         let list = context.client.tasks(&filter).await?;
-        let now = context.now();
-        context.output.definitions(&list, now)?;
+        context.output.definitions(&list, Clock::system().now())?;
         Ok(ExitCode::SUCCESS)
     }
 }

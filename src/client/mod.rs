@@ -4,7 +4,6 @@
 
 mod error;
 mod follow;
-mod time;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,7 +22,6 @@ use crate::wire::{
 
 pub use error::ClientError;
 pub use follow::LogEvent;
-use time::ServerTime;
 
 /// How long a machine that is there takes to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,7 +35,6 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(90);
 pub struct Client {
     http: reqwest::Client,
     server: Url,
-    time: ServerTime,
 }
 
 /// A log as it is stored.
@@ -87,13 +83,7 @@ impl Client {
             http = http.tls_certs_only([]);
         }
         let http = http.build().map_err(|error| ClientError::unreachable(&server, &error))?;
-        Ok(Self { http, server, time: ServerTime::default() })
-    }
-
-    /// The server's time, as its answers tell; `local` where it has not answered yet.
-    #[must_use]
-    pub fn now(&self, local: Timestamp) -> Timestamp {
-        self.time.now(local)
+        Ok(Self { http, server })
     }
 
     pub async fn define(&self, definition: &DefinitionBody) -> Result<TaskDefinition, ClientError> {
@@ -219,7 +209,6 @@ impl Client {
         let response = sent
             .map_err(|_| ClientError::silent(&self.server, REQUEST_TIMEOUT))?
             .map_err(|error| ClientError::not_sent(&self.server, &error))?;
-        self.time.note(response.headers());
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -9,7 +9,6 @@ mod lock;
 mod position;
 mod pumped;
 mod read;
-mod style;
 mod tail;
 mod times;
 mod usage;
@@ -19,16 +18,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use capped::CappedLog;
-pub use escapes::{Piece, Pieces, whole_length};
+pub use escapes::command_length;
 pub use find::{Found, MOST_HITS, NotAPattern, PATTERN_CHARS, Pattern};
 pub use lock::is_busy;
 pub use position::Stored;
 pub use pumped::{PumpedLog, Sealed};
 pub use read::{LogPiece, LogToken, NotAToken, TokenProblem};
-pub use style::{Style, WEIGHTS};
 pub use tail::Growth;
 pub use usage::note_usage;
-pub use view::{LINE_BYTES, Line, LogView};
+pub use view::{LINE_BYTES, Line, Lines, LogView};
 
 use crate::model::{AttemptId, RunId};
 use lines::Indexes;

@@ -91,6 +91,31 @@ impl Daemon {
         let _ = std::fs::remove_file(pid_file);
     }
 
+    /// Ends it as a loss of power does: with all that it started, and with what only memory held.
+    pub fn cut_power(&mut self) {
+        self.end("KILL");
+        self.end_what_is_left();
+        let _ = std::fs::remove_dir_all(self.path("exec"));
+    }
+
+    /// What it leaves running (shims, what they run, its containerd) names the folder or is below what does.
+    fn end_what_is_left(&self) {
+        let marker = self.folder.path().to_str().unwrap().to_owned();
+        let end = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < end {
+            let left = processes_of(&marker);
+            if left.is_empty() {
+                break;
+            }
+            let pids: Vec<_> = left.iter().map(u32::to_string).collect();
+            let _ = Command::new("kill").args(["-s", "KILL"]).args(pids).stderr(Stdio::null()).status();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let mounts = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| path.starts_with(&marker));
+        let _ = Command::new("umount").arg("-l").args(mounts.collect::<Vec<_>>()).stderr(Stdio::null()).status();
+    }
+
     /// Removes what every test begins with, so that a pull fetches the layers as well.
     pub fn forget_images(&self) {
         docker(&self.host(), &["rmi", IMAGE]);
@@ -106,21 +131,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.end("KILL");
-        // What it leaves running (shims, what they run, its containerd) names the folder or is below what does.
-        let marker = self.folder.path().to_str().unwrap().to_owned();
-        let end = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < end {
-            let left = processes_of(&marker);
-            if left.is_empty() {
-                break;
-            }
-            let pids: Vec<_> = left.iter().map(u32::to_string).collect();
-            let _ = Command::new("kill").args(["-s", "KILL"]).args(pids).stderr(Stdio::null()).status();
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let mounts = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| path.starts_with(&marker));
-        let _ = Command::new("umount").arg("-l").args(mounts.collect::<Vec<_>>()).stderr(Stdio::null()).status();
+        self.end_what_is_left();
     }
 }
 

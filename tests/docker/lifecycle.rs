@@ -75,6 +75,67 @@ async fn out_of_memory_is_named_with_limit_and_peak() {
 }
 
 #[tokio::test]
+async fn a_command_that_outlives_a_child_killed_for_memory_keeps_its_own_code() {
+    let Some(world) = world() else { return };
+    let command = "sh -c 'x=a; while true; do x=$x$x; done' || echo coped; exit 3";
+    let (ended, output) = world.run(&world.task(command, |task| task.memory_mb = Some(32))).await;
+    assert!(output.ends_with("coped\n"), "{output}");
+    assert_eq!((ended.exit_code, ended.cause, ended.killed_for_memory), (3, EndCause::Exited, true));
+}
+
+#[tokio::test]
+async fn containers_gain_no_privileges_and_have_a_bound_on_processes() {
+    let Some(world) = world() else { return };
+    let handle = world.launch("grep NoNewPrivs /proc/self/status; sleep 1000").await;
+    world.running(&handle).await;
+    let limit = world.docker(&["inspect", "-f", "{{.HostConfig.PidsLimit}}", &container(&handle)]);
+    assert_eq!(limit.trim(), "4096");
+    world.engine().stop(&handle, Duration::ZERO).await.unwrap();
+    world.ended(&handle).await;
+    let output = String::from_utf8(world.output(&handle).await).unwrap();
+    assert!(output.starts_with("NoNewPrivs:\t1\n"), "{output}");
+}
+
+/// An image of nothing but what `script` puts below its root.
+fn image_of(world: &World, name: &str, script: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("image.tar");
+    let script = format!("mkdir -p root/bin && {script} && tar -C root -cf image.tar .");
+    let made = std::process::Command::new("sh").args(["-ec", &script]).current_dir(folder.path()).status();
+    assert!(made.unwrap().success(), "{name}");
+    let image = format!("shell-{name}-{}", world.identity.server_id);
+    world.docker(&["import", archive.to_str().unwrap(), &image]);
+    image
+}
+
+#[tokio::test]
+async fn a_shell_that_cannot_be_executed_is_said_and_the_command_never_ran() {
+    let Some(world) = world() else { return };
+    let other_machine = r"printf '\177ELF\002\001\001\0\0\0\0\0\0\0\0\0\002\0\267\0\001\0\0\0' > root/bin/sh && \
+        head -c 200 /dev/zero >> root/bin/sh && chmod 755 root/bin/sh";
+    let table = [
+        ("missing", "true", "No such file or directory"),
+        ("folder", "mkdir root/bin/sh", "Permission denied"),
+        ("loop", "ln -s other root/bin/sh && ln -s sh root/bin/other", "Too many levels of symbolic links"),
+        ("plain", "echo text > root/bin/sh", "Permission denied"),
+        ("machine", other_machine, "Exec format error"),
+    ];
+    for (name, script, error) in table {
+        let image = image_of(&world, name, script);
+        let spec = world.task("echo never", |task| image.clone_into(&mut task.image));
+        let handle = world.engine().launch(&spec).await.unwrap();
+        let seen = world.over(&handle).await;
+        let Observation::NeverRan { reason, fault: StartFault::Task } = seen else { panic!("{name}: {seen:?}") };
+        assert_eq!(reason, format!("the image has no usable shell: /bin/sh can't be executed: {error}"));
+        world.engine().remove(&handle).await.unwrap();
+        world.docker(&["rmi", &image]);
+    }
+    // A command's own words for the same are the command's.
+    let (ended, _) = world.run(&world.spec("echo '[FATAL tini (7)] exec /bin/sh failed: x' >&2; echo; exit 127")).await;
+    assert_eq!((ended.exit_code, ended.cause), (127, EndCause::Exited));
+}
+
+#[tokio::test]
 async fn peak_memory_and_cpu_are_measured() {
     let Some(world) = world() else { return };
     // 20 MB in a shell's variable, and a core that is busy until it is stopped.
@@ -146,7 +207,8 @@ async fn a_name_that_somebody_else_has_is_not_taken_for_ours() {
     let name = format!("flotilla-{}", spec.attempt_id);
     world.docker(&["run", "-d", "--network", "none", "--name", &name, IMAGE, "/bin/sleep", "1000"]);
     let error = world.engine().launch(&spec).await.unwrap_err();
-    assert!(error.to_string().contains("already in use"), "{error}");
+    let EngineError::NotStarted { reason, fault: StartFault::Machine } = error else { panic!("{error}") };
+    assert!(reason.contains("already in use"), "{reason}");
     let handle = Handle { attempt_id: spec.attempt_id, text: "container".into() };
     assert!(matches!(world.engine().stop(&handle, GRACE).await, Err(EngineError::Gone(_))));
     world.engine().remove(&handle).await.unwrap();
@@ -157,9 +219,19 @@ async fn a_name_that_somebody_else_has_is_not_taken_for_ours() {
 #[tokio::test]
 async fn what_cannot_start_is_rejected_with_the_reason_and_leaves_nothing() {
     let Some(world) = world() else { return };
-    let spec = world.task("true", |task| task.user = Some("ghost".into()));
-    let Err(EngineError::Rejected(reason)) = world.engine().launch(&spec).await else { panic!("it should not start") };
-    assert!(reason.contains("unable to find user ghost"), "{reason}");
+    let table = [
+        ("ghost", "unable to find user ghost"),
+        ("0:ghost", "unable to find group ghost"),
+        ("-1", "must be in range"),
+        ("0:-1", "must be in range"),
+        ("4294967296", "must be in range"),
+    ];
+    for (user, words) in table {
+        let spec = world.task("true", |task| task.user = Some(user.into()));
+        let launched = world.engine().launch(&spec).await;
+        let Err(EngineError::Rejected(reason)) = launched else { panic!("{user} should not start: {launched:?}") };
+        assert!(reason.contains(words), "{reason}");
+    }
     assert_eq!(world.engine().list_ours().await.unwrap(), []);
 }
 

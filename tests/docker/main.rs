@@ -2,7 +2,9 @@
 //! shared one (ending it, a registry of its own) daemons that a test starts itself.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 
+mod broken;
 mod daemon;
+mod fake;
 mod images;
 mod lifecycle;
 mod output;

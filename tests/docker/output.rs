@@ -1,9 +1,11 @@
 //! Output: complete, in order, and resumed without a gap or a repeat.
 
-use flotilla::engine::{EngineError, Handle, LaunchSpec};
+use flotilla::engine::{EngineError, Handle, LaunchSpec, Output};
 use flotilla::model::LogPosition;
+use futures_util::StreamExt;
+use tokio::time::timeout;
 
-use crate::world::{World, world};
+use crate::world::{LONGEST, World, world};
 
 /// Pumps in pieces, each time as a server that was restarted, until the output is complete.
 async fn pump_in_pieces(world: &mut World, handle: &Handle, piece: usize) -> Vec<u8> {
@@ -80,6 +82,26 @@ async fn output_is_complete_although_the_daemon_turns_its_files_over() {
     let parts: Vec<_> = output.lines().filter(|line| line.starts_with("part")).collect();
     assert_eq!(parts, (0..9).map(|i| format!("part {i}")).collect::<Vec<_>>());
     assert_eq!(output.len(), 9 * (8_200_000 + "part 0\n".len()));
+}
+
+#[tokio::test]
+async fn a_reader_that_is_held_up_misses_no_file_that_the_daemon_has_turned_over() {
+    const BYTES: usize = 60_000_000;
+    let Some(world) = world() else { return };
+    let command = format!("yes 01234567890123456789012345678901234567890 | head -c {BYTES}; sleep 0.5; echo the end");
+    // The smallest files: all five of them hold this.
+    let spec = LaunchSpec { log_cap_bytes: 1, ..world.spec(&command) };
+    let handle = world.engine().launch(&spec).await.unwrap();
+    world.running(&handle).await;
+    let Output::Stream(mut chunks) = world.engine().output(&handle, &LogPosition::default()).await.unwrap() else {
+        panic!("the output is a stream")
+    };
+    let mut output = chunks.next().await.unwrap().unwrap().bytes.to_vec();
+    world.ended(&handle).await;
+    while let Some(chunk) = timeout(LONGEST, chunks.next()).await.expect("output goes on") {
+        output.extend_from_slice(&chunk.unwrap().bytes);
+    }
+    assert_eq!(output.len(), BYTES + "the end\n".len());
 }
 
 #[tokio::test]

@@ -36,6 +36,50 @@ async fn a_container_stopped_from_outside_says_by_what() {
 }
 
 #[tokio::test]
+async fn a_renamed_container_is_found_stopped_read_and_removed_whoever_has_its_name() {
+    let Some(mut world) = world() else { return };
+    let handle = world.launch("echo hello; sleep 1000").await;
+    let before = world.running(&handle).await;
+    let name = container(&handle);
+    let other = format!("renamed-{}", handle.attempt_id);
+    world.docker(&["rename", &name, &other]);
+    world.docker(&["run", "-d", "--network", "none", "--name", &name, IMAGE, "/bin/sleep", "1000"]);
+    assert_eq!(world.running(&handle).await, before);
+    // Also before its handle was stored, and by a server that has never seen it.
+    world.restart();
+    let by_id = Handle { text: String::new(), ..handle.clone() };
+    assert_eq!(world.running(&by_id).await, before);
+    assert_eq!(world.engine().list_ours().await.unwrap(), std::slice::from_ref(&handle));
+    world.engine().stop(&by_id, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(world.ended(&by_id).await.cause, EndCause::Stopped);
+    let output = String::from_utf8(world.output(&handle).await).unwrap();
+    assert!(output.starts_with("hello\n"), "{output}");
+    world.engine().remove(&handle).await.unwrap();
+    assert_eq!(world.engine().list_ours().await.unwrap(), []);
+    assert_eq!(world.docker(&["inspect", "-f", "{{.State.Running}}", &name]).trim(), "true");
+    world.docker(&["rm", "-f", &name]);
+}
+
+#[tokio::test]
+async fn a_container_of_an_image_made_from_ours_is_not_taken_for_ours() {
+    let Some(world) = world() else { return };
+    let handle = world.launch("echo mine; exit 3").await;
+    world.ended(&handle).await;
+    let image = format!("copy-{}", handle.attempt_id.run_id);
+    world.docker(&["commit", &container(&handle), &image]);
+    let sleep = ["--network", "none", "--entrypoint", "/bin/sleep"];
+    let copy = world.docker(&[&["run", "-d"][..], &sleep, &[&image, "1000"]].concat());
+    assert_eq!(world.engine().list_ours().await.unwrap(), std::slice::from_ref(&handle));
+    world.engine().remove(&handle).await.unwrap();
+    assert!(matches!(world.try_observe(&handle).await.unwrap(), Observation::Gone { .. }));
+    world.engine().remove(&handle).await.unwrap();
+    assert_eq!(world.engine().list_ours().await.unwrap(), []);
+    assert_eq!(world.docker(&["inspect", "-f", "{{.State.Running}}", copy.trim()]).trim(), "true");
+    world.docker(&["rm", "-f", copy.trim()]);
+    world.docker(&["rmi", &image]);
+}
+
+#[tokio::test]
 async fn a_paused_container_still_runs() {
     let Some(world) = world() else { return };
     let handle = world.launch("sleep 1000").await;

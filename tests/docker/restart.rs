@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use flotilla::engine::{EngineError, EngineState};
 use flotilla::model::{EndCause, LogPosition, Observation};
+use jiff::Timestamp;
 
 use crate::daemon::Daemon;
-use crate::world::{World, config, eventually};
+use crate::world::{World, config, container, eventually};
 
 const COUNTING: &str = "i=0; while true; do echo $i; i=$((i+1)); sleep 0.05; done";
 
@@ -36,8 +37,12 @@ async fn without_live_restore(signal: &str) {
     tokio::time::sleep(Duration::from_secs(1)).await;
     daemon.resume().await;
     let by = "it ended while the Docker daemon was stopped or restarted".to_owned();
-    let ended = world.ended(&handle).await;
-    assert_eq!(ended.cause, EndCause::Outside { by }, "{ended:?}");
+    match world.over(&handle).await {
+        Observation::Ended(ended) => assert_eq!(ended.cause, EndCause::Outside { by }, "{ended:?}"),
+        // A daemon that was killed may find it dead, and knows no more.
+        Observation::Lost { reason, .. } => assert!(signal == "KILL" && reason.contains("crashed"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
     assert_eq!(world.ended(&ended_before).await.exit_code, 7);
     assert_eq!(world.engine().state(), EngineState::Reachable);
     world.engine().remove(&handle).await.unwrap();
@@ -51,6 +56,26 @@ async fn a_daemon_that_is_stopped_takes_its_containers_along_and_that_is_said() 
 #[tokio::test]
 async fn a_daemon_that_is_killed_ends_its_containers_when_it_is_back_and_that_is_said() {
     without_live_restore("KILL").await;
+}
+
+#[tokio::test]
+async fn a_container_that_ran_when_its_machine_lost_power_is_lost_and_not_failed_with_the_code_of_the_daemon() {
+    let Some(mut daemon) = Daemon::start(&[]).await else { return };
+    let mut world = World::new(&daemon.host(), config(&daemon.host()));
+    let handle = world.launch(COUNTING).await;
+    let started = world.running(&handle).await;
+    eventually("it has printed something", || world.docker(&["logs", &container(&handle)]).contains('1')).await;
+    daemon.cut_power();
+    let cut_at = Timestamp::now();
+    // The server went with it.
+    world.restart();
+    daemon.resume().await;
+    let seen = world.over(&handle).await;
+    let Observation::Lost { reason, started: seen_started, last_seen_at } = seen else { panic!("{seen:?}") };
+    assert!(reason.contains("lost power"), "{reason}");
+    assert_eq!(seen_started.map(|started| started.at), Some(started.at));
+    assert!(last_seen_at.is_some_and(|at| started.at <= at && at <= cut_at), "{last_seen_at:?} {cut_at}");
+    world.engine().remove(&handle).await.unwrap();
 }
 
 async fn with_live_restore(signal: &str) {

@@ -1,5 +1,6 @@
 //! An engine on a daemon, as its own server, and how a test waits for what it does.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
 use flotilla::engine::{Engine, EngineError, Handle, LaunchSpec, Output, Pokes};
 use flotilla::model::{AttemptId, Ended, Event, Execution, LogPosition, Observation, RunId, Started, TaskSpec};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
@@ -156,6 +157,11 @@ impl World {
         Ok(())
     }
 
+    /// What was poked about until now.
+    pub fn pokes_now(&self) -> BTreeSet<AttemptId> {
+        self.pokes.take().now_or_never().unwrap_or_default()
+    }
+
     /// Notes until one with this reason.
     pub async fn notes_until(&self, reason: &str) -> Vec<Event> {
         let (deadline, mut notes) = (Instant::now() + LONGEST, Vec::new());
@@ -176,6 +182,9 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.engine = None;
+        if self.host.contains("fltfake") {
+            return;
+        }
         let filter = format!("label=flotilla.server={}", self.identity.server_id);
         let output = command(&self.host, &["ps", "-aq", "--filter", &filter]).output().unwrap();
         for id in String::from_utf8_lossy(&output.stdout).split_whitespace() {

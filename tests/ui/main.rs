@@ -8,7 +8,6 @@ mod support;
 #[path = "../api/world.rs"]
 mod world;
 
-mod changes;
 mod clusters;
 mod forms;
 mod frame;

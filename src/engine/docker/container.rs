@@ -24,6 +24,9 @@ const OWNER_LABEL: &str = "flotilla.owner";
 const DEFINITION_LABEL: &str = "flotilla.definition_id";
 const ALIAS_LABEL: &str = "flotilla.alias";
 const GROUP_LABEL: &str = "flotilla.group_name";
+/// Before the name of each label that a launch gives, so that none passes for one of ours, or for one that another program
+/// on the machine acts on.
+const USER_LABELS: &str = "flotilla.user/";
 /// What was asked for and could not be enforced, for the notes of the run.
 pub(super) const UNENFORCED_LABEL: &str = "flotilla.unenforced";
 
@@ -32,6 +35,15 @@ impl Identity {
     pub(super) fn filters(&self) -> HashMap<String, Vec<String>> {
         let labels = vec![format!("{SERVER_LABEL}={}", self.server_id), format!("{CLUSTER_LABEL}={}", self.cluster)];
         HashMap::from([("label".to_owned(), labels)])
+    }
+
+    /// The filter that lets through the container of one attempt, and copies of it.
+    pub(super) fn filters_of(&self, attempt_id: AttemptId) -> HashMap<String, Vec<String>> {
+        let AttemptId { run_id, attempt } = attempt_id;
+        let mut filters = self.filters();
+        let labels = filters.entry("label".to_owned()).or_default();
+        labels.extend([format!("{RUN_LABEL}={run_id}"), format!("{ATTEMPT_LABEL}={attempt}")]);
+        filters
     }
 
     pub(super) fn owns(&self, labels: &HashMap<String, String>) -> bool {
@@ -61,8 +73,8 @@ pub(super) fn describe(
     let task = &spec.task;
     check_privileged(task.privileged, config)?;
     let AttemptId { run_id, attempt } = spec.attempt_id;
-    // Those of the user's own come first, so that none can pass for one of ours.
-    let mut labels: HashMap<_, _> = spec.execution.labels.clone().into_iter().collect();
+    let of_user = spec.execution.labels.iter().map(|(name, value)| (format!("{USER_LABELS}{name}"), value.clone()));
+    let mut labels: HashMap<_, _> = of_user.collect();
     labels.extend([
         (SERVER_LABEL.to_owned(), identity.server_id.clone()),
         (CLUSTER_LABEL.to_owned(), identity.cluster.clone()),
@@ -163,6 +175,8 @@ fn host_config(spec: &LaunchSpec, config: &DockerConfig, unenforced: &[&str]) ->
         ),
         cap_drop: Some(config.cap_drop.clone()),
         readonly_rootfs: Some(config.read_only_root),
+        security_opt: config.no_new_privileges.then(|| vec!["no-new-privileges:true".to_owned()]),
+        pids_limit: config.pids_limit,
         privileged: Some(task.privileged == Some(true)),
         // Reaps what the command leaves behind, and passes SIGTERM on: see [`entry_point`].
         init: Some(true),
@@ -233,9 +247,14 @@ mod tests {
             task,
             execution: Execution {
                 user: "ada".into(),
-                labels: [("team", "tides"), (RUN_LABEL, "forged")]
-                    .map(|(key, value)| (key.into(), value.into()))
-                    .into(),
+                labels: [
+                    ("team", "tides"),
+                    (RUN_LABEL, "forged"),
+                    (UNENFORCED_LABEL, "memory"),
+                    ("traefik.enable", "true"),
+                ]
+                .map(|(key, value)| (key.into(), value.into()))
+                .into(),
                 ..Execution::default()
             },
             log_path: "unused".into(),
@@ -261,10 +280,32 @@ mod tests {
         let labels = body.labels.unwrap();
         assert_eq!(attempt_of(&labels), Some(spec.attempt_id));
         assert!(identity.owns(&labels));
-        let said = [DEFINITION_LABEL, ALIAS_LABEL, GROUP_LABEL, OWNER_LABEL, "team"].map(|name| labels[name].as_str());
-        assert_eq!(said, ["g-1", "nightly", "g", "ada", "tides"]);
+        let said = [DEFINITION_LABEL, ALIAS_LABEL, GROUP_LABEL, OWNER_LABEL].map(|name| labels[name].as_str());
+        assert_eq!(said, ["g-1", "nightly", "g", "ada"]);
         assert!(!Identity { cluster: "d".into(), ..identity.clone() }.owns(&labels));
         assert!(!Identity { server_id: "t".into(), ..identity }.owns(&labels));
+    }
+
+    #[test]
+    fn labels_of_users_pass_for_nobody_elses() {
+        let body = describe_with(TaskSpec::default(), &DockerConfig::default(), &able());
+        let labels = body.labels.unwrap();
+        assert!(labels.keys().all(|name| name.starts_with("flotilla.")), "{labels:?}");
+        assert_eq!(labels["flotilla.user/team"], "tides");
+        assert_eq!(labels["flotilla.user/traefik.enable"], "true");
+        assert!(!labels.contains_key(UNENFORCED_LABEL), "{labels:?}");
+        assert_ne!(labels[RUN_LABEL], "forged");
+    }
+
+    #[test]
+    fn containers_gain_no_privileges_and_have_a_bound_on_processes_unless_the_cluster_says_otherwise() {
+        let host = |config: &DockerConfig| describe_with(TaskSpec::default(), config, &able()).host_config.unwrap();
+        let usual = host(&DockerConfig::default());
+        assert_eq!(usual.security_opt.unwrap(), ["no-new-privileges:true"]);
+        assert_eq!(usual.pids_limit, Some(4096));
+        let config = DockerConfig { no_new_privileges: false, pids_limit: None, ..DockerConfig::default() };
+        let open = host(&config);
+        assert_eq!((open.security_opt, open.pids_limit), (None, None));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::image::registry_of;
+use crate::model::ImageReference;
 
 /// The name under which the file keeps the credentials of Docker's own hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -58,7 +58,7 @@ enum Source {
 
 /// The credentials for an image's registry, or `None` for a registry that is asked without any. An error says in words
 /// what could not be read.
-pub(super) async fn find(file: Option<&Path>, image: &str) -> Result<Option<DockerCredentials>, String> {
+pub(super) async fn find(file: Option<&Path>, image: &ImageReference) -> Result<Option<DockerCredentials>, String> {
     let Some(path) = file.map(Path::to_owned).or_else(usual_file) else { return Ok(None) };
     let text = match tokio::fs::read(&path).await {
         Ok(text) => text,
@@ -67,7 +67,7 @@ pub(super) async fn find(file: Option<&Path>, image: &str) -> Result<Option<Dock
     };
     let config: ConfigFile = serde_json::from_slice(&text)
         .map_err(|error| format!("can't understand the credentials in {}: {error}", path.display()))?;
-    let registry = registry_of(image);
+    let registry = image.registry();
     let key = if registry == "docker.io" { HUB_KEY } else { registry };
     match source(&config, key) {
         Source::Nowhere => Ok(None),
@@ -156,6 +156,10 @@ mod tests {
 
     use super::*;
 
+    fn image(text: &str) -> ImageReference {
+        text.parse().unwrap()
+    }
+
     fn config(text: &str) -> ConfigFile {
         serde_json::from_str(text).unwrap()
     }
@@ -205,10 +209,10 @@ mod tests {
     async fn no_file_means_no_credentials_but_a_named_one_must_be_there() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("config.json");
-        assert!(find(Some(&missing), "a/b").await.unwrap_err().contains("config.json"));
+        assert!(find(Some(&missing), &image("a/b")).await.unwrap_err().contains("config.json"));
         std::fs::write(&missing, r#"{ "auths": { "h.example.com": { "auth": "YTpi" } } }"#).unwrap();
-        let found = find(Some(&missing), "h.example.com/x:1").await.unwrap().unwrap();
+        let found = find(Some(&missing), &image("h.example.com/x:1")).await.unwrap().unwrap();
         assert_eq!((found.username.as_deref(), found.password.as_deref()), (Some("a"), Some("b")));
-        assert!(find(Some(&missing), "x:1").await.unwrap().is_none());
+        assert!(find(Some(&missing), &image("x:1")).await.unwrap().is_none());
     }
 }

@@ -1,22 +1,35 @@
-//! Image references: which registry is meant, and what Docker is asked for.
+//! Images as the daemon is asked for them, and as it names them.
 
-/// The registry that Docker means where an image names none.
-const HUB: &str = "docker.io";
+use crate::engine::EngineError;
+use crate::model::ImageReference;
 
-/// The image with the tag that Docker would take, for without one a pull would fetch every tag.
-pub(super) fn with_tag(image: &str) -> String {
-    let last = image.rsplit('/').next().unwrap_or(image);
-    let has_tag = image.contains('@') || last.contains(':');
-    if has_tag { image.to_owned() } else { format!("{image}:latest") }
+/// The task's image with the tag that is meant. A definition that was stored before images were parsed at the border may
+/// hold what is none: [`EngineError::Rejected`].
+pub(super) fn of_task(text: &str) -> Result<ImageReference, EngineError> {
+    match text.parse::<ImageReference>() {
+        Ok(image) => Ok(image.with_tag()),
+        Err(error) => Err(EngineError::Rejected(format!("image `{text}` can't be used, for it {error}"))),
+    }
 }
 
-/// The registry's host. The first part of a reference is one where it looks like one, as Docker's own rule has it:
-/// <https://pkg.go.dev/github.com/distribution/reference>.
-pub(super) fn registry_of(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
-        _ => HUB,
+/// A name as a part of a URL's path, for bollard puts names there as they are. Whatever it holds, the path asks about
+/// this object and no other: a name that could lead elsewhere is encoded throughout.
+pub(super) fn in_path(name: &str) -> String {
+    let climbs = name.split('/').any(|part| matches!(part, "" | "." | ".."));
+    let is_plain = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'_' | b'-' | b':' | b'@')
+            || (!climbs && matches!(byte, b'/' | b'.'))
+    };
+    let mut path = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if is_plain(byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
     }
+    path
 }
 
 /// The repository without its tag or digest.
@@ -44,29 +57,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_without_tag_means_latest() {
-        for (image, expected) in [
-            ("busybox", "busybox:latest"),
+    fn a_name_never_leaves_its_place_in_a_path() {
+        for (name, expected) in [
             ("busybox:1", "busybox:1"),
-            ("localhost:5000/a/b", "localhost:5000/a/b:latest"),
-            ("localhost:5000/a/b:2", "localhost:5000/a/b:2"),
-            ("a@sha256:00", "a@sha256:00"),
+            ("localhost:5000/a/b@sha256:00", "localhost:5000/a/b@sha256:00"),
+            ("[::1]:5000/a", "%5B::1%5D:5000/a"),
+            ("../containers/NAME/json?a=:x", "%2E%2E%2Fcontainers%2FNAME%2Fjson%3Fa%3D:x"),
+            ("a/./b", "a%2F%2E%2Fb"),
+            ("a#b%2f", "a%23b%252f"),
+            ("ä", "%C3%A4"),
         ] {
-            assert_eq!(with_tag(image), expected);
+            assert_eq!(in_path(name), expected);
         }
     }
 
     #[test]
-    fn the_registry_is_the_first_part_where_it_looks_like_a_host() {
-        for (image, expected) in [
-            ("busybox:1", "docker.io"),
-            ("team/busybox:1", "docker.io"),
-            ("localhost/busybox", "localhost"),
-            ("registry.example.com/a/b:1", "registry.example.com"),
-            ("127.0.0.1:5000/a", "127.0.0.1:5000"),
-        ] {
-            assert_eq!(registry_of(image), expected);
-        }
+    fn what_is_no_image_is_rejected_before_the_daemon_hears_of_it() {
+        assert_eq!(of_task("busybox").unwrap().to_string(), "busybox:latest");
+        let EngineError::Rejected(reason) = of_task("../containers/NAME/json").unwrap_err() else { panic!("for good") };
+        assert!(reason.contains("`../containers/NAME/json`"), "{reason}");
     }
 
     #[test]

@@ -3,19 +3,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 use jiff::Timestamp;
 
 use super::config::DockerConfig;
-use super::machine::Machine;
+use super::machine::{Clock, Machine};
 use crate::engine::EngineState;
 pub(super) use crate::engine::api_error::ApiError;
 use crate::engine::api_error::with_causes;
 
 /// How long a call may take until its answer begins. A daemon under load takes seconds to start a container.
 const CALL_TIMEOUT_SECS: u64 = 60;
+/// How long a call may take until all of its answer is there.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a daemon that is there needs at most to say its version.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -60,16 +62,12 @@ struct Known {
     state: EngineState,
     /// Whether it was ever reached: before that, not being reached is not an outage of the daemon's.
     has_answered: bool,
-    /// The newest time in which the daemon was seen to be away and came back.
-    outage: Option<Outage>,
+    connection: Connection,
 }
 
-/// A time in which the daemon did not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outage {
-    pub from: Timestamp,
-    pub until: Timestamp,
-}
+/// Which time in which the daemon answered is meant: counts how often it came back after it had been away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Connection(u64);
 
 impl Link {
     pub(super) fn new(config: &DockerConfig, now: Box<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
@@ -78,7 +76,13 @@ impl Link {
             host: config.host_or_usual(),
             tls_dir: config.tls_dir.clone(),
             now,
-            known: Mutex::new(Known { docker: None, machine: None, state, has_answered: false, outage: None }),
+            known: Mutex::new(Known {
+                docker: None,
+                machine: None,
+                state,
+                has_answered: false,
+                connection: Connection::default(),
+            }),
         }
     }
 
@@ -94,8 +98,13 @@ impl Link {
         self.known().state.clone()
     }
 
-    pub(super) fn outage(&self) -> Option<Outage> {
-        self.known().outage
+    pub(super) fn connection(&self) -> Connection {
+        self.known().connection
+    }
+
+    /// The clock of the daemon's machine.
+    pub(super) fn clock(&self) -> Option<Clock> {
+        self.known().machine.as_ref()?.clock
     }
 
     /// What the daemon told about its machine, the last time it was asked.
@@ -127,8 +136,23 @@ impl Link {
         &self,
         call: impl AsyncFnOnce(Docker) -> Result<T, E>,
     ) -> Result<T, ApiError> {
+        self.call_within(ANSWER_TIMEOUT, call).await
+    }
+
+    /// The same with a time of its own until all of the answer is there.
+    pub(super) async fn call_within<T, E: Into<ApiError>>(
+        &self,
+        limit: Duration,
+        call: impl AsyncFnOnce(Docker) -> Result<T, E>,
+    ) -> Result<T, ApiError> {
         let docker = self.docker().await?;
-        let result = call(docker).await.map_err(|error| self.missed(error.into()));
+        let result = match tokio::time::timeout(limit, call(docker)).await {
+            Ok(result) => result.map_err(|error| self.missed(error.into())),
+            Err(_) => {
+                let reason = format!("its answer did not end within {} s", limit.as_secs());
+                Err(self.missed(ApiError::Away(reason)))
+            }
+        };
         if !matches!(result, Err(ApiError::Away(_))) {
             self.found();
         }
@@ -138,16 +162,16 @@ impl Link {
     /// Asks for the machine's size and abilities, which change when the daemon is restarted.
     pub(super) async fn refresh_machine(&self) -> Result<Machine, ApiError> {
         let info = self.call(async |docker| docker.info().await).await?;
-        let machine = Machine::read(&info);
+        let machine = Machine::read(&info, Instant::now());
         self.known().machine = Some(machine.clone());
         Ok(machine)
     }
 
     fn found(&self) {
         let mut known = self.known();
-        if let EngineState::Unreachable { since, .. } = known.state {
+        if let EngineState::Unreachable { .. } = known.state {
             if known.has_answered {
-                known.outage = Some(Outage { from: since, until: self.now() });
+                known.connection.0 += 1;
             }
             known.has_answered = true;
             known.state = EngineState::Reachable;

@@ -1,31 +1,31 @@
 //! Observing: a few attempts by inspecting each, many by one listing, of which only what is new or has ended is inspected.
 
-use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum};
-use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
 
 use super::Inner;
-use super::container::{attempt_of, name_of};
-use super::image::digest_of;
-use super::launch::{CREATED, Launching, PULLING};
+use super::image::{digest_of, in_path};
+use super::launch::{CREATED, PULLING};
+use super::launches::Launching;
 use super::link::ApiError;
-use super::observe::{Facts, Stage, exit_code, finished_at, read_ended, read_started, stage, start_error, started_at};
-use super::refusal::is_final;
-use super::seen::Digest;
-use crate::engine::signal::signal_name;
+use super::logs::last_messages;
+use super::memory::EndSeen;
+use super::observe::{
+    Facts, Stage, exit_code, id_of, may_lack_shell, read_ended, read_started, shell_error, stage, start_error,
+};
+use super::refusal::fault_of;
+use super::seen::{Digest, LastSeen, SHELL_STARTS_WITHIN};
+use super::unpack::Message;
 use crate::engine::{EngineError, Handle};
 use crate::model::{AttemptId, Observation, StartFault};
 
 const INSPECTIONS_AT_ONCE: usize = 8;
 /// How many attempts are looked at without a listing, which would tell of all the others as well.
 const FEW: usize = 3;
-/// How late the daemon may tell of a signal that it sent.
-const LATENESS: SignedDuration = SignedDuration::from_millis(250);
-/// How long the daemon may take to say what it remembers of a container.
-const HISTORY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long the daemon may take to send the last lines of an output.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Inner {
     pub(super) async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
@@ -48,33 +48,6 @@ impl Inner {
         Ok(stream::iter(looks.collect::<Vec<_>>()).buffered(INSPECTIONS_AT_ONCE).try_collect().await?)
     }
 
-    /// Every container of ours, by its attempt. What was seen of others is forgotten.
-    pub(super) async fn list(&self) -> Result<HashMap<AttemptId, ContainerSummary>, ApiError> {
-        let filters = Some(self.identity.filters());
-        let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
-        let containers = self.link.call(async |docker| docker.list_containers(Some(options)).await).await?;
-        let named = containers.into_iter().filter_map(|container| {
-            let attempt_id = attempt_of(container.labels.as_ref()?)?;
-            Some((attempt_id, container))
-        });
-        let named: HashMap<_, _> = named.collect();
-        self.seen.retain(|attempt_id| named.contains_key(&attempt_id));
-        Ok(named)
-    }
-
-    /// The container of this name, if it is one of ours.
-    pub(super) async fn inspect_ours(&self, name: &str) -> Result<Option<ContainerInspectResponse>, ApiError> {
-        match self.link.call(async |docker| docker.inspect_container(name, None).await).await {
-            Ok(container) => {
-                let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
-                let is_ours = labels.is_some_and(|labels| self.identity.owns(labels));
-                Ok(is_ours.then_some(container))
-            }
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn look_at_listed(
         &self,
         handle: &Handle,
@@ -85,7 +58,7 @@ impl Inner {
         let id = summary.id.as_deref().unwrap_or_default();
         let is_running =
             matches!(summary.state, Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED));
-        if is_running && let Some(started) = self.seen.started(handle.attempt_id, id) {
+        if is_running && let Some(started) = self.seen.started(handle.attempt_id, id, self.now_seen()) {
             return Ok(Observation::Running(started));
         }
         self.look_at(handle, launching).await
@@ -93,56 +66,117 @@ impl Inner {
 
     async fn look_at(&self, handle: &Handle, launching: Option<Launching>) -> Result<Observation, ApiError> {
         let attempt_id = handle.attempt_id;
-        let Some(container) = self.inspect_ours(&name_of(attempt_id)).await? else {
-            return Ok(missing(handle, launching));
-        };
-        let now = self.link.now();
+        let Some(container) = self.find(attempt_id).await? else { return Ok(missing(handle, launching)) };
         match stage(&container) {
-            Stage::Running => {
-                let id = container.id.as_deref().unwrap_or_default();
-                if let Some(started) = self.seen.started(attempt_id, id) {
-                    return Ok(Observation::Running(started));
-                }
-                let facts = self.facts(&container).await;
-                let started = read_started(&container, &facts, now);
-                self.seen.add_started(attempt_id, id, started.clone());
-                Ok(Observation::Running(started))
+            Stage::Running => Ok(self.look_at_running(attempt_id, &container).await),
+            Stage::Ended => Ok(self.look_at_ended(attempt_id, &container).await),
+            Stage::Created | Stage::Failed if launching.as_ref().is_some_and(Launching::is_under_way) => {
+                Ok(Observation::Starting)
             }
-            Stage::Ended => {
-                self.seen.mark_ended(attempt_id);
-                self.ends.tell(attempt_id);
-                let was_asked_to_stop = self.stops.was_asked(attempt_id);
-                let mut facts = Facts { was_asked_to_stop, ..self.facts(&container).await };
-                facts.peak = self.seen.peak(attempt_id);
-                if exit_code(&container) != 0 || was_asked_to_stop {
-                    facts.signals = self.signals_sent(&container, was_asked_to_stop).await;
-                }
-                Ok(read_ended(&container, &facts, now))
-            }
-            Stage::Created | Stage::Failed if launching.is_some() => Ok(Observation::Starting),
             Stage::Failed => {
                 let reason = start_error(&container);
-                let fault = if is_final(500, &reason) { StartFault::Task } else { StartFault::Machine };
+                let fault = fault_of(500, &reason);
                 Ok(Observation::NeverRan { reason: format!("Docker can't start the container: {reason}"), fault })
             }
-            Stage::Created => self.look_at_unstarted(handle).await,
+            Stage::Created => self.look_at_unstarted(handle, launching, id_of(&container)).await,
         }
+    }
+
+    async fn look_at_running(&self, attempt_id: AttemptId, container: &ContainerInspectResponse) -> Observation {
+        let (id, now) = (id_of(container), self.now_seen());
+        if let Some(started) = self.seen.started(attempt_id, id, now) {
+            return Observation::Running(started);
+        }
+        // Until the init process has started the shell, which it does at once or not at all, the command does not run.
+        let image_id = container.image.as_deref().unwrap_or_default();
+        if !self.seen.has_shell(image_id) {
+            let (seen_for, is_new) = self.seen.unproven_for(attempt_id, Instant::now());
+            if is_new {
+                self.pokes.poke_after(attempt_id, SHELL_STARTS_WITHIN);
+            }
+            if seen_for < SHELL_STARTS_WITHIN {
+                return Observation::Starting;
+            }
+            self.seen.add_shell(image_id);
+        }
+        let started = read_started(container, &self.facts(container).await, self.link.now());
+        self.seen.add_started(attempt_id, id, started.clone(), now);
+        Observation::Running(started)
+    }
+
+    async fn look_at_ended(&self, attempt_id: AttemptId, container: &ContainerInspectResponse) -> Observation {
+        self.seen.mark_ended(attempt_id);
+        self.ends.tell(attempt_id);
+        let was_asked_to_stop = self.stops.was_asked(attempt_id);
+        let last = self.seen.last(attempt_id);
+        let mut facts = Facts {
+            was_asked_to_stop,
+            ended_with_daemon_away: last.is_some_and(|last| last.connection != self.link.connection()),
+            last_seen_at: last.map(|last| last.at),
+            peak: self.seen.peak(attempt_id),
+            ..self.facts(container).await
+        };
+        if exit_code(container) != 0 || was_asked_to_stop {
+            facts.memory = self.memory_of(container, was_asked_to_stop).await;
+        }
+        let image_id = container.image.as_deref().unwrap_or_default();
+        if may_lack_shell(exit_code(container)) && !self.seen.has_shell(image_id) {
+            facts.shell_error = self.shell_error_of(container).await;
+        } else {
+            self.seen.add_shell(image_id);
+        }
+        if facts.last_seen_at.is_none() && facts.memory.end == EndSeen::No {
+            let output = self.last_output(container, 1).await;
+            facts.last_seen_at = output.last().and_then(|message| message.stamp.as_timestamp());
+        }
+        read_ended(container, &facts, self.link.now())
+    }
+
+    async fn shell_error_of(&self, container: &ContainerInspectResponse) -> Option<String> {
+        let shell = self.config.shell.first()?;
+        match self.last_output(container, 2).await.as_slice() {
+            [only] => shell_error(&only.text(), shell),
+            _ => None,
+        }
+    }
+
+    /// The last messages of an ended container's output; what can't be read now is not worth a failure.
+    async fn last_output(&self, container: &ContainerInspectResponse, count: usize) -> Vec<Message> {
+        let reading = async {
+            let docker = self.link.docker().await.ok()?;
+            let messages = docker.logs(id_of(container), Some(last_messages(count))).take(count);
+            let messages: Vec<_> = messages.collect().await;
+            messages.into_iter().map(|output| Message::read(&output.ok()?).ok()).collect()
+        };
+        tokio::time::timeout(OUTPUT_TIMEOUT, reading).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// That something is seen now, by the daemon's clock.
+    fn now_seen(&self) -> LastSeen {
+        let now = self.link.clock().map_or_else(|| self.link.now(), |clock| clock.at(Instant::now()));
+        LastSeen { at: now, connection: self.link.connection() }
     }
 
     /// A container that was made, and that nobody starts: the server died in between, or the daemon did. One that was
     /// never handed over is launched again, and found. Any other is given back, after it was removed, so that it surely
     /// never runs: one whose start is under way can't be removed.
-    async fn look_at_unstarted(&self, handle: &Handle) -> Result<Observation, ApiError> {
+    async fn look_at_unstarted(
+        &self,
+        handle: &Handle,
+        launching: Option<Launching>,
+        id: &str,
+    ) -> Result<Observation, ApiError> {
         if handle.text.is_empty() {
             return Ok(Observation::Gone { reason: "its container was made and never started".to_owned() });
         }
-        match self.remove_container(&name_of(handle.attempt_id), false).await {
-            Ok(()) => Ok(Observation::NeverRan {
+        match (self.remove_container(id, false).await, launching) {
+            (Ok(()), Some(Launching::NeverRan { reason, fault, .. })) => Ok(Observation::NeverRan { reason, fault }),
+            (Ok(()), _) => Ok(Observation::NeverRan {
                 reason: "its container was made and not started, for the server or the daemon went away".to_owned(),
                 fault: StartFault::Machine,
             }),
-            Err(error) if error.is_conflict() => Ok(Observation::Starting),
-            Err(error) => Err(error),
+            (Err(error), _) if error.is_conflict() => Ok(Observation::Starting),
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -154,7 +188,6 @@ impl Inner {
         Facts {
             machine_name: machine.map(|machine| machine.name).unwrap_or_default(),
             image_digest: self.image_digest(container).await,
-            outage: self.link.outage(),
             ..Facts::default()
         }
     }
@@ -166,54 +199,23 @@ impl Inner {
         if let Some(Digest(digest)) = self.seen.digest(image_id, name) {
             return digest;
         }
-        let image = self.link.call(async |docker| docker.inspect_image(image_id).await).await.ok()?;
+        let image = self.link.call(async |docker| docker.inspect_image(&in_path(image_id)).await).await.ok()?;
         let digest = digest_of(name, image.repo_digests.as_deref().unwrap_or_default());
         self.seen.add_digest(image_id, name, Digest(digest.clone()));
         digest
-    }
-
-    /// The signals that were sent to an ended container through the daemon, as far as it remembers: those that end a
-    /// process. What is not known explains nothing, so an error is no more than that.
-    async fn signals_sent(&self, container: &ContainerInspectResponse, was_asked_to_stop: bool) -> Vec<i64> {
-        const ENDING: [&str; 4] = ["SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"];
-        let (Some(id), Some(from), Some(until)) = (&container.id, started_at(container), finished_at(container)) else {
-            return Vec::new();
-        };
-        // The daemon tells of a signal right after sending it, which may be after the end. Where there should be one,
-        // because of the exit code or because we asked for it, it is waited for.
-        let is_expected = was_asked_to_stop || [130, 131, 137, 143].contains(&exit_code(container));
-        let until = if is_expected { until + LATENESS } else { until };
-        let stamp = |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
-        let filters = [("container", id.as_str()), ("event", "kill")];
-        let filters = filters.map(|(key, value)| (key.to_owned(), vec![value.to_owned()]));
-        let options = EventsOptions {
-            since: Some(stamp(from)),
-            until: Some(stamp(until)),
-            filters: Some(HashMap::from(filters)),
-        };
-        let history = async {
-            let Ok(docker) = self.link.docker().await else { return Vec::new() };
-            let events = docker.events(Some(options));
-            let signals = events.filter_map(async |event| {
-                let signal = event.ok()?.actor?.attributes?.get("signal")?.parse().ok()?;
-                signal_name(signal).is_some_and(|name| ENDING.contains(&name)).then_some(signal)
-            });
-            signals.collect().await
-        };
-        tokio::time::timeout(HISTORY_TIMEOUT, history).await.unwrap_or_default()
     }
 }
 
 /// An attempt without a container: what that means depends on how far it was.
 fn missing(handle: &Handle, launching: Option<Launching>) -> Observation {
     match (launching, handle.text.as_str()) {
-        (Some(Launching::Starting | Launching::Pulling(_)), _) => Observation::Starting,
+        (Some(Launching::Making | Launching::Pulling(_)), _) => Observation::Starting,
         (Some(Launching::NeverRan { reason, fault, .. }), _) => Observation::NeverRan { reason, fault },
         (None, PULLING) => Observation::NeverRan {
             reason: "the server was restarted while the image was being fetched".to_owned(),
             fault: StartFault::Image,
         },
-        (None, CREATED) => {
+        (Some(Launching::Started), _) | (None, CREATED) => {
             Observation::Gone { reason: "the container was removed from outside of flotilla".to_owned() }
         }
         (None, _) => Observation::Gone { reason: "it has no container".to_owned() },

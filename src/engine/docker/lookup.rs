@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::config::{DockerConfig, PullPolicy};
 use super::credentials;
-use super::image::{registry_of, with_tag};
+use super::image::{in_path, of_task};
 use super::link::{ApiError, Link};
 use super::refusal::is_final;
 use crate::engine::EngineError;
+use crate::model::ImageReference;
 
-/// How long a launch waits for a registry at most.
+/// How long a launch waits for the daemon, and then for a registry, at most.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an image that was found counts as there.
 const FOUND_FOR: Duration = Duration::from_mins(5);
@@ -86,37 +87,49 @@ impl Lookups {
         remembered.insert(image.to_owned(), (Instant::now(), verdict));
     }
 
-    async fn look(&self, image: &str) -> Result<Verdict, EngineError> {
-        let tagged = with_tag(image);
-        match self.link.call(async |docker| docker.inspect_image(&tagged).await).await {
-            Ok(_) => return Ok(Verdict::Found),
-            Err(ApiError::Refused { status: 404, .. }) => {}
-            Err(ApiError::Refused { status: 400, message }) => {
+    async fn look(&self, text: &str) -> Result<Verdict, EngineError> {
+        let image = of_task(text)?;
+        let answer = tokio::time::timeout(LOOKUP_TIMEOUT, self.is_on_machine(&image)).await;
+        match answer {
+            Ok(Ok(true)) => return Ok(Verdict::Found),
+            Ok(Ok(false)) => {}
+            Ok(Err(ApiError::Refused { status: 400, message })) => {
                 return Ok(Verdict::Missing(format!(
-                    "image `{image}` is not a name that Docker understands: {message}"
+                    "image `{text}` is not a name that Docker understands: {message}"
                 )));
             }
-            Err(error) => return Err(error.into()),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Ok(Verdict::Unknown),
         }
         if self.config.pull_policy == PullPolicy::Never {
-            let reason = format!("image `{image}` is not on the machine, and this cluster does not fetch images");
+            let reason = format!("image `{text}` is not on the machine, and this cluster does not fetch images");
             return Ok(Verdict::Missing(reason));
         }
-        let answer = tokio::time::timeout(LOOKUP_TIMEOUT, self.ask_registry(&tagged)).await;
+        let answer = tokio::time::timeout(LOOKUP_TIMEOUT, self.ask_registry(&image)).await;
         Ok(answer.unwrap_or(Verdict::Unknown))
     }
 
-    async fn ask_registry(&self, tagged: &str) -> Verdict {
-        let Ok(credentials) = credentials::find(self.config.credentials_file.as_deref(), tagged).await else {
+    async fn is_on_machine(&self, image: &ImageReference) -> Result<bool, ApiError> {
+        let path = in_path(&image.to_string());
+        match self.link.call(async |docker| docker.inspect_image(&path).await).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask_registry(&self, image: &ImageReference) -> Verdict {
+        let Ok(credentials) = credentials::find(self.config.credentials_file.as_deref(), image).await else {
             return Verdict::Unknown;
         };
-        let answer = self.link.call(async |docker| docker.inspect_registry_image(tagged, credentials).await).await;
+        let path = in_path(&image.to_string());
+        let answer = self.link.call(async |docker| docker.inspect_registry_image(&path, credentials).await).await;
         match answer {
             Ok(_) => Verdict::Found,
             Err(ApiError::Refused { status, message }) if is_final(status, &message) => {
-                let registry = registry_of(tagged);
+                let registry = image.registry();
                 Verdict::Missing(format!(
-                    "image `{tagged}` was not found: it is not on the machine, and registry {registry} answered: {}",
+                    "image `{image}` was not found: it is not on the machine, and registry {registry} answered: {}",
                     message.replace('\n', " ").trim()
                 ))
             }

@@ -1,6 +1,9 @@
 //! What the daemon's machine has and can: pure reading of what it says about itself, and what of a task can never fit.
 
+use std::time::Instant;
+
 use bollard::models::{GenericResourcesInner, SystemInfo};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::engine::{Capacity, EngineError};
 use crate::model::TaskSpec;
@@ -8,6 +11,24 @@ use crate::model::TaskSpec;
 const MB: i64 = 1024 * 1024;
 /// Docker refuses a smaller limit: <https://docs.docker.com/engine/containers/resource_constraints/>.
 const LEAST_MEMORY_MB: i64 = 6;
+
+/// The clock of the daemon's machine, as far as it was read. Its times are compared with this one, never with ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Clock {
+    pub time: Timestamp,
+    pub read_at: Instant,
+}
+
+impl Clock {
+    /// What it showed, or will show, at a moment of the server's own life.
+    pub(super) fn at(&self, moment: Instant) -> Timestamp {
+        let since = |later: Instant, earlier: Instant| {
+            SignedDuration::try_from(later.saturating_duration_since(earlier)).unwrap_or(SignedDuration::MAX)
+        };
+        let difference = since(moment, self.read_at) - since(self.read_at, moment);
+        self.time.saturating_add(difference).unwrap_or(self.time)
+    }
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Machine {
@@ -20,10 +41,14 @@ pub(super) struct Machine {
     pub can_limit_memory: bool,
     pub can_limit_swap: bool,
     pub can_limit_cpu: bool,
+    pub can_limit_pids: bool,
+    /// `None` where the daemon does not tell the time.
+    pub clock: Option<Clock>,
 }
 
 impl Machine {
-    pub(super) fn read(info: &SystemInfo) -> Self {
+    /// What was read at `now`.
+    pub(super) fn read(info: &SystemInfo, now: Instant) -> Self {
         let told = info.generic_resources.iter().flatten().map(gpus_of).sum::<i64>();
         let has_gpu_runtime = info.runtimes.iter().flatten().any(|(name, _)| name.contains("nvidia"));
         Self {
@@ -34,6 +59,8 @@ impl Machine {
             gpus: if told > 0 || !has_gpu_runtime { Some(told) } else { None },
             can_limit_memory: info.memory_limit.unwrap_or(true),
             can_limit_swap: info.swap_limit.unwrap_or(true),
+            clock: info.system_time.as_deref().and_then(|text| Some(Clock { time: text.parse().ok()?, read_at: now })),
+            can_limit_pids: info.pids_limit.unwrap_or(true),
             can_limit_cpu: info.cpu_cfs_quota.unwrap_or(true) && info.cpu_cfs_period.unwrap_or(true),
         }
     }
@@ -81,13 +108,22 @@ mod tests {
     use super::*;
 
     fn info(value: serde_json::Value) -> Machine {
-        Machine::read(&serde_json::from_value(value).unwrap())
+        Machine::read(&serde_json::from_value(value).unwrap(), Instant::now())
     }
 
     #[test]
     fn a_machine_is_read_from_what_the_daemon_says() {
         let machine = info(serde_json::json!({ "Name": "m", "NCPU": 2, "MemTotal": 25_279_594_496_i64 }));
         assert_eq!((machine.memory_mb, machine.cpu_millis, machine.gpus), (Some(24_108), Some(2000), Some(0)));
+    }
+
+    #[test]
+    fn the_machines_clock_goes_on_from_where_it_was_read() {
+        let machine = info(serde_json::json!({ "SystemTime": "2026-11-22T10:00:00.5+02:00" }));
+        let clock = machine.clock.unwrap();
+        assert_eq!(clock.at(clock.read_at + std::time::Duration::from_secs(2)).to_string(), "2026-11-22T08:00:02.5Z");
+        assert_eq!(clock.at(clock.read_at - std::time::Duration::from_secs(2)).to_string(), "2026-11-22T07:59:58.5Z");
+        assert_eq!(info(serde_json::json!({})).clock, None);
     }
 
     #[test]

@@ -8,29 +8,36 @@
 //! | --- | --- |
 //! | `config` | the operator's settings |
 //! | `link`, `machine` | the connection, whether anybody answers, what the machine has |
-//! | `container`, `launch`, `refusal` | what Docker is told, making it once, what its refusals mean |
-//! | `image`, `lookup`, `pull`, `credentials` | names of images, finding them, fetching them |
-//! | `look`, `observe`, `seen` | one listing for many attempts, reading a container, what need not be asked again |
-//! | `logs`, `ends` | the output, when no more of it comes |
+//! | `container`, `launch`, `launches`, `refusal` | what Docker is told, making it once, what is under way, what its refusals mean |
+//! | `image`, `lookup`, `fetch`, `pull`, `credentials` | names of images, finding them, fetching them |
+//! | `find`, `look`, `observe` | which container is an attempt's, one listing for many, reading a container |
+//! | `seen`, `memory` | what need not be asked again, what the daemon remembers |
+//! | `logs`, `unpack`, `skips`, `ends` | the output, message by message, what may be missing, when no more of it comes |
 //! | `stop`, `watch`, `stats` | stopping and removing, events and samples, what was used |
 
 mod config;
 mod container;
 mod credentials;
 mod ends;
+mod fetch;
+mod find;
 mod image;
 mod launch;
+mod launches;
 mod link;
 mod logs;
 mod look;
 mod lookup;
 mod machine;
+mod memory;
 mod observe;
 mod pull;
 pub(super) mod refusal;
 mod seen;
+mod skips;
 mod stats;
 mod stop;
+mod unpack;
 mod watch;
 
 use std::sync::Arc;
@@ -46,7 +53,8 @@ pub use config::{BindMount, DockerConfig, PullPolicy};
 use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::model::{LogPosition, Observation, TaskSpec};
 use ends::Ends;
-use launch::{CREATED, Launches, Launching, PULLING};
+use launch::{CREATED, PULLING};
+use launches::Launches;
 use link::Link;
 use lookup::Lookups;
 use pull::Pulls;
@@ -95,7 +103,7 @@ impl DockerEngine {
         let closing = CancellationToken::new();
         let inner = Arc::new(Inner {
             lookups: Lookups::new(Arc::clone(&link), Arc::clone(&config)),
-            pulls: Arc::new(Pulls::new(Arc::clone(&link), config.credentials_file.clone())),
+            pulls: Arc::new(Pulls::new(Arc::clone(&link), Arc::clone(&config))),
             launches: Launches::default(),
             seen: Seen::default(),
             stops: Stops::default(),
@@ -161,24 +169,28 @@ impl Engine for DockerEngine {
     }
 
     async fn output(&self, handle: &Handle, from: &LogPosition) -> Result<Output, EngineError> {
-        if let Some(Launching::Starting | Launching::Pulling(_)) = self.inner.launches.get(handle.attempt_id) {
-            return Err(EngineError::Unavailable("the container has not started yet".to_owned()));
+        let (inner, attempt_id) = (&self.inner, handle.attempt_id);
+        // Before it is looked for, so that no end is missed in between.
+        let ended = inner.ends.signal(attempt_id);
+        let is_launching = inner.launches.get(attempt_id).is_some_and(|launching| launching.is_under_way());
+        match inner.find(attempt_id).await? {
+            Some(container) => {
+                let id = observe::id_of(&container).to_owned();
+                logs::read(Arc::clone(&inner.link), id, ended, from).await.map(Output::Stream)
+            }
+            None if is_launching => Err(EngineError::Unavailable("the container has not started yet".to_owned())),
+            None => Err(EngineError::Gone(format!("attempt {attempt_id} has no container"))),
         }
-        let name = container::name_of(handle.attempt_id);
-        logs::read(Arc::clone(&self.inner.link), name, self.inner.ends.signal(handle.attempt_id), from)
-            .await
-            .map(Output::Stream)
     }
 
     async fn list_ours(&self) -> Result<Vec<Handle>, EngineError> {
-        let pulling = self.inner.launches.ids();
+        let launching = self.inner.launches.without_container();
         let listed = self.inner.list().await?;
-        let pulling = pulling.into_iter().filter(|attempt_id| !listed.contains_key(attempt_id));
-        let pulling = pulling.map(|attempt_id| Handle { attempt_id, text: PULLING.to_owned() });
-        let now = self.inner.link.now();
-        let made = listed.keys().filter(|attempt_id| !self.inner.kept.is_kept(**attempt_id, now));
+        let launching = launching.into_iter().filter(|attempt_id| !listed.contains_key(attempt_id));
+        let launching = launching.map(|attempt_id| Handle { attempt_id, text: PULLING.to_owned() });
+        let made = listed.keys().filter(|attempt_id| !self.inner.kept.is_kept(**attempt_id));
         let made = made.map(|&attempt_id| Handle { attempt_id, text: CREATED.to_owned() });
-        Ok(made.chain(pulling).collect())
+        Ok(made.chain(launching).collect())
     }
 
     async fn remove(&self, handle: &Handle) -> Result<(), EngineError> {

@@ -1,13 +1,13 @@
 //! What an inspected container says about its attempt: pure reading, from Docker's words to ours.
 
 use bollard::models::{ContainerInspectResponse, PortMap};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::container::UNENFORCED_LABEL;
-use super::link::Outage;
+use super::memory::{EndSeen, Memory};
 use super::stats::Peak;
 use crate::engine::signal::signal_name;
-use crate::model::{EndCause, Ended, Event, Instance, Observation, Started, Usage};
+use crate::model::{EndCause, Ended, Event, Instance, Observation, StartFault, Started, Usage};
 
 /// What is known of a container beside its own words.
 #[derive(Debug, Clone, Default)]
@@ -16,11 +16,15 @@ pub(super) struct Facts {
     pub machine_name: String,
     pub image_digest: Option<String>,
     pub peak: Peak,
-    /// The signals that were sent to it through the daemon, of those that end a process.
-    pub signals: Vec<i64>,
+    pub memory: Memory,
     /// Whether this server asked the daemon to stop it.
     pub was_asked_to_stop: bool,
-    pub outage: Option<Outage>,
+    /// It was seen running, and not again since the daemon was away.
+    pub ended_with_daemon_away: bool,
+    /// When it was last known to run.
+    pub last_seen_at: Option<Timestamp>,
+    /// Why the shell that the command is handed to could not be started.
+    pub shell_error: Option<String>,
 }
 
 /// Where a container is in its life.
@@ -45,6 +49,10 @@ pub(super) fn stage(container: &ContainerInspectResponse) -> Stage {
         None if has_error => Stage::Failed,
         None => Stage::Created,
     }
+}
+
+pub(super) fn id_of(container: &ContainerInspectResponse) -> &str {
+    container.id.as_deref().unwrap_or_default()
 }
 
 /// Why the start of a container failed, in Docker's words.
@@ -135,10 +143,18 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
     let started = read_started(container, facts, now);
     let finished_at = finished_at(container).unwrap_or(now).max(started.at);
     let exit_code = exit_code(container);
-    let was_oom_killed = container.state.as_ref().and_then(|state| state.oom_killed) == Some(true);
-    let cause = end_cause(exit_code, was_oom_killed, finished_at, facts);
-    // A command that outlived the killing of one of its processes has coped with it.
-    let killed_for_memory = was_oom_killed && exit_code != 0;
+    if let Some(error) = &facts.shell_error {
+        let reason = format!("the image has no usable shell: {error}");
+        return Observation::NeverRan { reason, fault: StartFault::Task };
+    }
+    if exit_code == FOUND_DEAD && facts.memory.end == EndSeen::No {
+        let reason =
+            "its end was not seen: the Docker daemon crashed, or its machine lost power or was reset, while it ran";
+        let last_seen_at = facts.last_seen_at;
+        return Observation::Lost { reason: reason.to_owned(), started: Some(started), last_seen_at };
+    }
+    let killed_for_memory = container.state.as_ref().and_then(|state| state.oom_killed) == Some(true);
+    let cause = end_cause(exit_code, killed_for_memory, facts);
     let limit = started.usage.memory_limit_bytes;
     let measured = facts.peak.memory_bytes;
     let usage = Usage {
@@ -160,14 +176,17 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
     })
 }
 
-fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts: &Facts) -> EndCause {
+/// What a daemon that was started again notes of a container that it finds dead, in place of its exit code.
+const FOUND_DEAD: i64 = 255;
+
+/// Who ended it, never decided by comparing the daemon's times with ours.
+fn end_cause(exit_code: i64, was_oom_killed: bool, facts: &Facts) -> EndCause {
     const SIGKILL: i64 = 9;
     const SIGTERM: i64 = 15;
-    /// What a daemon that was started again notes of a container that it finds dead.
-    const FOUND_DEAD: i64 = 255;
+    let Memory { signals, has_start, end } = &facts.memory;
     let signal = exit_code.checked_sub(128).filter(|signal| (1..=31).contains(signal));
     let is_killed_code = matches!(signal, Some(SIGKILL | SIGTERM));
-    if facts.was_asked_to_stop && (is_killed_code || !facts.signals.is_empty()) {
+    if facts.was_asked_to_stop && (is_killed_code || !signals.is_empty()) {
         return EndCause::Stopped;
     }
     if exit_code == 0 {
@@ -176,11 +195,11 @@ fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts
     if was_oom_killed && signal == Some(SIGKILL) {
         return EndCause::Signal { name: "SIGKILL".to_owned() };
     }
-    let was_stopped_with_daemon = facts.outage.is_some_and(|outage| is_within(outage, finished_at));
-    if was_stopped_with_daemon && (is_killed_code || exit_code == FOUND_DEAD) {
+    // A daemon that is stopped ends its containers, and one that is started those that its predecessor left.
+    if is_killed_code && (*end == EndSeen::No || (facts.ended_with_daemon_away && !has_start)) {
         return EndCause::Outside { by: "it ended while the Docker daemon was stopped or restarted".to_owned() };
     }
-    if let Some(sent) = facts.signals.last() {
+    if let Some(sent) = signals.last() {
         let name = signal_name(*sent).unwrap_or("a signal");
         return EndCause::Outside { by: format!("another client of the Docker daemon sent {name}") };
     }
@@ -190,11 +209,26 @@ fn end_cause(exit_code: i64, was_oom_killed: bool, finished_at: Timestamp, facts
     }
 }
 
-/// A daemon closes its doors before it stops the containers, and stops those that outlived it before it opens them.
-fn is_within(outage: Outage, time: Timestamp) -> bool {
-    const MARGIN: SignedDuration = SignedDuration::from_secs(2);
-    outage.from.saturating_sub(MARGIN).is_ok_and(|from| from <= time)
-        && outage.until.saturating_add(MARGIN).is_ok_and(|until| time <= until)
+/// Why the init process could not start the shell, from the only line that there is in the output then: its own. For
+/// nobody else writes it: <https://github.com/krallin/tini/blob/v0.19.0/src/tini.c>, `spawn`; and `catatonit`, which some
+/// distributions have in its place.
+pub(super) fn shell_error(line: &str, shell: &str) -> Option<String> {
+    let line = line.trim_end();
+    let by_tini = line.strip_prefix("[FATAL tini (").and_then(|rest| {
+        let (pid, rest) = rest.split_once(")] exec ")?;
+        pid.parse::<u32>().ok()?;
+        rest.strip_prefix(shell)?.strip_prefix(" failed: ")
+    });
+    let by_catatonit = || {
+        let (pid, rest) = line.strip_prefix("ERROR (catatonit:")?.split_once("): failed to exec pid1: ")?;
+        pid.parse::<u32>().is_ok().then_some(rest)
+    };
+    by_tini.or_else(by_catatonit).map(|error| format!("{shell} can't be executed: {error}"))
+}
+
+/// The exit codes with which an init process says that it could not start the shell.
+pub(super) const fn may_lack_shell(exit_code: i64) -> bool {
+    matches!(exit_code, 1 | 126 | 127)
 }
 
 #[cfg(test)]
@@ -250,46 +284,85 @@ mod tests {
     #[test]
     fn each_end_has_its_cause() {
         let outside = |by: &str| EndCause::Outside { by: by.to_owned() };
-        let end = END.parse::<Timestamp>().unwrap();
-        let outage = Outage { from: end - SignedDuration::from_secs(1), until: end + SignedDuration::from_secs(60) };
-        let quiet = Facts::default();
-        let in_outage = Facts { outage: Some(outage), ..Facts::default() };
-        let killed = Facts { signals: vec![15, 9], ..Facts::default() };
+        let signal = |name: &str| EndCause::Signal { name: name.to_owned() };
+        let remembered = |signals: &[i64], end| Facts {
+            memory: Memory { signals: signals.to_vec(), has_start: false, end },
+            ..Facts::default()
+        };
+        let quiet = remembered(&[], EndSeen::Yes);
+        let forgotten = remembered(&[], EndSeen::Unknown);
+        let before_daemon = remembered(&[], EndSeen::No);
+        // A daemon that starts ends what its predecessor left running.
+        let by_new_daemon = Facts { ended_with_daemon_away: true, ..remembered(&[15], EndSeen::Yes) };
+        let killed = remembered(&[15, 9], EndSeen::Yes);
+        // It did not answer for a moment, and went on.
+        let mut silent_daemon = Facts { ended_with_daemon_away: true, ..killed.clone() };
+        silent_daemon.memory.has_start = true;
         let asked = Facts { was_asked_to_stop: true, ..killed.clone() };
-        let asked_too_late = Facts { was_asked_to_stop: true, ..Facts::default() };
+        let asked_too_late = Facts { was_asked_to_stop: true, ..quiet.clone() };
         let by_daemon = outside("it ended while the Docker daemon was stopped or restarted");
         let by_client = outside("another client of the Docker daemon sent SIGKILL");
         let table = [
             (0, false, &quiet, EndCause::Exited),
             (3, false, &quiet, EndCause::Exited),
-            (139, false, &quiet, EndCause::Signal { name: "SIGSEGV".into() }),
+            (139, false, &quiet, signal("SIGSEGV")),
             (255, false, &quiet, EndCause::Exited),
-            (137, true, &quiet, EndCause::Signal { name: "SIGKILL".into() }),
+            (255, false, &forgotten, EndCause::Exited),
+            (137, true, &quiet, signal("SIGKILL")),
             (1, true, &quiet, EndCause::Exited),
             (0, true, &quiet, EndCause::Exited),
-            (143, false, &in_outage, by_daemon.clone()),
-            (255, false, &in_outage, by_daemon),
-            (3, false, &in_outage, EndCause::Exited),
+            (143, false, &forgotten, signal("SIGTERM")),
+            (143, false, &before_daemon, by_daemon.clone()),
+            (143, false, &by_new_daemon, by_daemon),
+            (3, false, &before_daemon, EndCause::Exited),
             (0, false, &killed, EndCause::Exited),
             (137, false, &killed, by_client.clone()),
+            (137, false, &silent_daemon, by_client.clone()),
             (1, false, &killed, by_client),
-            (137, true, &killed, EndCause::Signal { name: "SIGKILL".into() }),
+            (137, true, &killed, signal("SIGKILL")),
             (0, false, &asked, EndCause::Stopped),
             (137, false, &asked, EndCause::Stopped),
             (143, false, &asked_too_late, EndCause::Stopped),
             (0, false, &asked_too_late, EndCause::Exited),
         ];
         for (exit_code, oom_killed, facts, cause) in table {
-            assert_eq!(ended(&exited(exit_code, oom_killed), facts).cause, cause, "{exit_code} {oom_killed} {facts:?}");
+            let ended = ended(&exited(exit_code, oom_killed), facts);
+            assert_eq!(ended.cause, cause, "{exit_code} {oom_killed} {facts:?}");
+            assert_eq!(ended.killed_for_memory, oom_killed);
         }
     }
 
     #[test]
-    fn an_outage_that_was_over_long_before_explains_nothing() {
-        let end = END.parse::<Timestamp>().unwrap();
-        let outage = Outage { from: end - SignedDuration::from_secs(99), until: end - SignedDuration::from_secs(9) };
-        let facts = Facts { outage: Some(outage), ..Facts::default() };
-        assert_eq!(ended(&exited(143, false), &facts).cause, EndCause::Signal { name: "SIGTERM".into() });
+    fn a_code_that_a_daemon_made_up_when_it_was_started_is_no_end_that_was_seen() {
+        let last_seen_at = Some(Timestamp::UNIX_EPOCH);
+        let memory = Memory { end: EndSeen::No, ..Memory::default() };
+        let facts = Facts { memory, last_seen_at, ..Facts::default() };
+        let seen = read_ended(&exited(255, false), &facts, Timestamp::UNIX_EPOCH);
+        let Observation::Lost { reason, started, last_seen_at: seen_at } = seen else { panic!("{seen:?}") };
+        assert!(reason.contains("lost power"), "{reason}");
+        assert_eq!((started.unwrap().at.to_string().as_str(), seen_at), (START, last_seen_at));
+    }
+
+    #[test]
+    fn a_shell_that_cannot_be_executed_is_told_from_a_command_that_cannot() {
+        let table = [
+            ("[FATAL tini (7)] exec /bin/sh failed: No such file or directory\n", Some("No such file or directory")),
+            ("[FATAL tini (7)] exec /bin/sh failed: Exec format error", Some("Exec format error")),
+            ("ERROR (catatonit:2): failed to exec pid1: Permission denied\n", Some("Permission denied")),
+            ("/bin/sh: 1: nonsense: not found\n", None),
+            ("[FATAL tini (7)] exec /bin/bash failed: No such file or directory\n", None),
+            ("[FATAL tini (x)] exec /bin/sh failed: No such file or directory\n", None),
+            ("", None),
+        ];
+        for (line, error) in table {
+            let expected = error.map(|error| format!("/bin/sh can't be executed: {error}"));
+            assert_eq!(shell_error(line, "/bin/sh"), expected, "{line}");
+        }
+        let facts =
+            Facts { shell_error: Some("/bin/sh can't be executed: Exec format error".into()), ..Facts::default() };
+        let seen = read_ended(&exited(1, false), &facts, Timestamp::UNIX_EPOCH);
+        let reason = "the image has no usable shell: /bin/sh can't be executed: Exec format error".to_owned();
+        assert_eq!(seen, Observation::NeverRan { reason, fault: StartFault::Task });
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! be reached, and told in a few words.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,11 @@ use bollard::query_parameters::CreateImageOptions;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::watch;
 
+use super::config::DockerConfig;
 use super::credentials;
 use super::link::{ApiError, Link};
 use super::refusal::is_final;
+use crate::model::ImageReference;
 
 /// The pauses between the tries of one pull. After them the attempt is given back, to be tried again later.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
@@ -47,13 +48,13 @@ pub(super) struct PullError {
 
 pub(super) struct Pulls {
     link: Arc<Link>,
-    credentials_file: Option<PathBuf>,
+    config: Arc<DockerConfig>,
     running: Mutex<HashMap<String, watch::Sender<Progress>>>,
 }
 
 impl Pulls {
-    pub(super) fn new(link: Arc<Link>, credentials_file: Option<PathBuf>) -> Self {
-        Self { link, credentials_file, running: Mutex::default() }
+    pub(super) fn new(link: Arc<Link>, config: Arc<DockerConfig>) -> Self {
+        Self { link, config, running: Mutex::default() }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Progress>>> {
@@ -62,20 +63,21 @@ impl Pulls {
 
     /// Follows the pull of an image, and begins it where nobody did; says whether somebody did. A pull that nobody
     /// follows any more is given up.
-    pub(super) fn follow(self: &Arc<Self>, image: &str) -> (watch::Receiver<Progress>, bool) {
+    pub(super) fn follow(self: &Arc<Self>, image: &ImageReference) -> (watch::Receiver<Progress>, bool) {
         let mut running = self.running();
-        if let Some(progress) = running.get(image) {
+        let key = image.to_string();
+        if let Some(progress) = running.get(&key) {
             return (progress.subscribe(), true);
         }
         let (sender, receiver) = watch::channel(Progress::Pulling { bytes: 0, of_bytes: 0 });
-        running.insert(image.to_owned(), sender.clone());
-        let (pulls, image) = (Arc::clone(self), image.to_owned());
+        running.insert(key.clone(), sender.clone());
+        let (pulls, image) = (Arc::clone(self), image.clone());
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     result = pulls.pull(&image, &sender) => {
                         // Whoever asks from now on begins anew, so the entry goes before the result is told.
-                        pulls.running().remove(&image);
+                        pulls.running().remove(&key);
                         sender.send_replace(result);
                         return;
                     }
@@ -83,7 +85,7 @@ impl Pulls {
                 }
                 let mut running = pulls.running();
                 if sender.receiver_count() == 0 {
-                    running.remove(&image);
+                    running.remove(&key);
                     return;
                 }
             }
@@ -91,7 +93,7 @@ impl Pulls {
         (receiver, false)
     }
 
-    async fn pull(&self, image: &str, progress: &watch::Sender<Progress>) -> Progress {
+    async fn pull(&self, image: &ImageReference, progress: &watch::Sender<Progress>) -> Progress {
         let begin = Instant::now();
         let mut pauses = PAUSES.into_iter();
         loop {
@@ -109,19 +111,26 @@ impl Pulls {
         }
     }
 
-    async fn try_pull(&self, image: &str, progress: &watch::Sender<Progress>) -> Result<(), PullError> {
+    async fn try_pull(&self, image: &ImageReference, progress: &watch::Sender<Progress>) -> Result<(), PullError> {
         let failed = |error: ApiError| match error {
             ApiError::Refused { status, message } => {
                 PullError { is_final: is_final(status, &message), reason: message }
             }
             ApiError::Away(reason) => PullError { is_final: false, reason },
         };
-        let credentials = credentials::find(self.credentials_file.as_deref(), image).await;
+        let credentials = credentials::find(self.config.credentials_file.as_deref(), image).await;
         let credentials = credentials.map_err(|reason| PullError { reason, is_final: false })?;
         let docker = self.link.docker().await.map_err(failed)?;
-        let options = CreateImageOptions { from_image: Some(image.to_owned()), ..CreateImageOptions::default() };
+        let options = CreateImageOptions { from_image: Some(image.to_string()), ..CreateImageOptions::default() };
         let steps = docker.create_image(Some(options), None, credentials);
-        follow_steps(steps, progress).await.map_err(|error| failed(self.link.missed(error)))
+        let limit = Duration::from_secs(u64::from(self.config.pull_timeout_secs));
+        match tokio::time::timeout(limit, follow_steps(steps, progress)).await {
+            Ok(result) => result.map_err(|error| failed(self.link.missed(error))),
+            Err(_) => {
+                let reason = format!("it was not fetched within the {} s that a try may take", limit.as_secs());
+                Err(PullError { reason, is_final: false })
+            }
+        }
     }
 }
 

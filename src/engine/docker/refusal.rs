@@ -29,9 +29,11 @@ const PASSING: [&str; 19] = [
 ];
 
 /// For good, also with status 500: of starting a container, and of fetching an image.
-const FINAL: [&str; 18] = [
+const FINAL: [&str; 20] = [
     "oci runtime create failed",
     "unable to find user",
+    "unable to find group",
+    "uids and gids must be in range",
     "no matching entries",
     "could not select device driver",
     "not a directory",
@@ -55,6 +57,12 @@ pub(in crate::engine) fn is_final(status: u16, message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     !says(&PASSING) && (matches!(status, 400..=499) && status != 429 || says(&FINAL))
+}
+
+/// Whose fault it is that a container was not started. What nobody has seen before is the machine's: it is tried again, for
+/// a while.
+pub(super) fn fault_of(status: u16, message: &str) -> StartFault {
+    if is_final(status, message) { StartFault::Task } else { StartFault::Machine }
 }
 
 /// The error for a launch that was refused, so that nothing was started: for good, or for now. Where nobody answered,
@@ -81,6 +89,8 @@ mod tests {
         // As a daemon of version 20.10 said them.
         let table = [
             (500, "unable to find user ghost: no matching entries in passwd file", true),
+            (500, "unable to find group ghost: no matching entries in group file", true),
+            (500, "uids and gids must be in range 0-2147483647", true),
             (500, "could not select device driver \"\" with capabilities: [[gpu]]", true),
             (
                 400,

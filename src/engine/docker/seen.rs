@@ -1,22 +1,36 @@
 //! What was seen of containers so far: what does not change any more is asked for once, and samples of use gather here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bollard::models::ContainerStatsResponse;
+use jiff::Timestamp;
 
+use super::link::Connection;
 use super::stats::{Peak, Sampling, Use};
 use crate::model::{AttemptId, Started};
 
-/// Digests of images that are remembered; beyond, all are forgotten and asked for again.
-const MAX_DIGESTS: usize = 10_000;
+/// Images of which something is remembered; beyond, all are forgotten and asked for again.
+const MAX_IMAGES: usize = 10_000;
+/// How long a container runs at least whose shell has started: the init process tries that at once.
+pub(super) const SHELL_STARTS_WITHIN: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
 pub(super) struct Seen {
     containers: Mutex<Containers>,
     /// By image id, and by the name under which it was asked for.
     digests: Mutex<HashMap<(String, String), Digest>>,
+    images: Mutex<Images>,
+}
+
+/// What never changes of an image, by its id.
+#[derive(Default)]
+struct Images {
+    /// Which attempt's labels it has, if any: it was made of that attempt's container.
+    attempts: HashMap<String, Option<AttemptId>>,
+    /// Those whose shell was seen to start.
+    with_shell: HashSet<String>,
 }
 
 /// The digest by which a registry knows an image, if one does.
@@ -28,12 +42,24 @@ struct Containers {
     started: BTreeMap<AttemptId, Container>,
     /// Those that are known to have ended, also where their start was not seen yet.
     ended: BTreeSet<AttemptId>,
+    /// When those were first seen whose shell may not have started.
+    unproven: HashMap<AttemptId, Instant>,
 }
 
 struct Container {
     id: String,
     started: Started,
     sampling: Sampling,
+    /// When it was last seen running, and how often the daemon had come back by then.
+    seen_at: Timestamp,
+    seen_in: Connection,
+}
+
+/// What is remembered of a container that was seen running.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastSeen {
+    pub at: Timestamp,
+    pub connection: Connection,
 }
 
 impl Seen {
@@ -41,16 +67,69 @@ impl Seen {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How it started, if this very container was seen running, and not heard to have ended.
-    pub(super) fn started(&self, attempt_id: AttemptId, id: &str) -> Option<Started> {
-        let containers = self.containers();
-        let seen = containers.started.get(&attempt_id).filter(|seen| seen.id == id)?;
-        (!containers.ended.contains(&attempt_id)).then(|| seen.started.clone())
+    /// How it started, if this very container was seen running before, and not heard to have ended. It is seen running
+    /// now.
+    pub(super) fn started(&self, attempt_id: AttemptId, id: &str, now: LastSeen) -> Option<Started> {
+        let mut containers = self.containers();
+        if containers.ended.contains(&attempt_id) {
+            return None;
+        }
+        let seen = containers.started.get_mut(&attempt_id).filter(|seen| seen.id == id)?;
+        (seen.seen_at, seen.seen_in) = (now.at, now.connection);
+        Some(seen.started.clone())
     }
 
-    pub(super) fn add_started(&self, attempt_id: AttemptId, id: &str, started: Started) {
+    pub(super) fn add_started(&self, attempt_id: AttemptId, id: &str, started: Started, now: LastSeen) {
         let sampling = Sampling::start(Instant::now());
-        self.containers().started.insert(attempt_id, Container { id: id.to_owned(), started, sampling });
+        let container = Container { id: id.to_owned(), started, sampling, seen_at: now.at, seen_in: now.connection };
+        let mut containers = self.containers();
+        containers.unproven.remove(&attempt_id);
+        containers.started.insert(attempt_id, container);
+    }
+
+    /// When it was last seen running.
+    pub(super) fn last(&self, attempt_id: AttemptId) -> Option<LastSeen> {
+        let containers = self.containers();
+        let seen = containers.started.get(&attempt_id)?;
+        Some(LastSeen { at: seen.seen_at, connection: seen.seen_in })
+    }
+
+    /// Whether the shell of an image is known to start.
+    pub(super) fn has_shell(&self, image_id: &str) -> bool {
+        self.images().with_shell.contains(image_id)
+    }
+
+    pub(super) fn add_shell(&self, image_id: &str) {
+        let mut images = self.images();
+        if images.with_shell.len() >= MAX_IMAGES {
+            images.with_shell.clear();
+        }
+        images.with_shell.insert(image_id.to_owned());
+    }
+
+    /// How long a container has been seen running whose shell may not have started; whether this is the first time.
+    pub(super) fn unproven_for(&self, attempt_id: AttemptId, now: Instant) -> (Duration, bool) {
+        let mut containers = self.containers();
+        let is_new = !containers.unproven.contains_key(&attempt_id);
+        let since = *containers.unproven.entry(attempt_id).or_insert(now);
+        (now.saturating_duration_since(since), is_new)
+    }
+
+    /// Which attempt's labels an image has; the outer `None` where it was not looked at.
+    pub(super) fn attempt_of_image(&self, image_id: &str) -> Option<Option<AttemptId>> {
+        self.images().attempts.get(image_id).copied()
+    }
+
+    pub(super) fn add_attempt_of_image(&self, image_id: &str, attempt_id: Option<AttemptId>) {
+        let mut images = self.images();
+        if images.attempts.len() >= MAX_IMAGES {
+            images.attempts.clear();
+        }
+        images.attempts.insert(image_id.to_owned(), attempt_id);
+    }
+
+    fn images(&self) -> MutexGuard<'_, Images> {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn peak(&self, attempt_id: AttemptId) -> Peak {
@@ -65,6 +144,7 @@ impl Seen {
         let mut containers = self.containers();
         containers.started.remove(&attempt_id);
         containers.ended.remove(&attempt_id);
+        containers.unproven.remove(&attempt_id);
     }
 
     /// Forgets all containers that are not there any more.
@@ -72,12 +152,15 @@ impl Seen {
         let mut containers = self.containers();
         containers.started.retain(|attempt_id, _| is_there(*attempt_id));
         containers.ended.retain(|attempt_id| is_there(*attempt_id));
+        containers.unproven.retain(|attempt_id, _| is_there(*attempt_id));
     }
 
-    pub(super) fn due(&self, now: Instant) -> Vec<AttemptId> {
+    /// The containers that are to be sampled, with their ids.
+    pub(super) fn due(&self, now: Instant) -> Vec<(AttemptId, String)> {
         let containers = self.containers();
         let running = containers.started.iter().filter(|(attempt_id, _)| !containers.ended.contains(attempt_id));
-        running.filter(|(_, seen)| seen.sampling.due <= now).map(|(attempt_id, _)| *attempt_id).collect()
+        let due = running.filter(|(_, seen)| seen.sampling.due <= now);
+        due.map(|(attempt_id, seen)| (*attempt_id, seen.id.clone())).collect()
     }
 
     /// Takes a look at a container into account; what it says of one that was seen running.
@@ -105,7 +188,7 @@ impl Seen {
 
     pub(super) fn add_digest(&self, image_id: &str, name: &str, digest: Digest) {
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        if digests.len() >= MAX_DIGESTS {
+        if digests.len() >= MAX_IMAGES {
             digests.clear();
         }
         digests.insert((image_id.to_owned(), name.to_owned()), digest);

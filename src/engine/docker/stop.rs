@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions, StopContainerOptions};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::Inner;
-use super::container::name_of;
+use super::launches::ToStop;
 use super::link::ApiError;
-use super::observe::{Stage, exit_code, finished_at, stage};
+use super::observe::{Stage, exit_code, finished_at, id_of, stage};
 use crate::engine::EngineError;
 use crate::model::AttemptId;
 
@@ -62,37 +63,42 @@ impl Stops {
 
 /// Failed containers that are kept for a person, and until when. They are removed by the sweep that comes after.
 #[derive(Default)]
-pub(super) struct Kept(Mutex<HashMap<AttemptId, Timestamp>>);
+pub(super) struct Kept(Mutex<HashMap<AttemptId, Instant>>);
 
 impl Kept {
-    fn keep(&self, attempt_id: AttemptId, until: Timestamp, now: Timestamp) {
+    fn keep(&self, attempt_id: AttemptId, time: Duration) {
+        let now = Instant::now();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, until| *until > now);
-        kept.insert(attempt_id, until);
+        kept.insert(attempt_id, now + time);
     }
 
-    pub(super) fn is_kept(&self, attempt_id: AttemptId, now: Timestamp) -> bool {
+    pub(super) fn is_kept(&self, attempt_id: AttemptId) -> bool {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(&attempt_id).is_some_and(|until| *until > now)
+        kept.get(&attempt_id).is_some_and(|until| *until > Instant::now())
     }
 }
 
 impl Inner {
     pub(super) async fn stop(self: &Arc<Self>, attempt_id: AttemptId, grace: Duration) -> Result<(), EngineError> {
-        if self.launches.stop(attempt_id) {
-            self.pokes.poke(attempt_id);
-            return Ok(());
+        match self.launches.stop(attempt_id) {
+            ToStop::Nothing => {
+                self.pokes.poke(attempt_id);
+                return Ok(());
+            }
+            ToStop::NotYet => return Ok(()),
+            ToStop::Container => {}
         }
-        let Some(container) = self.inspect_ours(&name_of(attempt_id)).await? else {
+        let Some(container) = self.find(attempt_id).await? else {
             return Err(EngineError::Gone(format!("attempt {attempt_id} has no container")));
         };
         if stage(&container) == Stage::Running {
             let todo = self.stops.ask(attempt_id, grace);
-            let inner = Arc::clone(self);
+            let (inner, id) = (Arc::clone(self), id_of(&container).to_owned());
             let work = async move {
                 match todo {
-                    Todo::Stop => inner.stop_container(attempt_id, grace).await,
-                    Todo::Kill => inner.kill_container(attempt_id, grace).await,
+                    Todo::Stop => inner.stop_container(attempt_id, &id, grace).await,
+                    Todo::Kill => inner.kill_container(attempt_id, &id, grace).await,
                     Todo::Nothing => {}
                 }
             };
@@ -105,11 +111,10 @@ impl Inner {
     }
 
     /// Cuts the grace of one that is being stopped, without another SIGTERM.
-    async fn kill_container(&self, attempt_id: AttemptId, grace: Duration) {
+    async fn kill_container(&self, attempt_id: AttemptId, id: &str, grace: Duration) {
         tokio::time::sleep(grace).await;
         let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
-        let name = name_of(attempt_id);
-        match self.link.call(async |docker| docker.kill_container(&name, Some(options)).await).await {
+        match self.link.call(async |docker| docker.kill_container(id, Some(options)).await).await {
             Ok(()) => {}
             // It has ended.
             Err(error) if error.is_not_found() || error.is_conflict() => {}
@@ -117,15 +122,13 @@ impl Inner {
         }
     }
 
-    async fn stop_container(&self, attempt_id: AttemptId, grace: Duration) {
+    async fn stop_container(&self, attempt_id: AttemptId, id: &str, grace: Duration) {
         // Docker counts whole seconds; less than what was asked for would be no grace at all.
         let secs = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
         let options = StopContainerOptions { signal: None, t: Some(i32::try_from(secs).unwrap_or(i32::MAX)) };
-        let name = name_of(attempt_id);
-        let result = self
-            .link
-            .call(async |docker| docker.with_timeout(grace + STOP_MARGIN).stop_container(&name, Some(options)).await)
-            .await;
+        let limit = grace + STOP_MARGIN;
+        let stop = async |docker: bollard::Docker| docker.with_timeout(limit).stop_container(id, Some(options)).await;
+        let result = self.link.call_within(limit, stop).await;
         if let Err(error) = result
             && !error.is_not_found()
         {
@@ -138,24 +141,28 @@ impl Inner {
 
     /// Removes what is left of an attempt; a container that failed only when it was kept for as long as is wished.
     pub(super) async fn remove(&self, attempt_id: AttemptId) -> Result<(), EngineError> {
-        self.launches.remove(attempt_id);
-        let name = name_of(attempt_id);
-        let Some(container) = self.inspect_ours(&name).await? else {
+        if !self.launches.remove(attempt_id) {
+            return Err(EngineError::Unavailable("its container is being made".to_owned()));
+        }
+        let Some(container) = self.find(attempt_id).await? else {
             self.forget(attempt_id);
             return Ok(());
         };
-        let kept_for = SignedDuration::from_secs(i64::from(self.config.keep_failed_secs));
-        let has_failed = stage(&container) == Stage::Ended && exit_code(&container) != 0;
-        let keep_until = finished_at(&container).and_then(|finished| finished.checked_add(kept_for).ok());
-        let now = self.link.now();
-        if let Some(until) = keep_until.filter(|until| has_failed && *until > now) {
-            self.kept.keep(attempt_id, until, now);
-            self.forget(attempt_id);
-            return Ok(());
+        match self.still_kept_for(&container) {
+            Some(time) => self.kept.keep(attempt_id, time),
+            None => self.remove_container(id_of(&container), true).await?,
         }
-        self.remove_container(&name, true).await?;
         self.forget(attempt_id);
         Ok(())
+    }
+
+    /// How much longer a container that failed is to be kept, by the daemon's clock, which said when it ended.
+    fn still_kept_for(&self, container: &ContainerInspectResponse) -> Option<Duration> {
+        let kept_for = SignedDuration::from_secs(i64::from(self.config.keep_failed_secs));
+        let has_failed = stage(container) == Stage::Ended && exit_code(container) != 0;
+        let ended_since = self.link.clock()?.at(Instant::now()).duration_since(finished_at(container)?);
+        let rest = Duration::try_from(kept_for - ended_since.max(SignedDuration::ZERO)).ok()?;
+        (has_failed && !rest.is_zero()).then_some(rest)
     }
 
     fn forget(&self, attempt_id: AttemptId) {
@@ -164,9 +171,9 @@ impl Inner {
     }
 
     /// Removes a container and the unnamed volumes that came with it; one that runs only by `force`.
-    pub(super) async fn remove_container(&self, name: &str, force: bool) -> Result<(), ApiError> {
+    pub(super) async fn remove_container(&self, id: &str, force: bool) -> Result<(), ApiError> {
         let options = RemoveContainerOptions { v: true, force, link: false };
-        match self.link.call(async |docker| docker.remove_container(name, Some(options)).await).await {
+        match self.link.call(async |docker| docker.remove_container(id, Some(options)).await).await {
             Err(error) if error.is_not_found() => Ok(()),
             // Somebody else is at it.
             Err(ApiError::Refused { status: 409, message }) if message.contains("already in progress") => Ok(()),

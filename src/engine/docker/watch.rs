@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use bollard::models::EventMessage;
 use bollard::query_parameters::{EventsOptions, StatsOptions};
 use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
 
 use super::Inner;
-use super::container::{attempt_of, name_of};
+use super::container::attempt_of;
 use super::link::ApiError;
 use super::stats::Use;
 use crate::model::{AttemptId, UsageSample};
@@ -29,7 +28,7 @@ impl Inner {
     /// Turns events into pokes, for ever.
     pub(super) async fn watch_events(self: Arc<Self>) {
         let mut pause = PAUSES.0;
-        let mut since = self.link.now();
+        let mut since = None;
         loop {
             let error = match self.follow_events(&mut since, &mut pause).await {
                 Ok(()) => ApiError::Away("it closed the stream of events".to_owned()),
@@ -42,15 +41,16 @@ impl Inner {
         }
     }
 
-    /// Follows the events until they end. Those since the last one seen come again; what happened in between and is
-    /// not among the few events that the daemon remembers is found by poking everything that there is.
-    async fn follow_events(&self, since: &mut Timestamp, pause: &mut Duration) -> Result<(), ApiError> {
+    /// Follows the events until they end. Those since the second of the last one seen, by the daemon's clock, come again;
+    /// what happened in between and is not among the few events that the daemon remembers is found by poking everything
+    /// that there is.
+    async fn follow_events(&self, since: &mut Option<i64>, pause: &mut Duration) -> Result<(), ApiError> {
         let machine = self.link.refresh_machine().await?;
         let mut filters = self.identity.filters();
         filters.insert("type".to_owned(), vec!["container".to_owned()]);
         filters.insert("event".to_owned(), EVENTS.map(str::to_owned).to_vec());
-        let since_text = Some(since.as_second().to_string());
-        let options = EventsOptions { since: since_text, until: None, filters: Some(filters) };
+        let options =
+            EventsOptions { since: since.map(|second| second.to_string()), until: None, filters: Some(filters) };
         let mut events = self.link.docker().await?.events(Some(options)).boxed();
         self.poke_all().await?;
         tracing::info!(
@@ -59,12 +59,16 @@ impl Inner {
             version = machine.version,
             "the Docker daemon is watched"
         );
+        if self.config.pids_limit.is_some() && !machine.can_limit_pids {
+            let cluster = self.identity.cluster.as_str();
+            tracing::warn!(cluster, "the Docker daemon can't limit the number of processes on its machine");
+        }
         *pause = PAUSES.0;
         let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING_PERIOD, PING_PERIOD);
         loop {
             tokio::select! {
                 event = events.next() => match event.transpose()? {
-                    Some(event) => *since = self.take_event(&event).unwrap_or(*since),
+                    Some(event) => *since = self.take_event(&event).or(*since),
                     None => return Ok(()),
                 },
                 _ = pings.tick() => { self.link.refresh_machine().await?; }
@@ -72,8 +76,8 @@ impl Inner {
         }
     }
 
-    /// Pokes about the event's attempt; its time.
-    fn take_event(&self, event: &EventMessage) -> Option<Timestamp> {
+    /// Pokes about the event's attempt; its second.
+    fn take_event(&self, event: &EventMessage) -> Option<i64> {
         let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
         if let Some(attempt_id) = attributes.and_then(attempt_of) {
             if event.action.as_deref() == Some("die") {
@@ -83,7 +87,7 @@ impl Inner {
             }
             self.pokes.poke(attempt_id);
         }
-        Timestamp::from_second(event.time?).ok()
+        event.time
     }
 
     async fn poke_all(&self) -> Result<(), ApiError> {
@@ -100,15 +104,14 @@ impl Inner {
         loop {
             ticks.tick().await;
             let due = self.seen.due(Instant::now());
-            let samples = stream::iter(due).map(|attempt_id| self.sample(attempt_id));
+            let samples = stream::iter(due).map(|(attempt_id, id)| self.sample(attempt_id, id));
             samples.buffer_unordered(SAMPLES_AT_ONCE).for_each(async |()| {}).await;
         }
     }
 
-    async fn sample(&self, attempt_id: AttemptId) {
+    async fn sample(&self, attempt_id: AttemptId, id: String) {
         let options = StatsOptions { stream: false, one_shot: true };
-        let name = name_of(attempt_id);
-        let stats = self.link.call(async |docker| docker.stats(&name, Some(options)).next().await.transpose()).await;
+        let stats = self.link.call(async |docker| docker.stats(&id, Some(options)).next().await.transpose()).await;
         // One that has just ended, or a daemon that is away, gives no sample; there is nothing to do about either.
         if let Some(seen) = self.seen.add_look(attempt_id, stats.ok().flatten().as_ref(), Instant::now()) {
             let Use { memory_bytes, cpu_millis } = seen;

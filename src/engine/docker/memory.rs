@@ -1,0 +1,131 @@
+//! What the daemon remembers of a container: its events, the last 256 of all together since it was started. They say who
+//! ended a container, and whether this daemon saw it end at all. After a crash, or a loss of power, a daemon notes of each
+//! container that it had left running an exit code of its own, 255, and its own start as the end.
+
+use std::time::{Duration, Instant};
+
+use bollard::models::{ContainerInspectResponse, EventMessage};
+use bollard::query_parameters::EventsOptions;
+use futures_util::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+
+use super::Inner;
+use super::observe::{exit_code, finished_at, id_of};
+use crate::engine::signal::signal_name;
+
+/// A daemon remembers 256 events (<https://github.com/moby/moby/blob/v28.0.0/daemon/events/events.go>). Where there are
+/// fewer than these, it has forgotten none, also if a few came since.
+const FEW: usize = 240;
+/// How late the daemon may tell of a signal that it sent.
+const LATENESS: SignedDuration = SignedDuration::from_millis(250);
+/// How long the daemon may take to say what it remembers.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is remembered of one container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// The signals that were sent to it through the daemon, of those that end a process.
+    pub signals: Vec<i64>,
+    /// It remembers the start, so that it was not restarted since.
+    pub has_start: bool,
+    pub end: EndSeen,
+}
+
+/// Whether the daemon saw the container end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum EndSeen {
+    /// It remembers the end.
+    Yes,
+    /// It would remember the end, and does not: it was started when the container had ended, or ended with it.
+    No,
+    /// It has forgotten what happened at that time, or was not asked.
+    #[default]
+    Unknown,
+}
+
+impl Inner {
+    /// What the daemon remembers of an ended container. What is not known explains nothing, so an error is no more than
+    /// that.
+    pub(super) async fn memory_of(&self, container: &ContainerInspectResponse, was_asked_to_stop: bool) -> Memory {
+        let Some(finished_at) = finished_at(container) else { return Memory::default() };
+        // The daemon tells of a signal right after sending it, which may be after the end. Where there should be one,
+        // because of the exit code or because we asked for it, it is waited for.
+        let is_expected = was_asked_to_stop || [130, 131, 137, 143].contains(&exit_code(container));
+        let now = self.link.clock().map(|clock| clock.at(Instant::now()));
+        let told = if is_expected { finished_at.saturating_add(LATENESS).ok() } else { None };
+        let until = [now, told, Some(finished_at)].into_iter().flatten().max().unwrap_or(finished_at);
+        let stamp = |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
+        let options =
+            EventsOptions { since: Some(stamp(Timestamp::UNIX_EPOCH)), until: Some(stamp(until)), filters: None };
+        let history = async {
+            let docker = self.link.docker().await.ok()?;
+            let events: Vec<_> = docker.events(Some(options)).collect().await;
+            events.into_iter().collect::<Result<Vec<_>, _>>().ok()
+        };
+        match tokio::time::timeout(TIMEOUT, history).await {
+            Ok(Some(events)) => recall(&events, id_of(container), finished_at, now.is_some()),
+            Ok(None) | Err(_) => Memory::default(),
+        }
+    }
+}
+
+/// What the events say of a container; `are_all` where they are all that the daemon remembers.
+fn recall(events: &[EventMessage], id: &str, finished_at: Timestamp, are_all: bool) -> Memory {
+    const ENDING: [&str; 4] = ["SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"];
+    let of_container = |event: &&EventMessage| event.actor.as_ref().and_then(|actor| actor.id.as_deref()) == Some(id);
+    let signals = events.iter().filter(of_container).filter(|event| event.action.as_deref() == Some("kill"));
+    let signals = signals.filter_map(|event| {
+        let signal = event.actor.as_ref()?.attributes.as_ref()?.get("signal")?.parse().ok()?;
+        signal_name(signal).is_some_and(|name| ENDING.contains(&name)).then_some(signal)
+    });
+    let has = |action: &str| events.iter().filter(of_container).any(|event| event.action.as_deref() == Some(action));
+    // Both times are the daemon's.
+    let reaches_back = events.first().and_then(time_of).is_some_and(|oldest| oldest <= finished_at);
+    let end = match has("die") {
+        true => EndSeen::Yes,
+        false if are_all && (events.len() < FEW || reaches_back) => EndSeen::No,
+        false => EndSeen::Unknown,
+    };
+    Memory { signals: signals.collect(), has_start: has("start"), end }
+}
+
+fn time_of(event: &EventMessage) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(i128::from(event.time_nano?)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const END_NANOS: i64 = 1_800_000_000_000_000_000;
+
+    fn event(id: &str, action: &str, nanos: i64) -> EventMessage {
+        let value = json!({ "Type": "container", "Action": action, "timeNano": nanos,
+            "Actor": { "ID": id, "Attributes": { "signal": "15" } } });
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn recalled(events: &[EventMessage]) -> Memory {
+        recall(events, "a", Timestamp::from_nanosecond(END_NANOS.into()).unwrap(), true)
+    }
+
+    #[test]
+    fn a_daemon_that_was_started_after_the_end_does_not_remember_it() {
+        assert_eq!(recalled(&[]).end, EndSeen::No);
+        assert_eq!(recalled(&[event("b", "die", END_NANOS + 1)]).end, EndSeen::No);
+        let remembered = recalled(&[event("a", "start", 1), event("a", "kill", 2), event("a", "die", END_NANOS)]);
+        assert_eq!(remembered, Memory { signals: vec![15], has_start: true, end: EndSeen::Yes });
+    }
+
+    #[test]
+    fn a_daemon_that_has_forgotten_the_time_of_the_end_says_nothing_about_it() {
+        let later: Vec<_> = (0..FEW).map(|_| event("b", "die", END_NANOS + 1)).collect();
+        assert_eq!(recalled(&later).end, EndSeen::Unknown);
+        let mut around = later;
+        around[0] = event("b", "die", END_NANOS - 1);
+        assert_eq!(recalled(&around).end, EndSeen::No);
+        let end = recall(&[], "a", Timestamp::from_nanosecond(END_NANOS.into()).unwrap(), false).end;
+        assert_eq!(end, EndSeen::Unknown);
+    }
+}
