@@ -167,6 +167,7 @@ impl ClusterSet {
         let maker = Maker {
             cluster: name,
             data_dir: &shared.data_dir,
+            logs: &shared.logs,
             installation: &shared.installation,
             clock: &shared.clock,
         };

@@ -50,7 +50,7 @@ impl DataDir {
 /// Reads the identity in this file, or makes one that is there after a crash as well.
 fn node_id(path: &Path) -> io::Result<String> {
     match std::fs::read_to_string(path) {
-        Ok(node) if !node.trim().is_empty() => Ok(node.trim().to_owned()),
+        Ok(node) if !node.trim().is_empty() && !node.contains('\0') => Ok(node.trim().to_owned()),
         Ok(_) => make_node_id(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => make_node_id(path),
         Err(error) => Err(error),
@@ -63,5 +63,8 @@ fn make_node_id(path: &Path) -> io::Result<String> {
     std::fs::write(&new, format!("{node}\n"))?;
     File::open(&new)?.sync_all()?;
     std::fs::rename(&new, path)?;
+    // Runs are claimed under it from now on: a loss of power must not take it back.
+    let folder = path.parent().into_iter().flat_map(|folder| [Some(folder), folder.parent()]).flatten();
+    folder.into_iter().try_for_each(|folder| File::open(folder)?.sync_all())?;
     Ok(node)
 }

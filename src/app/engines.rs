@@ -11,6 +11,7 @@ use crate::engine::docker::{BindMount, DockerConfig, DockerEngine, PullPolicy};
 use crate::engine::kubernetes::{self, KubernetesConfig, KubernetesEngine};
 use crate::engine::local::{LocalConfig, LocalEngine};
 use crate::engine::{Engine, EngineError, EngineState, Identity, Pokes};
+use crate::logs::Logs;
 use crate::model::Condition;
 use crate::service::{LaunchCheck, Probe};
 
@@ -21,6 +22,7 @@ pub(super) const RUNS_FOLDER: &str = "runs";
 pub(super) struct Maker<'a> {
     pub(super) cluster: &'a str,
     pub(super) data_dir: &'a Path,
+    pub(super) logs: &'a Arc<Logs>,
     /// Tells our containers from those of another database's servers.
     pub(super) installation: &'a str,
     pub(super) clock: &'a Clock,
@@ -33,7 +35,8 @@ impl Maker<'_> {
             config::Engine::Local { shell } => {
                 let runs_dir = self.data_dir.join(RUNS_FOLDER);
                 let context = format!("cannot use the folder {}", runs_dir.display());
-                let local = LocalConfig { shell: shell.clone(), ..LocalConfig::new(runs_dir) };
+                let logs = Some(Arc::clone(self.logs));
+                let local = LocalConfig { shell: shell.clone(), logs, ..LocalConfig::new(runs_dir) };
                 Ok(Arc::new(LocalEngine::new(local, pokes).context(context)?))
             }
             config::Engine::Docker(settings) => {

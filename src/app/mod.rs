@@ -159,7 +159,12 @@ impl RunningServer {
 pub fn supervise(folder: &Path) -> io::Result<()> {
     let now = || Clock::system().now();
     let open_log = |path: &Path, cap_bytes| CappedLog::append(path, cap_bytes, now);
-    crate::engine::local::supervise(folder, now, open_log, CappedLog::finish, note_usage)
+    crate::engine::local::supervise(folder, now, open_log, CappedLog::tend, CappedLog::finish, note_usage)
+}
+
+/// Lets a next server be put into the control group of this one, which has ended.
+pub fn release_groups() -> io::Result<()> {
+    crate::engine::local::release_groups()
 }
 
 async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -103,8 +103,12 @@ struct Context {
 pub fn main() -> ExitCode {
     // Started once a run, and not by people: it comes before everything that takes time.
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "supervise") {
+    let first = arguments.next().unwrap_or_default();
+    if first == "supervise" {
         return supervise(&arguments.next().unwrap_or_default());
+    }
+    if first == "release-groups" {
+        return release_groups();
     }
     let Cli { global, command } = Cli::parse();
     let done = match command {
@@ -130,6 +134,14 @@ fn supervise(folder: &OsStr) -> ExitCode {
     match crate::app::supervise(Path::new(folder)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&anyhow::Error::new(error).context("cannot supervise a run")),
+    }
+}
+
+/// What a service manager calls after the server has ended, however it ended.
+fn release_groups() -> ExitCode {
+    match crate::app::release_groups() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&anyhow::Error::new(error).context("cannot release the control groups of local runs")),
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -65,6 +67,39 @@ impl CappedLog {
     /// Puts what was written on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    /// Mends what somebody did to the file while it is being written: one that was removed or replaced is made again with
+    /// all that was in it, and one that was cut says that output is missing.
+    pub fn tend(&mut self) -> io::Result<()> {
+        let own = self.file.metadata()?;
+        let is_in_place =
+            std::fs::metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()));
+        if !is_in_place {
+            self.make_again()?;
+        }
+        let length = self.file.metadata()?.len();
+        if let Some(missing @ 1..) = self.written_bytes.checked_sub(length) {
+            let line =
+                format!("\n[flotilla: the log was cut from outside: {missing} bytes of output are missing here]\n");
+            self.file.write_all(line.as_bytes())?;
+            self.written_bytes = length;
+        }
+        Ok(())
+    }
+
+    fn make_again(&mut self) -> io::Result<()> {
+        let unfinished = self.path.with_extension("again");
+        // The bytes of a file that is removed stay readable for whoever has it open.
+        let mut old = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut new = File::create(&unfinished)?;
+        io::copy(&mut old, &mut new)?;
+        std::fs::rename(&unfinished, &self.path)?;
+        self.file = lock::open_for_writing(&self.path)?;
+        Ok(())
     }
 
     /// Says how much was cut, if anything was, and flushes everything to the disk.
@@ -133,6 +168,30 @@ mod tests {
             "1234567812\n[flotilla: the log reached its cap of 10 bytes; what follows is not kept]\n\
              [flotilla: 14 bytes of output were not kept]\n"
         );
+    }
+
+    #[test]
+    fn a_log_that_is_removed_or_replaced_or_cut_while_it_is_written_is_whole_or_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/log");
+        let mut log = CappedLog::append(&path, 100, || Timestamp::UNIX_EPOCH).unwrap();
+        let mut write_and_tend = |text: &str| {
+            log.write_all(text.as_bytes()).unwrap();
+            log.tend().unwrap();
+            std::fs::read_to_string(&path).unwrap()
+        };
+        assert_eq!(write_and_tend("one\n"), "one\n");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(write_and_tend("two\n"), "one\ntwo\n");
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        assert_eq!(write_and_tend("three\n"), "one\ntwo\nthree\n");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "of somebody else").unwrap();
+        assert_eq!(write_and_tend("four\n"), "one\ntwo\nthree\nfour\n");
+        File::options().write(true).open(&path).unwrap().set_len(4).unwrap();
+        let cut = "one\nfive\n\n[flotilla: the log was cut from outside: 15 bytes of output are missing here]\n";
+        assert_eq!(write_and_tend("five\n"), cut);
+        assert_eq!(write_and_tend("six\n"), format!("{cut}six\n"));
     }
 
     #[test]

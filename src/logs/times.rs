@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 
 /// A place and a time in microseconds, eight bytes each.
-const PAIR_BYTES: usize = 16;
+pub(super) const PAIR_BYTES: usize = 16;
 /// What is written within this long of a pair needs none of its own.
 const PRECISION: SignedDuration = SignedDuration::from_secs(1);
 /// How many pairs at the end of a file may be what a power loss left of them: those of an hour.

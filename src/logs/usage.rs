@@ -14,7 +14,7 @@ use super::Logs;
 use crate::model::{AttemptId, RunId, UsageSample};
 
 /// A time in microseconds, bytes, thousandths of a core: eight bytes each, `UNKNOWN` where one was not measured.
-const RECORD_BYTES: usize = 24;
+pub(super) const RECORD_BYTES: usize = 24;
 const UNKNOWN: i64 = -1;
 /// More than a chart shows, in 12 KiB.
 const MOST_SAMPLES: usize = 2 * HALF;

@@ -47,7 +47,8 @@ pub use fault::{Fault, Faults};
 pub use id::{AttemptId, DefinitionId, RunId};
 pub use image::{ImageReference, InvalidImage};
 pub use launch::{
-    Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, PARENT_VARIABLE, Target, UNKNOWN_OWNER, plan_launch,
+    Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, PARENT_VARIABLE, RUN_ID_VARIABLE, Target,
+    UNKNOWN_OWNER, plan_launch,
 };
 pub use lists::{DefinitionFilter, DefinitionSort, NameList, RunFilter, RunSort, TimeRange};
 pub use log::LogPosition;

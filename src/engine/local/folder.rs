@@ -11,11 +11,18 @@
 //! | `work/` | the command's working directory and HOME |
 //!
 //! A folder is made under another name and renamed: one that is seen is complete, and its lock is held.
+//!
+//! That the spec was taken is on the disk before the command starts: after a loss of power, a folder without
+//! `taken.json` is one of an attempt that never ran. Anything may happen to a folder while its command runs, so the
+//! supervisor can be found without it (`living.rs`), and an end that can't be written into it lies beside it, as `.end-ATTEMPT`.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -26,14 +33,20 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::lock;
-use super::record::{End, Spec, Start};
+use super::record::{End, Record, Spec, Start};
+use super::supervisor::stop_request;
+use super::tree::remove_tree;
+use super::{living, lock};
 use crate::model::AttemptId;
 
 const UNFINISHED: &str = ".new-";
 const REMOVED: &str = ".gone-";
+/// The end of an attempt whose folder could not take it.
+const END_BESIDE: &str = ".end-";
 /// What a task's own user must be able to enter, and nobody can list.
 const FOLDER_MODE: u32 = 0o711;
+/// More than a spec has: a launch with its environment is one request.
+const RECORD_BYTES: u64 = 64 << 20;
 /// How much of a supervisor's complaints is told.
 const COMPLAINT_BYTES: u64 = 2000;
 /// Room kept for each of `started.json` and `exit.json`, so that they can be written also on a disk that became full.
@@ -71,8 +84,9 @@ impl Folder {
         self.0.join("supervisor.log")
     }
 
+    /// Whether there is a folder, or the end that lies beside where it was.
     pub fn exists(&self) -> io::Result<bool> {
-        self.0.try_exists()
+        Ok(self.0.try_exists()? || self.end_beside().try_exists()?)
     }
 
     /// Makes the folder with all that belongs in it; `None` where it is there already.
@@ -81,7 +95,8 @@ impl Folder {
             return Ok(None);
         }
         // Of two that do this at once each has its own.
-        let unfinished = Self(self.sibling(UNFINISHED).with_extension(Uuid::new_v4().simple().to_string()));
+        let unfinished =
+            Self(self.sibling(UNFINISHED).with_extension(format!("{}-{}", process_mark(), Uuid::new_v4().simple())));
         let placed = unfinished.fill(spec).and_then(|channels| match fs::rename(&unfinished.0, &self.0) {
             Ok(()) => Ok(channels),
             Err(_) if self.exists()? => Ok(None),
@@ -131,38 +146,74 @@ impl Folder {
         lock::is_taken(&self.log_path())
     }
 
-    /// Sends a line to the supervisor; `false` where there is none.
-    pub fn send(&self, line: &str) -> io::Result<bool> {
+    /// Asks the supervisor to end its task; `false` where there is none. It hears of it also where the folder is damaged.
+    pub fn send_stop(&self, grace: Duration) -> io::Result<bool> {
+        match self.send(&stop_request(grace)) {
+            Ok(true) => return Ok(true),
+            Err(error) if says_nothing(&error) => return Err(error),
+            Ok(false) | Err(_) => {}
+        }
+        // Nobody lives who has written the end.
+        if let Record::Is(_) = self.end()? {
+            return Ok(false);
+        }
+        living::find(&self.0).map_or(Ok(false), |supervisor| living::ask_to_end(supervisor, grace))
+    }
+
+    /// Sends a line to the supervisor; `false` where nobody reads it.
+    fn send(&self, line: &str) -> io::Result<bool> {
         // The kernel may close the FIFO of one that ended a moment after it released the lock.
         if !self.is_supervised()? {
             return Ok(false);
         }
-        match OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(self.0.join("control")) {
-            Ok(mut control) => control.write_all(line.as_bytes()).map(|()| true),
+        let mut options = OpenOptions::new();
+        match options.write(true).custom_flags(O_NONBLOCK).open(self.0.join("control")) {
+            Ok(mut control) if control.metadata()?.file_type().is_fifo() => {
+                control.write_all(line.as_bytes()).map(|()| true)
+            }
+            Ok(_) => Ok(false),
             Err(error) if is_nobody_there(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    /// Whether the spec is there and nobody has taken it, whatever it says.
     pub fn has_spec(&self) -> io::Result<bool> {
         self.0.join("spec.json").try_exists()
     }
 
+    /// Whether somebody has taken the spec, and so may have run the command.
+    pub fn is_taken(&self) -> io::Result<bool> {
+        self.0.join("taken.json").try_exists()
+    }
+
     /// The spec, whether it is taken or not.
-    pub fn spec(&self) -> io::Result<Option<Spec>> {
+    pub fn spec(&self) -> io::Result<Record<Spec>> {
         match self.read("taken.json")? {
-            None => self.read("spec.json"),
+            Record::Missing => self.read("spec.json"),
             spec => Ok(spec),
         }
     }
 
     /// Takes the spec: whoever gets it may run the command, and nobody gets it again.
-    pub fn take_spec(&self) -> io::Result<Spec> {
-        fs::rename(self.0.join("spec.json"), self.0.join("taken.json"))?;
-        self.read("taken.json")?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    pub fn take_spec(&self) -> io::Result<()> {
+        fs::rename(self.0.join("spec.json"), self.0.join("taken.json"))
     }
 
-    pub fn start(&self) -> io::Result<Option<Start>> {
+    /// Puts on the disk that the spec was taken, so that after a loss of power nobody takes the command for one that
+    /// never ran. Returns the spec.
+    pub fn sync_taken(&self) -> io::Result<Spec> {
+        File::open(self.0.join("taken.json"))?.sync_all()?;
+        sync_names(&self.0)?;
+        sync_names(self.runs_dir())?;
+        match self.read("taken.json")? {
+            Record::Is(spec) => Ok(spec),
+            Record::Missing => Err(io::Error::new(io::ErrorKind::NotFound, "there is no taken.json")),
+            Record::Damaged => Err(io::Error::new(io::ErrorKind::InvalidData, "taken.json is damaged")),
+        }
+    }
+
+    pub fn start(&self) -> io::Result<Record<Start>> {
         self.read("started.json")
     }
 
@@ -170,8 +221,15 @@ impl Folder {
         self.write("started.json", start)
     }
 
-    pub fn end(&self) -> io::Result<Option<End>> {
-        self.read("exit.json")
+    /// How it ended, wherever that could be written.
+    pub fn end(&self) -> io::Result<Record<End>> {
+        match self.read("exit.json")? {
+            Record::Is(end) => Ok(Record::Is(end)),
+            missing => match read(&self.end_beside())? {
+                Record::Is(end) => Ok(Record::Is(end)),
+                _ => Ok(missing),
+            },
+        }
     }
 
     /// Tells how it ended; it is on the disk when this returns.
@@ -179,7 +237,22 @@ impl Folder {
         let file = self.write_beside("exit.json", end)?;
         file.sync_all()?;
         self.put_in_place("exit.json")?;
-        File::open(&self.0)?.sync_all()
+        sync_names(&self.0)
+    }
+
+    /// Tells how it ended where the folder can't take it: it is gone, or not a folder, or can't be changed.
+    pub fn write_end_beside(&self, end: &End) -> io::Result<()> {
+        let path = self.end_beside();
+        let unfinished = path.with_extension("new");
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
+        file.write_all(&serde_json::to_vec(end)?)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &path)?;
+        sync_names(self.runs_dir())
+    }
+
+    pub fn runs_dir(&self) -> &Path {
+        self.0.parent().unwrap_or(Path::new("/"))
     }
 
     /// What the supervisor complained of last, if of anything.
@@ -192,14 +265,19 @@ impl Folder {
         Some(String::from_utf8_lossy(&bytes).trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// Removes the folder; from its first step on it is not seen any more.
-    pub fn remove(&self) -> io::Result<()> {
-        let removed = self.sibling(REMOVED);
-        remove_tree(&removed)?;
+    /// Takes the folder away under another name, which is returned: from now on it is not seen any more. `None` where
+    /// there is none.
+    pub fn set_aside(&self) -> io::Result<Option<PathBuf>> {
+        match fs::remove_file(self.end_beside()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Another that can't be deleted may have the name already.
+        let removed = self.sibling(REMOVED).with_extension(Uuid::new_v4().simple().to_string());
         match fs::rename(&self.0, &removed) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
-            Ok(()) => remove_tree(&removed),
+            Ok(()) => Ok(Some(removed)),
         }
     }
 
@@ -208,12 +286,12 @@ impl Folder {
         self.0.with_file_name(format!("{prefix}{name}"))
     }
 
-    fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
-        match fs::read(self.0.join(name)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn end_beside(&self) -> PathBuf {
+        self.sibling(END_BESIDE)
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Record<T>> {
+        read(&self.0.join(name))
     }
 
     fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
@@ -250,27 +328,39 @@ impl Folder {
     }
 }
 
-/// The attempts that have a folder.
-pub(super) fn list(runs_dir: &Path) -> io::Result<Vec<AttemptId>> {
-    let mut attempts = Vec::new();
+/// The attempts of which something is here.
+pub(super) fn list(runs_dir: &Path) -> io::Result<BTreeSet<AttemptId>> {
+    let mut attempts = BTreeSet::new();
     for entry in fs::read_dir(runs_dir)? {
-        attempts.extend(entry?.file_name().to_str().and_then(|name| name.parse::<AttemptId>().ok()));
+        let name = entry?.file_name();
+        let attempt = name.to_str().map(|name| name.strip_prefix(END_BESIDE).unwrap_or(name));
+        attempts.extend(attempt.and_then(|name| name.parse::<AttemptId>().ok()));
     }
     Ok(attempts)
 }
 
-/// Removes what a killed server left half made or half removed.
-pub(super) fn sweep(runs_dir: &Path) -> io::Result<()> {
+/// What the names of this process's unfinished folders have in common.
+fn process_mark() -> &'static str {
+    static MARK: OnceLock<String> = OnceLock::new();
+    MARK.get_or_init(|| Uuid::new_v4().simple().to_string())
+}
+
+/// What servers before this one left half made, and any left half removed, with the attempt where the name says it.
+pub(super) fn leftovers(runs_dir: &Path) -> io::Result<Vec<(PathBuf, Option<AttemptId>)>> {
+    let mut leftovers = Vec::new();
     for entry in fs::read_dir(runs_dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        let is_rubbish = name.to_str().is_some_and(|name| name.starts_with(REMOVED) || name.starts_with(UNFINISHED));
-        // A locked one is being made by another server at this moment.
-        if is_rubbish && !Folder(entry.path()).is_supervised()? {
-            remove_tree(&entry.path())?;
+        let Some(rest) = name.to_str().and_then(|n| n.strip_prefix(REMOVED).or_else(|| n.strip_prefix(UNFINISHED)))
+        else {
+            continue;
+        };
+        if !rest.contains(process_mark()) {
+            let attempt = rest.split('.').next().unwrap_or(rest);
+            leftovers.push((entry.path(), attempt.parse().ok()));
         }
     }
-    Ok(())
+    Ok(leftovers)
 }
 
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
@@ -282,26 +372,34 @@ fn is_nobody_there(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENXIO as i32)
 }
 
-/// Removes a folder and all in it, also where a task took its own rights away.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_folders(path)?;
-            fs::remove_dir_all(path)
+/// Puts the names in a folder on the disk.
+pub(super) fn sync_names(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Reads a record without waiting for whatever may be in its place. An error says that nothing is known of it.
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Record<T>> {
+    let bytes = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).and_then(|file| {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.len() > RECORD_BYTES {
+            return Err(io::ErrorKind::InvalidData.into());
         }
-        result => result,
+        let mut bytes = Vec::new();
+        file.take(RECORD_BYTES).read_to_end(&mut bytes).map(|_| bytes)
+    });
+    match bytes {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).map_or(Record::Damaged, Record::Is)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Record::Missing)
+        }
+        Err(error) if says_nothing(&error) => Err(error),
+        Err(_) => Ok(Record::Damaged),
     }
 }
 
-fn open_folders(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        // The type is the entry's own: a link to a folder is no folder.
-        if entry.file_type()?.is_dir() {
-            open_folders(&entry.path())?;
-        }
-    }
-    Ok(())
+/// Whether an error is about this process or the moment, and not about the file.
+pub(super) fn says_nothing(error: &io::Error) -> bool {
+    use Errno::{EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(EMFILE | ENFILE | ENOMEM | ENOBUFS | EAGAIN | EINTR))
 }

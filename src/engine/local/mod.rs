@@ -9,12 +9,15 @@
 //!    │ ←──────────────── end of FIFO ── │ writes how it ended
 //! ```
 //!
-//! The folder (see `folder.rs`) is all that they share, so the server may go away at any moment and come back, as the
-//! same or as another process: nothing is lost, and nothing runs twice, for the spec can be taken only once.
+//! They share the folder (see `folder.rs`), so the server may go away at any moment and come back, as the same or as
+//! another process: nothing is lost, and nothing runs twice, for the spec can be taken only once. Where somebody removes
+//! the folder of a running attempt, the supervisor is found by its command line (`living.rs`).
 
 mod cgroup;
 mod check;
 mod folder;
+mod leftovers;
+mod living;
 mod lock;
 mod node;
 mod notes;
@@ -22,38 +25,45 @@ mod observe;
 mod processes;
 mod record;
 mod remove;
+mod run_clock;
 mod supervise;
 mod supervisor;
 mod task;
+mod tree;
 mod usage;
 mod user;
 mod watch;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::Command;
 
-use self::cgroup::Places;
+use self::cgroup::{Groups, Places};
 use self::check::Machine;
 use self::folder::{Channels, Folder};
-use self::record::Spec;
+use self::leftovers::Leftovers;
+use self::observe::Look;
+use self::record::{Record, Spec};
 use self::user::Choice;
 use self::watch::Watches;
-use super::{Engine, EngineError, Handle, LaunchSpec, Output, Pokes};
-use crate::model::{AttemptId, LogPosition, Observation, TaskSpec};
+use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
+use crate::clock::Clock;
+use crate::logs::Logs;
+use crate::model::{AttemptId, Event, LogPosition, Observation, TaskSpec};
 
+pub use cgroup::release as release_groups;
 pub use supervise::supervise;
 
 /// How long a removal waits for a task that is being killed.
 const LONGEST_REMOVAL: Duration = Duration::from_secs(10);
 
 /// What an operator decides about local runs.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LocalConfig {
     /// Where each attempt has its folder.
     pub runs_dir: PathBuf,
@@ -61,6 +71,8 @@ pub struct LocalConfig {
     pub shell: Vec<String>,
     /// The program that is started as `PROGRAM supervise FOLDER` and calls [`supervise()`].
     pub supervisor: PathBuf,
+    /// Where the logs are: they say something of an attempt whose folder is damaged or gone.
+    pub logs: Option<Arc<Logs>>,
 }
 
 impl LocalConfig {
@@ -68,7 +80,7 @@ impl LocalConfig {
     #[must_use]
     pub fn new(runs_dir: impl Into<PathBuf>) -> Self {
         let shell = vec!["sh".to_owned(), "-ec".to_owned()];
-        Self { runs_dir: runs_dir.into(), shell, supervisor: "/proc/self/exe".into() }
+        Self { runs_dir: runs_dir.into(), shell, supervisor: "/proc/self/exe".into(), logs: None }
     }
 }
 
@@ -80,34 +92,53 @@ pub struct LocalEngine {
 
 struct Inner {
     config: LocalConfig,
-    /// What tells this folder of runs from another server's.
-    node: String,
+    node: Mutex<Node>,
     boot_id: String,
     machine: Machine,
     places: Places,
     watches: Watches,
+    leftovers: Leftovers,
+}
+
+/// What tells this folder of runs from another server's, as soon as the folder can be used.
+#[derive(Default)]
+struct Node {
+    id: Option<String>,
+    state: Option<EngineState>,
 }
 
 impl LocalEngine {
-    /// Prepares the folder of runs and looks what the machine offers. `pokes` hears of every start and end.
+    /// Looks what the machine offers. `pokes` hears of every start and end. A folder of runs that can't be used makes the
+    /// engine unreachable until it can.
     ///
     /// # Errors
-    /// The folder can't be made or written.
+    /// The folder's path means nothing.
     pub fn new(config: LocalConfig, pokes: Pokes) -> io::Result<Self> {
         // A supervisor has another working directory.
         let runs_dir = std::path::absolute(&config.runs_dir)?;
-        let node = node::prepare(&runs_dir)?;
-        folder::sweep(&runs_dir)?;
-        Ok(Self {
+        let leftovers = Leftovers::new(&runs_dir, pokes.clone());
+        let engine = Self {
             inner: Arc::new(Inner {
                 config: LocalConfig { runs_dir, ..config },
-                node,
+                node: Mutex::default(),
                 boot_id: processes::boot_id(),
                 machine: Machine::of_this_server(),
                 places: Places::find(),
-                watches: Watches::new(pokes),
+                watches: Watches::new(pokes.clone()),
+                leftovers,
             }),
-        })
+        };
+        for reason in engine.inner.places.unmet() {
+            tracing::warn!(reason, "a limit of local runs can't be enforced");
+        }
+        match engine.inner.node() {
+            Ok(_) => {
+                engine.inner.leftovers.begin();
+                engine.inner.limit_again(&pokes);
+            }
+            Err(error) => tracing::warn!(reason = %error, "local runs can't be started now"),
+        }
+        Ok(engine)
     }
 
     /// Does what reads and writes files where it does not hold up others.
@@ -127,16 +158,51 @@ impl Inner {
         Folder::of(&self.config.runs_dir, attempt_id)
     }
 
-    fn handle(&self, attempt_id: AttemptId) -> Handle {
-        Handle { attempt_id, text: format!("{}/{attempt_id}", self.node) }
+    /// The identity of the folder of runs; prepares the folder where that has not been possible yet.
+    fn node(&self) -> Result<String, EngineError> {
+        let mut node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = &node.id {
+            return Ok(id.clone());
+        }
+        let runs_dir = &self.config.runs_dir;
+        match node::prepare(runs_dir) {
+            Ok(id) => {
+                *node = Node { id: Some(id.clone()), state: None };
+                Ok(id)
+            }
+            Err(error) => {
+                let reason = format!("can't use the folder {}: {error}", runs_dir.display());
+                node.state.get_or_insert(EngineState::Reachable).lose(reason.clone(), Clock::system().now());
+                Err(EngineError::Unavailable(reason))
+            }
+        }
+    }
+
+    /// Sets the limits of what runs once more, where they were without effect while there was no server.
+    fn limit_again(&self, pokes: &Pokes) {
+        for attempt_id in folder::list(&self.config.runs_dir).unwrap_or_default() {
+            let Ok(Record::Is(spec)) = self.folder(attempt_id).spec() else { continue };
+            let groups = Groups::find(&spec.places, &attempt_id.to_string());
+            for reason in groups.limit_again(supervise::limits_of(&spec.task)) {
+                let message = format!("since the server was restarted, {reason}");
+                let event = Event::warning(Clock::system().now(), "LimitNotEnforced", message);
+                pokes.note(attempt_id, event.from_source("local"));
+            }
+        }
+    }
+
+    /// It names the boot too: what was launched before the machine's restart and left no folder never ran.
+    fn handle(&self, attempt_id: AttemptId) -> Result<Handle, EngineError> {
+        Ok(Handle { attempt_id, text: format!("{}/{attempt_id}/{}", self.node()?, self.boot_id) })
     }
 
     /// The folder that a handle means. One without a text was never stored, and can only be ours.
     fn folder_of(&self, handle: &Handle) -> Result<Folder, EngineError> {
+        let ours = self.node()?;
         match handle.text.split_once('/') {
-            Some((node, _)) if node != self.node => Err(EngineError::Unavailable(format!(
-                "attempt {} belongs to another server: it was started from the data directory {node}, this is {}",
-                handle.attempt_id, self.node
+            Some((node, _)) if node != ours => Err(EngineError::Unavailable(format!(
+                "attempt {} belongs to another server: it was started from the data directory {node}, this is {ours}",
+                handle.attempt_id
             ))),
             _ => Ok(self.folder(handle.attempt_id)),
         }
@@ -154,16 +220,31 @@ impl Inner {
         let attempt_id = launch.attempt_id;
         let folder = self.folder(attempt_id);
         let failed = |error: io::Error| unavailable("launch", &error);
-        let spec = self.spec(launch).map_err(failed)?;
-        let mut channels = folder.create(&spec).map_err(failed)?;
-        if channels.is_none() {
-            // A server was killed before it started the supervisor; or there is nothing to do, or somebody does it.
-            channels = folder.open().map_err(failed)?.filter(|_| folder.has_spec().unwrap_or(false));
+        let handle = self.handle(attempt_id)?;
+        if !folder.exists().map_err(failed)? && launch.log_path.exists() {
+            // Its command may have started, and somebody removed the folder.
+            return Ok(handle);
         }
+        let spec = self.spec(launch).map_err(failed)?;
+        let channels = match folder.create(&spec).map_err(failed)? {
+            // A server was killed before it started the supervisor; or there is nothing to do, or somebody does it.
+            None if self.is_startable(&folder).map_err(failed)? => {
+                folder.open().map_err(failed)?.filter(|_| folder.has_spec().unwrap_or(false))
+            }
+            channels => channels,
+        };
         if let Some(channels) = channels {
             self.start_supervisor(attempt_id, &folder, channels)?;
         }
-        Ok(self.handle(attempt_id))
+        Ok(handle)
+    }
+
+    /// Whether a folder that is there is one of this boot with an untouched spec: what was left by another boot may have
+    /// lost what happened in it.
+    fn is_startable(&self, folder: &Folder) -> io::Result<bool> {
+        let is_untaken = folder.has_spec()? && !folder.is_taken()?;
+        Ok(is_untaken
+            && matches!(folder.spec()?, Record::Is(spec) if spec.boot_id == self.boot_id && !spec.log_path.exists()))
     }
 
     fn spec(&self, launch: &LaunchSpec) -> io::Result<Spec> {
@@ -197,32 +278,37 @@ impl Inner {
             }
             Err(error) => {
                 let program = self.config.supervisor.display();
-                let removed = folder.remove().err().map(|error| format!("; can't remove its folder: {error}"));
-                let reason = format!("can't start the supervisor {program}: {error}{}", removed.unwrap_or_default());
-                Err(EngineError::Unavailable(reason))
+                match folder.set_aside() {
+                    Ok(aside) => aside.iter().for_each(|aside| self.leftovers.delete(aside, Some(attempt_id))),
+                    Err(error) => self.leftovers.note(folder.path(), Some(attempt_id), &error.to_string()),
+                }
+                Err(EngineError::Unavailable(format!("can't start the supervisor {program}: {error}")))
             }
         }
     }
 
-    fn observe(&self, handle: &Handle) -> Result<Observation, EngineError> {
+    fn observe(&self, look: &Look<'_>, handle: &Handle) -> Result<Observation, EngineError> {
         let attempt_id = handle.attempt_id;
         let folder = self.folder_of(handle)?;
-        let failed = |error: io::Error| unavailable("observe", &error);
-        let Some(observation) = observe::observe(&folder, &self.boot_id).map_err(failed)? else {
-            self.be_sure_of_the_disk()?;
-            return Ok(Observation::Gone { reason: gone(attempt_id) });
-        };
-        if matches!(observation, Observation::Starting | Observation::Running(_)) {
-            self.watch(attempt_id, &folder);
+        let launched_in = handle.text.splitn(3, '/').nth(2);
+        let log = self.config.logs.as_ref().map(|logs| logs.path(attempt_id));
+        let observation =
+            look.observe(&folder, launched_in, log.as_deref()).map_err(|error| unavailable("observe", &error))?;
+        match observation {
+            Some(Observation::Starting | Observation::Running(_)) => self.watch(attempt_id, &folder),
+            Some(Observation::Ended(_)) => {}
+            // What a disk that is away does not show says nothing.
+            _ => self.be_sure_of_the_disk()?,
         }
-        Ok(observation)
+        Ok(observation.unwrap_or_else(|| Observation::Gone { reason: gone(attempt_id) }))
     }
 
     /// That a folder is not there says something only while the disk it was on is there.
     fn be_sure_of_the_disk(&self) -> Result<(), EngineError> {
         let runs_dir = self.config.runs_dir.display();
+        let ours = self.node()?;
         match node::read(&self.config.runs_dir) {
-            Ok(node) if node == self.node => Ok(()),
+            Ok(node) if node == ours => Ok(()),
             Ok(_) => Err(EngineError::Unavailable(format!("{runs_dir} is not the data directory it was"))),
             Err(error) => Err(EngineError::Unavailable(format!("can't read the data directory {runs_dir}: {error}"))),
         }
@@ -231,14 +317,14 @@ impl Inner {
     /// Failing costs only promptness: what isn't watched is looked at from time to time.
     fn watch(&self, attempt_id: AttemptId, folder: &Folder) {
         if let Err(error) = self.watches.watch(attempt_id, folder) {
-            tracing::warn!(run_id = %attempt_id.run_id, attempt = attempt_id.attempt, %error, "can't watch a supervisor");
+            tracing::debug!(run_id = %attempt_id.run_id, attempt = attempt_id.attempt, %error, "can't watch a supervisor");
         }
     }
 
     fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), EngineError> {
         let attempt_id = handle.attempt_id;
         let folder = self.folder_of(handle)?;
-        match folder.send(&supervisor::stop_request(grace)) {
+        match folder.send_stop(grace) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.be_sure_of_the_disk()?;
@@ -249,9 +335,11 @@ impl Inner {
     }
 
     fn list_ours(&self) -> Result<Vec<Handle>, EngineError> {
-        let attempts = folder::list(&self.config.runs_dir)
+        let mut attempts = folder::list(&self.config.runs_dir)
             .map_err(|error| EngineError::Unavailable(format!("can't list the local runs: {error}")))?;
-        Ok(attempts.into_iter().map(|attempt_id| self.handle(attempt_id)).collect())
+        attempts.extend(living::attempts(&self.config.runs_dir));
+        self.leftovers.begin();
+        attempts.into_iter().map(|attempt_id| self.handle(attempt_id)).collect()
     }
 }
 
@@ -274,6 +362,11 @@ impl Engine for LocalEngine {
         true
     }
 
+    fn state(&self) -> EngineState {
+        let node = self.inner.node.lock().unwrap_or_else(PoisonError::into_inner);
+        node.state.clone().unwrap_or(EngineState::Reachable)
+    }
+
     async fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {
         let task = task.clone();
         self.blocking(move |inner| inner.check(&task)).await
@@ -287,10 +380,14 @@ impl Engine for LocalEngine {
     async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
         let handles = handles.to_vec();
         // One folder that can't be read says nothing about the others.
-        let observe = |inner: &Inner, handle: &Handle| {
-            inner.observe(handle).unwrap_or_else(|error| Observation::Unknown { reason: error.to_string() })
+        let observe = |inner: &Inner, look: &Look<'_>, handle: &Handle| {
+            inner.observe(look, handle).unwrap_or_else(|error| Observation::Unknown { reason: error.to_string() })
         };
-        self.blocking(move |inner| Ok(handles.iter().map(|handle| observe(inner, handle)).collect())).await
+        self.blocking(move |inner| {
+            let look = Look::new(&inner.boot_id);
+            Ok(handles.iter().map(|handle| observe(inner, &look, handle)).collect())
+        })
+        .await
     }
 
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), EngineError> {
@@ -312,12 +409,17 @@ impl Engine for LocalEngine {
         let folder = self.inner.folder_of(handle)?;
         let failed = |error: io::Error| unavailable("remove", &error);
         // A supervisor that is told to stop without a grace kills everything, and ends.
-        if folder.send(&supervisor::stop_request(Duration::ZERO)).map_err(failed)? {
+        if folder.send_stop(Duration::ZERO).map_err(failed)? {
             let has_ended = watch::wait_for_end(&folder, LONGEST_REMOVAL).await.map_err(failed)?;
             if !has_ended {
                 return Err(EngineError::Unavailable(format!("attempt {attempt_id} is still being ended")));
             }
         }
-        self.blocking(move |_| remove::remove(&folder).map_err(|error| unavailable("remove", &error))).await
+        self.blocking(move |inner| {
+            inner.be_sure_of_the_disk()?;
+            remove::remove(&folder, attempt_id, &inner.places, &inner.leftovers)
+                .map_err(|error| unavailable("remove", &error))
+        })
+        .await
     }
 }

@@ -7,34 +7,54 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use super::folder::make_folder;
+use super::folder::{make_folder, sync_names};
 
 const NAME: &str = "node";
 
-/// Makes the folder where it is missing, and its identity; fails where it can't be written to.
+/// Makes the folder where it is missing, and its identity; both are on the disk when this returns. Fails where the
+/// folder can't be written to.
 pub(super) fn prepare(runs_dir: &Path) -> io::Result<String> {
-    if let Some(above) = runs_dir.parent() {
+    let above = runs_dir.parent();
+    if let Some(above) = above {
         fs::create_dir_all(above)?;
     }
     match make_folder(runs_dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
+    if let Ok(node) = read(runs_dir) {
+        return Ok(node);
+    }
     // Written under another name and linked: of two servers that do this at once the first wins, and none reads half.
     let unfinished = runs_dir.join(format!(".{NAME}-{}", std::process::id()));
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&unfinished)?;
     file.write_all(Uuid::new_v4().simple().to_string().as_bytes())?;
     file.sync_all()?;
-    let linked = fs::hard_link(&unfinished, runs_dir.join(NAME));
-    fs::remove_file(&unfinished)?;
-    match linked {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => read(runs_dir),
+    let linked = match fs::hard_link(&unfinished, runs_dir.join(NAME)) {
+        // One that a loss of power emptied is of no use to anybody.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && read(runs_dir).is_err() => {
+            fs::rename(&unfinished, runs_dir.join(NAME))
+        }
+        linked => linked.or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Ok(()),
+            _ => Err(error),
+        }),
+    };
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => linked?,
     }
+    sync_names(runs_dir)?;
+    above.map_or(Ok(()), sync_names)?;
+    read(runs_dir)
 }
 
+/// The identity of a folder; an error where it has none, or one that can't be read.
 pub(super) fn read(runs_dir: &Path) -> io::Result<String> {
-    Ok(fs::read_to_string(runs_dir.join(NAME))?.trim().to_owned())
+    let text = fs::read_to_string(runs_dir.join(NAME))?;
+    let node = text.trim();
+    let is_valid = Uuid::try_parse(node).is_ok();
+    is_valid.then(|| node.to_owned()).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "`node` is damaged"))
 }
 
 #[cfg(test)]
@@ -50,5 +70,19 @@ mod tests {
         assert_eq!(read(&first).unwrap(), node);
         assert_ne!(prepare(&second).unwrap(), node);
         assert_eq!(fs::read_dir(&first).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_identity_that_a_loss_of_power_emptied_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = prepare(folder.path()).unwrap();
+        for damaged in [vec![], vec![0; 32]] {
+            fs::write(folder.path().join(NAME), damaged).unwrap();
+            assert!(read(folder.path()).is_err());
+            let renewed = prepare(folder.path()).unwrap();
+            assert_ne!(renewed, node);
+            assert_eq!(read(folder.path()).unwrap(), renewed);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
     }
 }

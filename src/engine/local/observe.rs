@@ -1,76 +1,198 @@
-//! What an attempt's folder says of it.
+//! What is known of an attempt: by its folder, by its supervisor where the folder is damaged or gone, and by its log.
 
+use std::cell::LazyCell;
 use std::io;
+use std::path::{Path, PathBuf};
 
-use super::folder::Folder;
-use super::record::{End, Start};
-use crate::model::{Observation, StartFault};
+use jiff::Timestamp;
+use nix::unistd::Pid;
 
-/// What is seen of a folder that is there.
+use super::folder::{Folder, says_nothing};
+use super::record::{End, Record, Spec, Start};
+use super::{living, processes};
+use crate::logs;
+use crate::model::{Instance, Observation, StartFault, Started, Usage};
+
+/// A look at attempts, one after the other.
+pub(super) struct Look<'a> {
+    boot_id: &'a str,
+    /// Searched once, and only where a folder's lock does not say already that its supervisor lives.
+    living: LazyCell<Vec<(PathBuf, Pid)>>,
+}
+
+/// The boot in which an attempt was launched, compared with this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Boot {
+    This,
+    Another,
+    Unknown,
+}
+
 #[derive(Debug)]
 struct Facts {
+    has_folder: bool,
     is_supervised: bool,
-    /// Nobody has taken the spec yet.
-    has_spec: bool,
     start: Option<Start>,
     end: Option<End>,
-    is_same_boot: bool,
+    /// Nobody has taken the spec.
+    is_untaken: bool,
+    has_log: bool,
+    boot: Boot,
+    last_seen_at: Option<Timestamp>,
     complaint: Option<String>,
 }
 
-/// What the folder says now; `None` where there is none.
-pub(super) fn observe(folder: &Folder, boot_id: &str) -> io::Result<Option<Observation>> {
-    if !folder.exists()? {
-        return Ok(None);
+impl<'a> Look<'a> {
+    pub fn new(boot_id: &'a str) -> Self {
+        Self { boot_id, living: LazyCell::new(living::all) }
     }
-    // First of all: what is written after this was written by a supervisor that was seen alive.
-    let is_supervised = folder.is_supervised()?;
-    let end = folder.end()?;
-    let is_over = end.is_some();
-    let facts = Facts {
-        is_supervised,
-        has_spec: !is_over && folder.has_spec()?,
-        // After a loss of power it may be there and empty.
-        start: if is_over { None } else { folder.start().ok().flatten() },
-        end,
-        is_same_boot: is_supervised || is_over || folder.spec()?.is_some_and(|spec| spec.boot_id == boot_id),
-        complaint: if is_supervised || is_over { None } else { folder.complaint() },
-    };
-    Ok(Some(judge(facts)))
-}
 
-fn judge(facts: Facts) -> Observation {
-    let Facts { is_supervised, has_spec, start, end, is_same_boot, complaint } = facts;
-    let complaint = complaint.map(|text| format!(": {text}")).unwrap_or_default();
-    match (end, start) {
-        (Some(end), _) => end.into(),
-        (None, Some(start)) if is_supervised => Observation::Running(start.started),
-        (None, None) if is_supervised => Observation::Starting,
-        // What a machine did just before it lost power may not be on its disk; so not even an untouched spec says that
-        // the command never ran.
-        (None, _) if !is_same_boot => Observation::Gone { reason: "the machine was restarted while it ran".to_owned() },
-        (None, None) if has_spec => Observation::NeverRan {
-            reason: format!("its supervisor ended before it started the command{complaint}"),
-            fault: StartFault::Machine,
-        },
-        (None, None) => Observation::Gone {
-            reason: format!("its supervisor was killed in the moment it started the command{complaint}"),
-        },
-        (None, Some(start)) => {
-            Observation::Gone { reason: format!("its supervisor (pid {}) was killed{complaint}", start.supervisor_pid) }
+    /// `None` where nothing is known of the attempt: it was never launched, or everything of it was removed.
+    /// `launched_in` is the boot that its handle names, `log` where its log belongs. An error concludes nothing.
+    pub fn observe(
+        &self,
+        folder: &Folder,
+        launched_in: Option<&str>,
+        log: Option<&Path>,
+    ) -> io::Result<Option<Observation>> {
+        // First of all: what is written after this was written by a supervisor that was seen alive.
+        let has_lock = known(folder.is_supervised())?.unwrap_or(false);
+        let end = folder.end()?.known();
+        let mut start = folder.start()?.known();
+        let supervisor = if has_lock || end.is_some() { None } else { self.supervisor_of(folder) };
+        if let Some(supervisor) = supervisor {
+            start = start.or_else(|| Some(start_of(supervisor)));
+        }
+        let is_supervised = has_lock || supervisor.is_some();
+        if is_supervised || end.is_some() {
+            let facts = Facts { is_supervised, start, end, ..Facts::of_a_lost_one() };
+            return Ok(judge(facts));
+        }
+        let spec = folder.spec()?;
+        let log = match &spec {
+            Record::Is(spec) => Some(spec.log_path.as_path()),
+            Record::Missing | Record::Damaged => log,
+        };
+        let boot = self.boot(&spec, launched_in);
+        let has_folder = known(folder.exists())?.unwrap_or(true);
+        let facts = Facts {
+            has_folder,
+            is_supervised,
+            is_untaken: !known(folder.is_taken())?.unwrap_or(true) && known(folder.has_spec())?.unwrap_or(false),
+            has_log: log.is_some_and(Path::exists),
+            start,
+            end,
+            boot,
+            last_seen_at: log.and_then(logs::last_written),
+            complaint: folder.complaint(),
+        };
+        let observation = judge(facts);
+        let lost_power = boot == Boot::Another || (boot == Boot::Unknown && has_folder);
+        if let (Some(Observation::Lost { .. }), Some(log)) = (&observation, log)
+            && lost_power
+        {
+            logs::mend_after_power_loss(log)?;
+        }
+        Ok(observation)
+    }
+
+    fn supervisor_of(&self, folder: &Folder) -> Option<Pid> {
+        self.living.iter().find(|(known, _)| known == folder.path()).map(|(_, pid)| *pid)
+    }
+
+    fn boot(&self, spec: &Record<Spec>, launched_in: Option<&str>) -> Boot {
+        let boot_id = match spec {
+            Record::Is(spec) => Some(spec.boot_id.as_str()),
+            Record::Missing | Record::Damaged => launched_in,
+        };
+        match boot_id {
+            None => Boot::Unknown,
+            Some(boot_id) if boot_id == self.boot_id => Boot::This,
+            Some(_) => Boot::Another,
         }
     }
 }
 
+impl Facts {
+    fn of_a_lost_one() -> Self {
+        Self {
+            has_folder: true,
+            is_supervised: false,
+            start: None,
+            end: None,
+            is_untaken: false,
+            has_log: false,
+            boot: Boot::This,
+            last_seen_at: None,
+            complaint: None,
+        }
+    }
+}
+
+/// What a live supervisor's process says, where the folder does not say it any more.
+fn start_of(supervisor: Pid) -> Start {
+    let instance = Instance { instance_id: format!("pid-{supervisor}"), ..Instance::default() };
+    let process = processes::find(supervisor);
+    Start {
+        supervisor_pid: supervisor.as_raw(),
+        pid: supervisor.as_raw(),
+        since_ticks: process.map_or(0, |process| process.start_ticks),
+        started: Started {
+            at: process.map_or(Timestamp::UNIX_EPOCH, |process| processes::started_at(&process)),
+            instance,
+            usage: Usage::default(),
+            image_digest: None,
+            notes: vec![],
+        },
+    }
+}
+
+/// What an answer of the file system's says of the file; `Err` where it says something about this process only.
+fn known<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if says_nothing(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+fn judge(facts: Facts) -> Option<Observation> {
+    let Facts { has_folder, is_supervised, start, end, is_untaken, has_log, boot, last_seen_at, complaint } = facts;
+    let complaint = complaint.map(|text| format!(": {text}")).unwrap_or_default();
+    if let Some(end) = end {
+        return Some(end.into());
+    }
+    if is_supervised {
+        return Some(start.map_or(Observation::Starting, |start| Observation::Running(start.started)));
+    }
+    // The supervisor puts it on the disk that it takes the spec, and begins the log, before the command starts.
+    let never_ran = !has_log && start.is_none() && (is_untaken || (!has_folder && boot == Boot::Another));
+    if never_ran {
+        let reason = match boot {
+            Boot::This => format!("its supervisor ended before it started the command{complaint}"),
+            Boot::Another | Boot::Unknown => "the machine was restarted before the command started".to_owned(),
+        };
+        return Some(Observation::NeverRan { reason, fault: StartFault::Machine });
+    }
+    if !has_folder && !has_log {
+        return None;
+    }
+    let reason = match (boot, &start) {
+        _ if !has_folder => "its folder is gone, and none of its processes is there".to_owned(),
+        (Boot::Another, _) => "the machine was restarted while it ran".to_owned(),
+        (Boot::Unknown, _) => "its folder can't be read any more, as after a loss of power".to_owned(),
+        (Boot::This, Some(start)) => format!("its supervisor (pid {}) was killed{complaint}", start.supervisor_pid),
+        (Boot::This, None) => format!("its supervisor was killed in the moment it started the command{complaint}"),
+    };
+    Some(Observation::Lost { reason, started: start.map(|start| start.started), last_seen_at })
+}
+
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::model::{Instance, Started, Usage};
 
     fn facts() -> Facts {
-        Facts { is_supervised: false, has_spec: false, start: None, end: None, is_same_boot: true, complaint: None }
+        Facts::of_a_lost_one()
     }
 
     fn start() -> Start {
@@ -86,28 +208,47 @@ mod tests {
 
     #[test]
     fn each_state_of_a_folder_has_its_meaning() {
-        let gone = |reason: &str| Observation::Gone { reason: reason.into() };
-        let never_ran = |reason: &str| Observation::NeverRan { reason: reason.into(), fault: StartFault::Machine };
+        let lost = |reason: &str, start: Option<Start>| {
+            let started = start.map(|start| start.started);
+            Some(Observation::Lost { reason: reason.into(), started, last_seen_at: None })
+        };
+        let never_ran =
+            |reason: &str| Some(Observation::NeverRan { reason: reason.into(), fault: StartFault::Machine });
+        let end = End::NeverRan { reason: "no shell".into(), retry: true };
+        let untaken = || Facts { is_untaken: true, ..facts() };
+        let absent = || Facts { has_folder: false, ..facts() };
+        let rebooted = "the machine was restarted while it ran";
+        let early = "the machine was restarted before the command started";
         let table = [
-            (Facts { is_supervised: true, has_spec: true, ..facts() }, Observation::Starting),
-            (Facts { is_supervised: true, ..facts() }, Observation::Starting),
-            (Facts { is_supervised: true, start: Some(start()), ..facts() }, Observation::Running(start().started)),
+            (Facts { is_supervised: true, ..untaken() }, Some(Observation::Starting)),
+            (Facts { is_supervised: true, ..facts() }, Some(Observation::Starting)),
             (
-                Facts { end: Some(End::NeverRan { reason: "no shell".into(), retry: true }), ..facts() },
-                never_ran("no shell"),
+                Facts { is_supervised: true, start: Some(start()), ..absent() },
+                Some(Observation::Running(start().started)),
             ),
-            (Facts { has_spec: true, ..facts() }, never_ran("its supervisor ended before it started the command")),
+            (Facts { end: Some(end), ..facts() }, never_ran("no shell")),
+            (untaken(), never_ran("its supervisor ended before it started the command")),
             (
-                Facts { has_spec: true, complaint: Some("no memory".into()), ..facts() },
+                Facts { complaint: Some("no memory".into()), ..untaken() },
                 never_ran("its supervisor ended before it started the command: no memory"),
             ),
-            (facts(), gone("its supervisor was killed in the moment it started the command")),
-            (Facts { start: Some(start()), ..facts() }, gone("its supervisor (pid 7) was killed")),
+            (Facts { boot: Boot::Another, ..untaken() }, never_ran(early)),
+            (Facts { boot: Boot::Unknown, ..untaken() }, never_ran(early)),
+            (Facts { boot: Boot::Another, has_log: true, ..untaken() }, lost(rebooted, None)),
+            (facts(), lost("its supervisor was killed in the moment it started the command", None)),
+            (Facts { start: Some(start()), ..facts() }, lost("its supervisor (pid 7) was killed", Some(start()))),
+            (Facts { start: Some(start()), boot: Boot::Another, ..facts() }, lost(rebooted, Some(start()))),
             (
-                Facts { start: Some(start()), is_same_boot: false, ..facts() },
-                gone("the machine was restarted while it ran"),
+                Facts { boot: Boot::Unknown, ..facts() },
+                lost("its folder can't be read any more, as after a loss of power", None),
             ),
-            (Facts { has_spec: true, is_same_boot: false, ..facts() }, gone("the machine was restarted while it ran")),
+            (absent(), None),
+            (Facts { boot: Boot::Unknown, ..absent() }, None),
+            (Facts { boot: Boot::Another, ..absent() }, never_ran(early)),
+            (
+                Facts { boot: Boot::Another, has_log: true, ..absent() },
+                lost("its folder is gone, and none of its processes is there", None),
+            ),
         ];
         for (facts, expected) in table {
             let text = format!("{facts:?}");

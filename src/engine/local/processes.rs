@@ -5,8 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, sysconf};
+
+use super::run_clock;
+use crate::clock::Clock;
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +72,13 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     (fields.len() == 4).then(|| fields.iter().sum())
 }
 
+/// When a process started, by the clock as it is now.
+pub(super) fn started_at(process: &Process) -> Timestamp {
+    let since_boot = Duration::from_millis(process.start_ticks.saturating_mul(1000) / ticks_per_second());
+    let age = run_clock::since_boot().saturating_sub(since_boot);
+    Clock::system().now().checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 fn ticks_per_second() -> u64 {
     sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok()).unwrap_or(100).max(1)
 }
@@ -95,11 +106,11 @@ pub(super) fn session_members(all: &[Process], leader: Pid, start_ticks: u64) ->
     all.iter().filter(|process| process.session == leader).map(|process| process.pid).collect()
 }
 
-/// The processes whose environment had this variable when their program started.
-pub(super) fn with_variable(all: &[Process], variable: &[u8]) -> Vec<Pid> {
+/// The processes whose environment had one of these variables when their program started.
+pub(super) fn with_a_variable(all: &[Process], variables: &[String]) -> Vec<Pid> {
     let has_it = |process: &&Process| {
         let environ = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
-        environ.split(|byte| *byte == 0).any(|known| known == variable)
+        environ.split(|byte| *byte == 0).any(|known| variables.iter().any(|variable| variable.as_bytes() == known))
     };
     all.iter().filter(has_it).map(|process| process.pid).collect()
 }

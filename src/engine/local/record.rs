@@ -11,6 +11,24 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::cgroup::Places;
 use crate::model::{AttemptId, EndCause, Ended, Observation, StartFault, Started, TaskSpec};
 
+/// A file that one process writes and another reads, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Record<T> {
+    Is(T),
+    Missing,
+    /// It is there and can't be understood, as after a loss of power.
+    Damaged,
+}
+
+impl<T> Record<T> {
+    pub fn known(self) -> Option<T> {
+        match self {
+            Self::Is(value) => Some(value),
+            Self::Missing | Self::Damaged => None,
+        }
+    }
+}
+
 /// All that a supervisor needs to know. It holds the run's environment, and so belongs to its owner's eyes only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Spec {

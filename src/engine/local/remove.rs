@@ -1,36 +1,50 @@
-//! What is left of an attempt, removed: also the processes of one whose supervisor was killed.
+//! What is left of an attempt, removed: also the processes of one whose supervisor was killed, or whose folder is gone.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::cgroup::Groups;
+use super::cgroup::{Groups, Places};
 use super::folder::Folder;
-use super::processes;
+use super::leftovers::Leftovers;
 use super::record::Start;
+use super::{living, processes};
+use crate::model::{AttemptId, RUN_ID_VARIABLE};
 
 /// How often processes are killed before we give up, and the pause between.
 const TRIES: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Removes the folder of an attempt that has no supervisor, its control groups and what runs of it.
-pub(super) fn remove(folder: &Folder) -> io::Result<()> {
-    // One that can't be read is of no use and in the way.
-    if let Some(spec) = folder.spec().unwrap_or_default() {
-        let groups = Groups::find(&spec.places, &spec.attempt_id.to_string());
-        if folder.end().unwrap_or_default().is_none() {
-            kill_the_rest(folder, &groups, folder.start().unwrap_or_default().as_ref())?;
-        }
-        groups.remove()?;
+/// Ends what runs of an attempt that has no supervisor, and removes its control groups and its folder. Files that can't
+/// be deleted keep nobody: they are set aside.
+pub(super) fn remove(folder: &Folder, attempt_id: AttemptId, places: &Places, leftovers: &Leftovers) -> io::Result<()> {
+    if !leftovers.is_due(folder.path()) {
+        return Ok(());
     }
-    folder.remove()
+    // One that can't be read any more says nothing, and its groups are where groups are made now.
+    let spec = folder.spec()?.known();
+    let places = spec.as_ref().map_or(places, |spec| &spec.places);
+    let groups = Groups::find(places, &attempt_id.to_string());
+    if folder.end()?.known().is_none() {
+        kill_the_rest(folder, attempt_id, &groups, folder.start()?.known().as_ref())?;
+    }
+    groups.remove()?;
+    match folder.set_aside() {
+        Ok(Some(aside)) => leftovers.delete(&aside, Some(attempt_id)),
+        Ok(None) => {}
+        // A mount point, or made unchangeable: nothing runs, and this is only in the way of a disk's owner.
+        Err(error) => leftovers.note(folder.path(), Some(attempt_id), &error.to_string()),
+    }
+    Ok(())
 }
 
-fn kill_the_rest(folder: &Folder, groups: &Groups, start: Option<&Start>) -> io::Result<()> {
+fn kill_the_rest(folder: &Folder, attempt_id: AttemptId, groups: &Groups, start: Option<&Start>) -> io::Result<()> {
     let home = format!("HOME={}", folder.work().display());
+    let variables = [home, format!("{RUN_ID_VARIABLE}={}", attempt_id.run_id)];
     for _ in 0..TRIES {
-        let rest = rest(groups, start, home.as_bytes());
+        let rest = rest(groups, start, &variables);
         if rest.is_empty() {
             return Ok(());
         }
@@ -41,15 +55,19 @@ fn kill_the_rest(folder: &Folder, groups: &Groups, start: Option<&Start>) -> io:
     Err(io::Error::other("its processes can't be killed"))
 }
 
-/// With the supervisor the tree of descendants is lost. What is left are the groups, the session, and the HOME which
-/// only this attempt's processes had from their start.
-fn rest(groups: &Groups, start: Option<&Start>, home: &[u8]) -> Vec<Pid> {
+/// With the supervisor the tree of descendants is lost. What is left are the groups, the session, and variables which
+/// only this run's processes had from their start.
+fn rest(groups: &Groups, start: Option<&Start>, variables: &[String]) -> Vec<Pid> {
     let all = processes::all();
     let mut rest = groups.pids();
     if let Some(start) = start {
         rest.extend(processes::session_members(&all, Pid::from_raw(start.pid), start.since_ticks));
     }
-    rest.extend(processes::with_variable(&all, home));
+    rest.extend(processes::with_a_variable(&all, variables));
+    // A later attempt of the same run has the same variable, and a supervisor that lives.
+    let others = living::all().into_iter().flat_map(|(_, supervisor)| processes::descendants(&all, supervisor));
+    let others: BTreeSet<Pid> = others.collect();
+    rest.retain(|pid| !others.contains(pid));
     rest.sort_unstable();
     rest.dedup();
     // A zombie is dead; whoever inherited it reaps it.

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
@@ -24,6 +24,7 @@ use super::folder::Folder;
 use super::notes::notes;
 use super::processes;
 use super::record::{End, Spec, Start};
+use super::run_clock::RunClock;
 use super::supervisor::{Sink, Supervisor};
 use super::task::{self, NotStarted};
 use super::usage::limits_in_force;
@@ -39,8 +40,8 @@ const GROUP_PAUSE: Duration = Duration::from_millis(10);
 
 /// Runs the attempt whose folder this is, and returns when none of its processes is left and its end is written.
 ///
-/// `open_log` gets the log's path and the number of bytes to keep; `finish_log` puts the whole log on the disk; `note_usage`
-/// keeps what the attempt uses beside it.
+/// `open_log` gets the log's path and the number of bytes to keep; `tend_log` mends what somebody did to its file;
+/// `finish_log` puts the whole log on the disk; `note_usage` keeps what the attempt uses beside it.
 /// Closes every other open file of the process, so this must be the first thing that the process does.
 ///
 /// # Errors
@@ -50,12 +51,20 @@ pub fn supervise<L: Write>(
     folder: &Path,
     now: fn() -> Timestamp,
     open_log: impl FnOnce(&Path, u64) -> io::Result<L>,
+    tend_log: impl Fn(&mut L) -> io::Result<()>,
     finish_log: impl FnOnce(L) -> io::Result<()>,
     note_usage: impl Fn(&Path, UsageSample) -> io::Result<()>,
 ) -> io::Result<()> {
     let folder = Folder::at(folder);
     let signals = become_supervisor(&folder)?;
-    let spec = folder.take_spec()?;
+    folder.take_spec()?;
+    let spec = match folder.sync_taken() {
+        Ok(spec) => spec,
+        Err(error) => {
+            let reason = format!("can't put on the disk that the command is about to start: {error}");
+            return write_end(&folder, &End::NeverRan { reason, retry: true });
+        }
+    };
     let asked = limits_of(&spec.task);
     let (groups, limits, unmet) = Groups::make(&spec.places, &spec.attempt_id.to_string(), asked);
     let end = match begin(&folder, &spec, &groups, (limits, unmet), signals, now, open_log) {
@@ -75,9 +84,9 @@ pub fn supervise<L: Write>(
                 }
                 Ok(()) | Err(_) => {}
             };
-            if let Err(error) = supervisor.run(now, tell_usage) {
+            if let Err(error) = supervisor.run(tell_usage, tend_log) {
                 complain(format_args!("the supervisor can't go on: {error}"));
-                supervisor.abandon(now);
+                supervisor.abandon();
             }
             End::Ended(Box::new(supervisor.finish(start.started, finish_log)))
         }
@@ -143,7 +152,8 @@ fn begin<'a, L: Write>(
         reason: format!("can't open the log {}: {error}", spec.log_path.display()),
         retry: true,
     })?;
-    let at = now();
+    let clock = RunClock::start(now());
+    let at = clock.started_at();
     let mut task = task::start(spec, folder, groups, identity.as_ref())?;
     let (limits, unmet) = match task.left_out.take() {
         None => (limits, unmet),
@@ -161,11 +171,11 @@ fn begin<'a, L: Write>(
             notes: notes(&spec.task, &unmet, ignored_user, at),
         },
     };
-    let supervisor = Supervisor::new(spec, groups, limits, task, Sink::new(log), signals, Instant::now());
+    let supervisor = Supervisor::new(spec, groups, limits, task, Sink::new(log), signals, clock);
     Ok((supervisor, start))
 }
 
-fn limits_of(task: &TaskSpec) -> Limits {
+pub(super) fn limits_of(task: &TaskSpec) -> Limits {
     const MB: i64 = 1024 * 1024;
     Limits { memory_bytes: task.memory_mb.map(|mb| mb.saturating_mul(MB)), cpu_millis: task.cpu_millis }
 }
@@ -190,13 +200,23 @@ fn remove_groups(groups: &Groups) {
     complain("can't remove the task's control groups");
 }
 
+/// Wherever it can be written: what is asked for again and again is only a place on a disk that may come back.
 fn write_end(folder: &Folder, end: &End) -> io::Result<()> {
     for _ in 1..END_TRIES {
-        match folder.write_end(end) {
-            // Somebody removed the folder: nobody wants to know.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(END_PAUSE),
-            result => return result,
+        let Err(error) = try_to_write_end(folder, end) else { return Ok(()) };
+        // Somebody removed all that the server kept: nobody wants to know.
+        if error.kind() == io::ErrorKind::NotFound && !folder.runs_dir().parent().is_some_and(Path::exists) {
+            return Ok(());
         }
+        std::thread::sleep(END_PAUSE);
     }
-    folder.write_end(end)
+    try_to_write_end(folder, end)
+}
+
+fn try_to_write_end(folder: &Folder, end: &End) -> io::Result<()> {
+    match folder.write_end(end) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Err(error),
+        Err(_) => folder.write_end_beside(end),
+        Ok(()) => Ok(()),
+    }
 }

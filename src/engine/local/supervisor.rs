@@ -26,11 +26,12 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, read};
 
 use super::cgroup::{Groups, Limits};
-use super::processes;
 use super::record::Spec;
+use super::run_clock::RunClock;
 use super::supervise::complain;
 use super::task::Task;
 use super::usage::{Meter, Seen};
+use super::{living, processes};
 use crate::model::{EndCause, Ended, Event, Started, UsageSample};
 
 /// What is read of the output at once: as much as a pipe holds.
@@ -58,6 +59,7 @@ pub(super) struct Sink<L> {
     /// How much is missing at the log's end, which it does not say yet.
     gap_bytes: usize,
     lost: Option<Lost>,
+    is_complaining: bool,
 }
 
 /// At most so much could not be written: what failed may have been written in part.
@@ -86,7 +88,10 @@ pub(super) struct Supervisor<'a, L> {
     output: Option<PipeReader>,
     sink: Sink<L>,
     signals: SignalFd,
+    clock: RunClock,
     meter: Meter,
+    /// The kernel forgets it with the groups' controllers, which a restart of the server may take away for a while.
+    oom_kills: u64,
     deadline: Option<Instant>,
     phase: Phase,
     /// Why we began to end it, if we did.
@@ -98,7 +103,7 @@ pub(super) struct Supervisor<'a, L> {
 
 impl<L: Write> Sink<L> {
     pub fn new(log: L) -> Self {
-        Self { log, gap_bytes: 0, lost: None }
+        Self { log, gap_bytes: 0, lost: None, is_complaining: false }
     }
 
     /// Never fails, for a task must not be stopped by a full disk: what is lost is counted, and the log says where.
@@ -119,6 +124,17 @@ impl<L: Write> Sink<L> {
         Ok(())
     }
 
+    /// The log file may have been removed or cut by somebody.
+    fn tend(&mut self, tend: impl FnOnce(&mut L) -> io::Result<()>) {
+        // What could not be mended now is tried again; meanwhile nothing is lost that was not lost before.
+        if let Err(error) = tend(&mut self.log)
+            && !self.is_complaining
+        {
+            self.is_complaining = true;
+            complain(format_args!("can't mend the log: {error}"));
+        }
+    }
+
     /// What is to be told of the output, beside what the log says.
     fn finish(mut self, finish: impl FnOnce(L) -> io::Result<()>) -> Option<String> {
         if let Err(error) = self.tell_gap().and_then(|()| finish(self.log)) {
@@ -137,8 +153,9 @@ impl<'a, L: Write> Supervisor<'a, L> {
         task: Task,
         sink: Sink<L>,
         signals: SignalFd,
-        now: Instant,
+        clock: RunClock,
     ) -> Self {
+        let now = Instant::now();
         let deadline = spec.deadline_secs.and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs);
         Self {
             groups,
@@ -147,7 +164,9 @@ impl<'a, L: Write> Supervisor<'a, L> {
             output: Some(task.output),
             sink,
             signals,
+            clock,
             meter: Meter::new(now, limits),
+            oom_kills: 0,
             deadline: deadline.and_then(|deadline| now.checked_add(deadline)),
             phase: Phase::Running,
             cause: None,
@@ -156,12 +175,19 @@ impl<'a, L: Write> Supervisor<'a, L> {
         }
     }
 
-    /// Returns when no process of the task is left and all its output is read. Tells what it uses in the meantime.
-    pub fn run(&mut self, now: fn() -> Timestamp, mut tell_usage: impl FnMut(UsageSample)) -> io::Result<()> {
+    /// Returns when no process of the task is left and all its output is read. Tells what it uses in the meantime, and
+    /// tends the log as often.
+    pub fn run(
+        &mut self,
+        mut tell_usage: impl FnMut(UsageSample),
+        tend_log: impl Fn(&mut L) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK_BYTES];
-        while self.reap(now)? {
+        while self.reap()? {
             if let Some(Seen { memory_bytes, cpu_millis }) = self.meter.sample(Instant::now(), self.groups) {
-                tell_usage(UsageSample { at: now(), memory_bytes, cpu_millis });
+                tell_usage(UsageSample { at: self.clock.now(), memory_bytes, cpu_millis });
+                self.sink.tend(&tend_log);
+                self.note_oom_kills();
             }
             self.advance(Instant::now());
             let (has_output, has_request, has_signal) = self.wait()?;
@@ -177,12 +203,18 @@ impl<'a, L: Write> Supervisor<'a, L> {
         }
         // What else holds the pipe open got it from a process of the task's and is none: nobody waits for that.
         while self.read_output(&mut chunk)? {}
+        self.sink.tend(&tend_log);
+        self.note_oom_kills();
         Ok(())
     }
 
+    fn note_oom_kills(&mut self) {
+        self.oom_kills = self.oom_kills.max(self.groups.oom_kills());
+    }
+
     /// Kills the task where it can't be supervised any more.
-    pub fn abandon(&mut self, now: fn() -> Timestamp) {
-        while self.reap(now).unwrap_or(false) {
+    pub fn abandon(&mut self) {
+        while self.reap().unwrap_or(false) {
             self.kill(Instant::now(), FIRST_PAUSE);
             std::thread::sleep(FIRST_PAUSE);
         }
@@ -199,7 +231,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
             (None, Some(signal)) => EndCause::Signal { name: signal_name(signal) },
             (None, None) => EndCause::Exited,
         };
-        let killed_for_memory = self.groups.oom_kills() > 0;
+        let killed_for_memory = self.oom_kills > 0;
         let notes = lost.map(|message| Event::warning(finished_at, "OutputLost", message)).into_iter().collect();
         Ended {
             started,
@@ -214,14 +246,16 @@ impl<'a, L: Write> Supervisor<'a, L> {
     }
 
     /// Reaps whoever ended; `false` when there is no child any more, and so no descendant.
-    fn reap(&mut self, now: fn() -> Timestamp) -> io::Result<bool> {
+    fn reap(&mut self) -> io::Result<bool> {
         loop {
             let mut status = 0;
             // nix's own loses the status of a child that ended by a real-time signal.
             // SAFETY: the pointer is valid for the call, which keeps nothing of it.
             match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
                 Ok(0) => return Ok(true),
-                Ok(pid) if pid == self.shell.as_raw() => self.exit = Some((ExitStatus::from_raw(status), now())),
+                Ok(pid) if pid == self.shell.as_raw() => {
+                    self.exit = Some((ExitStatus::from_raw(status), self.clock.now()));
+                }
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(Errno::ECHILD) => return Ok(false),
                 Err(error) => return Err(error.into()),
@@ -308,7 +342,8 @@ impl<'a, L: Write> Supervisor<'a, L> {
         while let Some(signal) = self.signals.read_signal()? {
             // The others are children, which are reaped anyway.
             if signal.ssi_signo == Signal::SIGTERM as u32 {
-                self.end(EndCause::Stopped, self.grace, Instant::now());
+                let grace = living::grace_of(&signal).unwrap_or(self.grace);
+                self.end(EndCause::Stopped, grace, Instant::now());
             }
         }
         Ok(())

@@ -1,7 +1,13 @@
 //! The start of a task's own process: its environment, its session, its output.
+//!
+//! The program is executed by execve(2) itself: the C library's `execvp` gives a file that is no program for this
+//! machine to `/bin/sh`, and what that makes of it would look like a command that ran and failed.
 
+use std::collections::BTreeMap;
+use std::ffi::{CString, NulError};
 use std::fs::File;
 use std::io::{self, PipeReader, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +17,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Pid, fchown, setsid};
+use nix::unistd::{Pid, execve, fchown, setsid};
 
 use super::cgroup::Groups;
 use super::folder::Folder;
@@ -28,6 +34,10 @@ pub(super) struct Task {
     /// Why it is not in its control groups, if it isn't.
     pub left_out: Option<String>,
 }
+
+/// Added to the error number of a program that can't be executed, to tell it from those of the steps before: a process
+/// that has forked can return only a number.
+const EXEC_FAILED: i32 = 1 << 16;
 
 /// Why a task did not start.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,15 +66,22 @@ pub(super) fn start(
         // Or the user could write to the output, but not open `/dev/stdout`.
         fchown(&input, Some(identity.uid), Some(identity.gid)).map_err(give)?;
     }
-    let shell = find_shell(spec.shell.first().map_or("sh", String::as_str));
+    let program = Program::new(spec, &folder.work()).map_err(|error| NotStarted {
+        reason: format!("the command can't be passed to the shell: {error}"),
+        retry: false,
+    })?;
     let spawn = |entrances: Vec<File>| -> io::Result<Pid> {
-        let mut command = command(spec, &shell, &folder.work());
+        let mut command = Command::new("/");
+        command.current_dir(folder.work()).stdin(Stdio::null());
         command.stdout(input.try_clone()?).stderr(input.try_clone()?);
         let supervisor = Pid::this();
-        let identity = identity.cloned();
+        let (identity, program) = (identity.cloned(), program.clone());
         // SAFETY: the process that forks has one thread, so the child may do whatever its parent may.
         unsafe {
-            command.pre_exec(move || become_task(supervisor, &entrances, identity.as_ref()));
+            command.pre_exec(move || {
+                become_task(supervisor, &entrances, identity.as_ref())?;
+                Err(program.execute())
+            });
         }
         let child = command.spawn()?;
         Ok(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?))
@@ -81,14 +98,36 @@ pub(super) fn start(
     }
 }
 
-fn command(spec: &Spec, shell: &Path, work: &Path) -> Command {
-    let mut command = Command::new(shell);
-    let name = spec.shell.first().map_or("sh", String::as_str);
-    command.arg0(name).args(spec.shell.iter().skip(1)).arg(&spec.task.command);
-    command.env_clear().env("PATH", PATH).env("HOME", work);
-    command.envs(spec.task.env.iter().map(|var| (&var.name, &var.value)));
-    command.current_dir(work).stdin(Stdio::null());
-    command
+/// What execve(2) is called with.
+#[derive(Clone)]
+struct Program {
+    path: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Program {
+    fn new(spec: &Spec, work: &Path) -> Result<Self, NulError> {
+        let name = shell_of(spec);
+        let arguments = [name].into_iter().chain(spec.shell.iter().skip(1).map(String::as_str));
+        let arguments = arguments.chain([spec.task.command.as_str()]).map(CString::new).collect::<Result<_, _>>()?;
+        let mut environment = BTreeMap::from([("PATH", PATH.as_bytes()), ("HOME", work.as_os_str().as_bytes())]);
+        environment.extend(spec.task.env.iter().map(|var| (var.name.as_str(), var.value.as_bytes())));
+        let variable = |(name, value): (&str, &[u8])| CString::new([name.as_bytes(), b"=", value].concat());
+        let environment = environment.into_iter().map(variable).collect::<Result<_, _>>()?;
+        let path = CString::new(find_shell(name).as_os_str().as_bytes())?;
+        Ok(Self { path, arguments, environment })
+    }
+
+    /// Returns only where it fails.
+    fn execute(&self) -> io::Error {
+        let Err(error) = execve(&self.path, &self.arguments, &self.environment);
+        io::Error::from_raw_os_error(EXEC_FAILED + error as i32)
+    }
+}
+
+fn shell_of(spec: &Spec) -> &str {
+    spec.shell.first().map_or("sh", String::as_str)
 }
 
 /// What the child does between fork and exec.
@@ -122,18 +161,26 @@ fn find_shell(name: &str) -> PathBuf {
 }
 
 fn not_started(spec: &Spec, error: &io::Error) -> NotStarted {
-    let shell = spec.shell.first().map_or("sh", String::as_str);
-    let errno = error.raw_os_error().map(Errno::from_raw);
+    let number = error.raw_os_error().unwrap_or(0);
+    if number < EXEC_FAILED {
+        let (reason, retry) = match Errno::from_raw(number) {
+            Errno::EAGAIN => ("the machine allows no more processes".to_owned(), true),
+            _ => (format!("can't prepare a process for the command: {error}"), true),
+        };
+        return NotStarted { reason, retry };
+    }
+    let errno = Errno::from_raw(number - EXEC_FAILED);
+    let shell = shell_of(spec);
+    let unusable = |why: &str| (format!("the server's machine has no usable shell: `{shell}` {why}"), false);
     let (reason, retry) = match errno {
-        Some(Errno::E2BIG) => ("the command and its environment are too large for this machine".to_owned(), false),
-        Some(Errno::ENOENT) => (format!("the shell `{shell}` is not on the server's machine"), false),
-        Some(Errno::EACCES | Errno::ENOEXEC | Errno::EPERM | Errno::EINVAL | Errno::ELIBBAD) => {
-            (format!("the shell `{shell}` can't be executed: {error}"), false)
+        Errno::E2BIG => ("the command and its environment are too large for this machine".to_owned(), false),
+        // What the machine lacks at this moment.
+        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::EIO | Errno::ETXTBSY => {
+            (format!("can't start the shell `{shell}`: {}", errno.desc()), true)
         }
-        Some(Errno::EAGAIN) => ("the machine allows no more processes".to_owned(), true),
-        // A NUL in the command or its environment: no system call was made.
-        None => (format!("the command can't be passed to the shell: {error}"), false),
-        Some(_) => (format!("can't start the shell `{shell}`: {error}"), true),
+        Errno::ENOENT => unusable("is not there, or the program that interprets it is not"),
+        Errno::ENOEXEC => unusable("is no program for this machine (Exec format error)"),
+        _ => unusable(&format!("can't be executed: {}", errno.desc())),
     };
     NotStarted { reason, retry }
 }

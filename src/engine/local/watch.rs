@@ -9,14 +9,19 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::Child;
+use tokio::time::Instant;
 
 use super::folder::Folder;
+use super::living;
 use crate::engine::Pokes;
 use crate::model::AttemptId;
 
 /// How long the kernel may take from closing a process's FIFO to releasing its lock: it closes the files of a process
 /// that ends in no stated order.
 const LONGEST_END: Duration = Duration::from_secs(2);
+/// Between two looks at all processes; it doubles up to the second.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Clone)]
 pub(super) struct Watches {
@@ -85,7 +90,9 @@ impl Watches {
 
 /// Waits until the folder has no supervisor, at most for `longest`; `false` where it still has one.
 pub(super) async fn wait_for_end(folder: &Folder, longest: Duration) -> io::Result<bool> {
-    let mut status = Receiver::from_file(folder.open_status()?)?;
+    let Ok(mut status) = folder.open_status().and_then(Receiver::from_file) else {
+        return wait_without_its_folder(folder, longest).await;
+    };
     // As above: only the end of one that was seen alive after the FIFO was opened will be seen there.
     if folder.is_supervised()? {
         let end = async {
@@ -96,7 +103,21 @@ pub(super) async fn wait_for_end(folder: &Folder, longest: Duration) -> io::Resu
             wait_for_lock(folder).await;
         }
     }
-    folder.is_supervised().map(|is_supervised| !is_supervised)
+    wait_without_its_folder(folder, longest).await
+}
+
+/// As above, by looking at processes again and again: for a folder that is damaged or gone.
+async fn wait_without_its_folder(folder: &Folder, longest: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + longest;
+    let mut pause = FIRST_PAUSE;
+    while folder.is_supervised().unwrap_or(false) || living::find(folder.path()).is_some() {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Ok(true)
 }
 
 async fn wait_for_lock(folder: &Folder) {

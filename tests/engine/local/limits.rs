@@ -34,6 +34,16 @@ async fn beyond_its_memory_a_task_is_killed_and_this_is_told() {
 }
 
 #[tokio::test]
+async fn a_task_that_goes_on_after_a_process_of_it_was_killed_for_memory_has_its_own_end() {
+    let world = world();
+    let mut spec = world.spec("(head -c 200000000 /dev/zero | tail) || true; sleep 1.5; exit 3");
+    spec.task.memory_mb = Some(32);
+    let (ended, _) = world.run_spec(&spec).await;
+    let is_enforced = is_enforced(&ended);
+    assert_eq!((ended.exit_code, ended.cause, ended.killed_for_memory), (3, EndCause::Exited, is_enforced));
+}
+
+#[tokio::test]
 async fn a_failure_that_has_nothing_to_do_with_memory_is_told_as_it_is() {
     let world = world();
     let mut spec = world.spec("exit 9");

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flotilla::engine::local::{LocalConfig, LocalEngine};
-use flotilla::engine::{LaunchSpec, Pokes};
+use flotilla::engine::{Engine, LaunchSpec, Pokes};
 use tempfile::TempDir;
 
 use crate::contract::contract;
 use crate::world::{World, eventually, remove_everything, written};
 
+mod damage;
 mod limits;
 mod output;
 mod restart;
@@ -94,6 +95,11 @@ fn world_in(folder: TempDir, change: impl FnOnce(&mut LocalConfig)) -> LocalWorl
     let pokes = Pokes::default();
     let engine = engine(&runs_dir, &pokes, change);
     LocalWorld { world: World::new(Arc::new(engine), pokes, folder), runs_dir }
+}
+
+fn engine_with(runs_dir: &Path, change: impl FnOnce(&mut LocalConfig)) -> (Arc<dyn Engine>, Pokes) {
+    let pokes = Pokes::default();
+    (Arc::new(engine(runs_dir, &pokes, change)), pokes)
 }
 
 fn engine(runs_dir: &Path, pokes: &Pokes, change: impl FnOnce(&mut LocalConfig)) -> LocalEngine {

@@ -1,6 +1,7 @@
 //! What a task finds when it starts, and what is said when it can't.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use flotilla::engine::EngineError;
 use flotilla::model::{EndCause, EnvVar, EventType, Observation, StartFault};
@@ -95,13 +96,40 @@ async fn the_shell_is_the_operators_choice() {
 }
 
 #[tokio::test]
-async fn a_missing_shell_is_no_reason_to_try_again() {
-    for shell in ["/no/such/shell", "no-such-shell-here", "/etc/passwd"] {
-        let world = world_in(tempfile::tempdir().unwrap(), |config| config.shell = vec![shell.into()]);
-        let (_, handle) = world.launch("true").await;
+async fn a_shell_that_can_not_be_executed_never_ran_and_is_no_reason_to_try_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let program = |name: &str, bytes: &[u8]| {
+        fs::write(path(name), bytes).unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o755)).unwrap();
+        path(name)
+    };
+    // The header of a program for another machine: IBM's System/370.
+    let mut elsewhere = fs::read("/proc/self/exe").unwrap();
+    elsewhere.truncate(4096);
+    elsewhere[18..20].copy_from_slice(&9_u16.to_le_bytes());
+    std::os::unix::fs::symlink(path("loop"), path("loop")).unwrap();
+    let shells = [
+        "/no/such/shell".to_owned(),
+        "no-such-shell-here".to_owned(),
+        "/etc/passwd".to_owned(),
+        "/etc/passwd/sh".to_owned(),
+        "/".to_owned(),
+        path("loop"),
+        program("elsewhere", &elsewhere),
+        program("empty", b""),
+        program("text", b"echo this is not what was asked for\n"),
+        program("interpreted", b"#!/no/such/interpreter\n"),
+        format!("/{}", "long/".repeat(2000)),
+    ];
+    for shell in shells {
+        let world = world_in(tempfile::tempdir().unwrap(), |config| config.shell = vec![shell.clone()]);
+        let (spec, handle) = world.launch("true").await;
         let seen = world.until(&handle, "refused", |seen| !matches!(seen, Observation::Starting)).await;
-        let Observation::NeverRan { reason, fault: StartFault::Task } = seen else { panic!("{seen:?}") };
-        assert!(reason.contains(shell), "{reason}");
+        let Observation::NeverRan { reason, fault: StartFault::Task } = seen else { panic!("{shell}: {seen:?}") };
+        let expected = format!("the server's machine has no usable shell: `{shell}` ");
+        assert!(reason.starts_with(&expected), "{reason}");
+        assert_eq!(fs::read_to_string(&spec.log_path).unwrap(), "", "{shell}");
     }
 }
 

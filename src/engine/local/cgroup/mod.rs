@@ -3,6 +3,7 @@
 //! The task enters them itself, between fork and exec: to move oneself costs a tenth of a millisecond, to be moved
 //! by another five and more, for the kernel then waits until no process of the machine forks.
 
+mod own;
 mod place;
 
 use std::fs::{self, File, OpenOptions};
@@ -60,10 +61,16 @@ impl Groups {
                 }
             }
         }
-        let set = |controller, set: &dyn Fn(&Group) -> io::Result<()>| match groups.with(controller).map(set) {
+        let (enforced, unmet) = groups.limit(limits, &obstacles);
+        (groups, enforced, unmet)
+    }
+
+    /// Sets limits; returns those in force, and why the others are not.
+    fn limit(&self, limits: Limits, obstacles: &[Obstacle]) -> (Limits, Vec<String>) {
+        let set = |controller, set: &dyn Fn(&Group) -> io::Result<()>| match self.with(controller).map(set) {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(error.to_string()),
-            None => Err(why_not(&obstacles, controller)),
+            None => Err(why_not(obstacles, controller)),
         };
         let mut enforced = Limits::default();
         let mut unmet = Vec::new();
@@ -79,7 +86,14 @@ impl Groups {
                 Err(reason) => unmet.push(format!("CPU is not limited: {reason}")),
             }
         }
-        (groups, enforced, unmet)
+        (enforced, unmet)
+    }
+
+    /// Sets the limits of a task that runs once more: they are gone where the server's group did not hand its
+    /// controllers down while there was no server. Returns why that was not possible.
+    pub fn limit_again(&self, limits: Limits) -> Vec<String> {
+        let has_v2 = self.groups.iter().any(|group| group.version == Version::V2);
+        if has_v2 { self.limit(limits, &[]).1 } else { Vec::new() }
     }
 
     /// The groups that were made for `name` before, as far as they are still there.
@@ -264,6 +278,14 @@ fn read_key(path: &Path, key: &str) -> Option<u64> {
 fn find_key(text: &str, key: &str) -> Option<u64> {
     let value = |line: &str| line.split_once(' ').filter(|(name, _)| *name == key).and_then(|(_, n)| n.parse().ok());
     text.lines().find_map(value)
+}
+
+/// Prepares the server's group for a next server, after this one has ended.
+///
+/// # Errors
+/// The groups can't be read or changed.
+pub fn release() -> io::Result<()> {
+    place::own_group_v2().map_or(Ok(()), |own| own::release_unit(&own))
 }
 
 #[cfg(test)]

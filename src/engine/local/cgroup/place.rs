@@ -1,21 +1,19 @@
-//! Where control groups can be made: next to or below the server's own group, so that the limits which the machine's
+//! Where control groups can be made: below the server's own group (`own.rs`), so that the limits which the machine's
 //! operator set around the server hold for its tasks too.
 //!
 //! Version 1 has a tree for each controller (or for a few together), version 2 one tree for all, and both may be
-//! there at once. In version 2 a group that hands controllers down can't hold processes itself (cgroups(7), "no
-//! internal processes"), so the server's own group serves only after the server moved out of it into a leaf.
+//! there at once.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
+
+use super::{own, why_not};
 
 /// The groups of tasks begin with this.
 pub(super) const PREFIX: &str = "flotilla-";
-/// The leaf that the server itself moves to where it must.
-const LEAF: &str = "flotilla-server";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Version {
@@ -66,7 +64,16 @@ impl Places {
             }
             let (folder, controllers) = (group.folder.display().to_string(), group.controllers.clone());
             match open(group) {
-                Ok(place) => found.places.push(place),
+                Ok(place) => {
+                    let lacking = [Controller::Memory, Controller::Cpu].into_iter();
+                    let lacking: Vec<_> =
+                        lacking.filter(|controller| !place.controllers.contains(controller)).collect();
+                    if place.version == Version::V2 && !lacking.is_empty() {
+                        let reason = format!("the control group {folder} has no such controller");
+                        found.obstacles.push(Obstacle { controllers: lacking, reason });
+                    }
+                    found.places.push(place);
+                }
                 Err(error) => {
                     let reason = format!("can't make a control group in {folder}: {error}");
                     found.obstacles.push(Obstacle { controllers, reason });
@@ -74,6 +81,14 @@ impl Places {
             }
         }
         found
+    }
+
+    /// What can't be limited here, and why.
+    pub fn unmet(&self) -> Vec<String> {
+        let unmet = |controller, what: &str| {
+            (!self.has(controller)).then(|| format!("{what} is not limited: {}", why_not(&self.obstacles, controller)))
+        };
+        [unmet(Controller::Memory, "memory"), unmet(Controller::Cpu, "CPU")].into_iter().flatten().collect()
     }
 
     fn has(&self, controller: Controller) -> bool {
@@ -140,7 +155,7 @@ fn place_in_mount(mount: &Mount, path: &str) -> Option<PathBuf> {
     (!is_outside).then(|| Path::new(&mount.point).join(below))
 }
 
-fn controllers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Controller> {
+pub(super) fn controllers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Controller> {
     let known = |name| match name {
         "memory" => Some(Controller::Memory),
         "cpu" => Some(Controller::Cpu),
@@ -154,7 +169,7 @@ fn controllers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Controller> {
 fn open(own: Place) -> io::Result<Place> {
     let (folder, mut controllers) = match own.version {
         Version::V1 => (own.folder, own.controllers),
-        Version::V2 => open_v2(own.folder)?,
+        Version::V2 => own::open(own.folder)?,
     };
     try_out(&folder)?;
     if own.version == Version::V2 {
@@ -163,56 +178,18 @@ fn open(own: Place) -> io::Result<Place> {
     Ok(Place { version: own.version, controllers, folder })
 }
 
-/// The group above comes first: it holds no processes where a service manager made a group for the server, and nothing
-/// has to be moved. The top of a mount has no group above.
-fn open_v2(own: PathBuf) -> io::Result<(PathBuf, Vec<Controller>)> {
-    if let Some(above) = own.parent().filter(|above| above.join("cgroup.procs").exists())
-        && let Ok(controllers) = hand_down(above).and_then(|found| try_out(above).map(|()| found))
-        && !controllers.is_empty()
-    {
-        return Ok((above.to_owned(), controllers));
-    }
-    match hand_down(&own) {
-        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
-            move_to_leaf(&own)?;
-            hand_down(&own).map(|controllers| (own, controllers))
-        }
-        result => result.map(|controllers| (own, controllers)),
-    }
-}
-
-/// Has a version 2 group hand its controllers down to the groups in it; returns those that it does.
-fn hand_down(folder: &Path) -> io::Result<Vec<Controller>> {
-    let read = |name: &str| fs::read_to_string(folder.join(name));
-    let (available, enabled) = (read("cgroup.controllers")?, read("cgroup.subtree_control")?);
-    let enabled: Vec<&str> = enabled.split_whitespace().collect();
-    let missing =
-        available.split_whitespace().filter(|name| ["memory", "cpu"].contains(name) && !enabled.contains(name));
-    for name in missing {
-        fs::write(folder.join("cgroup.subtree_control"), format!("+{name}"))?;
-    }
-    Ok(controllers(read("cgroup.subtree_control")?.split_whitespace()))
-}
-
-/// Moves this process out of its group, if it is alone there: others are not ours to move.
-fn move_to_leaf(folder: &Path) -> io::Result<()> {
-    let own = std::process::id().to_string();
-    if fs::read_to_string(folder.join("cgroup.procs"))?.lines().any(|pid| pid != own) {
-        return Err(io::Error::other("other processes are in it"));
-    }
-    let leaf = folder.join(LEAF);
-    match fs::create_dir(&leaf) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    fs::write(leaf.join("cgroup.procs"), "0")
-}
-
 /// Makes a group and removes it.
 fn try_out(folder: &Path) -> io::Result<()> {
     let group = folder.join(format!("{PREFIX}probe-{}", std::process::id()));
     fs::create_dir(&group)?;
     fs::remove_dir(&group)
+}
+
+/// The server's own group in the tree of version 2, if it is in one.
+pub(super) fn own_group_v2() -> Option<PathBuf> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let own = own_groups(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+    own.into_iter().find(|group| group.version == Version::V2).map(|group| group.folder)
 }
 
 #[cfg(test)]
