@@ -2,7 +2,8 @@
 //!
 //! Times are kept in whole microseconds, as both databases store them, so that what comes back equals what went in.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,8 +14,18 @@ pub struct Clock(Source);
 #[derive(Debug, Clone)]
 enum Source {
     System,
-    Manual(Arc<Mutex<Timestamp>>),
+    Manual(Arc<Mutex<Hands>>),
 }
+
+/// What a test has set.
+#[derive(Debug)]
+struct Hands {
+    now: Timestamp,
+    passed: Duration,
+}
+
+/// When this process first asked how much time had passed.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Clock {
     #[must_use]
@@ -25,8 +36,18 @@ impl Clock {
     /// A clock that stands still at `start` until the other half moves it.
     #[must_use]
     pub fn manual(start: Timestamp) -> (Self, ManualClock) {
-        let time = Arc::new(Mutex::new(start));
-        (Self(Source::Manual(Arc::clone(&time))), ManualClock(time))
+        let hands = Arc::new(Mutex::new(Hands { now: start, passed: Duration::ZERO }));
+        (Self(Source::Manual(Arc::clone(&hands))), ManualClock(hands))
+    }
+
+    /// How much time has passed since a moment that stays the same as long as the process lives. It only grows, whatever is
+    /// done to the machine's clock, and stands still while the machine sleeps.
+    #[must_use]
+    pub fn passed(&self) -> Duration {
+        match &self.0 {
+            Source::System => START.elapsed(),
+            Source::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).passed,
+        }
     }
 
     /// The present time in whole microseconds. It follows the machine's clock, also where that is set back.
@@ -34,7 +55,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let now = match &self.0 {
             Source::System => Timestamp::now(),
-            Source::Manual(time) => *time.lock().unwrap_or_else(PoisonError::into_inner),
+            Source::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).now,
         };
         Timestamp::from_microsecond(now.as_microsecond()).expect("a timestamp without its nanoseconds is in range")
     }
@@ -42,15 +63,19 @@ impl Clock {
 
 /// Moves the time of a [`Clock::manual`].
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<Mutex<Timestamp>>);
+pub struct ManualClock(Arc<Mutex<Hands>>);
 
 impl ManualClock {
+    /// Time passes.
     pub fn advance(&self, by: SignedDuration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+        let mut hands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hands.now += by;
+        hands.passed += by.unsigned_abs();
     }
 
+    /// Somebody sets the machine's clock. No time passes.
     pub fn set(&self, to: Timestamp) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).now = to;
     }
 }
 
@@ -66,7 +91,7 @@ mod tests {
         hand.advance(SignedDuration::from_secs(90));
         assert_eq!(copy.now(), "1970-01-01T00:01:30Z".parse().unwrap());
         hand.set(Timestamp::UNIX_EPOCH);
-        assert_eq!(clock.now(), copy.now());
+        assert_eq!((clock.now(), clock.passed()), (copy.now(), Duration::from_secs(90)), "setting it takes no time");
     }
 
     #[test]

@@ -64,13 +64,15 @@ pub struct Server {
     pub clusters_by_request: bool,
 }
 
-/// How many rows a list gives.
+/// How many rows a list gives, and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lists {
     /// To a request that doesn't say; at most `max_limit`.
     pub default_limit: u32,
     /// To any request.
     pub max_limit: u32,
+    /// How long a list may take that has to look at every row.
+    pub search_timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +182,8 @@ impl Config {
         let default_limit = section.read("default_limit", max_limit.min(1024), |limit| {
             within(1..=max_limit.into())(limit).map_err(|message| format!("{message} (`max_limit` is {max_limit})"))
         });
-        let lists = Lists { default_limit, max_limit };
+        let search_timeout = Duration::from_secs(section.read("search_timeout_secs", 10, within(1..=600)));
+        let lists = Lists { default_limit, max_limit, search_timeout };
 
         let mut section = reader.section("runs");
         let runs = Runs { grace: Duration::from_secs(section.read("grace_secs", 10, within(0..=24 * 3600))) };

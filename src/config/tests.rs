@@ -49,6 +49,7 @@ fn every_key_of_the_file_is_read() {
         [lists]
         default_limit = 5
         max_limit = 50
+        search_timeout_secs = 7
         [launch]
         require_owner = true
         owner_env_name = "OWNER"
@@ -133,7 +134,7 @@ fn every_key_of_the_file_is_read() {
             max_body_bytes: 2048,
             clusters_by_request: true,
         },
-        lists: Lists { default_limit: 5, max_limit: 50 },
+        lists: Lists { default_limit: 5, max_limit: 50, search_timeout: Duration::from_secs(7) },
         launch: LaunchPolicy { is_owner_required: true, owner_variable: "OWNER".into(), server_mode: "staging".into() },
         runs: Runs { grace: Duration::ZERO },
         logs: Logs { max_bytes: 65_536, chunk_bytes: 65_536, retention: None },
@@ -313,7 +314,10 @@ fn a_wrong_value_is_told_with_its_key() {
 
 #[test]
 fn a_lower_maximum_lowers_the_default_page() {
-    assert_eq!(parse("[lists]\nmax_limit = 9").unwrap().lists, Lists { default_limit: 9, max_limit: 9 });
+    assert_eq!(
+        parse("[lists]\nmax_limit = 9").unwrap().lists,
+        Lists { default_limit: 9, max_limit: 9, search_timeout: Duration::from_secs(10) }
+    );
 }
 
 #[test]

@@ -66,6 +66,11 @@ impl From<ServiceError> for ApiError {
             ServiceError::Unavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the server's database is unavailable; try again".to_owned())
             }
+            ServiceError::TookTooLong(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this took the database too long and was given up. A list by `env`, or in an order other than by time,                  looks at every row that its other filters leave: filter by `status`, `alias`, `group_name`,                  `cluster_name`, `image` or `user` as well, or try again later"
+                    .to_owned(),
+            ),
             ServiceError::OutOfFiles(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the server has too many files open now; try again".to_owned())
             }

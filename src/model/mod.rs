@@ -13,6 +13,7 @@
 //! | **engine** | the kind of place: `local` processes, `docker`, `kubernetes` |
 //! | **brief** | the few facts about a run that lists of tasks show |
 //! | **event** | one line of a run's story |
+//! | **kept time** | the time by which logs and keys grow old: the clock's, as far as servers have seen it pass |
 //! | **fault** | one thing wrong with a request, naming the field |
 //! | **group**, **tag**, **alias** | how definitions are found: the owning group, free labels, one unique name |
 
@@ -25,6 +26,7 @@ mod event;
 mod fault;
 mod id;
 mod image;
+mod kept_time;
 mod launch;
 mod lists;
 mod log;
@@ -46,6 +48,7 @@ pub use event::{Event, EventType, LOG_CUT};
 pub use fault::{Fault, Faults};
 pub use id::{AttemptId, DefinitionId, RunId};
 pub use image::{ImageReference, InvalidImage};
+pub use kept_time::{next_kept_time, suspicious_difference};
 pub use launch::{
     Execution, LaunchPolicy, LaunchRequest, NodeLifecycle, Owner, PARENT_VARIABLE, RUN_ID_VARIABLE, Target,
     UNKNOWN_OWNER, plan_launch,

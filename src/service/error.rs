@@ -29,6 +29,9 @@ pub enum ServiceError {
     /// The database can't be asked now.
     #[error("the request could not be carried out now")]
     Unavailable(#[source] StoreError),
+    /// The database gave up on it after a while.
+    #[error("the request asks for too much, or the database is too busy")]
+    TookTooLong(#[source] StoreError),
     /// Our fault.
     #[error("the request could not be carried out")]
     Store(#[source] StoreError),
@@ -56,6 +59,7 @@ impl From<StoreError> for ServiceError {
         match error {
             StoreError::Full(_) => Self::NoSpace(error),
             StoreError::Unavailable(_) => Self::Unavailable(error),
+            StoreError::TookTooLong(_) => Self::TookTooLong(error),
             StoreError::Duplicate(_)
             | StoreError::Corrupt(_)
             | StoreError::Unusable(_)

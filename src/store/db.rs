@@ -8,20 +8,34 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::StoreError;
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
+use super::text::Text;
+
+/// How long a search may take where nothing else is configured.
+const SEARCH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A value bound to a parameter, or read from a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Int(Option<i64>),
-    Text(Option<String>),
+    Text(Option<Text>),
+}
+
+impl Value {
+    /// A text as a column holds it.
+    pub(super) fn stored(text: Option<String>) -> Self {
+        Self::Text(text.map(Text::stored))
+    }
 }
 
 impl From<i64> for Value {
@@ -62,25 +76,34 @@ impl From<Option<Timestamp>> for Value {
 
 impl From<&str> for Value {
     fn from(value: &str) -> Self {
-        Self::Text(Some(value.to_owned()))
+        Self::Text(Some(Text::clean(value.to_owned())))
     }
 }
 
 impl From<String> for Value {
     fn from(value: String) -> Self {
-        Self::Text(Some(value))
+        Self::Text(Some(Text::clean(value)))
     }
 }
 
 impl From<Option<String>> for Value {
     fn from(value: Option<String>) -> Self {
-        Self::Text(value)
+        Self::Text(value.map(Text::clean))
     }
 }
 
 /// A structure as JSON text.
 pub(super) fn json(value: &impl Serialize) -> Value {
-    Value::Text(Some(serde_json::to_string(value).expect("our own structures have string keys and serialize")))
+    Value::Text(Some(Text::json(value)))
+}
+
+/// What somebody else said: an engine, a kernel, a registry.
+pub(super) fn words(value: &str) -> Value {
+    Value::Text(Some(Text::words(value)))
+}
+
+pub(super) fn maybe_words(value: Option<&str>) -> Value {
+    Value::Text(value.map(Text::words))
 }
 
 /// A statement with its values.
@@ -178,7 +201,7 @@ impl Row {
 
     pub(super) fn maybe_text(&mut self) -> Result<Option<String>, StoreError> {
         match self.next()? {
-            Value::Text(value) => Ok(value),
+            Value::Text(value) => Ok(value.map(Text::into_string)),
             Value::Int(None) => Ok(None),
             Value::Int(Some(_)) => Err(self.error("is a number, not a text")),
         }
@@ -256,45 +279,108 @@ impl Written {
     }
 }
 
-pub(super) enum Db {
+/// Who waits for a statement. Each kind of work has connections of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Requests,
+    Loops,
+    Readiness,
+}
+
+/// The database, for one purpose. Copies share it.
+#[derive(Clone)]
+pub(super) struct Db {
+    backend: Arc<Backend>,
+    purpose: Purpose,
+    search_patience: Duration,
+}
+
+enum Backend {
     Sqlite(Sqlite),
     Postgres(Postgres),
 }
 
 impl Db {
+    pub(super) fn sqlite(sqlite: Sqlite) -> Self {
+        Self::new(Backend::Sqlite(sqlite))
+    }
+
+    pub(super) fn postgres(postgres: Postgres) -> Self {
+        Self::new(Backend::Postgres(postgres))
+    }
+
+    fn new(backend: Backend) -> Self {
+        Self { backend: Arc::new(backend), purpose: Purpose::Requests, search_patience: SEARCH_PATIENCE }
+    }
+
+    pub(super) fn with_purpose(&self, purpose: Purpose) -> Self {
+        Self { purpose, ..self.clone() }
+    }
+
+    pub(super) fn with_search_patience(self, search_patience: Duration) -> Self {
+        Self { search_patience, ..self }
+    }
+
     /// Carries out the statements in one transaction, and returns when it is durable.
     pub(super) async fn write(&self, statements: Vec<Statement>) -> Result<Written, StoreError> {
-        match self {
-            Self::Sqlite(db) => db.write(statements).await,
-            Self::Postgres(db) => db.write(statements).await,
+        match &*self.backend {
+            Backend::Sqlite(db) => db.write(statements).await,
+            Backend::Postgres(db) => db.write(self.purpose, &statements).await,
         }
     }
 
     pub(super) async fn read<T: FromRow + Send + 'static>(&self, statement: Statement) -> Result<Vec<T>, StoreError> {
-        match self {
-            Self::Sqlite(db) => db.read(statement).await,
-            Self::Postgres(db) => db.read(statement).await,
+        match &*self.backend {
+            Backend::Sqlite(db) => db.read(self.purpose, statement).await,
+            Backend::Postgres(db) => db.read(self.purpose, &statement).await,
         }
     }
 
     /// At most one row, found by a key: quick enough to be read on the spot.
     pub(super) async fn read_one<T: FromRow>(&self, statement: Statement) -> Result<Option<T>, StoreError> {
-        match self {
-            Self::Sqlite(db) => db.read_one(&statement).await,
-            Self::Postgres(db) => db.read_one(&statement).await,
+        match &*self.backend {
+            Backend::Sqlite(db) => db.read_one(self.purpose, &statement).await,
+            Backend::Postgres(db) => Ok(db.read(self.purpose, &statement).await?.into_iter().next()),
         }
+    }
+
+    /// What a statement gives that may look at every row, on connections which only such statements use.
+    /// [`StoreError::TookTooLong`] after `until`.
+    pub(super) async fn search<T: FromRow + Send + 'static>(
+        &self,
+        statement: Statement,
+        until: Instant,
+    ) -> Result<Vec<T>, StoreError> {
+        match &*self.backend {
+            Backend::Sqlite(db) => db.search(statement, until).await,
+            Backend::Postgres(db) => db.search(&statement, until).await,
+        }
+    }
+
+    /// A search where it has to end by some time, else a read.
+    pub(super) async fn list<T: FromRow + Send + 'static>(
+        &self,
+        statement: Statement,
+        until: Option<Instant>,
+    ) -> Result<Vec<T>, StoreError> {
+        match until {
+            Some(until) => self.search(statement, until).await,
+            None => self.read(statement).await,
+        }
+    }
+
+    /// When a search that begins now is given up.
+    pub(super) fn search_deadline(&self) -> Instant {
+        Instant::now() + self.search_patience
     }
 
     /// Where one text is found in another, counted from 1, as a function of both databases.
-    pub(super) const fn position_function(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "instr",
-            Self::Postgres(_) => "strpos",
-        }
+    pub(super) fn position_function(&self) -> &'static str {
+        if self.is_postgres() { "strpos" } else { "instr" }
     }
 
-    pub(super) const fn is_postgres(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+    pub(super) fn is_postgres(&self) -> bool {
+        matches!(*self.backend, Backend::Postgres(_))
     }
 }
 

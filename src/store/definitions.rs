@@ -1,6 +1,7 @@
 //! Definitions, and the groups and tags that live ones use.
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::db::{Builder, Db, FromRow, Row, Statement, json};
 use super::{Store, StoreError};
@@ -110,8 +111,9 @@ impl Store {
         let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM definitions WHERE deregistered_at IS NULL"));
         push_filter(&mut select, &self.db, filter);
         push_page(&mut select, sort_expression(page.sort_by), "definition_id", page.order, page.limit, page.offset);
-        let rows = self.db.read(select.build()).await?;
-        Ok(Page { rows, total: count_of(&self.db, count).await? })
+        // No index finds a part of a text.
+        let is_search = !(filter.env.is_empty() && filter.alias.is_empty() && filter.words.is_empty());
+        page_of(&self.db, is_search, select, count).await
     }
 
     /// The groups or tags that live definitions use and that hold `part`, whatever its case, in order of name.
@@ -136,8 +138,7 @@ impl Store {
         let mut select = matching(&format!("SELECT DISTINCT {column} FROM {table}"));
         select.push(&format!(" ORDER BY {column} LIMIT ")).bind(limit).push(" OFFSET ").bind(offset);
         let count = matching(&format!("SELECT COUNT(DISTINCT {column}) FROM {table}"));
-        let rows = self.db.read(select.build()).await?;
-        Ok(Page { rows, total: count_of(&self.db, count).await? })
+        page_of(&self.db, !part.is_empty(), select, count).await
     }
 }
 
@@ -217,8 +218,20 @@ pub(super) fn push_page(sql: &mut Builder, sort: &str, id_column: &str, order: O
     sql.bind(limit).push(" OFFSET ").bind(offset);
 }
 
-pub(super) async fn count_of(db: &Db, count: Builder) -> Result<u64, StoreError> {
-    let counted: Vec<u64> = db.read(count.build()).await?;
+/// The rows of a page and the total. A search has connections of its own and a deadline over both.
+async fn page_of<T: FromRow + Send + 'static>(
+    db: &Db,
+    is_search: bool,
+    select: Builder,
+    count: Builder,
+) -> Result<Page<T>, StoreError> {
+    let until = is_search.then(|| db.search_deadline());
+    let rows = db.list(select.build(), until).await?;
+    Ok(Page { rows, total: count_of(db, count, until).await? })
+}
+
+pub(super) async fn count_of(db: &Db, count: Builder, until: Option<Instant>) -> Result<u64, StoreError> {
+    let counted: Vec<u64> = db.list(count.build(), until).await?;
     Ok(counted.first().copied().unwrap_or(0))
 }
 

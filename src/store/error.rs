@@ -11,6 +11,9 @@ pub enum StoreError {
     /// The database can't be reached or asked now.
     #[error("the database is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A statement was given up because it took too long: it asked for too much, or the database is too busy.
+    #[error("the database took too long")]
+    TookTooLong(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The file is no database, or a damaged one.
     #[error("the database is damaged or no database")]
     Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -31,6 +34,7 @@ impl StoreError {
             Self::Duplicate(source) => Self::Duplicate(source.to_string().into()),
             Self::Full(source) => Self::Full(source.to_string().into()),
             Self::Unavailable(source) => Self::Unavailable(source.to_string().into()),
+            Self::TookTooLong(source) => Self::TookTooLong(source.to_string().into()),
             Self::Corrupt(source) => Self::Corrupt(source.to_string().into()),
             Self::Unusable(reason) => Self::Unusable(reason.clone()),
             Self::Decode { column, problem } => Self::Decode { column: *column, problem: problem.clone() },
@@ -53,6 +57,7 @@ impl From<rusqlite::Error> for StoreError {
             Code::SystemIoFailure if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => {
                 Self::Full(error.into())
             }
+            Code::OperationInterrupted => Self::TookTooLong(error.into()),
             Code::NotADatabase | Code::DatabaseCorrupt => Self::Corrupt(error.into()),
             Code::DatabaseBusy
             | Code::DatabaseLocked
@@ -79,11 +84,13 @@ impl From<sqlx::Error> for StoreError {
         match code.as_str() {
             "23505" => Self::Duplicate(error.into()),
             "53100" => Self::Full(error.into()),
+            // Canceled by its time limit.
+            "57014" => Self::TookTooLong(error.into()),
             "XX001" | "XX002" => Self::Corrupt(error.into()),
             _ if is_unreachable => Self::Unavailable(error.into()),
-            // Connection, authorization, resources, operator intervention (the server stops or starts), serialization;
-            // and a database that is not there.
-            code if ["08", "28", "3D", "40", "53", "57"].iter().any(|class| code.starts_with(class)) => {
+            // Connection, transaction state (read-only, or ended by a time limit), authorization, resources, operator
+            // intervention (the server stops or starts), serialization; and a database that is not there.
+            code if ["08", "25", "28", "3D", "40", "53", "57"].iter().any(|class| code.starts_with(class)) => {
                 Self::Unavailable(error.into())
             }
             _ => Self::Other(error.into()),

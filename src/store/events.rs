@@ -1,6 +1,6 @@
 //! Events: the lines of a run's story, appended in the transaction of the change they tell of.
 
-use super::db::{FromRow, Row, Statement};
+use super::db::{FromRow, Row, Statement, words};
 use super::{Store, StoreError};
 use crate::model::{Event, RunId};
 
@@ -33,9 +33,9 @@ fn insert(text: &'static str, run_id: RunId, event: &Event) -> Statement {
             run_id.to_string().into(),
             event.timestamp.into(),
             event.event_type.to_string().into(),
-            event.reason.as_str().into(),
-            event.source_object.as_str().into(),
-            event.message.as_str().into(),
+            words(&event.reason),
+            words(&event.source_object),
+            words(&event.message),
         ],
     )
 }

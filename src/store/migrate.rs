@@ -3,9 +3,12 @@
 //! A released step is never edited: the ledger keeps a checksum of each, and a database whose history differs from the
 //! program's is refused, as is one that a newer program has changed.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, TransactionBehavior};
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, PgPool, Row as _};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::StoreError;
 
@@ -26,8 +29,8 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: &[Migration] = migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths", 6 "0006_pruned_logs");
-const POSTGRES: &[Migration] = migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths", 6 "0006_pruned_logs");
+const SQLITE: &[Migration] = migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths", 6 "0006_pruned_logs", 7 "0007_kept_time");
+const POSTGRES: &[Migration] = migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths", 6 "0006_pruned_logs", 7 "0007_kept_time");
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version BIGINT PRIMARY KEY,
@@ -35,6 +38,10 @@ const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     checksum TEXT NOT NULL
 )";
 const APPLIED: &str = "SELECT version, name, checksum FROM schema_migrations ORDER BY version";
+/// How long the database server may take to show the ledger.
+const LOOK_PATIENCE: Duration = Duration::from_secs(20);
+/// How long all changes of the schema may take, with the wait for another server that makes them.
+const CHANGE_PATIENCE: Duration = Duration::from_hours(1);
 /// Any number will do, as long as nothing else in the database uses it.
 const POSTGRES_LOCK: i64 = 0x0066_6c6f_7469_6c6c;
 
@@ -62,27 +69,58 @@ pub(super) fn migrate_sqlite(connection: &mut Connection) -> Result<(), StoreErr
     Ok(())
 }
 
-pub(super) async fn migrate_postgres(pool: &PgPool) -> Result<(), StoreError> {
-    let mut tx = pool.begin().await?;
+/// A schema that is as it should be is only looked at, which takes a moment; a change of a long history may take a while.
+pub(super) async fn migrate_postgres(mut connection: PgConnection) -> Result<(), StoreError> {
+    let looking = tokio::time::timeout(LOOK_PATIENCE, applied_on_postgres(&mut connection));
+    let applied = looking.await.map_err(|_| silent(LOOK_PATIENCE))??;
+    if missing(POSTGRES, &applied)?.is_empty() {
+        return Ok(());
+    }
+    let changing = tokio::time::timeout(CHANGE_PATIENCE, change_postgres(&mut connection));
+    changing.await.map_err(|_| silent(CHANGE_PATIENCE))?
+}
+
+fn silent(patience: Duration) -> StoreError {
+    StoreError::Unavailable(format!("the database server did not answer within {} s", patience.as_secs()).into())
+}
+
+/// The steps in the ledger; none where there is no ledger yet.
+async fn applied_on_postgres(connection: &mut PgConnection) -> Result<Vec<Applied>, StoreError> {
+    const UNDEFINED_TABLE: &str = "42P01";
+    let rows: Vec<PgRow> = match sqlx::raw_sql(APPLIED).fetch_all(connection).await {
+        Ok(rows) => rows,
+        Err(error) if error.as_database_error().and_then(|error| error.code()).as_deref() == Some(UNDEFINED_TABLE) => {
+            Vec::new()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let applied = |row: &PgRow| -> Result<Applied, sqlx::Error> {
+        Ok(Applied { version: row.try_get(0)?, name: row.try_get(1)?, checksum: row.try_get(2)? })
+    };
+    Ok(rows.iter().map(applied).collect::<Result<_, _>>()?)
+}
+
+async fn change_postgres(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let begin = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+    sqlx::raw_sql(begin).execute(&mut *connection).await?;
     // Several servers may start at once: one changes the schema, the others wait and find it changed.
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(POSTGRES_LOCK).execute(&mut *tx).await?;
-    sqlx::raw_sql(LEDGER).execute(&mut *tx).await?;
-    let rows = sqlx::query(APPLIED).fetch_all(&mut *tx).await?;
-    let applied = rows
-        .iter()
-        .map(|row| Ok(Applied { version: row.try_get(0)?, name: row.try_get(1)?, checksum: row.try_get(2)? }))
-        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    let lock = format!("SELECT pg_advisory_xact_lock({POSTGRES_LOCK})");
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *connection).await?;
+    sqlx::raw_sql(LEDGER).execute(&mut *connection).await?;
+    let applied = applied_on_postgres(connection).await?;
     let missing = missing(POSTGRES, &applied)?;
     for migration in missing {
-        sqlx::raw_sql(AssertSqlSafe(migration.sql)).execute(&mut *tx).await?;
+        sqlx::raw_sql(AssertSqlSafe(migration.sql)).execute(&mut *connection).await?;
+        // Behind a pooler nothing may be prepared for later.
         sqlx::query("INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)")
+            .persistent(false)
             .bind(migration.version)
             .bind(migration.name)
             .bind(checksum(migration.sql))
-            .execute(&mut *tx)
+            .execute(&mut *connection)
             .await?;
     }
-    tx.commit().await?;
+    sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
     tell(missing);
     Ok(())
 }

@@ -11,16 +11,19 @@ mod definitions;
 mod dispatch;
 mod error;
 mod events;
+mod kept_time;
 mod migrate;
 mod overview;
 mod postgres;
 mod queue_depths;
 mod runs;
 mod sqlite;
+mod text;
 
 use std::path::Path;
+use std::time::Duration;
 
-use db::{Db, Statement};
+use db::{Db, Purpose, Statement};
 pub use dispatch::{ActiveAttempt, QueuedRun, Reserved};
 pub use error::StoreError;
 pub use runs::{Launched, LogToPrune};
@@ -35,14 +38,27 @@ impl Store {
         let path = path.to_owned();
         let opening = tokio::task::spawn_blocking(move || sqlite::Sqlite::open(&path, migrate::migrate_sqlite));
         let sqlite = opening.await.map_err(|error| StoreError::Other(error.into()))??;
-        Ok(Self { db: Db::Sqlite(sqlite) })
+        Ok(Self { db: Db::sqlite(sqlite) })
     }
 
     /// Connects to a PostgreSQL database (`postgres://…`) and brings its schema up to date.
     pub async fn open_postgres(url: &str) -> Result<Self, StoreError> {
         let postgres = postgres::Postgres::connect(url).await?;
-        migrate::migrate_postgres(postgres.pool()).await?;
-        Ok(Self { db: Db::Postgres(postgres) })
+        migrate::migrate_postgres(postgres.connect_for_schema().await?).await?;
+        Ok(Self { db: Db::postgres(postgres) })
+    }
+
+    /// The same, with another bound on how long a list may take that looks at every row.
+    #[must_use]
+    pub fn with_search_patience(self, patience: Duration) -> Self {
+        Self { db: self.db.with_search_patience(patience) }
+    }
+
+    /// The same database for the control loops, which have connections of their own: no number of requests keeps them
+    /// from theirs.
+    #[must_use]
+    pub fn for_loops(&self) -> Self {
+        Self { db: self.db.with_purpose(Purpose::Loops) }
     }
 
     /// A name that no other database has, made when it is first asked for.
@@ -54,8 +70,9 @@ impl Store {
         found.ok_or_else(|| StoreError::Unusable("the database has lost the row that names it".to_owned()))
     }
 
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.db.read_one::<u64>(Statement::new("SELECT CAST(1 AS BIGINT)", [])).await.map(|_| ())
+    /// Whether the database stores what it is told to: writes a row as it is, on a connection of its own.
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        let update = "UPDATE installation SET installation_id = installation_id WHERE singleton = 1";
+        self.db.with_purpose(Purpose::Readiness).write(vec![Statement::new(update, [])]).await.map(|_| ())
     }
 }

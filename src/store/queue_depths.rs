@@ -1,13 +1,13 @@
 //! How long queues were.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::db::{Builder, FromRow, Row, Statement};
 use super::{Store, StoreError};
 use crate::model::QueueDepth;
 
-/// Longer than any page looks back.
-const KEPT: SignedDuration = SignedDuration::from_hours(15 * 24);
+/// Longer than any page looks back, by the kept time.
+const KEPT_MICROS: i64 = 15 * 24 * 3_600_000_000;
 
 impl FromRow for QueueDepth {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
@@ -34,8 +34,10 @@ impl Store {
              WHERE excluded.waiting > queue_depths.waiting",
             [seen.from.into(), cluster.into(), waiting.into()],
         );
-        let oldest = seen.from.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
-        let delete = Statement::new("DELETE FROM queue_depths WHERE from_time < $1", [oldest.into()]);
+        let delete = Statement::new(
+            "DELETE FROM queue_depths WHERE from_time < (SELECT time FROM kept_time WHERE singleton = 1) - $1",
+            [KEPT_MICROS.into()],
+        );
         self.db.write(vec![insert, delete]).await.map(|_| ())
     }
 

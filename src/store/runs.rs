@@ -1,8 +1,9 @@
 //! Runs: launched, changed in one place, listed, stopped.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use tokio::time::Instant;
 
-use super::db::{Builder, Db, FromRow, Row, Statement, Value, json};
+use super::db::{Builder, Db, FromRow, Row, Statement, Value, json, maybe_words};
 use super::definitions::{count_of, push_any, push_env, push_page};
 use super::{Store, StoreError, events};
 use crate::model::{
@@ -10,8 +11,8 @@ use crate::model::{
     RunSort, Status, StopCause, StopRequest, TimeRange, Usage,
 };
 
-/// How long a repeat of an idempotence key finds the first run.
-const KEY_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How long a repeat of an idempotence key finds the first run, by the kept time.
+const KEY_LIFETIME_MICROS: i64 = 7 * 24 * 3_600_000_000;
 
 pub(super) const COLUMNS: &str = "run_id, definition_id, alias, group_name, task, execution, status, outcome, exit_code, exit_reason,
     queued_at, started_at, finished_at, due_at, stop_at, stop_cause, attempt_count, instance_id, instance_dns_name,
@@ -102,12 +103,13 @@ impl Store {
     }
 
     pub async fn list_runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, StoreError> {
+        let until = is_search(filter, page).then(|| self.db.search_deadline());
         let count = count(&self.db, filter);
         let rows = match latest_first(page) {
-            Some(column) => self.latest_first(filter, page, column).await?,
-            None => self.page_of_runs(filter, page, "").await?,
+            Some(column) => self.latest_first(filter, page, column, until).await?,
+            None => self.page_of_runs(filter, page, "", until).await?,
         };
-        Ok(Page { rows, total: count_of(&self.db, count).await? })
+        Ok(Page { rows, total: count_of(&self.db, count, until).await? })
     }
 
     async fn page_of_runs(
@@ -115,12 +117,13 @@ impl Store {
         filter: &RunFilter,
         page: PageRequest<RunSort>,
         also: &str,
+        until: Option<Instant>,
     ) -> Result<Vec<Run>, StoreError> {
         let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE 1 = 1"));
         push_filter(&mut select, &self.db, filter);
         select.push(also);
         push_page(&mut select, sort_expression(page.sort_by), "run_id", page.order, page.limit, page.offset);
-        self.db.read(select.build()).await
+        self.db.list(select.build(), until).await
     }
 
     /// The latest first by a time that may not have come, and those of which it has not after all others: two reads of one
@@ -130,9 +133,10 @@ impl Store {
         filter: &RunFilter,
         page: PageRequest<RunSort>,
         column: &str,
+        until: Option<Instant>,
     ) -> Result<Vec<Run>, StoreError> {
         let has_come = format!(" AND COALESCE({column}, {NEVER}) < {NEVER}");
-        let mut rows = self.page_of_runs(filter, page, &has_come).await?;
+        let mut rows = self.page_of_runs(filter, page, &has_come, until).await?;
         let missing = page.limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
         if missing == 0 {
             return Ok(rows);
@@ -141,13 +145,14 @@ impl Store {
             let mut before = Builder::new("SELECT COUNT(*) FROM runs WHERE 1 = 1");
             push_filter(&mut before, &self.db, filter);
             before.push(&has_come);
-            let before = u32::try_from(count_of(&self.db, before).await?).unwrap_or(u32::MAX);
+            let before = u32::try_from(count_of(&self.db, before, until).await?).unwrap_or(u32::MAX);
             page.offset.saturating_sub(before)
         } else {
             0
         };
         let rest = PageRequest { limit: missing, offset, ..page };
-        rows.extend(self.page_of_runs(filter, rest, &format!(" AND COALESCE({column}, {NEVER}) = {NEVER}")).await?);
+        let never = format!(" AND COALESCE({column}, {NEVER}) = {NEVER}");
+        rows.extend(self.page_of_runs(filter, rest, &never, until).await?);
         Ok(rows)
     }
 
@@ -308,6 +313,25 @@ const fn sort_expression(field: RunSort) -> &'static str {
     }
 }
 
+/// Whether a list may have to look at all of history: no index serves its filter or its order, or it begins far down.
+fn is_search(filter: &RunFilter, page: PageRequest<RunSort>) -> bool {
+    const FAR: u32 = 10_000;
+    let is_in_order = match page.sort_by {
+        RunSort::QueuedAt | RunSort::StartedAt | RunSort::FinishedAt | RunSort::RunId => true,
+        RunSort::Status
+        | RunSort::Alias
+        | RunSort::GroupName
+        | RunSort::Image
+        | RunSort::Cluster
+        | RunSort::User
+        | RunSort::ExitCode
+        | RunSort::Memory
+        | RunSort::Cpu
+        | RunSort::DefinitionId => false,
+    };
+    !filter.env.is_empty() || !is_in_order || page.offset > FAR
+}
+
 /// How many runs a filter lets through. Those that have stopped were counted when they did, so that it takes no longer
 /// with more history; the others are looked at one by one.
 fn count(db: &Db, filter: &RunFilter) -> Builder {
@@ -412,17 +436,16 @@ fn push_fields(sql: &mut Builder, filter: &RunFilter, suffix: &str) {
 /// The key goes to this run where nobody holds it, or the holder is too old or has failed. Both databases let a second
 /// caller wait for the first and then see its row, so of several equal requests at once one alone gets the key.
 fn take_key(key: &str, run: &Run) -> Statement {
-    let oldest = run.queued_at.saturating_sub(KEY_LIFETIME).unwrap_or(Timestamp::MIN);
     Statement::new(
         "INSERT INTO idempotence_keys (idempotence_key, run_id, created_at)
          VALUES ($1, $2, $3)
          ON CONFLICT (idempotence_key) DO UPDATE SET run_id = excluded.run_id, created_at = excluded.created_at
-         WHERE idempotence_keys.created_at < $4
+         WHERE idempotence_keys.created_at < (SELECT time FROM kept_time WHERE singleton = 1) - $4
             OR EXISTS (
                 SELECT 1 FROM runs
                 WHERE runs.run_id = idempotence_keys.run_id AND runs.status = 'STOPPED' AND runs.outcome <> 'succeeded'
             )",
-        [key.into(), run.run_id.to_string().into(), run.queued_at.into(), oldest.into()],
+        [key.into(), run.run_id.to_string().into(), run.queued_at.into(), KEY_LIFETIME_MICROS.into()],
     )
 }
 
@@ -473,19 +496,19 @@ fn step(run_id: RunId, change: &Change) -> Statement {
             change.to.as_str().into(),
             change.outcome.map(|outcome| outcome.as_str().to_owned()).into(),
             change.exit_code.into(),
-            change.exit_reason.clone().into(),
+            maybe_words(change.exit_reason.as_deref()),
             change.started_at.into(),
             change.finished_at.into(),
             change.due_at.into(),
-            instance.map(|instance| instance.instance_id.clone()).into(),
-            instance.map(|instance| instance.dns_name.clone()).into(),
+            maybe_words(instance.map(|instance| instance.instance_id.as_str())),
+            maybe_words(instance.map(|instance| instance.dns_name.as_str())),
             change.usage.max_memory_bytes.into(),
             change.usage.max_cpu_millis.into(),
             change.usage.cpu_time_ms.into(),
             change.usage.memory_limit_bytes.into(),
             change.usage.cpu_limit_millis.into(),
             change.run_exceptions.as_ref().map_or(Value::Text(None), json),
-            change.image_digest.clone().into(),
+            maybe_words(change.image_digest.as_deref()),
             change.is_log_complete.into(),
             from.stop.as_ref().map(|stop| stop.at).into(),
             from.stop.as_ref().map(|stop| stop.cause.as_str().to_owned()).into(),

@@ -1,26 +1,38 @@
 //! SQLite: one thread writes, and commits many callers' writes in one transaction (group commit); a few connections
-//! read, and never wait for it (write-ahead log).
+//! read, and never wait for it (write-ahead log). Each kind of work has some of its own.
 //!
 //! A caller is answered only after the commit that holds its write is on the disk (`synchronous=FULL`). Each write
 //! stands in a savepoint of its own, so one that fails does not take its neighbours with it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Null, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql, params_from_iter};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::StoreError;
-use super::db::{FromRow, Row, Statement, Value, Written};
+use super::db::{FromRow, Purpose, Row, Statement, Value, Written};
+use super::text::Text;
 
 /// How many writes may wait before callers are held back.
 const QUEUED_WRITES: usize = 1024;
 /// How many writes are committed together at most; more would only delay the first of them.
 const GROUP: usize = 256;
-/// How many reads go on at once.
-const READERS: usize = 4;
+/// How many reads go on at once, by who waits for them. Searches leave a core to the others on most machines.
+const FOR_REQUESTS: usize = 3;
+const FOR_LOOPS: usize = 2;
+const FOR_SEARCHES: usize = 2;
+/// How long a read may take that is no search: they take milliseconds.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a write may wait for its turn, and then for its end: the disk may hang, or another program hold the file.
+const WRITE_PATIENCE: Duration = Duration::from_secs(15);
+/// How many steps of its machine SQLite takes between two looks at the time, a fraction of a millisecond.
+const STEPS_BETWEEN_LOOKS: i32 = 1000;
 /// Up to which size the whole file is read at the start: a tenth of a second.
 const CHECKED_BYTES: u64 = 64 << 20;
 /// Prepared statements kept by each connection; the program has fewer, free filters aside.
@@ -28,12 +40,16 @@ const STATEMENTS: usize = 128;
 
 struct Job {
     statements: Vec<Statement>,
+    /// It is not begun after this: its caller has been told that it failed.
+    until: Instant,
     reply: oneshot::Sender<Result<Written, StoreError>>,
 }
 
 pub(super) struct Sqlite {
     writer: mpsc::Sender<Job>,
-    readers: Arc<Readers>,
+    requests: Arc<Readers>,
+    loops: Arc<Readers>,
+    searches: Arc<Readers>,
 }
 
 impl Sqlite {
@@ -59,33 +75,88 @@ impl Sqlite {
             .name("sqlite-writer".to_owned())
             .spawn(move || write_until_closed(&connection, jobs))
             .map_err(|error| StoreError::Unavailable(error.into()))?;
-        Ok(Self { writer, readers: Arc::new(Readers::open(path)?) })
+        let readers = |number| Ok::<_, StoreError>(Arc::new(Readers::open(path, number)?));
+        let (requests, loops, searches) = (readers(FOR_REQUESTS)?, readers(FOR_LOOPS)?, readers(FOR_SEARCHES)?);
+        Ok(Self { writer, requests, loops, searches })
     }
 
     pub(super) async fn write(&self, statements: Vec<Statement>) -> Result<Written, StoreError> {
         let stopped = || StoreError::Unavailable("the database writer has ended".into());
+        let silent = || StoreError::Unavailable("the disk did not answer in time".into());
         let (reply, answer) = oneshot::channel();
-        self.writer.send(Job { statements, reply }).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        let until = Instant::now() + WRITE_PATIENCE;
+        timeout_at(until, self.writer.send(Job { statements, until, reply }))
+            .await
+            .map_err(|_| silent())?
+            .map_err(|_| stopped())?;
+        timeout_at(until + WRITE_PATIENCE, answer).await.map_err(|_| silent())?.map_err(|_| stopped())?
     }
 
-    pub(super) async fn read<T: FromRow + Send + 'static>(&self, statement: Statement) -> Result<Vec<T>, StoreError> {
-        let permit = Arc::clone(&self.readers.permits).acquire_owned().await;
-        let readers = Arc::clone(&self.readers);
-        let reading = tokio::task::spawn_blocking(move || {
-            let result = readers.with(|connection| query(connection, &statement, T::from_row));
-            drop(permit);
-            result
-        });
-        reading.await.map_err(|error| StoreError::Other(error.into()))?
+    pub(super) async fn read<T: FromRow + Send + 'static>(
+        &self,
+        purpose: Purpose,
+        statement: Statement,
+    ) -> Result<Vec<T>, StoreError> {
+        read_in_thread(self.readers(purpose), statement, Instant::now() + READ_PATIENCE).await
     }
 
-    pub(super) async fn read_one<T: FromRow>(&self, statement: &Statement) -> Result<Option<T>, StoreError> {
-        let permit = self.readers.permits.acquire().await;
-        let rows = self.readers.with(|connection| query(connection, statement, T::from_row));
+    /// The same for a statement that may look at every row. It ends at `until`, or when nobody waits for it any more.
+    pub(super) async fn search<T: FromRow + Send + 'static>(
+        &self,
+        statement: Statement,
+        until: Instant,
+    ) -> Result<Vec<T>, StoreError> {
+        read_in_thread(&self.searches, statement, until).await
+    }
+
+    pub(super) async fn read_one<T: FromRow>(
+        &self,
+        purpose: Purpose,
+        statement: &Statement,
+    ) -> Result<Option<T>, StoreError> {
+        let readers = self.readers(purpose);
+        let until = Instant::now() + READ_PATIENCE;
+        let permit = timeout_at(until, readers.permits.acquire()).await.map_err(|_| too_busy())?;
+        let rows = readers.with(|connection| query(connection, statement, T::from_row));
         drop(permit);
         Ok(rows?.pop())
     }
+
+    const fn readers(&self, purpose: Purpose) -> &Arc<Readers> {
+        match purpose {
+            Purpose::Requests | Purpose::Readiness => &self.requests,
+            Purpose::Loops => &self.loops,
+        }
+    }
+}
+
+async fn read_in_thread<T: FromRow + Send + 'static>(
+    readers: &Arc<Readers>,
+    statement: Statement,
+    until: Instant,
+) -> Result<Vec<T>, StoreError> {
+    let permit = timeout_at(until, Arc::clone(&readers.permits).acquire_owned()).await.map_err(|_| too_busy())?;
+    let readers = Arc::clone(readers);
+    let abandoned = CancellationToken::new();
+    let (is_abandoned, at_end) = (abandoned.clone(), abandoned.drop_guard());
+    let reading = tokio::task::spawn_blocking(move || {
+        let is_over = move || is_abandoned.is_cancelled() || Instant::now() >= until;
+        let result = readers.with(|connection| {
+            connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(is_over))?;
+            let result = query(connection, &statement, T::from_row);
+            connection.progress_handler(0, None::<fn() -> bool>)?;
+            result
+        });
+        drop(permit);
+        result
+    });
+    let result = reading.await.map_err(|error| StoreError::Other(error.into()))?;
+    drop(at_end);
+    result
+}
+
+fn too_busy() -> StoreError {
+    StoreError::TookTooLong("other searches take all the time".into())
 }
 
 /// Connections that only read. All are opened at the start, when there are files to be opened.
@@ -96,9 +167,9 @@ struct Readers {
 }
 
 impl Readers {
-    fn open(path: &Path) -> Result<Self, StoreError> {
-        let idle = (0..READERS).map(|_| open_reader(path)).collect::<Result<_, _>>()?;
-        Ok(Self { path: path.to_owned(), idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(READERS)) })
+    fn open(path: &Path, number: usize) -> Result<Self, StoreError> {
+        let idle = (0..number).map(|_| open_reader(path)).collect::<Result<_, _>>()?;
+        Ok(Self { path: path.to_owned(), idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(number)) })
     }
 
     fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -163,6 +234,12 @@ type Replies = Vec<oneshot::Sender<Result<Written, StoreError>>>;
 /// Carries out a group in one transaction. Where that can't begin or commit, or is rolled back on the way, every write
 /// of the group has failed.
 fn write_group(connection: &Connection, group: Vec<Job>) -> (Replies, Vec<Result<Written, StoreError>>) {
+    let now = Instant::now();
+    let (late, group): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.until <= now);
+    for job in late {
+        // Whoever waited has gone, or is told now; nothing of it was carried out.
+        let _ = job.reply.send(Err(StoreError::Unavailable("the disk did not answer in time".into())));
+    }
     let (jobs, replies): (Vec<_>, Replies) = group.into_iter().map(|job| (job.statements, job.reply)).unzip();
     let results = carry_out_together(connection, &jobs).unwrap_or_else(|error| {
         // A full disk may have rolled the transaction back already, and this says so.
@@ -245,9 +322,16 @@ fn bound(statement: &Statement) -> impl rusqlite::Params {
     params_from_iter(statement.args.iter().map(|value| -> &dyn ToSql {
         match value {
             Value::Int(value) => value,
-            Value::Text(value) => value,
+            Value::Text(Some(value)) => value,
+            Value::Text(None) => &Null,
         }
     }))
+}
+
+impl ToSql for Text {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
 }
 
 fn value(value: ValueRef<'_>, column: usize) -> Result<Value, StoreError> {
@@ -255,7 +339,7 @@ fn value(value: ValueRef<'_>, column: usize) -> Result<Value, StoreError> {
         ValueRef::Null => Ok(Value::Int(None)),
         ValueRef::Integer(value) => Ok(Value::Int(Some(value))),
         ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Value::Text(Some(text.to_owned()))),
+            Ok(text) => Ok(Value::stored(Some(text.to_owned()))),
             Err(error) => Err(StoreError::Decode { column, problem: error.to_string() }),
         },
         ValueRef::Real(_) | ValueRef::Blob(_) => {
@@ -269,7 +353,7 @@ mod tests {
     use super::*;
 
     fn job(statements: Vec<Statement>) -> Job {
-        Job { statements, reply: oneshot::channel().0 }
+        Job { statements, until: Instant::now() + WRITE_PATIENCE, reply: oneshot::channel().0 }
     }
 
     fn insert(name: &str, bytes: usize) -> Job {

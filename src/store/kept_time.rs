@@ -1,0 +1,49 @@
+//! The time by which things grow old: see `model::next_kept_time`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::db::{FromRow, Row, Statement};
+use super::{Store, StoreError};
+use crate::model::next_kept_time;
+
+struct Time(Timestamp);
+
+impl FromRow for Time {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        row.time().map(Self)
+    }
+}
+
+impl Store {
+    /// The time by which things grow old; `None` where no server has kept any yet.
+    pub async fn kept_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let select = Statement::new("SELECT time FROM kept_time WHERE singleton = 1", []);
+        Ok(self.db.read_one::<Time>(select).await?.map(|time| time.0))
+    }
+
+    /// Lets `passed` go by since the time was last kept. Gives the time that is kept now, and what was taken for the
+    /// clock's: of this machine and of the database server's, the earlier.
+    pub async fn keep_time(&self, clock: Timestamp, passed: Duration) -> Result<(Timestamp, Timestamp), StoreError> {
+        let clock = self.database_clock().await?.map_or(clock, |database| database.min(clock));
+        let kept = match self.kept_time().await? {
+            Some(kept) => next_kept_time(kept, clock, passed),
+            None => clock,
+        };
+        // Another server of the database may have been quicker.
+        let upsert = "INSERT INTO kept_time (singleton, time) VALUES (1, $1)
+                      ON CONFLICT (singleton) DO UPDATE SET time = excluded.time WHERE excluded.time > kept_time.time";
+        self.db.write(vec![Statement::new(upsert, [kept.into()])]).await?;
+        Ok((kept, clock))
+    }
+
+    /// The time by the clock of the database server's machine, where there is one.
+    async fn database_clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        if !self.db.is_postgres() {
+            return Ok(None);
+        }
+        let select = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
+        Ok(self.db.read_one::<Time>(Statement::new(select, [])).await?.map(|time| time.0))
+    }
+}

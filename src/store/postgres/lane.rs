@@ -1,0 +1,96 @@
+//! A few connections for one kind of work, so that another kind can't take them all.
+//!
+//! A connection comes back only from work that ended in an orderly way. Whatever else happens to the work (an error, a
+//! bound that passes, a request whose client went away) closes it, and another is opened when one is needed: so no
+//! statement that hangs, and no server that has fallen silent, keeps a place.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::StoreError;
+use super::connect::Connector;
+use super::session::Session;
+
+/// How long work waits for a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A connection that was idle for longer is asked whether it still works.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long it may take to answer that.
+const PING_PATIENCE: Duration = Duration::from_secs(2);
+/// After this a connection is replaced, so that after a failover all servers are used again in the end.
+const LIFETIME: Duration = Duration::from_mins(30);
+
+pub(super) struct Lane {
+    connector: Arc<Connector>,
+    places: Semaphore,
+    idle: Mutex<Vec<Idle>>,
+}
+
+struct Idle {
+    session: Session,
+    since: Instant,
+}
+
+impl Lane {
+    pub(super) const fn new(connector: Arc<Connector>, places: usize) -> Self {
+        Self { connector, places: Semaphore::const_new(places), idle: Mutex::new(Vec::new()) }
+    }
+
+    /// A connection that works, or did a moment ago.
+    pub(super) async fn take(&self, until: Option<Instant>) -> Result<Lease<'_>, StoreError> {
+        let until = until.unwrap_or_else(|| Instant::now() + PATIENCE);
+        let place = timeout_at(until, self.places.acquire()).await;
+        let place = place
+            .map_err(|_| StoreError::Unavailable("all connections to the database are in use".into()))?
+            .map_err(|_| StoreError::Unavailable("the database was closed".into()))?;
+        let session = match self.take_idle().await {
+            Some(session) => session,
+            None => self.connector.connect().await?,
+        };
+        Ok(Lease { lane: self, session: Some(session), _place: place })
+    }
+
+    async fn take_idle(&self) -> Option<Session> {
+        loop {
+            let Idle { mut session, since } = self.idle().pop()?;
+            if session.opened_at.elapsed() > LIFETIME {
+                continue;
+            }
+            if since.elapsed() < FRESH {
+                return Some(session);
+            }
+            if timeout(PING_PATIENCE, session.ping()).await.unwrap_or(false) {
+                return Some(session);
+            }
+            // What happened to one has happened to the others, and to wait for each would take too long.
+            self.idle().clear();
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection at work. Dropping it closes the connection; see [`Lease::give_back`].
+pub(super) struct Lease<'a> {
+    lane: &'a Lane,
+    session: Option<Session>,
+    _place: SemaphorePermit<'a>,
+}
+
+impl Lease<'_> {
+    pub(super) fn session(&mut self) -> &mut Session {
+        self.session.as_mut().expect("only `give_back` takes it, which ends the lease")
+    }
+
+    /// The work has ended, and the connection can be used for other work.
+    pub(super) fn give_back(mut self) {
+        if let Some(session) = self.session.take() {
+            self.lane.idle().push(Idle { session, since: Instant::now() });
+        }
+    }
+}
