@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::engines::{self, Maker};
 use crate::clock::Clock;
 use crate::config::{self, DEFAULT_CLUSTER};
-use crate::control::{self, Control, Settings};
+use crate::control::{self, Age, Control, LoopRegistry, Settings};
 use crate::engine::Pokes;
 use crate::logs::Logs;
 use crate::service::{self, SettingsCheck};
@@ -23,6 +23,9 @@ use crate::wake::Wake;
 
 /// How often the stored clusters are read although nothing woke this: another server may have changed them.
 const PERIOD: Duration = Duration::from_secs(10);
+
+/// How long that may take, with the last steps of the loops of clusters that are no longer there.
+const STEP_PATIENCE: Duration = Duration::from_mins(5);
 
 /// What every cluster of the server shares.
 pub(super) struct Shared {
@@ -36,6 +39,10 @@ pub(super) struct Shared {
     pub(super) data_dir: PathBuf,
     /// The database's identity.
     pub(super) installation: String,
+    /// Every loop of the server is entered here.
+    pub(super) registry: LoopRegistry,
+    /// How many files a task may have open; the server may have more.
+    pub(super) usual_open_files: Option<u64>,
 }
 
 /// All clusters, each with its loops.
@@ -73,7 +80,9 @@ impl ClusterSet {
             false => None,
         };
         let listed = service::Clusters::new(Vec::new(), creation);
-        let (members, faults, loops) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
+        let (members, faults, mut loops) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
+        let age = Age::new(Arc::clone(&shared.store), shared.clock.clone());
+        loops.spawn(age.run(shared.registry.clone(), stop.clone()));
         let mut set = Self { shared, stop, default, members, loops, listed, faults };
         for (name, settings) in configured {
             set.add(name, settings, true)?;
@@ -91,13 +100,15 @@ impl ClusterSet {
     /// that failed.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let mut changes = self.shared.wake.on_clusters();
+        let registered = self.shared.registry.register("clusters", None, STEP_PATIENCE);
         let mut result = Ok(());
         while result.is_ok() {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 Some(ended) = self.loops.join_next() => result = ended,
-                Ok(()) = changes.changed() => self.follow().await,
-                () = tokio::time::sleep(PERIOD) => self.follow().await,
+                // Not to be cut off: a cluster's loops have ended before it gets others.
+                Ok(()) = changes.changed() => registered.observe(self.follow()).await,
+                () = tokio::time::sleep(PERIOD) => registered.observe(self.follow()).await,
             }
         }
         // Where one has failed, the others finish their steps as well.
@@ -170,6 +181,7 @@ impl ClusterSet {
             logs: &shared.logs,
             installation: &shared.installation,
             clock: &shared.clock,
+            usual_open_files: shared.usual_open_files,
         };
         let engine =
             maker.make(&settings.engine, pokes.clone()).with_context(|| format!("cannot use cluster {name}"))?;
@@ -198,7 +210,7 @@ impl ClusterSet {
         });
         let (stop, ended) = (self.stop.child_token(), CancellationToken::new());
         let mut loops = JoinSet::new();
-        control::run_loops(&control, &stop, &mut loops);
+        control::run_loops(&control, &shared.registry, &stop, &mut loops);
         let at_end = ended.clone().drop_guard();
         self.loops.spawn(async move {
             let _at_end = at_end;

@@ -4,6 +4,7 @@ mod clusters;
 mod data_dir;
 mod engines;
 mod handover;
+mod open_files;
 mod privacy;
 
 use std::collections::BTreeMap;
@@ -23,11 +24,11 @@ pub use privacy::keep_private;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, DOCKER_CLUSTER, Database, DefaultCluster, LOCAL_CLUSTER};
-use crate::control::{LOG_PATIENCE, Settings};
+use crate::control::{self, LOG_PATIENCE, LoopRegistry, Settings};
 use crate::http::{self, App, Limits, Origins};
 use crate::logs::{CappedLog, Logs, note_usage};
 use crate::model::{AttemptId, RunId};
-use crate::service::Service;
+use crate::service::{LateLoop, Service};
 use crate::store::{Store, StoreError};
 use crate::wake::Wake;
 
@@ -47,9 +48,11 @@ pub struct RunningServer {
 /// Starts a server. `stop` ends it in order: it accepts nothing more, finishes the requests in flight and the steps of
 /// its loops; local runs go on.
 pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<RunningServer> {
+    let usual_open_files = open_files::raise_limit();
     let listener = listen_on(config.server.listen).await?;
     let data_dir = DataDir::open(&config.server.data_dir).await?;
-    let store = Arc::new(open_store(&config.server.database).await?);
+    let store = open_store(&config.server.database).await?.with_search_patience(config.lists.search_timeout);
+    let store = Arc::new(store);
     let installation = store.installation_id().await.context("cannot read the database")?;
     let logs_dir = data_dir.path.join("logs");
     let logs =
@@ -57,8 +60,11 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     let (wake, clock) = (Wake::default(), Clock::system());
 
     let (configured, default) = with_what_is_found(config.clusters, config.default_cluster).await;
+    let registry = LoopRegistry::default();
     let shared = Shared {
-        store: Arc::clone(&store),
+        store: Arc::new(store.for_loops()),
+        registry: registry.clone(),
+        usual_open_files,
         logs: Arc::clone(&logs),
         wake: wake.clone(),
         clock: clock.clone(),
@@ -75,6 +81,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     let by_request = config.server.clusters_by_request;
     let clusters = ClusterSet::start(shared, &configured, default, by_request, stop.clone()).await?;
     let service = Service::new(store, Arc::clone(&logs), wake, clock, config.launch, clusters.listed());
+    let service = service.with_late_loops(Arc::new(move || registry.late().into_iter().map(late_loop).collect()));
     let limits = Limits {
         body_bytes: config.server.max_body_bytes,
         list_default: config.lists.default_limit,
@@ -153,6 +160,10 @@ impl RunningServer {
         }
         result
     }
+}
+
+fn late_loop(late: control::LateLoop) -> LateLoop {
+    LateLoop { name: late.name, cluster: late.cluster, since: late.since }
 }
 
 /// The life of one local attempt, in a small process of its own. See `engine::local`.

@@ -1,10 +1,12 @@
-//! The loops that make stored runs happen: dispatch, watch (with recovery), sweep, prune; and one that looks how many wait.
+//! The loops that make stored runs happen: dispatch, watch (with recovery), sweep, prune; one that looks how many wait, and one
+//! that keeps the time by which things grow old.
 //!
 //! Every loop re-reads the database and asks the engine; what woke it carries no facts and only makes it look sooner.
 //! A step is safe to repeat and holds no transaction across an engine call. Decisions are functions of values
 //! (`model::decide`, [`dispatch::choose`]); the loops carry them out. A run is finished only by what was observed:
 //! where the engine can't be asked, nothing is concluded.
 
+mod age;
 mod clean;
 pub mod dispatch;
 mod launch;
@@ -12,6 +14,7 @@ mod prune;
 mod pump;
 mod pumps;
 mod queue_depth;
+mod registry;
 mod run_loops;
 mod sweep;
 mod watch;
@@ -21,6 +24,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use age::Age;
+pub use registry::{LateLoop, LoopRegistry, RegisteredLoop, StepError};
 pub use run_loops::run_loops;
 
 use crate::clock::Clock;

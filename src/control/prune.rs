@@ -1,5 +1,7 @@
 //! Prune: removes the logs of runs that ended long ago. The runs themselves and their stories stay. The rows say which
-//! logs are still there, so that none is passed over for good, whenever it became complete.
+//! logs are still there, so that none is passed over for good, whenever it became complete. What is long ago is said by
+//! the kept time (`age.rs`) and the clock, whichever is earlier: neither a clock that is wrong nor one that jumps makes a
+//! log old.
 
 use std::sync::Arc;
 
@@ -11,16 +13,20 @@ use crate::store::{LogToPrune, StoreError};
 
 /// How many runs are read at once.
 const BATCH: u32 = 500;
+/// How many batches one step looks at; the next goes on from there.
+const MOST_BATCHES: u32 = 100;
 
 impl Control {
     /// Removes what has outlived the retention. Says how many bytes that freed.
     pub async fn prune_logs(&self) -> Result<u64, StoreError> {
         let Some(retention) = self.settings.log_retention else { return Ok(0) };
         let age = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
-        let Ok(before) = self.clock.now().checked_sub(age) else { return Ok(0) };
+        // Where no time is kept yet, nothing is known to be old.
+        let Some(kept) = self.store.kept_time().await? else { return Ok(0) };
+        let Ok(before) = kept.min(self.clock.now()).checked_sub(age) else { return Ok(0) };
         let mut freed = 0;
         let mut after = None;
-        loop {
+        for _ in 0..MOST_BATCHES {
             let runs = self.store.logs_to_prune(&self.cluster, before, after.as_ref(), BATCH).await?;
             let Some(last) = runs.last() else { break };
             after = Some(*last);

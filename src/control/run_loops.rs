@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::Control;
+use super::{Control, LoopRegistry, RegisteredLoop, StepError};
 use crate::store::StoreError;
 
 /// How often a loop looks although nothing woke it.
@@ -18,29 +18,36 @@ const WATCH_PERIOD: Duration = Duration::from_secs(5);
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 const QUEUE_DEPTH_PERIOD: Duration = Duration::from_secs(10);
 const PRUNE_PERIOD: Duration = Duration::from_hours(1);
+/// How long one step may take before it is cut off, which is like a crash in its midst. The slowest looks at thousands of
+/// attempts.
+const STEP_PATIENCE: Duration = Duration::from_mins(2);
 /// How soon a step is tried again that the database did not let through.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// Runs the loops of one cluster until `stop`. A step that has begun is finished.
-pub fn run_loops(control: &Arc<Control>, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
-    tasks.spawn(dispatch(Arc::clone(control), stop.clone()));
-    tasks.spawn(watch(Arc::clone(control), stop.clone()));
-    tasks.spawn(every(SWEEP_PERIOD, "sweep", stop.clone(), Arc::clone(control), |control| async move {
-        control.sweep().await
-    }));
-    tasks.spawn(every(QUEUE_DEPTH_PERIOD, "queue_depth", stop.clone(), Arc::clone(control), |control| async move {
-        control.note_queue_depth().await
-    }));
-    tasks.spawn(every(PRUNE_PERIOD, "prune", stop.clone(), Arc::clone(control), |control| async move {
-        control.prune_logs().await.map(|_| ())
-    }));
+pub fn run_loops(control: &Arc<Control>, registry: &LoopRegistry, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let registered = |name, patience| registry.register(name, Some(&control.cluster), patience);
+    let periodic = |name, period| Periodic {
+        period,
+        name,
+        registered: registered(name, STEP_PATIENCE),
+        stop: stop.clone(),
+        control: Arc::clone(control),
+    };
+    tasks.spawn(dispatch(Arc::clone(control), registered("dispatch", STEP_PATIENCE), stop.clone()));
+    tasks.spawn(watch(Arc::clone(control), registered("watch", STEP_PATIENCE), stop.clone()));
+    tasks.spawn(periodic("sweep", SWEEP_PERIOD).run(|control| async move { control.sweep().await }));
+    tasks.spawn(
+        periodic("queue_depth", QUEUE_DEPTH_PERIOD).run(|control| async move { control.note_queue_depth().await }),
+    );
+    tasks.spawn(periodic("prune", PRUNE_PERIOD).run(|control| async move { control.prune_logs().await.map(|_| ()) }));
 }
 
-async fn dispatch(control: Arc<Control>, stop: CancellationToken) {
+async fn dispatch(control: Arc<Control>, registered: RegisteredLoop, stop: CancellationToken) {
     let mut queue = control.wake.on_queue();
     loop {
         queue.mark_unchanged();
-        let pause = match control.dispatch().await {
+        let pause = match registered.step(control.dispatch()).await {
             Ok(()) => next_due(&control).await.min(DISPATCH_PERIOD),
             Err(error) => pause_after(&control, "dispatch", &error),
         };
@@ -57,7 +64,7 @@ async fn next_due(control: &Control) -> Duration {
     match control.store.next_due().await {
         Ok(Some(due)) => until(control, due),
         Ok(None) => Duration::MAX,
-        Err(error) => pause_after(control, "dispatch", &error),
+        Err(error) => pause_after(control, "dispatch", &error.into()),
     }
 }
 
@@ -65,7 +72,7 @@ fn until(control: &Control, time: Timestamp) -> Duration {
     Duration::try_from(time.duration_since(control.clock.now())).unwrap_or(Duration::ZERO)
 }
 
-async fn watch(control: Arc<Control>, stop: CancellationToken) {
+async fn watch(control: Arc<Control>, registered: RegisteredLoop, stop: CancellationToken) {
     let mut stops = control.wake.on_stops();
     let mut look_at_all = Instant::now();
     let mut deadline = None;
@@ -76,10 +83,10 @@ async fn watch(control: Arc<Control>, stop: CancellationToken) {
             () = sleep_until(look_at_all) => {
                 look_at_all = Instant::now() + WATCH_PERIOD;
                 deadline = None;
-                control.watch_all().await
+                registered.step(control.watch_all()).await
             }
-            Ok(()) = stops.changed() => control.watch_stops().await.map(|()| deadline),
-            poked = control.pokes.take() => control.watch_some(poked).await,
+            Ok(()) = stops.changed() => registered.step(control.watch_stops()).await.map(|()| deadline),
+            poked = control.pokes.take() => registered.step(control.watch_some(poked)).await,
         };
         match result {
             Ok(next) => {
@@ -93,25 +100,30 @@ async fn watch(control: Arc<Control>, stop: CancellationToken) {
     }
 }
 
-async fn every<F: Future<Output = Result<(), StoreError>> + Send>(
+/// A loop whose steps only time asks for.
+struct Periodic {
     period: Duration,
     name: &'static str,
+    registered: RegisteredLoop,
     stop: CancellationToken,
     control: Arc<Control>,
-    step: impl Fn(Arc<Control>) -> F + Send,
-) {
-    loop {
-        if let Err(error) = step(Arc::clone(&control)).await {
-            pause_after(&control, name, &error);
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(period) => {}
+}
+
+impl Periodic {
+    async fn run<F: Future<Output = Result<(), StoreError>> + Send>(self, step: impl Fn(Arc<Control>) -> F + Send) {
+        loop {
+            if let Err(error) = self.registered.step(step(Arc::clone(&self.control))).await {
+                pause_after(&self.control, self.name, &error);
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(self.period) => {}
+            }
         }
     }
 }
 
-fn pause_after(control: &Control, step: &str, error: &StoreError) -> Duration {
+fn pause_after(control: &Control, step: &str, error: &StepError) -> Duration {
     tracing::warn!(
         cluster = control.cluster,
         step,

@@ -6,6 +6,7 @@ use axum::response::Response;
 
 use super::App;
 use super::respond::{json, ok};
+use crate::service::Unready;
 use crate::wire::Health;
 
 /// Whether a path is one of these, which are answered also where there is no room for anything else.
@@ -27,7 +28,7 @@ pub(super) async fn live() -> Response {
 
 /// The server can do its work
 ///
-/// Readiness: its database answers, and it is not stopping.
+/// Readiness: its database stores what it is told to, its control loops end their steps, and it is not stopping.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health", operation_id = "ready",
     responses((status = 200, body = Health), (status = 503, body = Health))
@@ -40,10 +41,7 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
         return unready("the server is stopping");
     }
     match app.service.ready().await {
-        Ok(()) => ok(&Health { status: "healthy".to_owned(), message: "the database answers".to_owned() }),
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
-            unready("the database does not answer")
-        }
+        Ok(()) => ok(&Health { status: "healthy".to_owned(), message: "the database and the loops work".to_owned() }),
+        Err(Unready(reason)) => unready(&reason),
     }
 }

@@ -9,6 +9,7 @@ mod launches;
 mod log_lines;
 mod logs;
 mod overview;
+mod readiness;
 mod runs;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use error::ServiceError;
 pub use log_lines::{Line, Lines, LinesFrom, LogExtent, LogExtents, LogHits, LogLines, SearchFrom, command_length};
 pub use logs::{LogFollower, LogRead};
 pub use overview::{ClusterRuns, Overview};
+pub use readiness::{LateLoop, LateLoops, Unready};
 pub use runs::{RunDetails, RunStory};
 
 use crate::clock::Clock;
@@ -29,6 +31,7 @@ use crate::logs::Logs;
 use crate::model::LaunchPolicy;
 use crate::store::Store;
 use crate::wake::Wake;
+use readiness::Readiness;
 
 /// The cluster of a launch that names none.
 pub const DEFAULT_CLUSTER: &str = "default";
@@ -41,6 +44,7 @@ pub struct Service {
     policy: LaunchPolicy,
     clusters: Clusters,
     started_at: Timestamp,
+    readiness: Readiness,
 }
 
 impl Service {
@@ -54,7 +58,13 @@ impl Service {
         clusters: Clusters,
     ) -> Self {
         let started_at = clock.now();
-        Self { store, logs, wake, clock, policy, clusters, started_at }
+        Self { store, logs, wake, clock, policy, clusters, started_at, readiness: Readiness::default() }
+    }
+
+    /// Where readiness looks for loops that hang.
+    #[must_use]
+    pub fn with_late_loops(self, late_loops: LateLoops) -> Self {
+        Self { readiness: Readiness::new(late_loops), ..self }
     }
 
     #[must_use]
@@ -66,10 +76,5 @@ impl Service {
     #[must_use]
     pub fn now(&self) -> jiff::Timestamp {
         self.clock.now()
-    }
-
-    /// Whether the database answers: what a server needs to be of use.
-    pub async fn ready(&self) -> Result<(), ServiceError> {
-        Ok(self.store.ping().await?)
     }
 }

@@ -1,0 +1,93 @@
+//! Whether the server is of use: its database stores what it is told to, and its loops end their steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::{Service, ServiceError};
+
+/// An answer is good for so long: who asks often, and without a name, does not make the server write often.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A control loop that has not ended a step within its bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateLoop {
+    pub name: &'static str,
+    /// The cluster that it works for; `None` for the whole server's.
+    pub cluster: Option<String>,
+    pub since: Duration,
+}
+
+/// Tells which loops are late.
+pub type LateLoops = Arc<dyn Fn() -> Vec<LateLoop> + Send + Sync>;
+
+/// Why the server is of no use now, in words for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unready(pub String);
+
+#[derive(Default)]
+pub(super) struct Readiness {
+    late_loops: Option<LateLoops>,
+    /// When the database was last asked, and what it answered.
+    answer: Mutex<Option<(Instant, Result<(), Unready>)>>,
+}
+
+impl Readiness {
+    pub(super) fn new(late_loops: LateLoops) -> Self {
+        Self { late_loops: Some(late_loops), answer: Mutex::default() }
+    }
+}
+
+impl Service {
+    /// Whether the server can do its work. The database is asked by a write of its own.
+    pub async fn ready(&self) -> Result<(), Unready> {
+        self.database_answers().await?;
+        let late = self.readiness.late_loops.as_ref().and_then(|late_loops| late_loops().into_iter().next());
+        late.map_or(Ok(()), |late| Err(Unready(words(&late))))
+    }
+
+    /// Those who ask at the same time get one answer.
+    async fn database_answers(&self) -> Result<(), Unready> {
+        let mut answer = self.readiness.answer.lock().await;
+        if let Some((at, known)) = &*answer
+            && at.elapsed() < FRESH
+        {
+            return known.clone();
+        }
+        let checked = self.store.check_writable().await.map_err(ServiceError::from);
+        let result = checked.map_err(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
+            Unready(match error {
+                ServiceError::NoSpace(_) => "the disk that holds the database is full".to_owned(),
+                ServiceError::TookTooLong(_) => "the database is too slow".to_owned(),
+                _ => "the database does not answer, or can't be written to".to_owned(),
+            })
+        });
+        *answer = Some((Instant::now(), result.clone()));
+        result
+    }
+}
+
+fn words(late: &LateLoop) -> String {
+    let of = late.cluster.as_ref().map(|cluster| format!(" of cluster {cluster}")).unwrap_or_default();
+    format!("the control loop `{}`{of} has not ended a step for {} s", late.name, late.since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_loop_is_named_with_its_cluster() {
+        let late = |cluster: Option<&str>| LateLoop {
+            name: "watch",
+            cluster: cluster.map(str::to_owned),
+            since: Duration::from_millis(61_500),
+        };
+        let of_cluster = "the control loop `watch` of cluster local has not ended a step for 61 s";
+        assert_eq!(words(&late(Some("local"))), of_cluster);
+        assert_eq!(words(&late(None)), "the control loop `watch` has not ended a step for 61 s");
+    }
+}
