@@ -26,6 +26,8 @@ pub(super) struct Maker<'a> {
     /// Tells our containers from those of another database's servers.
     pub(super) installation: &'a str,
     pub(super) clock: &'a Clock,
+    /// How many files a local task may have open.
+    pub(super) usual_open_files: Option<u64>,
 }
 
 impl Maker<'_> {
@@ -35,8 +37,12 @@ impl Maker<'_> {
             config::Engine::Local { shell } => {
                 let runs_dir = self.data_dir.join(RUNS_FOLDER);
                 let context = format!("cannot use the folder {}", runs_dir.display());
-                let logs = Some(Arc::clone(self.logs));
-                let local = LocalConfig { shell: shell.clone(), logs, ..LocalConfig::new(runs_dir) };
+                let local = LocalConfig {
+                    shell: shell.clone(),
+                    logs: Some(Arc::clone(self.logs)),
+                    open_files: self.usual_open_files,
+                    ..LocalConfig::new(runs_dir)
+                };
                 Ok(Arc::new(LocalEngine::new(local, pokes).context(context)?))
             }
             config::Engine::Docker(settings) => {

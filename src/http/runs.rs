@@ -235,8 +235,20 @@ pub(super) async fn set_status(
             "`exit_reason` must not hold a NUL character nor more than {most} bytes"
         )));
     }
+    if body.run_exceptions.as_ref().is_some_and(holds_nul) {
+        return Err(ApiError::invalid("`run_exceptions` must not hold a NUL character"));
+    }
     let run = app.service.set_status(&run_id, status, body.exit_code, reason, body.run_exceptions.as_ref()).await?;
     Ok(ok(&UpdatedRun { run: Run::from(run), updated: true }))
+}
+
+fn holds_nul(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => text.contains('\0'),
+        serde_json::Value::Array(items) => items.iter().any(holds_nul),
+        serde_json::Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => false,
+    }
 }
 
 /// Get the story of a run

@@ -194,9 +194,9 @@ mod scripted {
             let body = json!({"idempotence_key": "order-1"});
             let first = world.launch(&id, body.clone()).await;
             world.finish(&first).await;
-            world.advance(jiff::SignedDuration::from_hours(7 * 24));
+            world.pass(jiff::SignedDuration::from_hours(7 * 24)).await;
             assert_eq!(world.launch(&id, body.clone()).await, first);
-            world.advance(jiff::SignedDuration::from_hours(1));
+            world.pass(jiff::SignedDuration::from_hours(1)).await;
             assert_ne!(world.launch(&id, body).await, first);
         }
     }

@@ -168,10 +168,10 @@ mod scripted {
             let old = world.run("echo old").await;
             world.finish(&old).await;
             let (_, token) = read_all(&world, &old, "").await;
-            world.advance(jiff::SignedDuration::from_secs(1800));
+            world.pass(jiff::SignedDuration::from_secs(1800)).await;
             let young = world.run("echo young").await;
             world.finish(&young).await;
-            world.advance(jiff::SignedDuration::from_secs(1801));
+            world.pass(jiff::SignedDuration::from_secs(1801)).await;
             assert_eq!(world.control.prune_logs().await.unwrap(), 4);
             assert_eq!(world.control.prune_logs().await.unwrap(), 0);
             assert_eq!(read_all(&world, &old, "").await.0, "");

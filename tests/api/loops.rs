@@ -218,7 +218,7 @@ mod scripted {
                 assert_eq!(depths.iter().map(|depth| depth.waiting).collect::<Vec<_>>(), expected, "{cluster:?}");
             }
             // What no page looks back to any more is gone.
-            world.advance(jiff::SignedDuration::from_hours(16 * 24));
+            world.pass(jiff::SignedDuration::from_hours(16 * 24)).await;
             world.control.note_queue_depth().await.unwrap();
             let left = world.store.queue_depths(None, jiff::Timestamp::UNIX_EPOCH).await.unwrap();
             assert_eq!(left.len(), 1, "{left:?}");

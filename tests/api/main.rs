@@ -8,6 +8,7 @@ mod world;
 
 mod bad_input;
 mod clients;
+mod clock;
 mod clusters;
 mod definitions;
 mod launches;
@@ -18,6 +19,7 @@ mod loops;
 mod openapi;
 mod runs;
 mod server;
+mod texts;
 
 /// Makes of each function a test with the fake engine on SQLite and one on PostgreSQL. `World = OPTIONS` is a world whose
 /// operator decided something.

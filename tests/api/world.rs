@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use flotilla::clock::{Clock, ManualClock};
-use flotilla::control::{Control, Settings, State};
+use flotilla::control::{Age, Control, Settings, State};
 use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
 use flotilla::engine::fake::FakeEngine;
 use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
@@ -386,6 +386,19 @@ impl World {
         if let Some(hand) = &self.clock {
             hand.advance(time);
         }
+    }
+
+    /// Somebody sets the machine's clock. No time passes. Only the worlds with the fake engine have such a clock.
+    pub fn set_clock(&self, by: jiff::SignedDuration) {
+        self.clock.as_ref().expect("the clock is in the test's hand").set(self.control.clock.now() + by);
+    }
+
+    /// Time passes, and the server's own loop sees it pass.
+    pub async fn pass(&self, time: jiff::SignedDuration) {
+        let mut age = Age::new(Arc::clone(&self.store), self.control.clock.clone());
+        age.keep_time().await.unwrap();
+        self.advance(time);
+        age.keep_time().await.unwrap();
     }
 
     /// What the engine is told to do: only the fake one does what it is told.

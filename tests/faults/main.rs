@@ -6,6 +6,7 @@ mod program;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod database;
 mod disk;
 mod http;
 mod load;

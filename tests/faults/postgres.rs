@@ -14,10 +14,10 @@ use crate::support;
 use crate::world::{Answer, get, launch};
 
 const PASSWORD: &str = "s3cret-of-the-cluster";
-const UNAVAILABLE: &str = "the server's database is unavailable; try again";
+pub const UNAVAILABLE: &str = "the server's database is unavailable; try again";
 
 /// A database server of a test's own, which it may end.
-struct Cluster {
+pub struct Cluster {
     folder: TempDir,
     programs: PathBuf,
     port: u16,
@@ -25,7 +25,7 @@ struct Cluster {
 
 impl Cluster {
     /// `None`, and said so, where PostgreSQL's programs are not here.
-    fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let Some(programs) = find_programs() else {
             support::skip("postgres that goes away", "initdb is not on this machine");
             return None;
@@ -89,7 +89,11 @@ impl Cluster {
         format!("postgres://{credentials}@127.0.0.1:{}/{database}", self.port)
     }
 
-    fn good_url(&self) -> String {
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn good_url(&self) -> String {
         self.url(&format!("flotilla:{PASSWORD}"), "postgres")
     }
 }
@@ -113,7 +117,7 @@ fn find_programs() -> Option<PathBuf> {
     Some(fs::canonicalize(initdb).ok()?.parent()?.to_owned())
 }
 
-fn config(url: &str) -> String {
+pub fn config(url: &str) -> String {
     format!("[server]\ndatabase_url = {url:?}\n")
 }
 

@@ -242,7 +242,7 @@ fn a_postgres_server_that_does_not_answer_is_told_of_soon_and_without_secrets() 
     });
     for (place, reason) in [
         (free.to_string(), "Connection refused"),
-        (silent.local_addr().unwrap().to_string(), "it does not answer within 10 s"),
+        (silent.local_addr().unwrap().to_string(), "it does not answer within 5 s"),
         (strangers_address.to_string(), ""),
         ("nowhere.invalid".to_owned(), ""),
     ] {

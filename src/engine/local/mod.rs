@@ -73,6 +73,8 @@ pub struct LocalConfig {
     pub supervisor: PathBuf,
     /// Where the logs are: they say something of an attempt whose folder is damaged or gone.
     pub logs: Option<Arc<Logs>>,
+    /// How many files a task may have open, unless it raises its limit itself; `None` is as many as the server.
+    pub open_files: Option<u64>,
 }
 
 impl LocalConfig {
@@ -80,7 +82,8 @@ impl LocalConfig {
     #[must_use]
     pub fn new(runs_dir: impl Into<PathBuf>) -> Self {
         let shell = vec!["sh".to_owned(), "-ec".to_owned()];
-        Self { runs_dir: runs_dir.into(), shell, supervisor: "/proc/self/exe".into(), logs: None }
+        let supervisor = "/proc/self/exe".into();
+        Self { runs_dir: runs_dir.into(), shell, supervisor, logs: None, open_files: None }
     }
 }
 
@@ -258,6 +261,7 @@ impl Inner {
             shell: self.config.shell.clone(),
             places: self.places.clone(),
             boot_id: self.boot_id.clone(),
+            open_files: self.config.open_files,
         })
     }
 

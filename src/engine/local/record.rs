@@ -44,6 +44,9 @@ pub(super) struct Spec {
     pub places: Places,
     /// Since when the machine is up: after its restart nothing of the attempt runs any more.
     pub boot_id: String,
+    /// How many files the task may have open, unless it raises its limit itself; `None` is as many as the server.
+    #[serde(default)]
+    pub open_files: Option<u64>,
 }
 
 /// `started.json`: the command runs.

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl::{set_child_subreaper, set_name};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{fstat, stat};
@@ -65,6 +66,9 @@ pub fn supervise<L: Write>(
             return write_end(&folder, &End::NeverRan { reason, retry: true });
         }
     };
+    if let Some(open_files) = spec.open_files {
+        limit_open_files(open_files);
+    }
     let asked = limits_of(&spec.task);
     let (groups, limits, unmet) = Groups::make(&spec.places, &spec.attempt_id.to_string(), asked);
     let end = match begin(&folder, &spec, &groups, (limits, unmet), signals, now, open_log) {
@@ -129,6 +133,15 @@ fn close_other_files() {
             // SAFETY: as above.
             unsafe { libc::close(number) };
         }
+    }
+}
+
+/// The server raised its own limit. What it was before is the usual one, which tasks get.
+fn limit_open_files(usual: u64) {
+    let limited = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, usual.min(most), most));
+    if let Err(error) = limited {
+        complain(format_args!("can't set the limit of open files: {error}"));
     }
 }
 

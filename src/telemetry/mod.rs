@@ -1,6 +1,8 @@
 //! What the process tells of itself: one line an event, as text or JSON, on standard error. Standard output is the
 //! commands' own.
 
+mod repeats;
+
 use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
@@ -11,6 +13,8 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use repeats::Repeats;
 
 /// How a line is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,8 +77,10 @@ impl fmt::Display for LogFilter {
 
 /// Starts writing events. Only the first call in a process has an effect.
 pub fn init(format: LogFormat, filter: &LogFilter) {
-    if subscriber(format, filter, std::io::stderr).try_init().is_err() {
-        tracing::debug!("telemetry was started before");
+    let repeats = Repeats::default();
+    match subscriber(format, filter, std::io::stderr).with(repeats.clone()).try_init() {
+        Ok(()) => repeats.start(),
+        Err(_) => tracing::debug!("telemetry was started before"),
     }
 }
 
