@@ -1,11 +1,13 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # `work` and `reason` are the sourcing script's
-# A throw-away PostgreSQL server in $work/postgres; exports FLOTILLA_TEST_POSTGRES.
+# A throw-away PostgreSQL server in $work/postgres; exports FLOTILLA_TEST_POSTGRES. A test puts PgBouncer in front of it.
 
 start_postgres() {
     if [[ -n ${FLOTILLA_TEST_POSTGRES:-} ]]; then
         export FLOTILLA_TEST_POSTGRES
         return
     fi
+    # A test that needs it says so where it is missing, and fails where PostgreSQL is required.
+    [[ -x /usr/sbin/pgbouncer ]] || install_packages pgbouncer || say "no pgbouncer: $reason"
     local bin
     if ! bin=$(postgres_programs); then
         install_packages postgresql || return

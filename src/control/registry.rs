@@ -126,7 +126,7 @@ impl Drop for RegisteredLoop {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     #[tokio::test(start_paused = true)]
     async fn a_step_that_hangs_is_cut_off_and_its_loop_is_late_until_one_ends() {

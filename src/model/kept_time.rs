@@ -31,7 +31,7 @@ pub fn suspicious_difference(kept: Timestamp, clock: Timestamp) -> Option<Signed
 mod tests {
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn day(days: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days)

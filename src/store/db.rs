@@ -325,14 +325,15 @@ impl Db {
     pub(super) async fn write(&self, statements: Vec<Statement>) -> Result<Written, StoreError> {
         match &*self.backend {
             Backend::Sqlite(db) => db.write(statements).await,
-            Backend::Postgres(db) => db.write(self.purpose, &statements).await,
+            // Boxed, as below: it keeps the futures of all callers small.
+            Backend::Postgres(db) => Box::pin(db.write(self.purpose, &statements)).await,
         }
     }
 
     pub(super) async fn read<T: FromRow + Send + 'static>(&self, statement: Statement) -> Result<Vec<T>, StoreError> {
         match &*self.backend {
             Backend::Sqlite(db) => db.read(self.purpose, statement).await,
-            Backend::Postgres(db) => db.read(self.purpose, &statement).await,
+            Backend::Postgres(db) => Box::pin(db.read(self.purpose, &statement)).await,
         }
     }
 
@@ -340,7 +341,7 @@ impl Db {
     pub(super) async fn read_one<T: FromRow>(&self, statement: Statement) -> Result<Option<T>, StoreError> {
         match &*self.backend {
             Backend::Sqlite(db) => db.read_one(self.purpose, &statement).await,
-            Backend::Postgres(db) => Ok(db.read(self.purpose, &statement).await?.into_iter().next()),
+            Backend::Postgres(db) => Ok(Box::pin(db.read(self.purpose, &statement)).await?.into_iter().next()),
         }
     }
 
@@ -353,7 +354,7 @@ impl Db {
     ) -> Result<Vec<T>, StoreError> {
         match &*self.backend {
             Backend::Sqlite(db) => db.search(statement, until).await,
-            Backend::Postgres(db) => db.search(&statement, until).await,
+            Backend::Postgres(db) => Box::pin(db.search(&statement, until)).await,
         }
     }
 

@@ -43,8 +43,8 @@ impl Store {
 
     /// Connects to a PostgreSQL database (`postgres://…`) and brings its schema up to date.
     pub async fn open_postgres(url: &str) -> Result<Self, StoreError> {
-        let postgres = postgres::Postgres::connect(url).await?;
-        migrate::migrate_postgres(postgres.connect_for_schema().await?).await?;
+        let postgres = Box::pin(postgres::Postgres::connect(url)).await?;
+        Box::pin(migrate::migrate_postgres(postgres.connect_for_schema().await?)).await?;
         Ok(Self { db: Db::postgres(postgres) })
     }
 

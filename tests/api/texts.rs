@@ -1,13 +1,13 @@
 //! What others say becomes text in the database: whatever it holds, both databases store the same.
 
-use flotilla::model::{Event, RunId};
+use flotilla::model::{Event, RunId, StartFault};
 use serde_json::{Value, json};
 
 crate::on_fake_engine! {
     async fn a_run_ends_whatever_its_engine_says_about_it(world: World) {
         let long = format!("{}\u{0}{}", "é".repeat(200_000), "the end");
         for (reason, expected) in [("no\u{0} place\u{0}", "no\u{fffd} place\u{fffd}"), (&*long, "ééé")] {
-            world.script().refuse_launches(Some((reason, false)));
+            world.script().refuse_launches(Some((reason, StartFault::Task)));
             let run_id = world.run("exit 0").await;
             let run = world.finish(&run_id).await;
             let said = run["exit_reason"].as_str().unwrap();

@@ -48,7 +48,7 @@ impl Lane {
             .map_err(|_| StoreError::Unavailable("the database was closed".into()))?;
         let session = match self.take_idle().await {
             Some(session) => session,
-            None => self.connector.connect().await?,
+            None => Box::pin(self.connector.connect()).await?,
         };
         Ok(Lease { lane: self, session: Some(session), _place: place })
     }

@@ -92,7 +92,7 @@ impl Postgres {
 
     /// A connection outside all lanes, for changes of the schema.
     pub(super) async fn connect_for_schema(&self) -> Result<PgConnection, StoreError> {
-        Ok(self.connector.connect().await?.into_connection())
+        Ok(Box::pin(self.connector.connect()).await?.into_connection())
     }
 
     const fn lane(&self, purpose: Purpose) -> &Lane {
