@@ -12,7 +12,6 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use super::EngineError;
 use crate::model::LogPosition;
 
 /// How far two streams overtake each other at most. The machine stamps a message right before it writes it.
@@ -79,15 +78,11 @@ pub(in crate::engine) struct Marker {
 }
 
 impl Marker {
-    /// The place that `position` tells, and how many bytes behind it are stored: without a marker they are counted from
-    /// the beginning.
-    pub(in crate::engine) fn of(position: &LogPosition) -> Result<(Self, u64), EngineError> {
-        match &position.marker {
-            Some(text) => {
-                Ok((text.parse().map_err(|error: NotAMarker| EngineError::Unavailable(error.to_string()))?, 0))
-            }
-            None => Ok((Self::default(), position.bytes)),
-        }
+    /// The place in `position`, and how many bytes after it are stored: without a marker, and with one that can't be read,
+    /// they are counted from the beginning.
+    pub(in crate::engine) fn of(position: &LogPosition) -> (Self, u64) {
+        let marker = position.marker.as_ref().and_then(|text| text.parse().ok());
+        marker.map_or_else(|| (Self::default(), position.bytes), |marker| (marker, 0))
     }
 }
 
@@ -222,6 +217,16 @@ mod tests {
     fn sent(file: &[i64], marker: Marker) -> Vec<(usize, Stamp)> {
         let stamps = file.iter().map(|millis| stamp(*millis)).enumerate();
         stamps.filter(|(_, stamp)| stamp.as_second() >= marker.since_secs).collect()
+    }
+
+    #[test]
+    fn bytes_are_counted_where_the_marker_is_missing_or_can_not_be_read() {
+        let of = |marker: Option<&str>| Marker::of(&LogPosition { bytes: 7, marker: marker.map(str::to_owned) });
+        let marker = Marker { since_secs: 5, stored: 2, newest: Some(stamp(0)) };
+        assert_eq!(of(Some(&marker.to_string())), (marker, 0));
+        for unreadable in [None, Some(""), Some("5"), Some("5/2"), Some("5/2/yesterday"), Some("\0\0\0")] {
+            assert_eq!(of(unreadable), (Marker::default(), 7), "{unreadable:?}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) async fn read(
     ended: EndSignal,
     from: &LogPosition,
 ) -> Result<BoxStream<'static, Result<Chunk, EngineError>>, EngineError> {
-    let (marker, skip_bytes) = Marker::of(from)?;
+    let (marker, skip_bytes) = Marker::of(from);
     let unpacker = Unpacker::new(marker, skip_bytes);
     let skips = Skips::new(0, from.bytes);
     let mut reader = Reader { link, id, ended, unpacker, skips, silent_answers: 0, phase: Phase::Done };

@@ -94,7 +94,7 @@ impl Inner {
         attempt_id: AttemptId,
         from: &LogPosition,
     ) -> Result<BoxStream<'static, Result<Chunk, EngineError>>, EngineError> {
-        let (marker, skip_bytes) = Marker::of(from)?;
+        let (marker, skip_bytes) = Marker::of(from);
         let Some(pod) = self.pod_of(attempt_id).await? else {
             return Err(EngineError::Gone(format!("attempt {attempt_id} has no pod")));
         };
