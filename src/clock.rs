@@ -1,9 +1,12 @@
 //! The time of day, handed to everything that needs it, so that a test can set it. The only reader of the wall clock.
 //!
 //! Times are kept in whole microseconds, as both databases store them, so that what comes back equals what went in.
+//!
+//! A moment is told by the wall clock, which may be set at any time. How long something takes is measured by
+//! [`Clock::elapsed`], which never jumps.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -21,7 +24,7 @@ enum Source {
 #[derive(Debug)]
 struct Hands {
     now: Timestamp,
-    passed: Duration,
+    elapsed: SignedDuration,
 }
 
 /// When this process first asked how much time had passed.
@@ -36,18 +39,8 @@ impl Clock {
     /// A clock that stands still at `start` until the other half moves it.
     #[must_use]
     pub fn manual(start: Timestamp) -> (Self, ManualClock) {
-        let hands = Arc::new(Mutex::new(Hands { now: start, passed: Duration::ZERO }));
+        let hands = Arc::new(Mutex::new(Hands { now: start, elapsed: SignedDuration::ZERO }));
         (Self(Source::Manual(Arc::clone(&hands))), ManualClock(hands))
-    }
-
-    /// How much time has passed since a moment that stays the same as long as the process lives. It only grows, whatever is
-    /// done to the machine's clock, and stands still while the machine sleeps.
-    #[must_use]
-    pub fn passed(&self) -> Duration {
-        match &self.0 {
-            Source::System => START.elapsed(),
-            Source::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).passed,
-        }
     }
 
     /// The present time in whole microseconds. It follows the machine's clock, also where that is set back.
@@ -59,6 +52,16 @@ impl Clock {
         };
         Timestamp::from_microsecond(now.as_microsecond()).expect("a timestamp without its nanoseconds is in range")
     }
+
+    /// How much time has passed since a moment that stays the same as long as the process lives. It only grows, whatever is
+    /// done to the machine's clock, and stands still while the machine sleeps.
+    #[must_use]
+    pub fn elapsed(&self) -> SignedDuration {
+        match &self.0 {
+            Source::System => SignedDuration::try_from(START.elapsed()).unwrap_or(SignedDuration::MAX),
+            Source::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).elapsed,
+        }
+    }
 }
 
 /// Moves the time of a [`Clock::manual`].
@@ -66,14 +69,14 @@ impl Clock {
 pub struct ManualClock(Arc<Mutex<Hands>>);
 
 impl ManualClock {
-    /// Time passes.
+    /// Lets time pass.
     pub fn advance(&self, by: SignedDuration) {
         let mut hands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         hands.now += by;
-        hands.passed += by.unsigned_abs();
+        hands.elapsed = hands.elapsed.saturating_add(by);
     }
 
-    /// Somebody sets the machine's clock. No time passes.
+    /// Sets the wall clock, which takes no time.
     pub fn set(&self, to: Timestamp) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).now = to;
     }
@@ -91,7 +94,7 @@ mod tests {
         hand.advance(SignedDuration::from_secs(90));
         assert_eq!(copy.now(), "1970-01-01T00:01:30Z".parse().unwrap());
         hand.set(Timestamp::UNIX_EPOCH);
-        assert_eq!((clock.now(), clock.passed()), (copy.now(), Duration::from_secs(90)), "setting it takes no time");
+        assert_eq!((clock.now(), clock.elapsed()), (copy.now(), SignedDuration::from_secs(90)), "setting it takes no time");
     }
 
     #[test]

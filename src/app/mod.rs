@@ -70,6 +70,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         clock: clock.clone(),
         settings: Settings {
             grace: config.runs.grace,
+            starts: config.runs.starts,
             log_cap_bytes: config.logs.max_bytes,
             log_patience: LOG_PATIENCE,
             log_retention: config.logs.retention,

@@ -6,6 +6,7 @@
 mod clusters;
 mod database;
 mod reader;
+mod starts;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::{CorsOrigins, LaunchPolicy, PublicUrl};
+use crate::model::{CorsOrigins, LaunchPolicy, PublicUrl, StartLimits};
 use crate::telemetry::{LogFilter, LogFormat};
 
 pub use clusters::{
@@ -79,6 +80,8 @@ pub struct Lists {
 pub struct Runs {
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// How long it is tried to start one.
+    pub starts: StartLimits,
 }
 
 /// The runs' logs.
@@ -186,7 +189,8 @@ impl Config {
         let lists = Lists { default_limit, max_limit, search_timeout };
 
         let mut section = reader.section("runs");
-        let runs = Runs { grace: Duration::from_secs(section.read("grace_secs", 10, within(0..=24 * 3600))) };
+        let grace = Duration::from_secs(section.read("grace_secs", 10, within(0..=24 * 3600)));
+        let runs = Runs { grace, starts: starts::read(&mut section) };
 
         let mut section = reader.section("logs");
         let retention_days = section.read("retention_days", 30, within(0..=100 * 366));

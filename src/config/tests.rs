@@ -136,7 +136,7 @@ fn every_key_of_the_file_is_read() {
         },
         lists: Lists { default_limit: 5, max_limit: 50, search_timeout: Duration::from_secs(7) },
         launch: LaunchPolicy { is_owner_required: true, owner_variable: "OWNER".into(), server_mode: "staging".into() },
-        runs: Runs { grace: Duration::ZERO },
+        runs: Runs { grace: Duration::ZERO, starts: StartLimits::default() },
         logs: Logs { max_bytes: 65_536, chunk_bytes: 65_536, retention: None },
         telemetry: Telemetry { format: LogFormat::Json, filter: "debug".parse().unwrap() },
         clusters: [("local", local(["sh", "-ec"], 0)), ("big.one", local(["bash", "-c"], 3)), ("boxes", boxes)]
@@ -235,8 +235,14 @@ fn an_unknown_name_is_told_with_the_one_that_was_probably_meant() {
             "[runs]\nretention_days = 1",
             "flotilla.toml line 2: unknown key `retention_days` in [runs]; it belongs in [logs]",
         ),
-        ("[runs]\nmood = 1", "flotilla.toml line 2: unknown key `mood` in [runs]; the keys are grace_secs"),
-        ("[runs.deep]", "flotilla.toml line 1: unknown key `deep` in [runs]; the keys are grace_secs"),
+        (
+            "[runs]\nmood = 1",
+            "flotilla.toml line 2: unknown key `mood` in [runs]; the keys are grace_secs, start_secs, image_attempts, image_secs, machine_attempts, machine_secs, displaced_attempts, displaced_secs",
+        ),
+        (
+            "[runs.deep]",
+            "flotilla.toml line 1: unknown key `deep` in [runs]; the keys are grace_secs, start_secs, image_attempts, image_secs, machine_attempts, machine_secs, displaced_attempts, displaced_secs",
+        ),
         (
             "[clusters.local]\nmax_runing = 1",
             "flotilla.toml line 2: unknown key `max_runing` in [clusters.local]; did you mean `max_running`?",

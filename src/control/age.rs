@@ -25,13 +25,13 @@ pub struct Age {
 impl Age {
     #[must_use]
     pub fn new(store: Arc<Store>, clock: Clock) -> Self {
-        let passed_before = clock.passed();
+        let passed_before = clock.elapsed().unsigned_abs();
         Self { store, clock, passed_before, has_warned: false }
     }
 
     /// Stores how far time has come.
     pub async fn keep_time(&mut self) -> Result<(), StoreError> {
-        let passed = self.clock.passed();
+        let passed = self.clock.elapsed().unsigned_abs();
         let (kept, clock) = self.store.keep_time(self.clock.now(), passed.saturating_sub(self.passed_before)).await?;
         self.passed_before = passed;
         let difference = suspicious_difference(kept, clock);

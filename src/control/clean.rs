@@ -112,7 +112,7 @@ impl Control {
     /// Cleans an attempt whose end the engine did not see, and of which it has no output.
     async fn clean_unseen(&self, attempt: &ActiveAttempt, handle: &Handle, reason: &str) -> Result<(), CleanError> {
         let removed = self.engine.remove(handle).await;
-        if self.needs_log_end(attempt) {
+        if Self::needs_log_end(attempt) {
             match self.seal(attempt, reason).await? {
                 Some(end) => self.mark_log_complete(attempt, end).await?,
                 // What still writes is ended by the removal, or by itself.
@@ -166,7 +166,7 @@ impl Control {
 
     async fn mark_log_complete(&self, attempt: &ActiveAttempt, end: LogEnd) -> Result<(), CleanError> {
         let attempt_id = attempt.attempt_id;
-        if !self.needs_log_end(attempt) {
+        if !Self::needs_log_end(attempt) {
             return Ok(());
         }
         let message = end.gap.map(|reason| format!("the end of the log may be missing: {reason}"));
@@ -178,7 +178,7 @@ impl Control {
     }
 
     /// Whether the log of the run ends with this attempt, and is not known to be complete.
-    fn needs_log_end(&self, attempt: &ActiveAttempt) -> bool {
+    fn needs_log_end(attempt: &ActiveAttempt) -> bool {
         let run = &attempt.run;
         attempt.attempt_id == run.attempt_id() && run.status.is_terminal() && !run.is_log_complete
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Control;
+use super::ages::Phase;
 use crate::engine::Capacity;
 use crate::model::RunId;
 use crate::store::{QueuedRun, StoreError};
@@ -47,10 +48,7 @@ pub fn choose(queue: &[QueuedRun], load: Load) -> Vec<RunId> {
 impl Control {
     /// Starts what can be started.
     pub async fn dispatch(self: &Arc<Self>) -> Result<(), StoreError> {
-        if self.store.requeue_due(self.clock.now()).await? {
-            // The runs may be for any cluster.
-            self.wake.queue();
-        }
+        self.requeue_due().await?;
         while self.dispatch_batch().await? {}
         Ok(())
     }
@@ -82,6 +80,7 @@ impl Control {
         let claimed = self.store.claim(&self.cluster, &chosen, max_running, &self.node, self.clock.now()).await?;
         for run in &claimed {
             self.wake.changed(run.run_id);
+            self.state.ages.begin(run.attempt_id(), Phase::Starting, &self.clock);
             self.begin_launch(run);
         }
         Ok(!claimed.is_empty())

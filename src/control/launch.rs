@@ -7,28 +7,39 @@
 use std::sync::Arc;
 
 use super::Control;
+use super::ages::Phase;
 use super::work::behind;
 use crate::engine::{EngineError, Handle, LaunchSpec, Origin};
-use crate::model::{Change, Event, Outcome, Run, StartFault, Status, refuse, retry};
+use crate::model::{AttemptId, Change, Event, Outcome, Run, Status, fail_start, refuse};
 
 impl Control {
     /// Begins to make the engine have the run's newest attempt, unless that is under way already, or too much else.
     pub(super) fn begin_launch(self: &Arc<Self>, run: &Run) {
         let work = &self.state.work;
-        let Some(mark) = work.begin(run.attempt_id(), &work.launches) else { return };
-        let (control, run) = (Arc::clone(self), run.clone());
+        let attempt_id = run.attempt_id();
+        let Some(mark) = work.begin(attempt_id, &work.launches) else { return };
+        let control = Arc::clone(self);
         behind(async move {
-            control.launch(&run).await;
+            control.launch(attempt_id).await;
             drop(mark);
             // What came while it was being launched was passed over, and a place for another launch is free.
-            control.pokes.poke(run.attempt_id());
+            control.pokes.poke(attempt_id);
             control.wake.queue();
         });
     }
 
-    /// What goes wrong becomes part of the run's story.
-    async fn launch(&self, run: &Run) {
-        let attempt_id = run.attempt_id();
+    /// Launches an attempt that still waits for that: it may have been stopped since somebody decided to. What goes wrong
+    /// becomes part of the run's story.
+    async fn launch(&self, attempt_id: AttemptId) {
+        let attempt = match self.store.active_attempt(&self.cluster, attempt_id).await {
+            Ok(Some(attempt)) if attempt.is_unlaunched() && attempt.run.stop.is_none() => attempt,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "an attempt could not be read and is launched later");
+                return;
+            }
+        };
+        let run = &attempt.run;
         let spec = LaunchSpec {
             attempt_id,
             origin: Origin {
@@ -48,11 +59,11 @@ impl Control {
                 self.forget_delay(attempt_id);
                 self.store_handle(&handle).await;
             }
-            Err(EngineError::Rejected(reason) | EngineError::NotStarted { reason, fault: StartFault::Task }) => {
+            Err(EngineError::Rejected(reason)) => {
                 self.apply(run, refuse(run, &reason, self.clock.now())).await;
             }
-            Err(EngineError::NotStarted { reason, .. }) => {
-                self.apply(run, retry(run, &reason, self.clock.now())).await;
+            Err(EngineError::NotStarted { reason, fault }) => {
+                self.apply(run, fail_start(run, &reason, fault, self.look_of(&attempt))).await;
             }
             Err(EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
                 self.tell_delay(run, &reason).await;
@@ -64,7 +75,9 @@ impl Control {
     async fn store_handle(&self, handle: &Handle) {
         let attempt_id = handle.attempt_id;
         match self.store.set_handle(attempt_id, &handle.text).await {
-            Ok(()) => {}
+            Ok(true) => {}
+            // The sweep removes what was made.
+            Ok(false) => tracing::warn!(%attempt_id, "an attempt was launched that had been cleaned meanwhile"),
             // The attempt is found by its name when the loops look again.
             Err(error) => {
                 tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "the handle was not stored");
@@ -85,8 +98,8 @@ impl Control {
     }
 
     /// Takes a step in a run's life and tells everyone who waits for it. Where the run is no longer as the step was
-    /// decided from, nothing happens: whoever was quicker had seen something newer.
-    pub(super) async fn apply(&self, run: &Run, change: Change) {
+    /// decided from, nothing happens and `false` comes back: whoever was quicker had seen something newer.
+    pub(super) async fn apply(&self, run: &Run, change: Change) -> bool {
         let (run_id, to) = (run.run_id, change.to);
         match self.store.apply(run_id, &change).await {
             Ok(true) => {
@@ -94,15 +107,26 @@ impl Control {
                 let (exit_code, cluster) = (change.exit_code, self.cluster.as_str());
                 tracing::info!(%run_id, cluster, status = %to, outcome, exit_code, "status changed");
                 self.wake.changed(run_id);
+                if to == Status::Running {
+                    self.state.ages.begin(run.attempt_id(), Phase::Running, &self.clock);
+                }
+                if let Some(due_at) = change.due_at {
+                    self.state.retries.add(run.attempt_id(), due_at, &self.clock);
+                }
                 if to.is_terminal() || to == Status::NeedsRetry {
                     self.wake.queue();
                     // What the attempt left on the engine is to be removed.
                     self.pokes.poke(run.attempt_id());
                 }
+                true
             }
-            Ok(false) => tracing::debug!(%run_id, status = %to, "the run had changed before"),
+            Ok(false) => {
+                tracing::debug!(%run_id, status = %to, "the run had changed before");
+                false
+            }
             Err(error) => {
                 tracing::warn!(%run_id, error = &error as &dyn std::error::Error, "a status change was not stored and is seen again");
+                false
             }
         }
     }

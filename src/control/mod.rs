@@ -7,6 +7,7 @@
 //! where the engine can't be asked, nothing is concluded.
 
 mod age;
+mod ages;
 mod clean;
 pub mod dispatch;
 mod launch;
@@ -15,12 +16,14 @@ mod pump;
 mod pumps;
 mod queue_depth;
 mod registry;
+mod retries;
 mod run_loops;
+mod stop;
 mod sweep;
 mod watch;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +34,7 @@ pub use run_loops::run_loops;
 use crate::clock::Clock;
 use crate::engine::{Engine, Pokes};
 use crate::logs::Logs;
-use crate::model::AttemptId;
+use crate::model::{AttemptId, StartLimits};
 use crate::store::Store;
 use crate::wake::Wake;
 use pumps::Pumps;
@@ -52,6 +55,8 @@ pub struct Settings {
     pub log_cap_bytes: u64,
     /// How long the rest of an ended run's output is waited for while the engine answers and gives nothing of it.
     pub log_patience: Duration,
+    /// How long it is tried to start a run.
+    pub starts: StartLimits,
     /// How long the log of an ended run is kept; `None` is for ever.
     pub log_retention: Option<Duration>,
 }
@@ -79,6 +84,10 @@ pub struct Control {
 pub struct State {
     work: Work,
     pumps: Pumps,
+    ages: ages::Ages,
+    retries: retries::Retries,
+    /// Attempts that are poked about after a pause.
+    looked_at_later: Mutex<HashSet<AttemptId>>,
     /// Why launches are delayed, so that each reason is told once.
     delays: Mutex<HashMap<AttemptId, String>>,
     /// How many runs waited when it was last kept.

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +47,7 @@ async fn dispatch(control: Arc<Control>, registered: RegisteredLoop, stop: Cance
     loop {
         queue.mark_unchanged();
         let pause = match registered.step(control.dispatch()).await {
-            Ok(()) => next_due(&control).await.min(DISPATCH_PERIOD),
+            Ok(()) => control.until_next_retry().unwrap_or(DISPATCH_PERIOD).min(DISPATCH_PERIOD),
             Err(error) => pause_after(&control, "dispatch", &error),
         };
         tokio::select! {
@@ -59,42 +58,26 @@ async fn dispatch(control: Arc<Control>, registered: RegisteredLoop, stop: Cance
     }
 }
 
-/// How long until the next retry is due.
-async fn next_due(control: &Control) -> Duration {
-    match control.store.next_due().await {
-        Ok(Some(due)) => until(control, due),
-        Ok(None) => Duration::MAX,
-        Err(error) => pause_after(control, "dispatch", &error.into()),
-    }
-}
-
-fn until(control: &Control, time: Timestamp) -> Duration {
-    Duration::try_from(time.duration_since(control.clock.now())).unwrap_or(Duration::ZERO)
-}
-
 async fn watch(control: Arc<Control>, registered: RegisteredLoop, stop: CancellationToken) {
     let mut stops = control.wake.on_stops();
     let mut look_at_all = Instant::now();
-    let mut deadline = None;
     loop {
         let result = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = sleep_until(look_at_all) => {
                 look_at_all = Instant::now() + WATCH_PERIOD;
-                deadline = None;
                 registered.step(control.watch_all()).await
             }
-            Ok(()) = stops.changed() => registered.step(control.watch_stops()).await.map(|()| deadline),
+            Ok(()) = stops.changed() => registered.step(control.watch_stops()).await,
             poked = control.pokes.take() => registered.step(control.watch_some(poked)).await,
         };
         match result {
-            Ok(next) => {
-                deadline = deadline.into_iter().chain(next).min();
-                if let Some(deadline) = deadline {
-                    look_at_all = look_at_all.min(Instant::now() + until(&control, deadline));
-                }
+            Ok(Some(left)) => {
+                let left = Duration::try_from(left).unwrap_or(Duration::ZERO).min(WATCH_PERIOD);
+                look_at_all = look_at_all.min(Instant::now() + left);
             }
+            Ok(None) => {}
             Err(error) => look_at_all = Instant::now() + pause_after(&control, "watch", &error),
         }
     }

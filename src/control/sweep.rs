@@ -1,29 +1,14 @@
-//! Sweep: what the other loops can't see. Objects of ours on the engine that no attempt accounts for are removed, and
-//! children that were launched while their parent was being stopped are stopped, too.
+//! Sweep: what the other loops can't see. Objects of ours on the engine that no attempt accounts for are removed. What is
+//! to stop and waits is ended, and so are descendants of a stopped run that nobody has asked to stop.
 
 use super::Control;
-use crate::model::StopCause;
 use crate::store::StoreError;
 
 impl Control {
     pub async fn sweep(&self) -> Result<(), StoreError> {
         self.stop_orphans().await?;
+        self.end_waiting(&self.store.stopping_runs().await?).await;
         self.remove_strays().await
-    }
-
-    async fn stop_orphans(&self) -> Result<(), StoreError> {
-        let orphans = self.store.orphans_to_stop().await?;
-        for run in orphans.iter().filter(|run| run.execution.resolved_cluster == self.cluster) {
-            let now = self.clock.now();
-            match crate::model::stop_before_start(run, StopCause::Parent, now) {
-                Some(change) => self.apply(run, change).await,
-                None => {
-                    self.store.request_stop(run.run_id, StopCause::Parent, now).await?;
-                    self.wake.stops();
-                }
-            }
-        }
-        Ok(())
     }
 
     /// An object is a stray only where the database says that nothing of its attempt is left. One that the database has

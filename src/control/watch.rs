@@ -9,56 +9,45 @@
 //!
 //! The first row is the recovery from a crash: there is no other code for it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use jiff::Timestamp;
+use jiff::SignedDuration;
 
+use super::ages::Phase;
 use super::{CONCURRENCY, Control};
-use crate::engine::{EngineError, Handle};
-use crate::model::{AttemptId, Observation, Run, StartFault, Status, StopCause, StopRequest, decide};
+use crate::engine::Handle;
+use crate::model::{AttemptId, Look, Observation, Run, Status, decide};
 use crate::store::{ActiveAttempt, StoreError};
 
 /// How many attempts one question to the engine names.
 const OBSERVED_TOGETHER: usize = 256;
-/// How soon an attempt is looked at again that could not be stopped because it is gone. Where the engine shows it all the
-/// same, this goes on for as long as it does.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Control {
-    /// Looks at every attempt of the cluster. Tells when the earliest deadline of a running one passes.
-    pub async fn watch_all(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
+    /// Looks at every attempt of the cluster. Says how long until the earliest of their bounds passes.
+    pub async fn watch_all(self: &Arc<Self>) -> Result<Option<SignedDuration>, StoreError> {
         self.store_notes().await?;
         let active = self.store.active_attempts(&self.cluster).await?;
         self.state.pumps.forget_except(&active);
-        let running = active.iter().filter(|attempt| !attempt.run.status.is_terminal() && attempt.run.stop.is_none());
-        let deadline = running.filter_map(|attempt| attempt.run.deadline()).min();
-        self.look_at(active).await?;
-        Ok(deadline)
+        let ids: HashSet<_> = active.iter().map(|attempt| attempt.attempt_id).collect();
+        self.state.ages.retain(|attempt_id| ids.contains(&attempt_id));
+        Ok(self.look_at(active).await)
     }
 
-    /// Looks at these attempts. Tells the earliest deadline of those that are running.
+    /// Looks at these attempts. Says how long until the earliest of their bounds passes.
     pub async fn watch_some(
         self: &Arc<Self>,
         attempt_ids: BTreeSet<AttemptId>,
-    ) -> Result<Option<Timestamp>, StoreError> {
+    ) -> Result<Option<SignedDuration>, StoreError> {
         self.store_notes().await?;
         let mut active = Vec::new();
         for attempt_id in attempt_ids {
-            active.extend(self.store.active_attempt(attempt_id).await?);
+            active.extend(self.store.active_attempt(&self.cluster, attempt_id).await?);
         }
-        self.look_at(active.clone()).await?;
-        let mut deadline = None;
-        for attempt in active.iter().filter(|attempt| attempt.run.execution.active_deadline_secs.is_some()) {
-            let run = self.store.run(attempt.run.run_id).await?;
-            let next = run.filter(|run| !run.status.is_terminal()).and_then(|run| run.deadline());
-            deadline = deadline.into_iter().chain(next).min();
-        }
-        Ok(deadline)
+        Ok(self.look_at(active).await)
     }
 
     /// What the engine told of attempts beside their status becomes part of their runs' story, or lies beside their logs.
@@ -99,7 +88,8 @@ impl Control {
         self.note_usage_problem(stored.err().map(|error| error.to_string()));
     }
 
-    async fn look_at(self: &Arc<Self>, attempts: Vec<ActiveAttempt>) -> Result<(), StoreError> {
+    /// Says how long until the earliest of their bounds passes.
+    async fn look_at(self: &Arc<Self>, attempts: Vec<ActiveAttempt>) -> Option<SignedDuration> {
         let mut to_observe = Vec::new();
         let mut to_clean = Vec::new();
         for attempt in attempts {
@@ -114,103 +104,94 @@ impl Control {
                 _ => to_clean.push(attempt),
             }
         }
+        let mut next = None;
         for together in to_observe.chunks(OBSERVED_TOGETHER) {
-            self.observe(together).await;
+            next = next.into_iter().chain(self.observe(together).await).min();
         }
         for attempt in to_clean {
             self.begin_cleaning(attempt);
         }
-        Ok(())
+        next
     }
 
-    async fn observe(self: &Arc<Self>, attempts: &[ActiveAttempt]) {
+    async fn observe(self: &Arc<Self>, attempts: &[ActiveAttempt]) -> Option<SignedDuration> {
         let handles: Vec<Handle> = attempts.iter().map(handle_of).collect();
         match self.engine.observe(&handles).await {
             Ok(observations) => {
                 self.note_engine(None);
+                let next = Mutex::new(None);
                 stream::iter(attempts.iter().zip(observations))
-                    .for_each_concurrent(CONCURRENCY, |(attempt, observation)| async move {
-                        self.conclude(attempt, observation).await;
+                    .for_each_concurrent(CONCURRENCY, |(attempt, observation)| {
+                        let next = &next;
+                        async move {
+                            let left = self.conclude(attempt, observation).await;
+                            let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+                            *next = next.into_iter().chain(left).min();
+                        }
                     })
                     .await;
+                next.into_inner().unwrap_or_else(PoisonError::into_inner)
             }
-            Err(error) => self.note_engine(Some(error.to_string())),
-        }
-    }
-
-    async fn conclude(self: &Arc<Self>, attempt: &ActiveAttempt, observation: Observation) {
-        let run = &attempt.run;
-        let now = self.clock.now();
-        let was_never_launched = attempt.handle.is_none() && run.status == Status::Pending;
-        match observation {
-            // A launch that broke off half-way is finished by another under the same name.
-            Observation::Gone { .. } | Observation::Starting if was_never_launched && run.stop.is_none() => {
-                self.begin_launch(run);
-            }
-            Observation::Gone { .. } if was_never_launched => {
-                let reason = "stopped before it started".to_owned();
-                if let Some(change) = decide(run, Observation::NeverRan { reason, fault: StartFault::Task }, now) {
-                    self.apply(run, change).await;
-                }
-            }
-            Observation::Unknown { reason } => {
-                tracing::warn!(attempt_id = %attempt.attempt_id, reason, "an attempt could not be looked at");
-            }
-            observation => {
-                let is_going_on = matches!(observation, Observation::Starting | Observation::Running(_));
-                let has_output = matches!(observation, Observation::Running(_) | Observation::Ended(_));
-                let stop = if is_going_on { self.due_stop(run, &observation).await } else { None };
-                if let Some(change) = decide(run, observation, now) {
-                    self.apply(run, change).await;
-                }
-                if has_output {
-                    self.ensure_pump(attempt.attempt_id, &handle_of(attempt));
-                }
-                if stop.is_some() {
-                    self.carry_out_stop(attempt).await;
-                }
-            }
-        }
-    }
-
-    /// The stop that is to be carried out: one that is stored, or that of a deadline that has passed, which is stored
-    /// first.
-    async fn due_stop(&self, run: &Run, observation: &Observation) -> Option<StopRequest> {
-        if run.stop.is_some() {
-            return run.stop.clone();
-        }
-        let started_at = match observation {
-            Observation::Running(started) => Some(run.started_at.unwrap_or(started.at)),
-            _ => run.started_at,
-        };
-        let now = self.clock.now();
-        let deadline = Run { started_at, ..run.clone() }.deadline().filter(|deadline| *deadline <= now)?;
-        match self.store.request_stop(run.run_id, StopCause::Deadline, now).await {
-            Ok(_) => Some(StopRequest { at: deadline, cause: StopCause::Deadline }),
             Err(error) => {
-                tracing::warn!(run_id = %run.run_id, error = &error as &dyn std::error::Error, "a passed deadline was not stored");
+                self.note_engine(Some(error.to_string()));
                 None
             }
         }
     }
 
-    /// Asks the engine, as often as it takes until the run is seen to have ended.
-    async fn carry_out_stop(&self, attempt: &ActiveAttempt) {
-        match self.engine.stop(&handle_of(attempt), self.settings.grace).await {
-            Ok(()) => {}
-            // It ended in between, which is worth a look.
-            Err(EngineError::Gone(_)) => self.pokes.poke_after(attempt.attempt_id, LOOK_AGAIN_AFTER),
-            Err(error) => {
-                tracing::warn!(attempt_id = %attempt.attempt_id, reason = %error, "a stop could not be carried out and is tried again");
+    /// Makes of what was seen the next step of the run. Says how long the run may go on, where it does and that is bounded.
+    async fn conclude(self: &Arc<Self>, attempt: &ActiveAttempt, observation: Observation) -> Option<SignedDuration> {
+        let run = &attempt.run;
+        match &observation {
+            // A launch that broke off half-way is finished by another under the same name, unless it is too late for that.
+            Observation::Gone { .. } | Observation::Starting if attempt.is_unlaunched() && run.stop.is_none() => {
+                if !self.is_slow_start(attempt) {
+                    self.begin_launch(run);
+                } else if self.store_due_stop(run).await.is_some() {
+                    self.pokes.poke(attempt.attempt_id);
+                }
+                return None;
             }
+            Observation::Gone { .. } if attempt.is_unlaunched() => {
+                self.begin_ending_unlaunched(attempt.attempt_id);
+                return None;
+            }
+            Observation::Unknown { reason } => {
+                tracing::warn!(attempt_id = %attempt.attempt_id, reason, "an attempt could not be looked at");
+            }
+            _ => {}
+        }
+        let has_output = matches!(observation, Observation::Running(_) | Observation::Ended(_));
+        // What can't be seen may still be stopped.
+        let is_going_on =
+            matches!(observation, Observation::Starting | Observation::Running(_) | Observation::Unknown { .. });
+        let next = match decide(run, observation, self.look_of(attempt)) {
+            Some(change) => {
+                let next = Run {
+                    status: change.to,
+                    started_at: change.started_at,
+                    seen_running_at: change.seen_running_at,
+                    ..run.clone()
+                };
+                self.apply(run, change).await.then_some(next)
+            }
+            None => Some(run.clone()),
+        };
+        if has_output {
+            self.ensure_pump(attempt.attempt_id, &handle_of(attempt));
+        }
+        // Where the step was not taken, the run has changed, and whoever changed it makes that it is looked at again.
+        match next {
+            Some(run) if is_going_on => self.keep_bounds(attempt, &run).await,
+            _ => None,
         }
     }
 
-    /// Carries out what was asked since: stops of runs that an engine has, and of the children of stopped parents.
-    pub async fn watch_stops(self: &Arc<Self>) -> Result<(), StoreError> {
-        let stopping = self.store.stopping_runs().await?;
-        let ours = stopping.iter().filter(|run| run.execution.resolved_cluster == self.cluster);
-        self.watch_some(ours.map(Run::attempt_id).collect()).await.map(|_| ())
+    /// What is known of an attempt beside what the engine shows.
+    pub(super) fn look_of(&self, attempt: &ActiveAttempt) -> Look<'_> {
+        let clock = &self.clock;
+        let since_claim = self.state.ages.of(attempt.attempt_id, Phase::Starting, attempt.claimed_at, clock);
+        Look { now: clock.now(), since_claim, limits: &self.settings.starts }
     }
 }
 

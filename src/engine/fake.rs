@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{Chunk, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
@@ -33,6 +33,7 @@ pub struct FakeEngine {
     world: Arc<Mutex<World>>,
     /// How much of each attempt's output is given; `None` is all, and its end.
     output_limit: Arc<watch::Sender<Option<usize>>>,
+    launches: watch::Sender<Gate>,
 }
 
 #[derive(Default)]
@@ -47,17 +48,33 @@ struct World {
     kept: Option<String>,
     /// Why no output can be read.
     unreadable: Option<String>,
+    /// What is launched is not seen to start.
+    are_starts_held: bool,
+    /// Stops are answered as if there were nothing to stop, and change nothing.
+    are_stops_swallowed: bool,
+    /// How far the engine's clock is ahead.
+    skew: SignedDuration,
 }
 
 #[derive(Clone)]
 enum Refusal {
     Rejected(String),
     NotStarted(String, StartFault),
+    Unavailable(String),
+}
+
+/// Where calls to launch wait, if they have to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gate {
+    is_closed: bool,
+    waiting: usize,
 }
 
 struct Attempt {
     /// How many of starting, running, ended have been shown.
     shown: u8,
+    /// It was asked to end before it was seen running.
+    was_stopped_early: bool,
     started_at: Timestamp,
     /// The steps that are still to come.
     script: VecDeque<String>,
@@ -67,7 +84,15 @@ struct Attempt {
 
 impl FakeEngine {
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static, pokes: Pokes) -> Self {
-        Self { now: Arc::new(now), pokes, world: Arc::default(), output_limit: Arc::default() }
+        let output_limit = Arc::default();
+        let launches = watch::Sender::default();
+        Self { now: Arc::new(now), pokes, world: Arc::default(), output_limit, launches }
+    }
+
+    /// The time by the engine's own clock.
+    fn now(&self) -> Timestamp {
+        let skew = self.world().skew;
+        (self.now)().saturating_add(skew).unwrap_or(Timestamp::MAX)
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -95,9 +120,46 @@ impl FakeEngine {
         });
     }
 
+    /// Every launch from now on can't be carried out now, though the engine answers.
+    pub fn delay_launches(&self, reason: &str) {
+        self.world().refusal = Some(Refusal::Unavailable(reason.to_owned()));
+    }
+
+    /// Lets calls to launch wait from now on, before they do anything, or go on.
+    pub fn hold_launches(&self, is_closed: bool) {
+        self.launches.send_modify(|gate| gate.is_closed = is_closed);
+    }
+
+    /// Waits until a call to launch waits.
+    pub async fn until_launch_waits(&self) {
+        // An error says that the engine is gone, which we are.
+        let _ = self.launches.subscribe().wait_for(|gate| gate.waiting > 0).await;
+    }
+
+    async fn pass_gate(&self) {
+        self.launches.send_modify(|gate| gate.waiting += 1);
+        let _ = self.launches.subscribe().wait_for(|gate| !gate.is_closed).await;
+        self.launches.send_modify(|gate| gate.waiting -= 1);
+    }
+
+    /// Keeps attempts that have not been seen running from being seen so, or lets them go on.
+    pub fn hold_starts(&self, are_held: bool) {
+        self.world().are_starts_held = are_held;
+    }
+
+    /// Loses every stop from now on.
+    pub fn swallow_stops(&self, are_swallowed: bool) {
+        self.world().are_stops_swallowed = are_swallowed;
+    }
+
+    /// Sets the engine's own clock ahead of the server's, or behind.
+    pub fn set_skew(&self, skew: SignedDuration) {
+        self.world().skew = skew;
+    }
+
     /// Wakes an attempt that sleeps: it plays the steps that come after. `false` where it does not sleep.
     pub fn go_on(&self, attempt_id: AttemptId) -> bool {
-        let now = (self.now)();
+        let now = self.now();
         let mut world = self.world();
         let sleeping = world.attempts.get_mut(&attempt_id).filter(|attempt| attempt.end.is_none());
         let was_sleeping = sleeping.map(|attempt| attempt.play(now)).is_some();
@@ -144,7 +206,7 @@ impl Attempt {
     fn new(command: &str, now: Timestamp) -> Self {
         let script = command.split([';', '\n']).map(|step| step.trim().to_owned()).collect();
         let output = watch::Sender::new((Vec::new(), false));
-        let mut attempt = Self { shown: 0, started_at: now, script, end: None, output };
+        let mut attempt = Self { shown: 0, was_stopped_early: false, started_at: now, script, end: None, output };
         attempt.play(now);
         attempt
     }
@@ -202,13 +264,15 @@ impl Engine for FakeEngine {
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Handle, EngineError> {
-        let now = (self.now)();
+        self.pass_gate().await;
+        let now = self.now();
         let attempt_id = spec.attempt_id;
         let handle = Handle { attempt_id, text: attempt_id.to_string() };
         let mut world = self.reachable()?;
         match world.refusal.clone() {
             Some(Refusal::Rejected(reason)) => return Err(EngineError::Rejected(reason)),
             Some(Refusal::NotStarted(reason, fault)) => return Err(EngineError::NotStarted { reason, fault }),
+            Some(Refusal::Unavailable(reason)) => return Err(EngineError::Unavailable(reason)),
             None => {}
         }
         if !world.attempts.contains_key(&attempt_id) {
@@ -222,10 +286,18 @@ impl Engine for FakeEngine {
 
     async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
         let mut world = self.reachable()?;
+        let are_starts_held = world.are_starts_held;
         let observe = |handle: &Handle| {
             let Some(attempt) = world.attempts.get_mut(&handle.attempt_id) else {
                 return Observation::Gone { reason: gone(handle.attempt_id).to_string() };
             };
+            if attempt.was_stopped_early {
+                let reason = "stopped before it started".to_owned();
+                return Observation::NeverRan { reason, fault: StartFault::Task };
+            }
+            if are_starts_held && attempt.shown < 2 {
+                return Observation::Starting;
+            }
             attempt.shown = (attempt.shown + 1).min(3);
             let started = Started {
                 at: attempt.started_at,
@@ -259,9 +331,18 @@ impl Engine for FakeEngine {
     }
 
     async fn stop(&self, handle: &Handle, _grace: Duration) -> Result<(), EngineError> {
-        let now = (self.now)();
+        let now = self.now();
         let mut world = self.reachable()?;
+        if world.are_stops_swallowed {
+            return Err(gone(handle.attempt_id));
+        }
+        let are_starts_held = world.are_starts_held;
         let attempt = world.attempts.get_mut(&handle.attempt_id).ok_or_else(|| gone(handle.attempt_id))?;
+        if are_starts_held && attempt.shown < 2 {
+            attempt.was_stopped_early = true;
+        } else if attempt.end.is_some() {
+            return Err(EngineError::Gone(format!("attempt {} has ended", handle.attempt_id)));
+        }
         attempt.end(now, 143, EndCause::Stopped);
         drop(world);
         self.pokes.poke(handle.attempt_id);

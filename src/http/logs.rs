@@ -59,10 +59,11 @@ pub(super) async fn read(
     let service = &app.service;
     if is_raw {
         let log = |patience| service.stored_log(&run_id, from, log_bytes, patience);
-        return Ok(raw(app.unless_stopping(log(log_wait), log(Duration::ZERO)).await?));
+        return Ok(raw(Box::pin(app.unless_stopping(log(log_wait), log(Duration::ZERO))).await?));
     }
     let log = |patience| service.log(&run_id, from, log_bytes, patience);
-    let LogRead { bytes, next, is_end_missing } = app.unless_stopping(log(log_wait), log(Duration::ZERO)).await?;
+    let read = Box::pin(app.unless_stopping(log(log_wait), log(Duration::ZERO)));
+    let LogRead { bytes, next, is_end_missing } = read.await?;
     Ok(ok(&LogChunk::new(bytes, next.to_string(), is_end_missing.then_some(false))))
 }
 

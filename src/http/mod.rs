@@ -14,6 +14,7 @@ mod layers;
 mod logs;
 mod names;
 mod origin;
+mod own_task;
 mod params;
 mod places;
 mod request;

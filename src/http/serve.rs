@@ -26,6 +26,7 @@ use tower::ServiceExt;
 
 use super::error::ApiError;
 use super::health;
+use super::own_task;
 use super::places::{Place, Places, most_connections};
 
 /// The address that a request's connection comes from: the client's own, or that of a proxy.
@@ -56,6 +57,9 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
     let mut places = Places::of(most_connections());
     let connections = TaskTracker::new();
+    // Requests whose clients have hung up, and that are finished all the same.
+    let requests = TaskTracker::new();
+    let routes = own_task::around(routes, requests.clone());
     while let Some((stream, peer, place)) = stop.run_until_cancelled(accept(&listener, &mut places)).await {
         let (routes, stop) = (routes.clone(), stop.clone());
         connections.spawn(async move {
@@ -66,6 +70,10 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToke
     drop(listener);
     connections.close();
     connections.wait().await;
+    requests.close();
+    if tokio::time::timeout(END_PATIENCE, requests.wait()).await.is_err() {
+        tracing::warn!(requests = requests.len(), "requests were still being carried out when the server stopped");
+    }
 }
 
 /// The requests of one connection.
@@ -174,6 +182,37 @@ mod tests {
             client.write_all(begin.as_bytes()).await.unwrap();
             let (_, waited) = read_to_end(&mut client).await;
             assert!(waited >= HEAD_PATIENCE && waited < 2 * HEAD_PATIENCE, "{begin:?}: {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_changes_something_is_finished_when_its_client_hangs_up_and_one_that_reads_is_not() {
+        let (begun, finished) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (has_begun, has_finished) = (Arc::clone(&begun), Arc::clone(&finished));
+        let work = move || {
+            let (begun, finished) = (Arc::clone(&has_begun), Arc::clone(&has_finished));
+            async move {
+                begun.add_permits(1);
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                finished.add_permits(1);
+            }
+        };
+        let routes = Router::new().route("/", get(work.clone()).delete(work.clone()).put(work.clone()).post(work));
+        let requests = TaskTracker::new();
+        let routes = own_task::around(routes, requests.clone());
+        for (method, is_finished) in [("GET", false), ("DELETE", true), ("PUT", true), ("POST", true)] {
+            let (mut client, connection) = connect(routes.clone(), &CancellationToken::new());
+            client.write_all(format!("{method} / HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+            begun.acquire().await.unwrap().forget();
+            drop(client);
+            connection.await.unwrap();
+            requests.close();
+            requests.wait().await;
+            assert_eq!(finished.available_permits(), usize::from(is_finished), "{method}");
+            requests.reopen();
+            while let Ok(permit) = finished.try_acquire() {
+                permit.forget();
+            }
         }
     }
 

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::definition::{check_command, check_image, with_unix_lines};
 use super::env::check_env;
 use super::run::UnknownWord;
-use super::{Definition, EnvVar, Faults, Instance, Run, RunId, Status, TaskSpec, Usage, limits, merge_env};
+use super::{
+    Definition, EnvVar, FailedStarts, Faults, Instance, Run, RunId, Status, TaskSpec, Usage, limits, merge_env,
+};
 
 /// The variables that tell a process about its run. A client can't set them.
 pub const RUN_ID_VARIABLE: &str = "FLOTILLA_RUN_ID";
@@ -227,7 +229,9 @@ pub fn plan_launch(
         queued_at: now,
         started_at: None,
         finished_at: None,
+        seen_running_at: None,
         due_at: None,
+        failed_starts: FailedStarts::default(),
         stop: None,
         attempt_count: 0,
         instance: Instance::default(),

@@ -35,6 +35,7 @@ mod page;
 mod queue_depth;
 mod reason;
 mod run;
+mod start;
 mod transition;
 mod usage_sample;
 mod web;
@@ -60,7 +61,11 @@ pub use page::{Order, Page, PageRequest};
 pub use queue_depth::QueueDepth;
 pub use reason::OUT_OF_MEMORY;
 pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage, memory_text};
-pub use transition::{Basis, Change, decide, is_allowed, refuse, retry, set_by_hand, stop_before_start};
+pub use start::{FailedStarts, RetryLimit, StartLimits, Tally};
+pub use transition::{
+    Basis, Change, LONGEST_RETRY_DELAY, Look, decide, fail_start, is_allowed, refuse, requeue, set_by_hand,
+    stop_before_start,
+};
 pub use usage_sample::UsageSample;
 pub use web::{CorsOrigins, PublicUrl};
 

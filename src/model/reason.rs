@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{EndCause, Ended, Event, Instance, Outcome, Run, StopCause, Usage, memory_text};
+use super::{EndCause, Ended, Event, Instance, Outcome, Run, StopCause, StopRequest, Usage, memory_text};
 
 /// What the reason of a run begins with that the kernel ended for its memory.
 pub const OUT_OF_MEMORY: &str = "out of memory";
@@ -23,7 +23,7 @@ pub(super) fn reason_of_end(run: &Run, ended: &Ended, usage: Usage) -> Option<St
         EndCause::Signal { name } => format!("ended by signal {} ({name})", exit_code - 128),
         EndCause::Stopped => "stopped from outside of flotilla".to_owned(),
         EndCause::Outside { by } => format!("stopped from outside of flotilla: {by}"),
-        EndCause::Deadline => stop_reason(run, StopCause::Deadline),
+        EndCause::Deadline => stop_reason(run, &StopRequest::new(StopCause::Deadline, ended.finished_at)),
     };
     Some(match ended.killed_for_memory {
         true => format!("{reason}; {}", process_killed(usage)),
@@ -55,15 +55,33 @@ pub(super) fn exit_reason(exit_code: i64) -> String {
     format!("exited with code {exit_code}{hint}")
 }
 
-pub(super) fn stop_reason(run: &Run, cause: StopCause) -> String {
-    match cause {
+pub(super) fn stop_reason(run: &Run, stop: &StopRequest) -> String {
+    match stop.cause {
         StopCause::Request => "stopped on request".to_owned(),
         StopCause::Parent => "stopped because its parent was stopped".to_owned(),
         StopCause::Deadline => {
             let seconds = run.execution.active_deadline_secs.unwrap_or_default();
             format!("stopped because it passed its deadline of {seconds} s")
         }
+        StopCause::SlowStart => slow_start(stop),
     }
+}
+
+/// The reason of a run that was stopped and whose command never ran; `told` is what the engine said about it.
+pub(super) fn stop_reason_before_start(run: &Run, stop: &StopRequest, told: Option<&str>) -> String {
+    let reason = match stop.cause {
+        StopCause::SlowStart => return slow_start(stop),
+        StopCause::Request | StopCause::Parent | StopCause::Deadline => stop_reason(run, stop),
+    };
+    // An engine that was asked to stop it says no more than that.
+    match told.filter(|told| !told.starts_with("stopped")) {
+        Some(told) => format!("{reason} before it started; {told}"),
+        None => format!("{reason} before it started"),
+    }
+}
+
+fn slow_start(stop: &StopRequest) -> String {
+    stop.words.clone().unwrap_or_else(|| "it did not start in time".to_owned())
 }
 
 pub(super) fn started_event(at: Timestamp, instance: &Instance) -> Event {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptId, DefinitionId, Execution, RunId, TaskSpec};
+use super::{AttemptId, DefinitionId, Execution, FailedStarts, RunId, TaskSpec};
 
 /// The five statuses of the wire. [`super::is_allowed`] holds the table of their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,10 +84,12 @@ pub enum StopCause {
     Parent,
     /// Its `active_deadline_seconds` have passed.
     Deadline,
+    /// Its attempt took too long to start.
+    SlowStart,
 }
 
 impl StopCause {
-    pub const ALL: [Self; 3] = [Self::Request, Self::Parent, Self::Deadline];
+    pub const ALL: [Self; 4] = [Self::Request, Self::Parent, Self::Deadline, Self::SlowStart];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -95,14 +97,26 @@ impl StopCause {
             Self::Request => "request",
             Self::Parent => "parent",
             Self::Deadline => "deadline",
+            Self::SlowStart => "slow_start",
         }
     }
 
+    /// The outcome of a run that was ended for this.
     #[must_use]
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::Request | Self::Parent => Outcome::Stopped,
+            Self::Deadline | Self::SlowStart => Outcome::TimedOut,
+        }
+    }
+
+    /// The outcome of a run that was ended for this before its command ran.
+    #[must_use]
+    pub const fn outcome_before_start(self) -> Outcome {
+        match self {
+            Self::Request | Self::Parent => Outcome::Stopped,
             Self::Deadline => Outcome::TimedOut,
+            Self::SlowStart => Outcome::Rejected,
         }
     }
 }
@@ -150,6 +164,19 @@ as_word!(Status, Outcome, StopCause);
 pub struct StopRequest {
     pub at: Timestamp,
     pub cause: StopCause,
+    /// When the engine was first asked, stored before it is. A run that ended before that ended by itself: this, and
+    /// not the times of two machines, tells the two apart.
+    pub sent_at: Option<Timestamp>,
+    /// What more there is to say about the cause: why an attempt did not start.
+    pub words: Option<String>,
+}
+
+impl StopRequest {
+    /// A stop that no engine has been asked for yet.
+    #[must_use]
+    pub const fn new(cause: StopCause, at: Timestamp) -> Self {
+        Self { at, cause, sent_at: None, words: None }
+    }
 }
 
 /// Where an attempt runs, as far as the engine tells.
@@ -208,8 +235,11 @@ pub struct Run {
     pub queued_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    /// When it was first seen running, by this server's clock; `started_at` is told by the engine's.
+    pub seen_running_at: Option<Timestamp>,
     /// When a run that needs a retry is queued again.
     pub due_at: Option<Timestamp>,
+    pub failed_starts: FailedStarts,
     pub stop: Option<StopRequest>,
     /// How often it was handed to the engine; the number of the newest attempt.
     pub attempt_count: u32,
@@ -234,7 +264,8 @@ impl Run {
         self.instance.instance_id.split_once('/').filter(|_| self.execution.engine == "kubernetes")
     }
 
-    /// When it must have ended, once it has started.
+    /// When it must have ended, once it has started: for people, by the clock that told of its start. What ends a run
+    /// is how long it has been seen running.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         let seconds = self.execution.active_deadline_secs?;

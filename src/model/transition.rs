@@ -12,10 +12,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::reason::{reason_of_end, started_event, stop_reason, unseen_event};
+use super::reason::{reason_of_end, started_event, stop_reason, stop_reason_before_start, unseen_event};
 use super::{
-    EndCause, Ended, Event, Instance, Observation, Outcome, Run, StartFault, Started, Status, StopCause, StopRequest,
-    Usage, reason,
+    EndCause, Ended, Event, FailedStarts, Instance, Observation, Outcome, Run, StartFault, StartLimits, Started,
+    Status, StopCause, StopRequest, Usage, reason,
 };
 
 /// Whether a run may go from one status to the other.
@@ -58,8 +58,10 @@ pub struct Change {
     pub exit_code: Option<i64>,
     pub exit_reason: Option<String>,
     pub started_at: Option<Timestamp>,
+    pub seen_running_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub due_at: Option<Timestamp>,
+    pub failed_starts: Option<FailedStarts>,
     pub instance: Option<Instance>,
     pub image_digest: Option<String>,
     pub usage: Usage,
@@ -78,8 +80,10 @@ impl Change {
             exit_code: None,
             exit_reason: None,
             started_at: None,
+            seen_running_at: None,
             finished_at: None,
             due_at: None,
+            failed_starts: None,
             instance: None,
             image_digest: None,
             usage: Usage::default(),
@@ -103,9 +107,19 @@ impl Change {
     }
 }
 
+/// What is known beside the observation.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    pub now: Timestamp,
+    /// How long ago the attempt was claimed.
+    pub since_claim: SignedDuration,
+    pub limits: &'a StartLimits,
+}
+
 /// What an observation makes of a run; `None` where nothing is new.
 #[must_use]
-pub fn decide(run: &Run, observation: Observation, now: Timestamp) -> Option<Change> {
+pub fn decide(run: &Run, observation: Observation, look: Look<'_>) -> Option<Change> {
+    let now = look.now;
     match (run.status, observation) {
         (Status::Queued | Status::NeedsRetry | Status::Stopped, _)
         | (Status::Pending | Status::Running, Observation::Starting | Observation::Unknown { .. })
@@ -115,6 +129,7 @@ pub fn decide(run: &Run, observation: Observation, now: Timestamp) -> Option<Cha
             notes.insert(0, started_event(at, &instance));
             Some(Change {
                 started_at: Some(at),
+                seen_running_at: Some(now),
                 instance: Some(instance),
                 image_digest,
                 usage,
@@ -124,7 +139,7 @@ pub fn decide(run: &Run, observation: Observation, now: Timestamp) -> Option<Cha
         }
         (Status::Pending | Status::Running, Observation::Ended(ended)) => Some(end(run, ended)),
         (Status::Pending | Status::Running, Observation::NeverRan { reason, fault }) => {
-            Some(never_ran(run, reason, fault, now))
+            Some(never_ran(run, &reason, fault, look))
         }
         (Status::Pending | Status::Running, Observation::Gone { reason }) => Some(lose(run, reason, now)),
         (Status::Pending | Status::Running, Observation::Lost { reason, started, last_seen_at }) => {
@@ -133,24 +148,29 @@ pub fn decide(run: &Run, observation: Observation, now: Timestamp) -> Option<Cha
     }
 }
 
-fn never_ran(run: &Run, reason: String, fault: StartFault, now: Timestamp) -> Change {
-    if run.stop.is_none() && fault.is_retried() {
+fn never_ran(run: &Run, reason: &str, fault: StartFault, look: Look<'_>) -> Change {
+    match &run.stop {
+        Some(stop) => {
+            let reason = stop_reason_before_start(run, stop, Some(reason));
+            let end = Change::end_unseen(run, stop.cause.outcome_before_start(), reason, look.now);
+            Change { is_log_complete: true, ..end }
+        }
         // What was seen running did run, whatever is left of it: starting it again would repeat its work.
-        let was_seen_running = run.status == Status::Running;
-        return if was_seen_running {
-            Change::end_unseen(run, Outcome::Lost, LOST_REASON.to_owned(), now)
-        } else {
-            retry(run, &reason, now)
-        };
+        None if fault.is_retried() && run.status == Status::Running => {
+            Change::end_unseen(run, Outcome::Lost, LOST_REASON.to_owned(), look.now)
+        }
+        None => fail_start(run, reason, fault, look),
     }
-    let outcome = run.stop.as_ref().map_or(Outcome::Rejected, |stop| stop.cause.outcome());
-    Change { is_log_complete: true, ..Change::end_unseen(run, outcome, reason, now) }
 }
 
 /// The end of a run that is not there any more. Where it was asked to stop, that is why.
 fn lose(run: &Run, reason: String, now: Timestamp) -> Change {
     let (outcome, reason) = match &run.stop {
-        Some(stop) => (stop.cause.outcome(), format!("{}; {reason}", stop_reason(run, stop.cause))),
+        Some(stop) => {
+            let was_seen_running = run.status == Status::Running;
+            let outcome = if was_seen_running { stop.cause.outcome() } else { stop.cause.outcome_before_start() };
+            (outcome, format!("{}; {reason}", stop_reason(run, stop)))
+        }
         None => (Outcome::Lost, reason),
     };
     Change::end_unseen(run, outcome, reason, now)
@@ -188,10 +208,8 @@ fn end(run: &Run, ended: Ended) -> Change {
         cpu_limit_millis: ended.usage.cpu_limit_millis.or(limits.cpu_limit_millis),
         ..ended.usage
     };
-    // A run that ended by itself before anyone asked it to stop has not been stopped.
-    let stop = run.stop.as_ref().filter(|stop| stop.at <= ended.finished_at).map(|stop| stop.cause);
-    let (outcome, reason) = match stop {
-        Some(cause) => (cause.outcome(), Some(stop_reason(run, cause))),
+    let (outcome, reason) = match ending_stop(run, &ended) {
+        Some(stop) => (stop.cause.outcome(), Some(stop_reason(run, stop))),
         None => (outcome_of(&ended), reason_of_end(run, &ended, usage)),
     };
     let ended_event = reason::ended_event(&ended, outcome, reason.as_deref(), usage);
@@ -218,6 +236,20 @@ fn end(run: &Run, ended: Ended) -> Change {
     }
 }
 
+/// The stop that ended a run, if one did. A run that ended before its engine was asked to stop it ended by itself, and so
+/// did one that the engine's own guard of the deadline ended; else the request is the cause, whatever the command made of
+/// it. When it ended is of no account: the engine's clock may be another than ours.
+fn ending_stop<'a>(run: &'a Run, ended: &Ended) -> Option<&'a StopRequest> {
+    let stop = run.stop.as_ref()?;
+    match ended.cause {
+        EndCause::Stopped => Some(stop),
+        EndCause::Deadline => None,
+        EndCause::Exited | EndCause::Signal { .. } | EndCause::Outside { .. } => {
+            Some(stop).filter(|stop| stop.sent_at.is_some())
+        }
+    }
+}
+
 /// How a run ended that nobody asked to end.
 const fn outcome_of(ended: &Ended) -> Outcome {
     match &ended.cause {
@@ -227,35 +259,60 @@ const fn outcome_of(ended: &Ended) -> Outcome {
     }
 }
 
-/// The machine's fault: the attempt is given up and the run queued again after a while, which doubles from one second
-/// with each attempt up to a minute.
+/// The longest pause before another attempt.
+pub const LONGEST_RETRY_DELAY: SignedDuration = SignedDuration::from_secs(60);
+
+/// An attempt certainly never started. The run is rejected where it can never work, or where the bound of this kind of
+/// fault is reached; else it is queued again after a pause, which doubles from one second with each attempt up to a
+/// minute.
 #[must_use]
-pub fn retry(run: &Run, reason: &str, now: Timestamp) -> Change {
-    const LONGEST_SECS: i64 = 60;
+pub fn fail_start(run: &Run, reason: &str, fault: StartFault, look: Look<'_>) -> Change {
+    if !fault.is_retried() {
+        return refuse(run, reason, look.now);
+    }
     let doublings = run.attempt_count.saturating_sub(1).min(6);
-    let delay_secs = (1_i64 << doublings).min(LONGEST_SECS);
+    let delay = SignedDuration::from_secs(1 << doublings).min(LONGEST_RETRY_DELAY);
+    let failed_starts = run.failed_starts.and(fault, look.since_claim.saturating_add(delay));
+    if let Some(why) = failed_starts.why_given_up(fault, look.limits) {
+        return refuse(run, &format!("{reason}; {why}"), look.now);
+    }
     let message =
-        format!("attempt {} could not start and is tried again in {delay_secs} s: {reason}", run.attempt_count);
+        format!("attempt {} could not start and is tried again in {} s: {reason}", run.attempt_count, delay.as_secs());
     Change {
-        due_at: Some(now.saturating_add(SignedDuration::from_secs(delay_secs)).unwrap_or(Timestamp::MAX)),
+        due_at: Some(look.now.saturating_add(delay).unwrap_or(Timestamp::MAX)),
+        failed_starts: Some(failed_starts),
         exit_reason: Some(reason.to_owned()),
-        events: vec![Event::warning(now, "NeedsRetry", message)],
+        events: vec![Event::warning(look.now, "NeedsRetry", message)],
         ..Change::new(run, Status::NeedsRetry)
     }
 }
 
-/// The task's fault: the engine says that this can never run.
+/// It can never run, or it is not tried any more.
 #[must_use]
 pub fn refuse(run: &Run, reason: &str, now: Timestamp) -> Change {
     Change { is_log_complete: true, ..Change::end_unseen(run, Outcome::Rejected, reason.to_owned(), now) }
+}
+
+/// The pause is over: the run waits for its next attempt. `None` where it does not need one, or is to stop.
+#[must_use]
+pub fn requeue(run: &Run, now: Timestamp) -> Option<Change> {
+    (run.status == Status::NeedsRetry && run.stop.is_none()).then(|| Change {
+        // Why the last attempt failed is still what there is to say.
+        exit_reason: run.exit_reason.clone(),
+        events: vec![Event::normal(now, "Queued", "queued again for another attempt")],
+        ..Change::new(run, Status::Queued)
+    })
 }
 
 /// The end of a run that no engine has: nothing was started, nothing has to be stopped.
 #[must_use]
 pub fn stop_before_start(run: &Run, cause: StopCause, now: Timestamp) -> Option<Change> {
     matches!(run.status, Status::Queued | Status::NeedsRetry).then(|| {
-        let reason = format!("{} before it started", stop_reason(run, cause));
-        Change { is_log_complete: true, ..Change::end_unseen(run, cause.outcome(), reason, now) }
+        let asked = StopRequest::new(cause, now);
+        let stop = run.stop.as_ref().unwrap_or(&asked);
+        let reason = stop_reason_before_start(run, stop, None);
+        let end = Change::end_unseen(run, stop.cause.outcome_before_start(), reason, now);
+        Change { is_log_complete: true, ..end }
     })
 }
 
@@ -285,6 +342,7 @@ pub fn set_by_hand(
     if status == Status::Running {
         return Ok(Some(Change {
             started_at: Some(now),
+            seen_running_at: Some(now),
             run_exceptions,
             events: vec![event("Started")],
             ..Change::new(run, status)
@@ -293,13 +351,14 @@ pub fn set_by_hand(
     let outcome = match exit_code {
         Some(0) => Outcome::Succeeded,
         Some(_) => Outcome::Failed,
-        None => Outcome::Stopped,
+        None => run.stop.as_ref().map_or(Outcome::Stopped, |stop| stop.cause.outcome()),
     };
+    let finished_at = run.started_at.map_or(now, |started_at| started_at.max(now));
     Ok(Some(Change {
         outcome: Some(outcome),
         exit_code,
         exit_reason: exit_reason.or_else(|| exit_code.filter(|code| *code != 0).map(reason::exit_reason)),
-        finished_at: Some(now),
+        finished_at: Some(finished_at),
         is_log_complete: matches!(run.status, Status::Queued | Status::NeedsRetry),
         run_exceptions,
         events: vec![event("Reported")],
@@ -310,7 +369,7 @@ pub fn set_by_hand(
 #[cfg(test)]
 mod tests {
     use super::super::{
-        DefinitionUpdate, LaunchPolicy, LaunchRequest, NewDefinition, RunId, StopRequest, Target, plan_launch,
+        DefinitionUpdate, LaunchPolicy, LaunchRequest, NewDefinition, RetryLimit, RunId, Target, plan_launch,
     };
     use super::*;
 
@@ -326,6 +385,16 @@ mod tests {
         let place = Target { cluster: "default", resolved_cluster: "default", engine: "fake" };
         let run = plan_launch(&definition, request, &LaunchPolicy::default(), place, RunId::generate(), at(0)).unwrap();
         Run { status, attempt_count: 1, ..run }
+    }
+
+    /// A look at this second, at an attempt that was claimed three seconds before, with the limits of nobody's choice.
+    fn look(second: i64) -> Look<'static> {
+        const LIMITS: &StartLimits = &StartLimits::NONE;
+        Look { now: at(second), since_claim: SignedDuration::from_secs(3), limits: LIMITS }
+    }
+
+    fn stop(cause: StopCause, is_sent: bool) -> Option<StopRequest> {
+        Some(StopRequest { sent_at: is_sent.then(|| at(7)), ..StopRequest::new(cause, at(7)) })
     }
 
     fn started() -> Started {
@@ -359,6 +428,12 @@ mod tests {
 
     fn lost(started: Option<Started>, last_seen_at: Option<Timestamp>) -> Observation {
         Observation::Lost { reason: "its machine lost power".into(), started, last_seen_at }
+    }
+
+    /// No stop, and every kind of one, sent and not.
+    fn stops() -> Vec<Option<StopRequest>> {
+        let each = StopCause::ALL.into_iter().flat_map(|cause| [stop(cause, false), stop(cause, true)]);
+        std::iter::once(None).chain(each).collect()
     }
 
     fn observations() -> Vec<Observation> {
@@ -403,11 +478,10 @@ mod tests {
     #[test]
     fn whatever_is_observed_in_whatever_status_the_table_holds() {
         for status in Status::ALL {
-            for stop in [None, Some(StopCause::Request), Some(StopCause::Parent), Some(StopCause::Deadline)] {
+            for stop in stops() {
                 for observation in observations() {
-                    let stop = stop.map(|cause| StopRequest { at: at(7), cause });
-                    let run = Run { stop, ..run(status) };
-                    let Some(change) = decide(&run, observation.clone(), at(10)) else { continue };
+                    let run = Run { stop: stop.clone(), ..run(status) };
+                    let Some(change) = decide(&run, observation.clone(), look(10)) else { continue };
                     assert!(is_allowed(status, change.to), "{status} → {} on {observation:?}", change.to);
                     assert_eq!(change.from, Basis::of(&run));
                     assert!(!change.events.is_empty(), "every change tells its story");
@@ -465,7 +539,7 @@ mod tests {
             (lost(None, None), Outcome::Lost, Some("its machine lost power")),
         ];
         for (observation, outcome, reason) in table {
-            let change = decide(&run(Status::Pending), observation.clone(), at(10)).unwrap();
+            let change = decide(&run(Status::Pending), observation.clone(), look(10)).unwrap();
             assert_eq!((change.outcome, change.exit_reason.as_deref()), (Some(outcome), reason), "{observation:?}");
         }
     }
@@ -474,7 +548,8 @@ mod tests {
     fn a_run_that_was_seen_running_is_lost_and_never_tried_again() {
         for fault in StartFault::ALL {
             let seen = never_ran("no container", fault);
-            let outcome = |status| decide(&run(status), seen.clone(), at(10)).map(|change| (change.to, change.outcome));
+            let outcome =
+                |status| decide(&run(status), seen.clone(), look(10)).map(|change| (change.to, change.outcome));
             let (pending, running) = match fault {
                 StartFault::Task => ((Status::Stopped, Some(Outcome::Rejected)), Outcome::Rejected),
                 _ => ((Status::NeedsRetry, None), Outcome::Lost),
@@ -488,7 +563,7 @@ mod tests {
     fn a_lost_run_ends_when_it_was_last_seen_and_never_before_its_start() {
         let times = |status, started: Option<Started>, last_seen_at: Option<i64>| {
             let run = Run { started_at: (status == Status::Running).then(|| at(6)), ..run(status) };
-            let change = decide(&run, lost(started, last_seen_at.map(at)), at(10)).unwrap();
+            let change = decide(&run, lost(started, last_seen_at.map(at)), look(10)).unwrap();
             (change.started_at.map(Timestamp::as_second), change.finished_at.unwrap().as_second())
         };
         assert_eq!(times(Status::Pending, None, None), (None, 10));
@@ -500,26 +575,105 @@ mod tests {
 
     #[test]
     fn a_killed_process_of_a_run_that_went_well_is_told_in_its_story() {
-        let change = decide(&run(Status::Running), killed_for_memory(0, EndCause::Exited), at(10)).unwrap();
+        let change = decide(&run(Status::Running), killed_for_memory(0, EndCause::Exited), look(10)).unwrap();
         assert!(change.events[0].message.contains("a process of it was killed for memory"), "{:?}", change.events);
     }
 
     #[test]
-    fn a_stop_counts_only_for_a_run_that_had_not_ended_before() {
-        for (stopped_at, outcome) in [(8, Outcome::Stopped), (11, Outcome::Failed)] {
-            let stop = Some(StopRequest { at: at(stopped_at), cause: StopCause::Request });
-            let run = Run { stop, ..run(Status::Running) };
-            assert_eq!(decide(&run, ended(1, EndCause::Exited), at(12)).unwrap().outcome, Some(outcome));
+    fn a_stop_is_the_cause_of_an_end_only_where_the_engine_was_asked_before() {
+        use StopCause::{Deadline, Parent, Request, SlowStart};
+        let signal = || EndCause::Signal { name: "SIGTERM".into() };
+        let outside = || EndCause::Outside { by: "x".into() };
+        let table = [
+            (stop(Request, false), 0, EndCause::Exited, Outcome::Succeeded),
+            (stop(Request, false), 1, EndCause::Exited, Outcome::Failed),
+            (stop(Deadline, false), 143, signal(), Outcome::Failed),
+            (stop(Request, true), 0, EndCause::Exited, Outcome::Stopped),
+            (stop(Request, true), 143, signal(), Outcome::Stopped),
+            (stop(Request, true), 137, outside(), Outcome::Stopped),
+            (stop(Parent, true), 143, signal(), Outcome::Stopped),
+            (stop(Deadline, true), 143, signal(), Outcome::TimedOut),
+            (stop(SlowStart, true), 143, signal(), Outcome::TimedOut),
+            // What the engine itself says of who ended it.
+            (stop(Request, false), 143, EndCause::Stopped, Outcome::Stopped),
+            (stop(Deadline, false), 143, EndCause::Stopped, Outcome::TimedOut),
+            (stop(Request, true), 143, EndCause::Deadline, Outcome::TimedOut),
+        ];
+        for (stop, exit_code, cause, expected) in table {
+            // The engine's clock is behind, or ahead.
+            for finished_at in [at(-3600), at(3600)] {
+                let run = Run { stop: stop.clone(), ..run(Status::Running) };
+                let Observation::Ended(ended) = ended(exit_code, cause.clone()) else { panic!("it ended") };
+                let seen = Observation::Ended(Ended { finished_at, ..ended });
+                let change = decide(&run, seen, look(12)).unwrap();
+                assert_eq!(change.outcome, Some(expected), "{stop:?} {exit_code} {cause:?}");
+                assert_eq!(change.exit_reason.is_none(), expected == Outcome::Succeeded);
+            }
         }
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_before_it_started_says_who_asked() {
+        use StopCause::{Deadline, Parent, Request, SlowStart};
+        let words = "it did not start within 1h: no room";
+        let reason = |cause, told: &str| {
+            let stop = Some(StopRequest { words: Some(words.to_owned()), ..StopRequest::new(cause, at(7)) });
+            let run = Run { stop, ..run(Status::Pending) };
+            let change = decide(&run, never_ran(told, StartFault::Image), look(9)).unwrap();
+            (change.outcome.unwrap(), change.exit_reason.unwrap())
+        };
+        let told = "stopped while its image was being fetched";
+        assert_eq!(reason(Request, told), (Outcome::Stopped, "stopped on request before it started".into()));
+        let with_parent = "stopped because its parent was stopped before it started";
+        assert_eq!(reason(Parent, told), (Outcome::Stopped, with_parent.into()));
+        assert_eq!(reason(Deadline, told).0, Outcome::TimedOut);
+        assert_eq!(reason(SlowStart, told), (Outcome::Rejected, words.into()));
+        let late = "stopped on request before it started; the registry is away";
+        assert_eq!(reason(Request, "the registry is away"), (Outcome::Stopped, late.into()));
     }
 
     #[test]
     fn the_delay_before_a_retry_doubles_up_to_a_minute() {
         let delays = [1, 2, 3, 6, 7, 100].map(|attempt_count| {
-            let change = retry(&Run { attempt_count, ..run(Status::Pending) }, "no space", at(0));
-            change.due_at.unwrap().as_second()
+            let run = Run { attempt_count, ..run(Status::Pending) };
+            fail_start(&run, "no space", StartFault::Machine, look(0)).due_at.unwrap().as_second()
         });
         assert_eq!(delays, [1, 2, 4, 32, 60, 60]);
+    }
+
+    #[test]
+    fn starts_that_fail_are_given_up_at_the_bound_of_their_kind_with_the_last_words() {
+        let two = RetryLimit { attempts: Some(2), time: None };
+        let limits = StartLimits { image: two, ..StartLimits::NONE };
+        let look = Look { limits: &limits, ..look(9) };
+        for fault in StartFault::ALL {
+            let first = fail_start(&run(Status::Pending), "not now", fault, look);
+            if fault == StartFault::Task {
+                assert_eq!((first.outcome, first.exit_reason.as_deref()), (Some(Outcome::Rejected), Some("not now")));
+                continue;
+            }
+            let failed_starts = first.failed_starts.unwrap();
+            let again = Run { attempt_count: 2, failed_starts, ..run(Status::Pending) };
+            let second = fail_start(&again, "not now either", fault, look);
+            if fault == StartFault::Image {
+                // Three seconds each, with pauses of one and of two.
+                let reason = "not now either; given up after 2 attempts in 9s";
+                assert_eq!((second.outcome, second.exit_reason.as_deref()), (Some(Outcome::Rejected), Some(reason)));
+                assert!(second.is_log_complete && second.due_at.is_none());
+            } else {
+                assert_eq!(second.to, Status::NeedsRetry, "{fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_is_queued_again_only_where_it_needs_a_retry_and_is_not_to_stop() {
+        for status in Status::ALL {
+            let change = requeue(&run(status), at(9));
+            assert_eq!(change.is_some(), status == Status::NeedsRetry, "{status}");
+            let stopping = Run { stop: stop(StopCause::Request, false), ..run(status) };
+            assert_eq!(requeue(&stopping, at(9)), None, "{status}");
+        }
     }
 
     #[test]
@@ -539,5 +693,19 @@ mod tests {
             let change = stop_before_start(&run(status), StopCause::Request, at(1));
             assert_eq!(change.is_some(), matches!(status, Status::Queued | Status::NeedsRetry), "{status}");
         }
+    }
+
+    #[test]
+    fn the_stop_that_is_stored_is_the_one_that_is_told() {
+        let run = Run { stop: stop(StopCause::Parent, false), ..run(Status::NeedsRetry) };
+        let change = stop_before_start(&run, StopCause::Request, at(9)).unwrap();
+        assert_eq!(change.exit_reason.as_deref(), Some("stopped because its parent was stopped before it started"));
+    }
+
+    #[test]
+    fn a_job_that_reports_its_end_while_it_is_being_stopped_ended_by_that_stop() {
+        let run = Run { stop: stop(StopCause::Deadline, true), ..run(Status::Running) };
+        let outcome = |code| set_by_hand(&run, Status::Stopped, code, None, None, at(9)).unwrap().unwrap().outcome;
+        assert_eq!((outcome(None), outcome(Some(0))), (Some(Outcome::TimedOut), Some(Outcome::Succeeded)));
     }
 }

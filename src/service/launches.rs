@@ -91,13 +91,18 @@ impl Service {
     /// A run that is being stopped may go on launching children until it ends; they would have to be stopped at once.
     async fn refuse_child_of_stopping_parent(&self, run: &Run) -> Result<(), ServiceError> {
         let Some(parent_id) = run.execution.parent_run_id else { return Ok(()) };
-        match self.store.run(parent_id).await? {
-            Some(parent) if parent.stop.is_some() => {
-                let message = format!("names the run {parent_id} as parent, which was asked to stop");
-                Err(Faults::one(format!("env {}", crate::model::PARENT_VARIABLE), message).into())
+        let is_stopping = self.store.run(parent_id).await?.is_some_and(|parent| parent.stop.is_some());
+        let stopping = if is_stopping { Some(parent_id) } else { self.store.stopping_ancestor(parent_id).await? };
+        let message = match stopping {
+            None => return Ok(()),
+            Some(stopping) if stopping == parent_id => {
+                format!("names the run {parent_id} as parent, which was asked to stop")
             }
-            _ => Ok(()),
-        }
+            Some(stopping) => {
+                format!("names the run {parent_id} as parent, which descends from {stopping}, which was asked to stop")
+            }
+        };
+        Err(Faults::one(format!("env {}", crate::model::PARENT_VARIABLE), message).into())
     }
 
     fn unknown_cluster(&self, name: &str) -> String {

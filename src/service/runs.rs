@@ -8,8 +8,8 @@ use tokio::sync::broadcast;
 
 use super::{Service, ServiceError};
 use crate::model::{
-    DefinitionId, Event, Page, PageRequest, Run, RunBrief, RunId, Status, StopCause, UsageSample, set_by_hand,
-    stop_before_start, typical_duration,
+    DefinitionId, Event, Page, PageRequest, Run, RunBrief, RunId, Status, StopCause, StopRequest, UsageSample,
+    set_by_hand, stop_before_start, typical_duration,
 };
 use crate::model::{RunFilter, RunSort};
 
@@ -161,9 +161,13 @@ impl Service {
         self.runs(&filter, page).await
     }
 
-    /// Asks a run and its children to stop. The request is stored when this returns; what no engine has yet is stopped
-    /// by then, the rest as soon as its engine can. Changes nothing about a run that has stopped.
+    /// Asks a run and all that descends from it to stop. The request is stored when this returns; what no engine has yet
+    /// is stopped by then, the rest as soon as its engine can. Changes nothing about a run that has stopped, but its
+    /// family is stopped all the same.
+    ///
+    /// The first thing that is stored is that the family is to stop: from then on the loops finish what is begun here.
     pub async fn stop(&self, run: &Run) -> Result<Run, ServiceError> {
+        self.store.request_family_stop(run.run_id, self.clock.now()).await?;
         let stopped = self.stop_one(run.run_id, StopCause::Request).await?;
         // A parent is found by its children's variable, which a client may set to anything: the family may be a circle.
         let mut seen = std::collections::HashSet::from([run.run_id]);
@@ -186,19 +190,27 @@ impl Service {
         for _ in 0..TRIES {
             let run = self.run(&run_id.to_string()).await?;
             let now = self.clock.now();
-            if let Some(change) = stop_before_start(&run, cause, now) {
-                if self.store.apply(run_id, &change).await? {
+            let is_done = if let Some(change) = stop_before_start(&run, cause, now) {
+                let is_stopped = self.store.apply(run_id, &change).await?;
+                if is_stopped {
                     tracing::info!(%run_id, "stopped before it started");
                     self.wake.changed(run_id);
                     self.wake.queue();
-                    return self.run(&run_id.to_string()).await;
                 }
-                continue;
+                is_stopped
+            } else if run.status.is_terminal() || run.stop.is_some() {
+                return Ok(run);
+            } else {
+                let is_stored = self.store.request_stop(&run, &StopRequest::new(cause, now)).await?;
+                if is_stored {
+                    tracing::info!(%run_id, %cause, "stop requested");
+                }
+                is_stored
+            };
+            // Where it was not done, the run has changed, and what to do is decided anew.
+            if is_done {
+                return self.run(&run_id.to_string()).await;
             }
-            if !run.status.is_terminal() && self.store.request_stop(run_id, cause, now).await? {
-                tracing::info!(%run_id, %cause, "stop requested");
-            }
-            return self.run(&run_id.to_string()).await;
         }
         Err(changing_all_the_time(run_id))
     }

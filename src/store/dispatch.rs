@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::db::{Builder, FromRow, Row, Statement, Written};
 use super::{Store, StoreError, runs};
-use crate::model::{AttemptId, Event, Run, RunId};
+use crate::model::{AttemptId, Event, Run, RunId, Status};
 
 /// A run that waits, as far as the choice of what to start needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,21 @@ impl FromRow for Reserved {
     }
 }
 
+/// A run that needs another attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueRun {
+    /// The attempt that failed.
+    pub attempt_id: AttemptId,
+    pub due_at: Timestamp,
+}
+
+impl FromRow for DueRun {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        let (run_id, attempt) = (row.parsed()?, row.small()?);
+        Ok(Self { attempt_id: AttemptId { run_id, attempt }, due_at: row.time()? })
+    }
+}
+
 /// An attempt of which something may be left on the engine, with its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveAttempt {
@@ -44,7 +59,17 @@ pub struct ActiveAttempt {
     pub node: String,
     /// What the engine calls it, once it has said so.
     pub handle: Option<String>,
+    /// When it was claimed, by the server's clock.
+    pub claimed_at: Timestamp,
     pub run: Run,
+}
+
+impl ActiveAttempt {
+    /// Whether it is claimed, and the engine has not said yet that it has it.
+    #[must_use]
+    pub fn is_unlaunched(&self) -> bool {
+        self.handle.is_none() && self.run.status == Status::Pending && self.attempt_id == self.run.attempt_id()
+    }
 }
 
 impl FromRow for ActiveAttempt {
@@ -52,8 +77,9 @@ impl FromRow for ActiveAttempt {
         let attempt = row.small()?;
         let node = row.text()?;
         let handle = row.maybe_text()?;
+        let claimed_at = row.time()?;
         let run = Run::from_row(row)?;
-        Ok(Self { attempt_id: AttemptId { run_id: run.run_id, attempt }, node, handle, run })
+        Ok(Self { attempt_id: AttemptId { run_id: run.run_id, attempt }, node, handle, claimed_at, run })
     }
 }
 
@@ -101,6 +127,10 @@ impl Store {
         update.bind(claim.as_str()).push(", exit_reason = NULL WHERE run_id IN (");
         update.bind_all(run_ids.iter().map(RunId::to_string));
         update.push(") AND status = 'QUEUED' AND stop_at IS NULL AND ");
+        // As `next_queued` says it; it may have come to a further attempt since.
+        update.push(
+            "NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.run_id = runs.run_id AND attempts.cleaned_at IS NULL) AND ",
+        );
         update.push(
             "(SELECT COUNT(*) FROM runs AS other WHERE other.status IN ('PENDING', 'RUNNING') AND other.resolved_cluster = ",
         );
@@ -143,19 +173,19 @@ impl Store {
         }
     }
 
-    /// What the engine calls the attempt, to be found again after a restart.
-    pub async fn set_handle(&self, attempt_id: AttemptId, handle: &str) -> Result<(), StoreError> {
+    /// What the engine calls the attempt, to be found again after a restart. `false` where nothing is left of it by now.
+    pub async fn set_handle(&self, attempt_id: AttemptId, handle: &str) -> Result<bool, StoreError> {
         let update = Statement::new(
-            "UPDATE attempts SET handle = $3 WHERE run_id = $1 AND attempt = $2",
+            "UPDATE attempts SET handle = $3 WHERE run_id = $1 AND attempt = $2 AND cleaned_at IS NULL",
             [attempt_id.run_id.to_string().into(), attempt_id.attempt.into(), handle.into()],
         );
-        self.db.write(vec![update]).await.map(|_| ())
+        Ok(self.db.write(vec![update.required()]).await?.is_done())
     }
 
     /// Every attempt of a cluster that may have something left on its engine. No page cap: all are looked at.
     pub async fn active_attempts(&self, cluster: &str) -> Result<Vec<ActiveAttempt>, StoreError> {
         let select = Builder::new(&format!(
-            "SELECT attempts.attempt, attempts.node, attempts.handle, {}
+            "SELECT attempts.attempt, attempts.node, attempts.handle, attempts.created_at, {}
              FROM attempts JOIN runs ON runs.run_id = attempts.run_id
              WHERE attempts.cleaned_at IS NULL AND attempts.resolved_cluster = ",
             qualified_run_columns()
@@ -165,15 +195,20 @@ impl Store {
         self.db.read(select.build()).await
     }
 
-    /// One attempt, where something of it may be left on its engine.
-    pub async fn active_attempt(&self, attempt_id: AttemptId) -> Result<Option<ActiveAttempt>, StoreError> {
+    /// One attempt of a cluster, where something of it may be left on its engine.
+    pub async fn active_attempt(
+        &self,
+        cluster: &str,
+        attempt_id: AttemptId,
+    ) -> Result<Option<ActiveAttempt>, StoreError> {
         let mut select = Builder::new(&format!(
-            "SELECT attempts.attempt, attempts.node, attempts.handle, {}
+            "SELECT attempts.attempt, attempts.node, attempts.handle, attempts.created_at, {}
              FROM attempts JOIN runs ON runs.run_id = attempts.run_id
              WHERE attempts.cleaned_at IS NULL AND attempts.run_id = ",
             qualified_run_columns()
         ));
         select.bind(attempt_id.run_id.to_string()).push(" AND attempts.attempt = ").bind(attempt_id.attempt);
+        select.push(" AND attempts.resolved_cluster = ").bind(cluster);
         self.db.read_one(select.build()).await
     }
 
@@ -201,62 +236,14 @@ impl Store {
         self.db.write(vec![update]).await.map(|_| ())
     }
 
-    /// Queues again what needed a retry and is due. Says whether there was any.
-    pub async fn requeue_due(&self, now: Timestamp) -> Result<bool, StoreError> {
-        let due = "SELECT COUNT(*) FROM runs WHERE status = 'NEEDS_RETRY' AND due_at <= $1 AND stop_at IS NULL";
-        let is_any_due = self.db.read_one::<u64>(Statement::new(due, [now.into()])).await? > Some(0);
-        if !is_any_due {
-            return Ok(false);
-        }
-        let claim = claim_token();
-        let update = Statement::new(
-            "UPDATE runs SET status = 'QUEUED', due_at = NULL, claim = $2
-             WHERE status = 'NEEDS_RETRY' AND due_at <= $1 AND stop_at IS NULL",
-            [now.into(), claim.as_str().into()],
+    /// The runs of a cluster that need another attempt, and when it is due.
+    pub async fn runs_to_retry(&self, cluster: &str) -> Result<Vec<DueRun>, StoreError> {
+        let select = Statement::new(
+            "SELECT run_id, attempt_count, due_at FROM runs
+             WHERE status = 'NEEDS_RETRY' AND status <> 'STOPPED' AND resolved_cluster = $1 AND stop_at IS NULL",
+            [cluster.into()],
         );
-        let event = Event::normal(now, "Queued", "queued again for another attempt");
-        let events = Statement::new(
-            "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
-             SELECT run_id, $2, $3, $4, $5, $6 FROM runs WHERE claim = $1 AND status = 'QUEUED' AND status <> 'STOPPED'",
-            [
-                claim.as_str().into(),
-                event.timestamp.into(),
-                event.event_type.to_string().into(),
-                event.reason.into(),
-                event.source_object.into(),
-                event.message.into(),
-            ],
-        );
-        Ok(self.db.write(vec![update.required(), events]).await?.is_done())
-    }
-
-    /// When the next retry is due, if any waits.
-    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        struct Due(Option<Timestamp>);
-        impl FromRow for Due {
-            fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-                row.maybe_time().map(Self)
-            }
-        }
-        let select = "SELECT MIN(due_at) FROM runs WHERE status = 'NEEDS_RETRY'";
-        Ok(self.db.read_one::<Due>(Statement::new(select, [])).await?.and_then(|due| due.0))
-    }
-
-    /// Runs that have been asked to stop and have not.
-    pub async fn stopping_runs(&self) -> Result<Vec<Run>, StoreError> {
-        let select = format!("SELECT {} FROM runs WHERE stop_at IS NOT NULL AND status <> 'STOPPED'", runs::COLUMNS);
-        self.db.read(Builder::new(&select).build()).await
-    }
-
-    /// Children that go on although their parent was stopped on request, or is to be.
-    pub async fn orphans_to_stop(&self) -> Result<Vec<Run>, StoreError> {
-        let select = format!(
-            "SELECT {} FROM runs JOIN runs AS parent ON parent.run_id = runs.parent_run_id
-             WHERE runs.status IN ('QUEUED', 'PENDING', 'RUNNING', 'NEEDS_RETRY') AND runs.status <> 'STOPPED'
-               AND runs.stop_at IS NULL AND parent.stop_cause IN ('request', 'parent')",
-            qualified_run_columns()
-        );
-        self.db.read(Builder::new(&select).build()).await
+        self.db.read(select).await
     }
 }
 

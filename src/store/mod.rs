@@ -18,15 +18,17 @@ mod postgres;
 mod queue_depths;
 mod runs;
 mod sqlite;
+mod stops;
 mod text;
 
 use std::path::Path;
 use std::time::Duration;
 
 use db::{Db, Purpose, Statement};
-pub use dispatch::{ActiveAttempt, QueuedRun, Reserved};
+pub use dispatch::{ActiveAttempt, DueRun, QueuedRun, Reserved};
 pub use error::StoreError;
 pub use runs::{Launched, LogToPrune};
+pub use stops::Orphan;
 
 pub struct Store {
     db: Db,

@@ -5,17 +5,17 @@ use tokio::time::Instant;
 
 use super::db::{Builder, Db, FromRow, Row, Statement, Value, json, maybe_words};
 use super::definitions::{count_of, push_any, push_env, push_page};
-use super::{Store, StoreError, events};
+use super::{Store, StoreError, events, stops};
 use crate::model::{
     AttemptId, Change, DefinitionId, Event, Instance, Order, Outcome, Page, PageRequest, Run, RunFilter, RunId,
-    RunSort, Status, StopCause, StopRequest, TimeRange, Usage,
+    RunSort, Status, TimeRange, Usage,
 };
 
 /// How long a repeat of an idempotence key finds the first run, by the kept time.
 const KEY_LIFETIME_MICROS: i64 = 7 * 24 * 3_600_000_000;
 
 pub(super) const COLUMNS: &str = "run_id, definition_id, alias, group_name, task, execution, status, outcome, exit_code, exit_reason,
-    queued_at, started_at, finished_at, due_at, stop_at, stop_cause, attempt_count, instance_id, instance_dns_name,
+    queued_at, started_at, seen_running_at, finished_at, due_at, failed_starts, stop_at, stop_cause, stop_sent_at, stop_words, attempt_count, instance_id, instance_dns_name,
     max_memory_bytes, max_cpu_millis, cpu_time_ms, memory_limit_bytes, cpu_limit_millis, image_digest, run_exceptions, is_log_complete";
 
 /// The runs that have not stopped, few beside history. SQLite uses an index of these alone only where a query says so in
@@ -40,12 +40,11 @@ impl FromRow for Run {
             exit_reason: row.maybe_text()?,
             queued_at: row.time()?,
             started_at: row.maybe_time()?,
+            seen_running_at: row.maybe_time()?,
             finished_at: row.maybe_time()?,
             due_at: row.maybe_time()?,
-            stop: match (row.maybe_time()?, row.maybe_parsed()?) {
-                (Some(at), Some(cause)) => Some(StopRequest { at, cause }),
-                _ => None,
-            },
+            failed_starts: row.maybe_json()?.unwrap_or_default(),
+            stop: stops::read(row)?,
             attempt_count: row.small()?,
             instance: Instance { instance_id: row.text()?, dns_name: row.text()? },
             usage: Usage {
@@ -203,21 +202,6 @@ impl Store {
         let mut statements = vec![step(run_id, change).required()];
         statements.extend(change.events.iter().map(|event| events::append(run_id, event)));
         Ok(self.db.write(statements).await?.is_done())
-    }
-
-    /// Stores that a run is to stop, once: a second request changes nothing, and a stopped run needs none.
-    pub async fn request_stop(&self, run_id: RunId, cause: StopCause, now: Timestamp) -> Result<bool, StoreError> {
-        let update = Statement::new(
-            "UPDATE runs SET stop_at = $2, stop_cause = $3 WHERE run_id = $1 AND stop_at IS NULL AND status <> 'STOPPED'",
-            [run_id.to_string().into(), now.into(), cause.as_str().into()],
-        );
-        let message = match cause {
-            StopCause::Request => "a stop was requested",
-            StopCause::Parent => "its parent is to stop, and so is this run",
-            StopCause::Deadline => "its deadline has passed",
-        };
-        let event = events::append(run_id, &Event::normal(now, "StopRequested", message));
-        Ok(self.db.write(vec![update.required(), event]).await?.is_done())
     }
 
     /// Marks that the last byte of the run's log is stored, and says in the run's story what may be missing of it. Both
@@ -486,9 +470,10 @@ fn step(run_id: RunId, change: &Change) -> Statement {
              max_memory_bytes = COALESCE($13, max_memory_bytes), max_cpu_millis = COALESCE($14, max_cpu_millis),
              cpu_time_ms = COALESCE($15, cpu_time_ms), memory_limit_bytes = COALESCE($16, memory_limit_bytes),
              cpu_limit_millis = COALESCE($17, cpu_limit_millis), run_exceptions = COALESCE($18, run_exceptions),
-             image_digest = COALESCE($19, image_digest), is_log_complete = $20
+             image_digest = COALESCE($19, image_digest), is_log_complete = $20,
+             seen_running_at = COALESCE($21, seen_running_at), failed_starts = COALESCE($22, failed_starts)
          WHERE run_id = $1 AND status = $2 AND attempt_count = $3
-           AND stop_at IS NOT DISTINCT FROM $21 AND stop_cause IS NOT DISTINCT FROM $22",
+           AND stop_at IS NOT DISTINCT FROM $23 AND stop_sent_at IS NOT DISTINCT FROM $24",
         [
             run_id.to_string().into(),
             from.status.as_str().into(),
@@ -510,8 +495,11 @@ fn step(run_id: RunId, change: &Change) -> Statement {
             change.run_exceptions.as_ref().map_or(Value::Text(None), json),
             maybe_words(change.image_digest.as_deref()),
             change.is_log_complete.into(),
+            change.seen_running_at.into(),
+            change.failed_starts.as_ref().map_or(Value::Text(None), json),
+            // A stop that is stored keeps its cause, so that its time tells it.
             from.stop.as_ref().map(|stop| stop.at).into(),
-            from.stop.as_ref().map(|stop| stop.cause.as_str().to_owned()).into(),
+            from.stop.as_ref().and_then(|stop| stop.sent_at).into(),
         ],
     )
 }

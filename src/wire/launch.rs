@@ -44,7 +44,8 @@ pub struct LaunchBody {
     /// `spot` or `ondemand`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_lifecycle: Option<String>,
-    /// Seconds after its start at which the run is ended.
+    /// Seconds after which the run is ended, counted from when its command starts: waiting for a place and fetching the
+    /// image do not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_deadline_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -19,6 +19,8 @@ mod loops;
 mod openapi;
 mod runs;
 mod server;
+mod starts;
+mod stops;
 mod texts;
 
 /// Makes of each function a test with the fake engine on SQLite and one on PostgreSQL. `World = OPTIONS` is a world whose

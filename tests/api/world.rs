@@ -16,7 +16,7 @@ use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
 use flotilla::engine::{Engine, EngineError, EngineState, Pokes};
 use flotilla::http::{App, Limits, Origins, router};
 use flotilla::logs::Logs;
-use flotilla::model::{AttemptId, Condition, LaunchPolicy, StartFault};
+use flotilla::model::{AttemptId, Condition, LaunchPolicy, StartFault, StartLimits};
 use flotilla::service::{Cluster, Clusters, Service};
 use flotilla::store::Store;
 use flotilla::wake::Wake;
@@ -74,6 +74,7 @@ pub struct Options {
     pub log_patience: Duration,
     pub log_retention: Option<Duration>,
     pub origins: Origins,
+    pub starts: StartLimits,
 }
 
 impl Default for Options {
@@ -94,6 +95,7 @@ impl Default for Options {
             log_patience: LONGEST,
             log_retention: None,
             origins: Origins { hosts: vec!["flotilla.test".to_owned()], is_loopback: true, ..Origins::default() },
+            starts: StartLimits::default(),
         }
     }
 }
@@ -228,6 +230,7 @@ impl World {
             clock: clock.clone(),
             settings: Settings {
                 grace: Duration::from_secs(10),
+                starts: options.starts,
                 log_cap_bytes: options.log_cap_bytes,
                 log_patience: options.log_patience,
                 log_retention: options.log_retention,
@@ -399,6 +402,13 @@ impl World {
         age.keep_time().await.unwrap();
         self.advance(time);
         age.keep_time().await.unwrap();
+    }
+
+    /// Sets the wall clock of the server alone: no time passes, and the engine's clock stays right.
+    pub fn set_clock_to(&self, to: &str) {
+        if let Some(hand) = &self.clock {
+            hand.set(to.parse().unwrap());
+        }
     }
 
     /// What the engine is told to do: only the fake one does what it is told.

@@ -94,6 +94,7 @@ pub(super) fn explain(run: &Run, around: Around<'_>, now: Timestamp) -> Explanat
             let heading = match run.stop.as_ref().map(|stop| stop.cause) {
                 Some(StopCause::Parent) => "It is being stopped, since its parent was",
                 Some(StopCause::Deadline) => "It is being stopped, since its deadline has passed",
+                Some(StopCause::SlowStart) => "It is given up, since it did not start in time",
                 Some(StopCause::Request) | None => "It is being stopped",
             };
             Explanation::new(heading).because("Its command is asked to end first, and killed where it does not.")
@@ -206,7 +207,7 @@ fn out_of_memory(run: &Run) -> Explanation {
 fn stopped(run: &Run) -> Explanation {
     let by = match run.stop.as_ref().map(|stop| stop.cause) {
         Some(StopCause::Parent) => "It was stopped, since its parent was",
-        Some(StopCause::Request | StopCause::Deadline) => "It was stopped on request",
+        Some(StopCause::Request | StopCause::Deadline | StopCause::SlowStart) => "It was stopped on request",
         None if run.exit_reason.as_deref().is_some_and(|reason| reason.starts_with("stopped on request")) => {
             "It was stopped on request"
         }
@@ -221,6 +222,9 @@ fn stopped(run: &Run) -> Explanation {
 }
 
 fn timed_out(run: &Run, around: Around<'_>) -> Explanation {
+    if run.stop.as_ref().is_some_and(|stop| stop.cause == StopCause::SlowStart) {
+        return Explanation::new("It did not start in time, and was ended when it did").because(reason(run));
+    }
     let heading = match run.execution.active_deadline_secs {
         Some(seconds) => {
             format!("It took longer than the {} it had", words::duration(SignedDuration::from_secs(seconds)))
@@ -369,7 +373,7 @@ mod tests {
     #[test]
     fn one_that_was_stopped_is_told_by_whom() {
         let with = |cause| Run {
-            stop: Some(StopRequest { at: sample::now(), cause }),
+            stop: Some(StopRequest::new(cause, sample::now())),
             ..ended(Outcome::Stopped, Some(143), "stopped")
         };
         assert_eq!(told(&with(StopCause::Request)).heading, "It was stopped on request");

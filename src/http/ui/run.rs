@@ -253,6 +253,7 @@ const fn asked_by(cause: StopCause) -> &'static str {
         StopCause::Request => "on request",
         StopCause::Parent => "with its parent",
         StopCause::Deadline => "at its deadline",
+        StopCause::SlowStart => "because it did not start in time",
     }
 }
 
@@ -310,7 +311,7 @@ impl RunPage {
             exit_reason: Some("stopped <b>".to_owned()),
             started_at: Some(sample::now()),
             finished_at: Some(sample::now() + SignedDuration::from_secs(5)),
-            stop: Some(StopRequest { at: sample::now() + SignedDuration::from_secs(2), cause: StopCause::Parent }),
+            stop: Some(StopRequest::new(StopCause::Parent, sample::now() + SignedDuration::from_secs(2))),
             attempt_count: 1,
             usage: Usage { max_memory_bytes: Some(1 << 26), cpu_time_ms: Some(1500), ..Usage::default() },
             image_digest: Some("sha256:<0>".to_owned()),

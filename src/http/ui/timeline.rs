@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_drawing_is_to_scale_and_told_in_words() {
-        let stop = Some(StopRequest { at: at(6), cause: StopCause::Request });
+        let stop = Some(StopRequest::new(StopCause::Request, at(6)));
         let run = Run {
             started_at: Some(at(2)),
             finished_at: Some(at(8)),

@@ -1,0 +1,31 @@
+//! A request that changes something goes on to its end, also where its client hangs up: a handler is dropped with its
+//! connection, and what it had begun would stay half done.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tokio_util::task::TaskTracker;
+
+use super::error::ApiError;
+
+/// Answers what may change something in tasks of `tasks`; whoever stops the server waits for them.
+pub(super) fn around(routes: Router, tasks: TaskTracker) -> Router {
+    routes.layer(from_fn_with_state(tasks, in_own_task))
+}
+
+async fn in_own_task(State(tasks): State<TaskTracker>, request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    // A panic is answered by a layer further in.
+    match tasks.spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(%error, "a request was not finished");
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server was stopped before it had finished this")
+                .into_response()
+        }
+    }
+}

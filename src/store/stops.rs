@@ -1,0 +1,149 @@
+//! Stops: stored before anybody is told, repeated until the run has ended, and handed on to all that descends from it.
+
+use jiff::Timestamp;
+
+use super::db::{Builder, FromRow, Row, Statement, Value};
+use super::{Store, StoreError, events, runs};
+use crate::model::{AttemptId, Event, Run, RunId, StopCause, StopRequest};
+
+/// How a slow start is stored, beside its words: the column takes no more causes than it did at first.
+const LATE: &str = "deadline";
+
+/// The stop in the next columns of a row.
+pub(super) fn read(row: &mut Row) -> Result<Option<StopRequest>, StoreError> {
+    let (at, cause) = (row.maybe_time()?, row.maybe_parsed()?);
+    let (sent_at, words) = (row.maybe_time()?, row.maybe_text()?);
+    let (Some(at), Some(cause)) = (at, cause) else { return Ok(None) };
+    let cause = if words.is_some() { StopCause::SlowStart } else { cause };
+    Ok(Some(StopRequest { at, cause, sent_at, words }))
+}
+
+fn cause_and_words(stop: &StopRequest) -> (Value, Value) {
+    match stop.cause {
+        StopCause::Request | StopCause::Parent | StopCause::Deadline => (stop.cause.as_str().into(), Value::Text(None)),
+        StopCause::SlowStart => (LATE.into(), stop.words.clone().unwrap_or_default().into()),
+    }
+}
+
+/// A run that is to stop because of what was asked of it or of one that it descends from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    pub run: Run,
+    pub cause: StopCause,
+}
+
+impl FromRow for Orphan {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        let cause = if row.maybe_time()?.is_some() { StopCause::Request } else { StopCause::Parent };
+        Ok(Self { run: Run::from_row(row)?, cause })
+    }
+}
+
+impl Store {
+    /// Stores that a run is to stop that an engine has, or is about to. `false` where it is no longer as it was given:
+    /// it has another status, a later attempt, or a stop. Nothing is stored then.
+    pub async fn request_stop(&self, run: &Run, stop: &StopRequest) -> Result<bool, StoreError> {
+        let (cause, words) = cause_and_words(stop);
+        let update = Statement::new(
+            "UPDATE runs SET stop_at = $4, stop_cause = $5, stop_words = $6
+             WHERE run_id = $1 AND status = $2 AND attempt_count = $3 AND stop_at IS NULL
+               AND status IN ('PENDING', 'RUNNING')",
+            [
+                run.run_id.to_string().into(),
+                run.status.as_str().into(),
+                run.attempt_count.into(),
+                stop.at.into(),
+                cause,
+                words,
+            ],
+        );
+        let message = match stop.cause {
+            StopCause::Request => "a stop was requested".to_owned(),
+            StopCause::Parent => "its parent is to stop, and so is this run".to_owned(),
+            StopCause::Deadline => "its deadline has passed".to_owned(),
+            StopCause::SlowStart => stop.words.clone().unwrap_or_default(),
+        };
+        let event = events::append(run.run_id, &Event::normal(stop.at, "StopRequested", message));
+        Ok(self.db.write(vec![update.required(), event]).await?.is_done())
+    }
+
+    /// Stores that a run is to stop with all that descends from it, in whatever state each of these is. What is done
+    /// about it may be cut off at any moment: [`Store::orphans_to_stop`] finds the rest.
+    pub async fn request_family_stop(&self, run_id: RunId, now: Timestamp) -> Result<(), StoreError> {
+        let update = Statement::new(
+            "UPDATE runs SET family_stop_at = $2 WHERE run_id = $1 AND family_stop_at IS NULL",
+            [run_id.to_string().into(), now.into()],
+        );
+        self.db.write(vec![update]).await.map(|_| ())
+    }
+
+    /// Notes that the engine is going to be asked to stop the attempt. `false` where that was noted before, or where
+    /// the run has ended.
+    pub async fn note_stop_sent(&self, attempt_id: AttemptId, now: Timestamp) -> Result<bool, StoreError> {
+        let update = Statement::new(
+            "UPDATE runs SET stop_sent_at = $3
+             WHERE run_id = $1 AND attempt_count = $2 AND stop_at IS NOT NULL AND stop_sent_at IS NULL
+               AND status IN ('PENDING', 'RUNNING')",
+            [attempt_id.run_id.to_string().into(), attempt_id.attempt.into(), now.into()],
+        );
+        Ok(self.db.write(vec![update.required()]).await?.is_done())
+    }
+
+    /// Takes back what was noted at `sent_at`: the engine had nothing to stop any more.
+    pub async fn forget_stop_sent(&self, attempt_id: AttemptId, sent_at: Timestamp) -> Result<(), StoreError> {
+        let update = Statement::new(
+            "UPDATE runs SET stop_sent_at = NULL
+             WHERE run_id = $1 AND attempt_count = $2 AND stop_sent_at = $3 AND status IN ('PENDING', 'RUNNING')",
+            [attempt_id.run_id.to_string().into(), attempt_id.attempt.into(), sent_at.into()],
+        );
+        self.db.write(vec![update]).await.map(|_| ())
+    }
+
+    /// Runs that have been asked to stop and have not.
+    pub async fn stopping_runs(&self) -> Result<Vec<Run>, StoreError> {
+        let select = format!("SELECT {} FROM runs WHERE stop_at IS NOT NULL AND status <> 'STOPPED'", runs::COLUMNS);
+        self.db.read(Builder::new(&select).build()).await
+    }
+
+    /// Runs that nobody has asked to stop although they, or any they descend from, were to stop with their family. A
+    /// client may name any run as a parent, so a family may be a circle: `UNION` ends those.
+    pub async fn orphans_to_stop(&self) -> Result<Vec<Orphan>, StoreError> {
+        let select = format!(
+            "WITH RECURSIVE up (run_id, ancestor) AS (
+                SELECT run_id, parent_run_id FROM runs
+                WHERE status <> 'STOPPED' AND stop_at IS NULL AND parent_run_id IS NOT NULL
+                UNION
+                SELECT up.run_id, parent.parent_run_id FROM up JOIN runs AS parent ON parent.run_id = up.ancestor
+                WHERE parent.parent_run_id IS NOT NULL
+            )
+            SELECT family_stop_at, {} FROM runs
+            WHERE status <> 'STOPPED' AND stop_at IS NULL
+              AND (family_stop_at IS NOT NULL OR run_id IN (
+                SELECT up.run_id FROM up JOIN runs AS ancestor ON ancestor.run_id = up.ancestor
+                WHERE ancestor.family_stop_at IS NOT NULL OR ancestor.stop_cause IN ('request', 'parent')))",
+            runs::COLUMNS
+        );
+        self.db.read(Builder::new(&select).build()).await
+    }
+
+    /// The nearest of this run and those it descends from that is to stop, or was, together with its family.
+    pub async fn stopping_ancestor(&self, run_id: RunId) -> Result<Option<RunId>, StoreError> {
+        struct Found(RunId);
+        impl FromRow for Found {
+            fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+                row.parsed().map(Self)
+            }
+        }
+        let select = "WITH RECURSIVE up (run_id, depth) AS (
+                SELECT run_id, 0 FROM runs WHERE run_id = $1
+                UNION
+                SELECT runs.parent_run_id, up.depth + 1 FROM up JOIN runs ON runs.run_id = up.run_id
+                WHERE runs.parent_run_id IS NOT NULL AND up.depth < 1000
+            )
+            SELECT runs.run_id FROM up JOIN runs ON runs.run_id = up.run_id
+            WHERE runs.family_stop_at IS NOT NULL OR runs.stop_cause IN ('request', 'parent')
+            ORDER BY up.depth LIMIT 1";
+        let found = self.db.read_one::<Found>(Statement::new(select, [run_id.to_string().into()])).await?;
+        Ok(found.map(|found| found.0))
+    }
+}
