@@ -307,20 +307,25 @@ fn is_search(filter: &RunFilter, page: PageRequest<RunSort>) -> bool {
         | RunSort::GroupName
         | RunSort::Image
         | RunSort::Cluster
+        | RunSort::Engine
         | RunSort::User
         | RunSort::ExitCode
         | RunSort::Memory
         | RunSort::Cpu
         | RunSort::DefinitionId => false,
     };
-    !filter.env.is_empty() || !is_in_order || page.offset > FAR
+    !filter.env.is_empty() || has_times(filter) || !is_in_order || page.offset > FAR
+}
+
+/// Whether the number of runs has to be counted within a time.
+fn has_times(filter: &RunFilter) -> bool {
+    [filter.queued_at, filter.started_at, filter.finished_at].iter().any(|range| !range.is_unbounded())
 }
 
 /// How many runs a filter lets through. Those that have stopped were counted when they did, so that it takes no longer
 /// with more history; the others are looked at one by one.
 fn count(db: &Db, filter: &RunFilter) -> Builder {
-    let has_times = [filter.queued_at, filter.started_at, filter.finished_at].iter().any(|range| !range.is_unbounded());
-    if has_times || !filter.env.is_empty() {
+    if has_times(filter) || !filter.env.is_empty() {
         let mut sql = Builder::new("SELECT COUNT(*) FROM runs WHERE 1 = 1");
         push_filter(&mut sql, db, filter);
         return sql;
