@@ -94,7 +94,11 @@ mod tests {
         hand.advance(SignedDuration::from_secs(90));
         assert_eq!(copy.now(), "1970-01-01T00:01:30Z".parse().unwrap());
         hand.set(Timestamp::UNIX_EPOCH);
-        assert_eq!((clock.now(), clock.elapsed()), (copy.now(), SignedDuration::from_secs(90)), "setting it takes no time");
+        assert_eq!(
+            (clock.now(), clock.elapsed()),
+            (copy.now(), SignedDuration::from_secs(90)),
+            "setting it takes no time"
+        );
     }
 
     #[test]

@@ -259,7 +259,7 @@ crate::on_fake_engine! {
         let run_id = world.launch(&id, json!({"active_deadline_seconds": 60})).await;
         world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
         for jump in ["2036-01-01T00:00:00Z", "1996-01-01T00:00:00Z"] {
-            world.set_clock(jump);
+            world.set_clock_to(jump);
             world.step().await;
             assert!(run_of(&world, &run_id).await.stop.is_none(), "{jump}");
         }

@@ -41,7 +41,7 @@ crate::on_fake_engine! {
         world.control.until_work_is_done().await;
         let attempt_id = flotilla::model::AttemptId { run_id: run_id.parse().unwrap(), attempt: 1 };
         world.store.set_handle(attempt_id, "of the\u{0}engine").await.unwrap();
-        let active = world.store.active_attempt(attempt_id).await.unwrap().unwrap();
+        let active = world.store.active_attempt("default", attempt_id).await.unwrap().unwrap();
         assert_eq!(active.handle.as_deref(), Some("of the\u{fffd}engine"));
     }
 
