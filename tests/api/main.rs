@@ -28,7 +28,7 @@ mod texts;
 ///
 /// Here belongs only what has to be scripted: an engine that is away or refuses by chance, an answer that is lost, more
 /// than one server's loops in this process, and hours that pass. Real engines have tests of their own for what of this
-/// they can be made to do (`tests/docker`, `tests/crash.rs`).
+/// they can be made to do (`tests/docker`, `tests/crash`).
 macro_rules! on_fake_engine {
     ($($(#[$attribute:meta])* async fn $name:ident($world:ident: World $(= $options:expr)?) $body:block)+) => {
         $($(#[$attribute])* async fn $name($world: crate::world::World) $body)+
