@@ -8,10 +8,11 @@ use anyhow::{Context as _, anyhow, bail};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
-use super::Context;
 use super::output::Defined;
+use super::{Context, units};
 use crate::client::Client;
 use crate::wire::{DefinitionBody, TaskDefinition};
+use crate::words::nearest;
 
 /// What a definition may be at most: a generous command and its variables.
 const MAX_BYTES: u64 = 4 << 20;
@@ -28,8 +29,8 @@ A file, in TOML (JSON has the same names):
   group_name = \"examples\"        # who it belongs to; can't change later
   image = \"debian:stable-slim\"
   command = \"echo hello, $NAME\"
-  memory = 512                   # megabytes
-  cpu = 500                      # thousandths of a core
+  memory = 512                   # megabytes; \"2GB\" is the same as 2048
+  cpu = 500                      # thousandths of a core; \"0.5 cores\" is the same
   tags = [\"example\"]
   [env]
   NAME = \"world\"
@@ -105,8 +106,23 @@ pub fn parse(text: &str) -> anyhow::Result<DefinitionBody> {
             fields.insert(name.to_owned(), list);
         }
     }
+    read_units(&mut fields)?;
     let bytes = serde_json::to_vec(&fields)?;
     Ok(crate::wire::parse_body(&bytes)?)
+}
+
+/// An amount may be a text with its unit, where the API takes numbers.
+fn read_units(fields: &mut Map<String, Value>) -> anyhow::Result<()> {
+    type Read = fn(&str) -> Result<i64, String>;
+    let amounts: [(&str, Read); 3] =
+        [("memory", units::megabytes), ("ephemeral_storage", units::megabytes), ("cpu", units::millis_of_a_core)];
+    for (name, read) in amounts {
+        if let Some(Value::String(text)) = fields.get(name) {
+            let amount = read(text).map_err(|message| anyhow!("`{name}` {message}"))?;
+            fields.insert(name.to_owned(), amount.into());
+        }
+    }
+    Ok(())
 }
 
 /// The server ignores what it doesn't know, which would let a slip of the pen pass in silence.
@@ -115,7 +131,10 @@ fn check_names(fields: &Map<String, Value>) -> anyhow::Result<()> {
     let Some(unknown) = fields.keys().find(|name| !known.contains_key(*name)) else { return Ok(()) };
     let mut known: Vec<&str> = known.keys().map(String::as_str).filter(|name| *name != "environment").collect();
     known.sort_unstable();
-    bail!("`{unknown}` is no field of it; known are {}", known.join(", "))
+    match nearest(unknown, &known) {
+        Some(nearest) => bail!("`{unknown}` is no field of it; did you mean `{nearest}`?"),
+        None => bail!("`{unknown}` is no field of it; known are {}", known.join(", ")),
+    }
 }
 
 /// A variable's value as text.
@@ -163,8 +182,17 @@ mod tests {
         for (text, message) in [
             ("alias = ", "line 1: "),
             ("alias = 'a'\nmemory = [", "line 2: "),
-            ("memroy = 5", "`memroy` is no field of it; known are adaptive_resource_allocation, alias, command"),
-            ("memory = 'much'", "`memory`: invalid type: string \"much\", expected an integer"),
+            ("memroy = 5", "`memroy` is no field of it; did you mean `memory`?"),
+            ("colour = 5", "`colour` is no field of it; known are adaptive_resource_allocation, alias, command"),
+            (
+                "memory = '2 elephants'",
+                "`memory` must be a number of megabytes such as 512, or \"512MB\" or \"2GB\", not \"2 elephants\"",
+            ),
+            ("env = ['A=1']", "`env[0]`: invalid type: string \"A=1\", expected an object"),
+            (
+                "memory = 'much'",
+                "`memory` must be a number of megabytes such as 512, or \"512MB\" or \"2GB\", not \"much\"",
+            ),
             ("[env]\nA = []", "`env.A` must be a text"),
             ("{\"alias\": 5}", "`alias`: invalid type: integer `5`, expected a string"),
             ("{", "EOF while parsing"),

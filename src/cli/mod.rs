@@ -13,6 +13,7 @@ mod serve;
 mod show;
 mod stop;
 mod tasks;
+mod units;
 mod words;
 
 use std::ffi::OsStr;

@@ -33,10 +33,20 @@ fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, BodyError> {
 fn from_object<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, BodyError> {
     serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
         let path = error.path().to_string();
-        // serde names Rust's types; a client knows JSON's.
-        let problem = error.inner().to_string().replace("expected i64", "expected an integer");
+        let problem = in_words_of_json(&error.inner().to_string());
         BodyError(if path == "." { problem } else { format!("`{path}`: {problem}") })
     })
+}
+
+/// serde names Rust's types; a client knows JSON's.
+fn in_words_of_json(problem: &str) -> String {
+    let (before, expected) = problem.rsplit_once("expected ").unwrap_or((problem, ""));
+    let known = match expected.split(' ').next().unwrap_or_default() {
+        "struct" => "an object",
+        "i64" | "u64" | "i32" | "u32" => "an integer",
+        _ => return problem.to_owned(),
+    };
+    format!("{before}expected {known}")
 }
 
 fn with_lower_keys(object: Map<String, Value>) -> Map<String, Value> {
