@@ -2,10 +2,12 @@
 // that page's, so that both always ask the same.
 import { dialog } from "./keys.js";
 
+// After that the browser goes to the page itself.
+const PATIENCE_MS = 5000;
 let box;
 
 async function ask(link) {
-  const answer = await fetch(link.href, { headers: { accept: "text/html" } });
+  const answer = await fetch(link.href, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(PATIENCE_MS) });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const form = page.getElementById("confirm");
   if (!answer.ok || !form) return false;

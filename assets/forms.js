@@ -33,7 +33,8 @@ document.addEventListener("click", (event) => {
   }
 });
 
-export function addRow(last) {
+// Who adds many numbers them at the end.
+export function addRow(last, { isNumbered = true } = {}) {
   const row = last.cloneNode(true);
   for (const field of row.querySelectorAll("input, textarea")) {
     field.value = "";
@@ -44,11 +45,11 @@ export function addRow(last) {
   for (const error of row.querySelectorAll(".error")) error.textContent = "";
   row.querySelector(".changed")?.remove();
   last.after(row);
-  number(row.closest("[data-rows]"));
+  if (isNumbered) number(row.closest("[data-rows]"));
   return row;
 }
 
-function number(rows) {
+export function number(rows) {
   rows.querySelectorAll("[data-row]").forEach((row, i) => {
     for (const field of row.querySelectorAll("[aria-label]")) {
       field.setAttribute("aria-label", field.getAttribute("aria-label").replace(/\d+$/, i + 1));

@@ -10,6 +10,22 @@ export function shortcut(keys, words, act) {
 // Keys that are typed into a field are text.
 const isTyping = (target) => target instanceof Element && (target.closest("input, textarea, select") || target.isContentEditable);
 
+// Who speaks to the machine, or hits keys by accident, can do without them. The browser remembers it.
+const OFF = "single-keys-off";
+function areOff() {
+  try {
+    return localStorage.getItem(OFF) === "true";
+  } catch {
+    return false;
+  }
+}
+
+function switchOff(isOff) {
+  try {
+    localStorage.setItem(OFF, String(isOff));
+  } catch {}
+}
+
 const PATIENCE_MS = 1200;
 let typed = "";
 let since = 0;
@@ -17,7 +33,7 @@ let since = 0;
 document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.isComposing || event.altKey || event.ctrlKey || event.metaKey) return;
   if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
-  if (event.key.length !== 1) return;
+  if (event.key.length !== 1 || areOff()) return;
   const now = Date.now();
   typed = now - since < PATIENCE_MS && typed ? `${typed} ${event.key}` : event.key;
   since = now;
@@ -63,7 +79,14 @@ function showShortcuts() {
       meaning.textContent = words;
       list.append(term, meaning);
     }
-    box.append(title, list);
+    const choice = document.createElement("label");
+    choice.className = "check";
+    const switched = document.createElement("input");
+    switched.type = "checkbox";
+    switched.checked = !areOff();
+    switched.addEventListener("change", () => switchOff(!switched.checked));
+    choice.append(switched, " Keys without Ctrl do something");
+    box.append(title, list, choice);
     box.tabIndex = 0;
     sheet.append(box);
   }

@@ -1,35 +1,50 @@
-// Keeps a page true: parts marked `data-live` are fetched anew while the page is looked at, and times are counted on.
+// Keeps a page true: parts marked `data-live` are fetched anew while the page is looked at: when something has changed, and
+// from time to time. What can't be fetched is asked for again, and the page says that it is not current (`current.js`).
 //
 // Nothing moves under the pointer. While a list is pointed at or has the focus, the rows that are shown are brought up to
 // date in their places, and what is new waits behind a button.
+import { isCurrent, isOutdated, isStale } from "./current.js";
+import { listen } from "./news.js";
 
-// Though nothing was told: another server may run the task.
+// Though there is no news: another server may run the task.
 const PERIOD_MS = 5000;
-const TIMES_MS = 1000;
 // A server that takes longer is as good as away.
-const PATIENCE_MS = 15000;
+const PATIENCE_MS = 10_000;
+const SHORTEST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 5000;
+const pause = (failures) => Math.min(SHORTEST_PAUSE_MS * 2 ** failures, LONGEST_PAUSE_MS);
+// Until what is typed is searched for.
+const TYPING_MS = 120;
 
-// Fetches an address and puts its `data-live` parts in the place of those here. False where that failed.
 // A page with a costly part that needs no such refresh names another address, which leaves that part out.
 const own = () => document.querySelector("[data-live-from]")?.dataset.liveFrom ?? location.href;
 
-export async function refresh(address = own(), { force = false } = {}) {
+// Fetches an address and puts its `data-live` parts in the place of those here. Fails where no page of the server came.
+async function refresh(address = own(), { force = false } = {}) {
   const answer = await fetch(address, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(PATIENCE_MS) });
-  if (!answer.ok) return false;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // What is between us and the server may answer too.
+  const { version } = fresh.documentElement.dataset;
+  if (!version) throw new Error(`no page of the server, but ${answer.status}`);
+  if (answer.status === 404) {
+    isStale("gone");
+    for (const part of document.querySelectorAll("[data-live]")) delete part.dataset.live;
+    return;
+  }
+  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+  if (isOutdated(version)) return;
   document.title = fresh.title;
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(part.id);
     if (!next) {
       // The page has become another, such as the overview after the first run.
       location.reload();
-      return true;
+      return;
     }
     keepingPlace(part, () => replace(part, next, force));
     // What can't change any more is not asked for again.
     if (next.dataset.live === undefined && isSame(part, next)) delete part.dataset.live;
   }
-  return true;
 }
 
 let pointerY = -1;
@@ -85,7 +100,7 @@ function announce(part, number) {
     button.className = "button primary news";
     button.addEventListener("click", () => {
       button.remove();
-      refresh(own(), { force: true });
+      look({ force: true });
     });
     document.body.append(button);
   }
@@ -94,113 +109,68 @@ function announce(part, number) {
 
 let isRefreshing = false;
 let isWanted = false;
-async function tick() {
+let failures = 0;
+let retry;
+
+// Brings the page up to date, now or as soon as that is possible.
+export async function look({ force = false } = {}) {
   isWanted = true;
-  if (document.hidden || isRefreshing || !document.querySelector("[data-live]") || document.querySelector("dialog[open]")) return;
+  if (document.hidden || isRefreshing || document.querySelector("dialog[open]")) return;
+  if (!document.querySelector("[data-live]")) {
+    isCurrent("parts");
+    return;
+  }
+  clearTimeout(retry);
   isRefreshing = true;
   try {
     while (isWanted) {
       isWanted = false;
-      await refresh();
+      await refresh(own(), { force });
     }
-    listen();
-    tellAway(false);
+    failures = 0;
+    isCurrent("parts");
   } catch {
-    // The next tick tries again.
-    tellAway(true);
+    isStale("parts", "Parts of this page could not be read");
+    retry = setTimeout(look, pause(failures++));
   } finally {
     isRefreshing = false;
   }
 }
 
-// What the page shows is old while the server does not answer, and says so.
-let awaySince;
-function tellAway(isAway) {
-  document.documentElement.classList.toggle("is-away", isAway);
-  let notice = document.getElementById("away");
-  if (!isAway) {
-    awaySince = undefined;
-    notice?.remove();
-    return;
-  }
-  awaySince ??= new Date();
-  if (notice) return;
-  notice = document.createElement("p");
-  notice.id = "away";
-  notice.className = "notice is-warn away";
-  notice.setAttribute("role", "status");
-  notice.textContent = `The server has not answered since ${awaySince.toLocaleTimeString()}: this page may be out of date. It is asked again and again.`;
-  document.body.append(notice);
-}
+const isLive = () => document.querySelector("[data-live]") !== null;
 
-// Told of changes while the page is looked at: a browser has few connections to one server.
-let changes;
-function listen() {
-  if (document.hidden || !document.querySelector("[data-live]")) {
-    changes?.close();
-    changes = null;
-  } else if (!changes) {
-    changes = new EventSource("/ui/changes");
-    changes.onmessage = tick;
-  }
-}
-
-if (document.querySelector("[data-live]")) {
-  setInterval(tick, PERIOD_MS);
-  document.addEventListener("visibilitychange", () => {
-    listen();
-    tick();
+// What this page has seen: the changes that one server counted.
+let seen = "";
+let quiet = null;
+function attend() {
+  quiet ??= listen(({ server, changes, version }) => {
+    // Times are counted on from the server's, also where nothing else moves any more.
+    if (!isLive()) {
+      quiet?.();
+      quiet = null;
+      return;
+    }
+    const found = `${version} ${server} ${changes}`;
+    if (found !== seen) look();
+    seen = found;
   });
-  addEventListener("pagehide", () => changes?.close());
-  addEventListener("pageshow", (event) => event.persisted && ((changes = null), listen()));
-  listen();
 }
 
-// The same words as the server's.
-export function relative(seconds, day) {
-  const amount = Math.abs(seconds);
-  let words;
-  if (amount < 5) return "just now";
-  if (amount < 60) words = `${amount} s`;
-  else if (amount < 3600) words = `${Math.floor(amount / 60)} min`;
-  else if (amount < 86400) words = `${Math.floor(amount / 3600)} h`;
-  else if (amount < 2592000) words = `${Math.floor(amount / 86400)} d`;
-  else return day;
-  return seconds > 0 ? `${words} ago` : `in ${words}`;
+if (document.querySelector("[data-live], time[datetime], [data-since]")) {
+  setInterval(look, PERIOD_MS);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    attend();
+    look();
+  });
+  attend();
 }
-
-// The same words as the server's.
-export function duration(ms) {
-  const seconds = Math.floor(Math.max(ms, 0) / 1000);
-  const two = (large, unit, small, smaller) => (small ? `${large} ${unit} ${small} ${smaller}` : `${large} ${unit}`);
-  if (seconds < 1) return `${Math.max(Math.floor(ms), 0)} ms`;
-  if (seconds < 60) return `${(Math.floor(ms / 100) / 10).toFixed(1)} s`;
-  if (seconds < 3600) return two(Math.floor(seconds / 60), "min", seconds % 60, "s");
-  if (seconds < 86400) return two(Math.floor(seconds / 3600), "h", Math.floor((seconds % 3600) / 60), "min");
-  return two(Math.floor(seconds / 86400), "d", Math.floor((seconds % 86400) / 3600), "h");
-}
-
-// Counted on only while the server tells that it goes on.
-setInterval(() => {
-  if (document.hidden || document.documentElement.classList.contains("is-away")) return;
-  for (const element of document.querySelectorAll("[data-since]")) {
-    element.textContent = duration(Date.now() - Date.parse(element.dataset.since));
-  }
-}, TIMES_MS);
-
-setInterval(() => {
-  if (document.hidden) return;
-  for (const time of document.querySelectorAll("time[datetime]")) {
-    const at = Date.parse(time.dateTime);
-    const words = relative(Math.trunc((Date.now() - at) / 1000), time.dateTime.slice(0, 10));
-    if (time.textContent !== words) time.textContent = words;
-  }
-}, TIMES_MS);
 
 // Search as you type: the form is sent as it would be, and only its list changes.
 for (const form of document.querySelectorAll("form[data-search]")) {
   let timer;
   let asked = 0;
+  let failures = 0;
   const wished = () => {
     const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
     return query.size ? `${form.action}?${query}` : form.action;
@@ -209,17 +179,28 @@ for (const form of document.querySelectorAll("form[data-search]")) {
   form.addEventListener("submit", (event) => wished() === location.href && event.preventDefault());
   form.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(async () => {
-      const mine = ++asked;
-      const address = wished();
-      const answer = await fetch(address, { headers: { accept: "text/html" } }).catch(() => null);
-      if (!answer?.ok || mine !== asked) return;
+    timer = setTimeout(find, TYPING_MS);
+  });
+  // What can't be found now is looked for again: until then the list is that of what was typed before.
+  async function find() {
+    const mine = ++asked;
+    const address = wished();
+    try {
+      const answer = await fetch(address, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(PATIENCE_MS) });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (mine !== asked) return;
+      if (!fresh.documentElement.dataset.version || answer.status >= 500) throw new Error(`no list, but ${answer.status}`);
+      failures = 0;
+      isCurrent("list");
       const part = document.getElementById(form.dataset.search);
       const next = fresh.getElementById(form.dataset.search);
-      if (mine !== asked || !part || !next) return;
+      if (!answer.ok || !part || !next) return;
       part.replaceChildren(...next.childNodes);
       history.replaceState(null, "", address);
-    }, 120);
-  });
+    } catch {
+      if (mine !== asked) return;
+      isStale("list", "What was searched for could not be read");
+      timer = setTimeout(find, pause(failures++));
+    }
+  }
 }

@@ -1,8 +1,18 @@
 // The lines of a log, from the server: a few chunks of them are kept, and how far the log reaches.
 
+import { isOutdated } from "./current.js";
+
 // Lines are fetched and kept in chunks of this many.
 const CHUNK = 200;
 const CHUNKS_KEPT = 12;
+// A server that takes longer is as good as away.
+const PATIENCE_MS = 10_000;
+
+// Fetches, and fails where the answer takes too long.
+export function fetchInTime(address, signal) {
+  const late = AbortSignal.timeout(PATIENCE_MS);
+  return fetch(address, { signal: signal ? AbortSignal.any([signal, late]) : late });
+}
 
 export class LogLines {
   #address;
@@ -33,9 +43,12 @@ export class LogLines {
     const found = [];
     let then = this.extent;
     while (found.length < count) {
-      const answer = await fetch(`${this.#address}/lines?from=${from + found.length + 1}&count=${count - found.length}`, { signal });
+      const answer = await fetchInTime(`${this.#address}/lines?from=${from + found.length + 1}&count=${count - found.length}`, signal);
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".log-rows");
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".log-rows[data-version]");
+      // What is between us and the server may answer too.
+      if (!fresh) throw new Error("these are no lines of the server");
+      isOutdated(fresh.dataset.version);
       const rows = [...fresh.children].map((row) => document.adoptNode(row));
       found.push(...rows);
       then = extentOf(fresh);

@@ -1,6 +1,8 @@
 // A search in a log: the server looks, an answer at a time, from the line on the screen to the end and then from the
 // beginning; here the lines are kept that hold the text.
 
+import { fetchInTime } from "./log-lines.js";
+
 const MOST_HITS = 10_000;
 // How often a text is marked on one line.
 const MOST_RANGES = 100;
@@ -77,7 +79,7 @@ export class LogSearch {
     let place = `line=${from}`;
     while (place) {
       const query = new URLSearchParams({ q: this.text, case: String(this.isCase) });
-      const answer = await fetch(`${this.#address}/search?${query}&${place}`, { signal: this.#abort.signal });
+      const answer = await fetchInTime(`${this.#address}/search?${query}&${place}`, this.#abort.signal);
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
       const found = await answer.json();
       const known = hits.at(-1) ?? 0;

@@ -1,8 +1,10 @@
 // The view of a log. Only the lines around the screen are in the page, and a few chunks in memory, whatever the length
 // of the log: the rest is asked for when it is looked at. The server tells how far the log reaches by now.
-import { refresh } from "./live.js";
+import { isCurrent, isStale } from "./current.js";
+import { look } from "./live.js";
 import { LogLines } from "./log-lines.js";
 import { LogSearch } from "./log-search.js";
+import { follow as followLog, listen } from "./news.js";
 
 // Lines in the page above and below the screen.
 const BEYOND = 60;
@@ -11,6 +13,9 @@ const MOST_PX = 8_000_000;
 // How long a wheel or a finger goes on moving what it moved.
 const WHEEL_MS = 500;
 const MOST_COPIED = 5_000;
+// Until lines that could not be fetched are asked for again.
+const SHORTEST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 5000;
 
 for (const section of document.querySelectorAll("[data-log]")) view(section);
 
@@ -54,9 +59,12 @@ function view(section) {
 
   let asked = null;
   let isShowing = false;
+  let failures = 0;
+  let retry;
   // Shows a line at the top of the screen, `px` of it above; or the end. The latest wish counts.
   async function show(wish) {
     asked?.abort.abort();
+    clearTimeout(retry);
     const mine = { ...wish, abort: new AbortController() };
     asked = mine;
     isShowing = true;
@@ -68,10 +76,15 @@ function view(section) {
       const lines = await log.between(first, Math.min(last, log.extent.lines), mine.abort.signal);
       if (asked !== mine) return;
       place(first, lines, { ...wish, line });
+      failures = 0;
       section.classList.remove("is-away");
-    } catch (error) {
-      if (asked !== mine || error.name === "AbortError") return;
+      isCurrent("log");
+    } catch {
+      // What was given up for a later wish is that one's matter.
+      if (asked !== mine) return;
       section.classList.add("is-away");
+      isStale("log", "Lines of the log could not be read");
+      retry = setTimeout(() => show(wish), Math.min(SHORTEST_PAUSE_MS * 2 ** failures++, LONGEST_PAUSE_MS));
     } finally {
       if (asked === mine) isShowing = false;
     }
@@ -212,26 +225,28 @@ function view(section) {
     box.focus({ preventScroll: true });
   });
 
-  let growth = null;
-  function listen() {
-    growth?.close();
-    growth = null;
-    if (document.hidden || log.extent.isComplete) return;
-    growth = new EventSource(`${address}/growth`);
-    growth.addEventListener("message", ({ data }) => {
-      const { lines, bytes, is_complete: isComplete } = JSON.parse(data);
-      if (log.reach({ lines, bytes, isComplete })) grown();
-    });
-    growth.addEventListener("end", () => {
-      growth.close();
-      follow(isFollowing);
-      part("missing")?.remove();
-      if (!log.extent.lines) part("empty").textContent = "Nothing was written.";
-      // What is around the log changes with the end as well.
-      refresh().catch(() => {});
+  // How far the log reaches by now comes with the news, until it is complete.
+  const run = address.split("/").at(-2);
+  function attend() {
+    if (log.extent.isComplete) return;
+    followLog(run);
+    const quiet = listen(({ logs }) => {
+      if (logs[run] === null) isStale("gone");
+      if (!logs[run]) return;
+      const { lines, bytes, is_complete: isComplete } = logs[run];
+      const isNews = log.reach({ lines, bytes, isComplete });
+      if (isComplete) {
+        quiet();
+        followLog(null);
+        follow(isFollowing);
+        part("missing")?.remove();
+        if (!lines) part("empty").textContent = "Nothing was written.";
+        // What is around the log changes with the end as well.
+        look();
+      }
+      if (isNews) grown();
     });
   }
-  document.addEventListener("visibilitychange", listen);
 
   let isGrowing = false;
   let hasGrown = false;
@@ -370,7 +385,7 @@ function view(section) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     clearTimeout(typing);
-    if (isSought()) step(1);
+    if (isSought() && !search.hasFailed) step(1);
     else find(...sought());
   });
   field.addEventListener("keydown", (event) => {
@@ -486,7 +501,7 @@ function view(section) {
   else if (endsEarly) show({ line: begins - 1 });
   else jumpToEnd();
   if (field.value) find(...sought());
-  listen();
+  attend();
 }
 
 // How somebody wants logs to be shown. A browser may refuse to keep anything; then it is so on this page only.
@@ -518,7 +533,7 @@ async function copy(text) {
 }
 
 function hitsInWords({ hits, current, isCurrentHidden, isBusy, isFull, isComplete, hasFailed }) {
-  if (hasFailed) return "The search broke off";
+  if (hasFailed) return "The search broke off: press Enter to search again";
   const soFar = isComplete ? "" : " so far";
   if (!hits.length) return isBusy ? "Searching…" : `No line holds it${soFar}`;
   const more = isFull ? "+" : isBusy ? "…" : soFar;

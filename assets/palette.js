@@ -1,6 +1,9 @@
 // The palette: type a part of a task's name, press Enter, be there. Opened by Ctrl K or `/`.
 import { dialog, go, shortcut } from "./keys.js";
 
+// A server that takes longer is as good as away.
+const PATIENCE_MS = 10_000;
+
 const WAIT_MS = 120;
 const NONE = "Nothing is like that.";
 const AWAY = "The server does not answer, so only this page was searched.";
@@ -65,7 +68,7 @@ async function search(text) {
   let found = [];
   let none = NONE;
   try {
-    const answer = await fetch(`/ui/palette?q=${encodeURIComponent(text)}`, { headers: { accept: "application/json" } });
+    const answer = await fetch(`/ui/palette?q=${encodeURIComponent(text)}`, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE_MS) });
     if (answer.ok) found = await answer.json();
     else none = AWAY;
   } catch {

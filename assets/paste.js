@@ -1,8 +1,5 @@
 // A pasted `.env` file becomes a row for each of its variables.
-import { addRow } from "./forms.js";
-
-// As many rows as the server takes.
-const MOST_ROWS = 500;
+import { addRow, number } from "./forms.js";
 
 document.addEventListener("paste", (event) => {
   const field = event.target;
@@ -10,7 +7,7 @@ document.addEventListener("paste", (event) => {
   if (!row || [...row.querySelectorAll("input, textarea")].some((other) => other.value)) return;
   const pairs = variables(event.clipboardData?.getData("text/plain") ?? "");
   // One alone may be meant as a value that holds `=`.
-  if (!pairs?.length || pairs.length > MOST_ROWS || (pairs.length === 1 && field.name === "env_value")) return;
+  if (!pairs?.length || (pairs.length === 1 && field.name === "env_value")) return;
   event.preventDefault();
   fill(row, pairs);
 });
@@ -26,21 +23,24 @@ function variables(text) {
 // A variable that has a row already is changed there.
 function fill(row, pairs) {
   const rows = row.closest("[data-rows]");
+  const nameOf = (other) => other.querySelector("[name=env_name]");
+  const named = new Map([...rows.querySelectorAll("[data-row]")].reverse().map((other) => [nameOf(other).value, other]));
   let place = row;
   let isFree = true;
   for (const [name, value] of pairs) {
-    let there = [...rows.querySelectorAll("[data-row]")].find((other) => other.querySelector("[name=env_name]").value === name);
+    let there = named.get(name);
     if (!there) {
-      if (!isFree) place = addRow(place);
+      if (!isFree) place = addRow(place, { isNumbered: false });
       isFree = false;
       there = place;
-      there.querySelector("[name=env_name]").value = name;
+      nameOf(there).value = name;
+      named.set(name, there);
     }
     there.querySelector("[name=env_value]").value = value;
   }
-  const all = [...rows.querySelectorAll("[data-row]")];
-  if (place === all[all.length - 1] && place.querySelector("[name=env_name]").value) addRow(place);
+  if (!place.nextElementSibling?.matches("[data-row]") && nameOf(place).value) addRow(place, { isNumbered: false });
+  number(rows);
   (place.nextElementSibling?.querySelector("input") ?? place.querySelector("input")).focus();
   // What is wrong with them is asked for as if they had been typed.
-  place.querySelector("[name=env_name]").dispatchEvent(new Event("change", { bubbles: true }));
+  nameOf(place).dispatchEvent(new Event("change", { bubbles: true }));
 }

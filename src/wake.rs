@@ -14,6 +14,7 @@ pub struct Wake {
     stops: watch::Sender<()>,
     clusters: watch::Sender<()>,
     changes: broadcast::Sender<RunId>,
+    change_count: watch::Sender<u64>,
 }
 
 impl Default for Wake {
@@ -23,6 +24,7 @@ impl Default for Wake {
             stops: watch::Sender::new(()),
             clusters: watch::Sender::new(()),
             changes: broadcast::Sender::new(REMEMBERED_CHANGES),
+            change_count: watch::Sender::new(0),
         }
     }
 }
@@ -41,12 +43,14 @@ impl Wake {
     /// A cluster was created, changed or deleted.
     pub fn clusters(&self) {
         self.clusters.send_replace(());
+        self.change_count.send_modify(|count| *count += 1);
     }
 
     /// A run changed its status, or its log became complete.
     pub fn changed(&self, run_id: RunId) {
         // An error says that nobody listens.
         let _ = self.changes.send(run_id);
+        self.change_count.send_modify(|count| *count += 1);
     }
 
     #[must_use]
@@ -62,6 +66,12 @@ impl Wake {
     #[must_use]
     pub fn on_clusters(&self) -> watch::Receiver<()> {
         self.clusters.subscribe()
+    }
+
+    /// How often runs and clusters have changed since this process began.
+    #[must_use]
+    pub fn change_count(&self) -> watch::Receiver<u64> {
+        self.change_count.subscribe()
     }
 
     /// Waits until this run changed, or many others did at once.

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use super::Context;
-use crate::clock::Clock;
 use crate::model::ClusterStatus;
 use crate::wire::ClusterBody;
 
@@ -44,7 +43,8 @@ pub struct Resume {
 impl Clusters {
     pub async fn execute(self, context: &mut Context) -> anyhow::Result<ExitCode> {
         let list = context.client.clusters().await?;
-        context.output.clusters(&list, Clock::system().now())?;
+        let now = context.now();
+        context.output.clusters(&list, now)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -24,9 +24,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use jiff::Timestamp;
 use reqwest::Url;
 
 use crate::client::{Client, ClientError};
+use crate::clock::Clock;
 use output::{Format, Output};
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:3000";
@@ -162,6 +164,13 @@ fn with_client(
     // A look-up of a name that hangs is nothing to wait for.
     runtime.shutdown_background();
     done
+}
+
+impl Context {
+    /// The server's time, from which its times are counted; this machine's clock may be off.
+    fn now(&self) -> Timestamp {
+        self.client.now(Clock::system().now())
+    }
 }
 
 impl Global {

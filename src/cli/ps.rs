@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use super::Context;
 use crate::client::RunFilter;
-use crate::clock::Clock;
 use crate::model::{Outcome, Status, UnknownWord};
 
 const HELP: &str = "\
@@ -55,7 +54,8 @@ impl Ps {
             limit: Some(self.limit),
         };
         let list = context.client.runs(&filter).await?;
-        context.output.runs(&list, Clock::system().now())?;
+        let now = context.now();
+        context.output.runs(&list, now)?;
         Ok(ExitCode::SUCCESS)
     }
 }

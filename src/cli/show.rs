@@ -27,7 +27,7 @@ pub struct Show {
 
 impl Show {
     pub async fn execute(self, Context { client, output }: &mut Context) -> anyhow::Result<ExitCode> {
-        let now = || Clock::system().now();
+        let now = || client.now(Clock::system().now());
         if self.name.parse::<RunId>().is_ok() {
             match run_with_events(client, &self.name).await {
                 // An alias can look like a run's id.

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use super::Context;
 use crate::client::DefinitionFilter;
-use crate::clock::Clock;
 
 const HELP: &str = "\
 Examples:
@@ -35,7 +34,8 @@ impl Tasks {
         let filter =
             DefinitionFilter { alias: self.alias, group_name: self.group, tag: self.tag, limit: Some(self.limit) };
         let list = context.client.tasks(&filter).await?;
-        context.output.definitions(&list, Clock::system().now())?;
+        let now = context.now();
+        context.output.definitions(&list, now)?;
         Ok(ExitCode::SUCCESS)
     }
 }

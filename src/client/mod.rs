@@ -4,6 +4,7 @@
 
 mod error;
 mod follow;
+mod time;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +24,7 @@ use crate::wire::{
 
 pub use error::ClientError;
 pub use follow::LogEvent;
+use time::ServerTime;
 
 /// How long a machine that is there takes to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +38,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(90);
 pub struct Client {
     http: reqwest::Client,
     server: Url,
+    time: ServerTime,
 }
 
 /// A log as it is stored.
@@ -83,7 +87,13 @@ impl Client {
             http = http.tls_certs_only([]);
         }
         let http = http.build().map_err(|error| ClientError::unreachable(&server, &error))?;
-        Ok(Self { http, server })
+        Ok(Self { http, server, time: ServerTime::default() })
+    }
+
+    /// The server's time, as its answers tell; `local` where it has not answered yet.
+    #[must_use]
+    pub fn now(&self, local: Timestamp) -> Timestamp {
+        self.time.now(local)
     }
 
     pub async fn define(&self, definition: &DefinitionBody) -> Result<TaskDefinition, ClientError> {
@@ -209,6 +219,7 @@ impl Client {
         let response = sent
             .map_err(|_| ClientError::silent(&self.server, REQUEST_TIMEOUT))?
             .map_err(|error| ClientError::not_sent(&self.server, &error))?;
+        self.time.note(response.headers());
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -58,7 +58,7 @@ impl Control {
         while let Some((attempt_id, event)) = notes.front() {
             match self.store.append_event(attempt_id.run_id, event).await {
                 Ok(()) => {}
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Full(_))) => {
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::TookTooLong(_))) => {
                     self.pokes.put_back(notes.into());
                     return Err(error);
                 }

@@ -23,6 +23,8 @@ use super::origin::{Sender, Sent, SharedOrigins};
 use super::serve::{Client, peer_of};
 use super::{ui, unread};
 use crate::model::CorsOrigins;
+use crate::service::Service;
+use crate::wire::SERVER_TIME;
 
 /// What each answer says that does not say otherwise itself.
 const HEADERS: [(HeaderName, &str); 4] = [
@@ -36,12 +38,13 @@ const REQUEST_ID: &str = "x-request-id";
 /// A client's own request id is kept where it is short enough to be one.
 const REQUEST_ID_BYTES: usize = 128;
 
-pub(super) fn around(routes: Router, origins: SharedOrigins) -> Router {
+pub(super) fn around(routes: Router, origins: SharedOrigins, service: Arc<Service>) -> Router {
     let cors = cors(&origins.cors);
     routes
         .layer(from_fn_with_state(Arc::clone(&origins), refuse_other_sites))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(from_fn(identify))
+        .layer(from_fn_with_state(service, tell_time))
         .layer(from_fn_with_state(Arc::clone(&origins), ui::around))
         .layer(from_fn(protect))
         .layer(from_fn(unread::read_on))
@@ -126,6 +129,15 @@ async fn identify(request: Request, next: Next) -> Response {
         }
     }
     response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// Whoever counts from a time of this server's needs to know what time it is here.
+async fn tell_time(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Ok(now) = HeaderValue::from_str(&format!("{:.3}", service.now())) {
+        response.headers_mut().insert(SERVER_TIME, now);
+    }
     response
 }
 

@@ -97,6 +97,7 @@ impl App {
 
 /// All that the server answers to those who may ask it.
 pub fn router(app: App, origins: Origins) -> Router {
+    let service = Arc::clone(&app.service);
     let (at_root, _) = api().split_for_parts();
     let (under_api, openapi) = docs::with_api(api());
     let routes = Router::new()
@@ -107,7 +108,7 @@ pub fn router(app: App, origins: Origins) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })
         .with_state(app);
-    layers::around(routes, Arc::new(origins))
+    layers::around(routes, Arc::new(origins), service)
 }
 
 async fn nothing_here(request: axum::extract::Request) -> ApiError {

@@ -21,7 +21,13 @@ impl FromRequest<App> for RawBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        let most = app.limits.body_bytes;
+        Self::read(request, app.limits.body_bytes).await
+    }
+}
+
+impl RawBody {
+    /// The whole body, up to `most` bytes.
+    pub(super) async fn read(request: Request, most: usize) -> Result<Self, ApiError> {
         let body = request.into_body();
         let too_large = || {
             ApiError::new(

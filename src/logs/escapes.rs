@@ -1,27 +1,96 @@
-//! The commands for a terminal among the text of a log (ECMA-48, as terminals read it): each begins with an escape
-//! character, and nothing of it is seen.
+//! The commands for a terminal among the text of a log (ECMA-48, as terminals read it). Each begins with an escape
+//! character, is at most [`COMMAND_BYTES`] long and ends on its line, so that what a byte is part of depends on few bytes
+//! before it, and a line always begins outside of a command.
 
 use std::ops::{Range, RangeInclusive};
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr3};
 
 pub(super) const ESCAPE: u8 = 0x1b;
 const BELL: u8 = 0x07;
 
-/// How many bytes after an escape character belong to its command, of what follows on the same line. None where they
-/// make no command.
-#[must_use]
-pub fn command_length(text: &[u8]) -> usize {
-    match text {
-        // Without its end it would hide the rest of the line.
-        [b']' | b'P' | b'X' | b'^' | b'_', ..] => end_of_string(text).unwrap_or(1),
-        [b'[', ..] => {
-            let numbers = 1 + span(&text[1..], b'0'..=b'?');
-            ended(text, numbers + span(&text[numbers..], b' '..=b'/'), b'@'..=b'~')
+/// How long a command may be, with its escape character. Links and titles are shorter; what is longer is text.
+pub const COMMAND_BYTES: usize = 4 * 1024;
+
+/// A part of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    Text(Range<usize>),
+    /// A command without its escape character; empty where the character begins none.
+    Command(Range<usize>),
+}
+
+/// The pieces of these bytes, which begin outside of a command.
+pub struct Pieces<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// No title, link or picture ends before this place: it is looked for once.
+    unended_until: usize,
+}
+
+impl<'a> Pieces<'a> {
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, unended_until: 0 }
+    }
+
+    /// Where the command ends whose escape character is just before `start`.
+    fn end_of_command(&mut self, start: usize) -> usize {
+        let limit = self.bytes.len().min(start + COMMAND_BYTES - 1);
+        let text = &self.bytes[start..limit];
+        start
+            + match text {
+                // Without its end it would hide the rest of the line.
+                [b']' | b'P' | b'X' | b'^' | b'_', ..] => {
+                    return self.end_of_string(start + 1, limit).unwrap_or(start + 1);
+                }
+                [b'[', ..] => {
+                    let numbers = 1 + span(&text[1..], b'0'..=b'?');
+                    ended(text, numbers + span(&text[numbers..], b' '..=b'/'), b'@'..=b'~')
+                }
+                [b' '..=b'/', ..] => ended(text, span(text, b' '..=b'/'), b'0'..=b'~'),
+                [b'0'..=b'~', ..] => 1,
+                _ => 0,
+            }
+    }
+
+    /// Where a title, a link or a picture ends: with a bell, or an escape character and a backslash.
+    fn end_of_string(&mut self, start: usize, limit: usize) -> Option<usize> {
+        let mut from = start.max(self.unended_until).min(limit);
+        while let Some(at) = memchr3(BELL, ESCAPE, b'\n', &self.bytes[from..limit]) {
+            let at = from + at;
+            match self.bytes[at..limit] {
+                [BELL, ..] => return Some(at + 1),
+                [ESCAPE, b'\\', ..] => return Some(at + 2),
+                [ESCAPE, _, ..] => from = at + 1,
+                // The end of the line, or an escape character whose backslash is too far away.
+                _ => {
+                    self.unended_until = at;
+                    return None;
+                }
+            }
         }
-        [b' '..=b'/', ..] => ended(text, span(text, b' '..=b'/'), b'0'..=b'~'),
-        [b'0'..=b'~', ..] => 1,
-        _ => 0,
+        self.unended_until = limit;
+        None
+    }
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let start = self.at;
+        match memchr(ESCAPE, rest) {
+            Some(0) => {
+                self.at = self.end_of_command(start + 1);
+                Some(Piece::Command(start + 1..self.at))
+            }
+            escape => {
+                self.at = escape.map_or(self.bytes.len(), |escape| start + escape);
+                Some(Piece::Text(start..self.at))
+            }
+        }
     }
 }
 
@@ -35,50 +104,49 @@ fn span(text: &[u8], range: RangeInclusive<u8>) -> usize {
     text.iter().take_while(|byte| range.contains(byte)).count()
 }
 
-/// Where a title, a link or a picture ends: with a bell, or an escape character and a backslash.
-fn end_of_string(text: &[u8]) -> Option<usize> {
-    let mut from = 1;
-    loop {
-        let at = from + memchr2(BELL, ESCAPE, &text[from..])?;
-        match text[at..] {
-            [BELL, ..] => return Some(at + 1),
-            [_, b'\\', ..] => return Some(at + 2),
-            _ => from = at + 1,
-        }
-    }
+/// The ranges of these bytes that are text.
+pub(super) fn seen(bytes: &[u8]) -> Vec<Range<usize>> {
+    let text = |piece| match piece {
+        Piece::Text(range) => Some(range),
+        Piece::Command(_) => None,
+    };
+    Pieces::new(bytes).filter_map(text).collect()
 }
 
-/// What of these lines is seen, piece by piece.
-pub(super) fn seen(bytes: &[u8]) -> Vec<Range<usize>> {
-    let mut seen = Vec::new();
-    let mut from = 0;
-    // The end of a line on which what is begun does not end: it is looked for once.
-    let mut unended_until = 0;
-    while let Some(at) = memchr(ESCAPE, &bytes[from..]) {
-        let escape = from + at;
-        seen.push(from..escape);
-        let after = &bytes[escape + 1..];
-        let is_string = matches!(after, [b']' | b'P' | b'X' | b'^' | b'_', ..]);
-        let length = if is_string && escape < unended_until {
-            1
-        } else if is_string {
-            let line = &after[..memchr(b'\n', after).unwrap_or(after.len())];
-            let length = command_length(line);
-            if length == 1 {
-                unended_until = escape + 1 + line.len();
-            }
-            length
-        } else {
-            command_length(after)
-        };
-        from = escape + 1 + length;
+/// How many of the first `most` bytes can be shown without splitting a command or a character.
+#[must_use]
+pub fn whole_length(bytes: &[u8], most: usize) -> usize {
+    if bytes.len() <= most {
+        return bytes.len();
     }
-    seen.push(from..bytes.len());
-    seen
+    for piece in Pieces::new(bytes) {
+        match piece {
+            Piece::Text(range) if range.end > most => return character_start(bytes, range.start, most),
+            // With its escape character.
+            Piece::Command(range) if range.end > most => return range.start - 1,
+            _ => {}
+        }
+    }
+    bytes.len()
+}
+
+/// Where the character begins that the byte at `place` belongs to. What is no character may be split anywhere.
+fn character_start(bytes: &[u8], from: usize, place: usize) -> usize {
+    let first = (from.max(place.saturating_sub(3))..=place).rev().find(|at| bytes[*at] & 0b1100_0000 != 0b1000_0000);
+    let Some(first) = first else { return place };
+    let length = match bytes[first] {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => 1,
+    };
+    if first + length > place { first } else { place }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn text(line: &[u8]) -> String {
@@ -104,10 +172,56 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_is_too_long_is_text() {
+        let body = COMMAND_BYTES - 3;
+        assert_eq!(text(format!("\x1b]{}\x07y", "x".repeat(body)).as_bytes()), "y");
+        assert_eq!(text(format!("\x1b]{}\x07y", "x".repeat(body + 1)).as_bytes()).len(), body + 3);
+        assert_eq!(text(format!("\x1b]{}\x1b\\y", "x".repeat(body - 1)).as_bytes()), "y");
+        assert_eq!(text(format!("\x1b]{}\x1b\\y", "x".repeat(body)).as_bytes()).len(), body + 1);
+        assert_eq!(text(format!("\x1b[{}m", "1".repeat(2 * COMMAND_BYTES)).as_bytes()).len(), COMMAND_BYTES + 3);
+    }
+
+    #[test]
     fn commands_without_an_end_take_no_time() {
         let line = "\x1b]".repeat(500_000);
         let begun = std::time::Instant::now();
         assert_eq!(text(line.as_bytes()), "");
         assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_cut_splits_neither_a_character_nor_a_command() {
+        for (text, lengths) in [
+            ("a€b", &[0, 1, 1, 1, 4, 5][..]),
+            ("ä😀", &[0, 0, 2, 2, 2, 2, 6]),
+            ("x\x1b[31my", &[0, 1, 1, 1, 1, 1, 6, 7]),
+            ("\x1b]8;;u\x1b\\l", &[0, 0, 0, 0, 0, 0, 0, 0, 8, 9]),
+            ("\x1b]8;;u", &[0, 0, 2, 3, 4, 5, 6]),
+        ] {
+            for (most, expected) in lengths.iter().enumerate() {
+                assert_eq!(whole_length(text.as_bytes(), most), *expected, "{text:?} at {most}");
+            }
+        }
+        // What is no character at all.
+        assert_eq!(whole_length(&[0x80; 9], 5), 5);
+        assert_eq!(whole_length(&[0xff; 9], 5), 5);
+    }
+
+    proptest! {
+        #[test]
+        fn the_pieces_are_the_same_from_each_of_their_ends(text in "(\\x1b(\\[[0-9;]{0,3}[a-z]?|\\]|\\\\|P)?|[a\\n\\x07]){0,60}") {
+            let bytes = text.as_bytes();
+            let all: Vec<_> = Pieces::new(bytes).collect();
+            for (number, piece) in all.iter().enumerate() {
+                let (Piece::Text(range) | Piece::Command(range)) = piece;
+                let shift = range.end;
+                let moved = |range: Range<usize>| range.start + shift..range.end + shift;
+                let rest: Vec<_> = Pieces::new(&bytes[shift..]).map(|piece| match piece {
+                    Piece::Text(range) => Piece::Text(moved(range)),
+                    Piece::Command(range) => Piece::Command(moved(range)),
+                }).collect();
+                prop_assert_eq!(&rest[..], &all[number + 1..]);
+            }
+        }
     }
 }

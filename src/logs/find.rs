@@ -13,7 +13,8 @@ use memchr::{memchr, memchr_iter, memrchr};
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::LogToken;
-use super::escapes::{ESCAPE, seen};
+use super::escapes::{COMMAND_BYTES, ESCAPE, seen};
+use super::style::Style;
 use super::view::{LogView, Part};
 
 /// What a person types, and still takes no time to prepare.
@@ -24,8 +25,6 @@ pub const MOST_HITS: usize = 1000;
 const LONGEST: Duration = Duration::from_millis(300);
 /// How much is read between looks at the clock.
 const PIECE_BYTES: usize = 1024 * 1024;
-/// How near to the end of a piece a command may be that goes on in the next one.
-const COMMAND_BYTES: usize = 4 * 1024;
 
 /// A text to look for, in any case or in the one that it has.
 #[derive(Debug, Clone)]
@@ -67,7 +66,7 @@ impl LogView {
 
     /// Whether what is shown of a line holds the text: of a long one a part is left out.
     pub fn is_shown(&self, pattern: &Pattern, line: u64) -> io::Result<bool> {
-        let found = self.lines(line, 1)?.lines;
+        let found = self.lines(line, 1)?;
         Ok(found.iter().any(|line| pattern.regex.is_match(&without_commands(&line.bytes, &seen(&line.bytes)))))
     }
 
@@ -159,12 +158,10 @@ fn without_commands(bytes: &[u8], seen: &[Range<usize>]) -> Vec<u8> {
     text
 }
 
-/// How much of a piece is whole lines; where that is none, whole commands.
+/// How much of a piece is whole lines; where that is none, what surely is whole commands.
 fn whole(bytes: &[u8]) -> usize {
     let lines = memrchr(b'\n', bytes).map(|end| end + 1);
-    let last = bytes.len().saturating_sub(COMMAND_BYTES);
-    let commands = || memrchr(ESCAPE, &bytes[last..]).map(|at| last + at).filter(|at| *at > 0);
-    lines.or_else(commands).unwrap_or(bytes.len())
+    lines.unwrap_or_else(|| Style::default().pass(bytes, bytes.len().saturating_sub(COMMAND_BYTES).max(1)))
 }
 
 /// Where the last so many bytes of what is seen begin.

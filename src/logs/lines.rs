@@ -1,10 +1,10 @@
-//! Where the lines of a log begin: an index that is made when somebody looks at lines, and only for what is new.
+//! Where the lines of a log begin, and in which colours: an index that is made when somebody looks at lines, and only for
+//! what is new.
 //!
-//! For every 64 KiB of the file it knows how many lines have ended before. So it takes 128 KiB for a log of 1 GiB,
-//! whether that is one line or many million, and what stands on a line is found by reading one block. It is derived
-//! from the log alone: a log that grew is indexed from there on, one that was cut back forgets what
-//! was cut: what is pumped again after that is the same. The file
-//! beside the log only saves reading a large one again after a restart.
+//! For every 64 KiB of the file it knows how many lines have ended before, and the style there. So it takes 256 KiB for a
+//! log of 1 GiB, whether that is one line or many million, and what stands on a line is found by reading one block. It is
+//! derived from the log alone: a log that grew is indexed from there on, one that was cut back forgets what was cut: what
+//! is pumped again after that is the same. The file beside the log only saves reading a large one again after a restart.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,83 +14,102 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use memchr::{memchr_iter, memrchr};
+use memchr::memchr_iter;
 
+use super::escapes::COMMAND_BYTES;
 use super::ignore_missing;
+use super::style::Style;
 
 /// How much is read to find a line.
 const BLOCK: u64 = 64 * 1024;
 const BLOCK_BYTES: usize = 64 * 1024;
+/// How much of the next block says whether a command goes on in it. A block is indexed once that much follows it.
+const AHEAD: u64 = COMMAND_BYTES as u64;
 /// How many blocks are worth a file: below 16 MiB, counting is quicker than it could be noticed.
 const SAVED_BLOCKS: usize = 256;
 /// How many logs people look at in turns, each known for as long as it is among the latest.
 const KNOWN_LOGS: usize = 32;
+/// How the file begins; one that begins otherwise was written by an earlier version.
+const MAGIC: &[u8; 8] = b"flotidx2";
+/// How many bytes of the file each block has: the ends, the style, and what is skipped.
+const MARK_BYTES: usize = 12;
 
-/// How many lines have ended before each block, the first of them 0.
+/// What is known at the beginning of a block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Mark {
+    /// How many lines have ended before it.
+    ends: u64,
+    /// The style at the first place in the block that is outside of a command, and how far into the block that is.
+    style: Style,
+    skipped: u16,
+}
+
+/// The marks of all blocks that are followed by enough, the first of them that of the beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct LineIndex {
-    ends: Vec<u64>,
+    marks: Vec<Mark>,
     saved: usize,
 }
 
 impl Default for LineIndex {
     fn default() -> Self {
-        Self { ends: vec![0], saved: 1 }
+        Self { marks: vec![Mark::default()], saved: 1 }
     }
 }
 
 impl LineIndex {
     fn last_block(&self) -> u64 {
-        self.ends.len() as u64 - 1
+        self.marks.len() as u64 - 1
     }
 
-    /// Counts the whole blocks of the first `length` bytes that were not counted yet.
+    /// Reads the whole blocks of the first `length` bytes that were not read yet.
     fn catch_up(&mut self, file: &File, length: u64) -> io::Result<()> {
-        let blocks = length / BLOCK;
+        let blocks = length.saturating_sub(AHEAD) / BLOCK;
         // A pumped log is cut back to what is surely stored after a crash.
-        self.ends.truncate(usize::try_from(blocks).unwrap_or(usize::MAX).saturating_add(1));
-        self.saved = self.saved.min(self.ends.len());
-        let mut block = vec![0; BLOCK_BYTES];
+        self.marks.truncate(usize::try_from(blocks).unwrap_or(usize::MAX).saturating_add(1));
+        self.saved = self.saved.min(self.marks.len());
+        let mut bytes = vec![0; BLOCK_BYTES + COMMAND_BYTES];
         while self.last_block() < blocks {
-            file.read_exact_at(&mut block, self.last_block() * BLOCK)?;
-            let before = self.ends.last().copied().unwrap_or_default();
-            self.ends.push(before + memchr_iter(b'\n', &block).count() as u64);
+            file.read_exact_at(&mut bytes, self.last_block() * BLOCK)?;
+            let mark = self.marks.last().copied().unwrap_or_default().after(&bytes);
+            self.marks.push(mark);
         }
         Ok(())
     }
 
-    /// The block in which the line end with this number is, and how many are before the block.
+    /// The last block that begins before the line end with this number, and how many are before the block.
     fn block_of_end(&self, end: u64) -> (u64, u64) {
-        let block = self.ends.partition_point(|before| *before < end).saturating_sub(1);
-        (block as u64, self.ends[block])
+        let block = self.marks.partition_point(|mark| mark.ends < end).saturating_sub(1);
+        (block as u64, self.marks[block].ends)
     }
 
-    /// The last known block that begins at or before this offset, and how many line ends are before it.
-    fn block_of(&self, offset: u64) -> (u64, u64) {
+    /// The last known block that begins at or before this offset, and what is known there.
+    fn block_of(&self, offset: u64) -> (u64, Mark) {
         let block = (offset / BLOCK).min(self.last_block());
-        (block, usize::try_from(block).ok().and_then(|block| self.ends.get(block)).copied().unwrap_or_default())
+        (block, usize::try_from(block).ok().and_then(|block| self.marks.get(block)).copied().unwrap_or_default())
     }
 
     /// `None` where the file is missing or not as it was saved: a power loss may leave any part of it as NUL bytes.
     fn load(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
-        let (counts, sum) = bytes.split_last_chunk::<8>()?;
-        let is_intact = counts.len() % 8 == 0 && u64::from_le_bytes(*sum) == checksum(counts);
-        let ends: Vec<_> =
-            counts.chunks_exact(8).map(|end| u64::from_le_bytes(end.try_into().expect("there are eight"))).collect();
-        (is_intact && ends.first() == Some(&0)).then_some(Self { saved: ends.len(), ends })
+        let (content, sum) = bytes.split_last_chunk::<8>()?;
+        let records = content.strip_prefix(MAGIC)?;
+        let is_intact = records.len() % MARK_BYTES == 0 && u64::from_le_bytes(*sum) == checksum(content);
+        let marks: Vec<_> = records.chunks_exact(MARK_BYTES).map(Mark::from_bytes).collect::<Option<_>>()?;
+        (is_intact && marks.first() == Some(&Mark::default())).then_some(Self { saved: marks.len(), marks })
     }
 
-    /// Keeps what took long to count. Where that fails, it is counted again after the next restart.
+    /// Keeps what took long to read. Where that fails, it is read again after the next restart.
     fn save(&mut self, path: &Path) {
-        if self.ends.len() < self.saved + SAVED_BLOCKS {
+        if self.marks.len() < self.saved + SAVED_BLOCKS {
             return;
         }
         let new = path.with_extension("lines-new");
-        let mut bytes: Vec<u8> = self.ends.iter().flat_map(|end| end.to_le_bytes()).collect();
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(self.marks.iter().flat_map(|mark| mark.to_bytes()));
         bytes.extend(checksum(&bytes).to_le_bytes());
         match std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, path)) {
-            Ok(()) => self.saved = self.ends.len(),
+            Ok(()) => self.saved = self.marks.len(),
             Err(error) => tracing::warn!(path = %path.display(), %error, "the index of a log can't be kept"),
         }
     }
@@ -101,6 +120,36 @@ fn checksum(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()
+}
+
+impl Mark {
+    /// The mark of the next block, read from this one and the beginning of the next.
+    fn after(self, bytes: &[u8]) -> Self {
+        let ends = self.ends + memchr_iter(b'\n', &bytes[..BLOCK_BYTES]).count() as u64;
+        let from = usize::from(self.skipped);
+        let mut style = self.style;
+        let place = from + style.pass(&bytes[from..], BLOCK_BYTES - from);
+        let skipped = u16::try_from(place - BLOCK_BYTES).expect("a command is shorter than that");
+        Self { ends, style, skipped }
+    }
+
+    fn to_bytes(self) -> [u8; MARK_BYTES] {
+        let mut bytes = [0; MARK_BYTES];
+        bytes[..8].copy_from_slice(&self.ends.to_le_bytes());
+        bytes[8..10].copy_from_slice(&self.style.pack().to_le_bytes());
+        bytes[10..].copy_from_slice(&self.skipped.to_le_bytes());
+        bytes
+    }
+
+    /// None where this is no mark.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (ends, rest) = bytes.split_first_chunk()?;
+        let (style, rest) = rest.split_first_chunk()?;
+        let (skipped, _) = rest.split_first_chunk()?;
+        let skipped = u16::from_le_bytes(*skipped);
+        let style = Style::unpack(u16::from_le_bytes(*style))?;
+        (usize::from(skipped) <= COMMAND_BYTES).then_some(Self { ends: u64::from_le_bytes(*ends), style, skipped })
+    }
 }
 
 /// Where the index of a log is kept.
@@ -191,7 +240,8 @@ impl FileLines {
         }
         let (block, before) = self.index().block_of_end(line);
         let start = block * BLOCK;
-        let bytes = self.read(start, BLOCK_BYTES)?;
+        // The last line ends are in what is not indexed yet.
+        let bytes = self.read(start, 2 * BLOCK_BYTES)?;
         let nth = usize::try_from(line - before - 1).unwrap_or(usize::MAX);
         Ok(memchr_iter(b'\n', &bytes).nth(nth).map_or(self.length, |end| start + end as u64 + 1))
     }
@@ -199,10 +249,23 @@ impl FileLines {
     /// How many lines have ended before this offset: the number of the line that it is on.
     pub(super) fn ends_before(&self, offset: u64) -> io::Result<u64> {
         let offset = offset.min(self.length);
-        let (block, before) = self.index().block_of(offset);
+        let (block, mark) = self.index().block_of(offset);
         let start = block * BLOCK;
         let bytes = self.read(start, usize::try_from(offset - start).unwrap_or(usize::MAX))?;
-        Ok(before + memchr_iter(b'\n', &bytes).count() as u64)
+        Ok(mark.ends + memchr_iter(b'\n', &bytes).count() as u64)
+    }
+
+    /// The style at the first place at or after this offset that is outside of a command, and that place.
+    pub(super) fn style_at(&self, offset: u64) -> io::Result<(Style, u64)> {
+        let offset = offset.min(self.length);
+        let (block, mark) = self.index().block_of(offset);
+        let start = block * BLOCK + u64::from(mark.skipped);
+        let Some(wanted) = offset.checked_sub(start) else { return Ok((mark.style, start)) };
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let bytes = self.read(start, wanted.saturating_add(COMMAND_BYTES))?;
+        let mut style = mark.style;
+        let place = style.pass(&bytes, wanted);
+        Ok((style, start + place as u64))
     }
 
     /// At most `most` bytes from this offset on.
@@ -210,18 +273,6 @@ impl FileLines {
         let there = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; there.min(most)];
         self.file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
-    }
-
-    /// At most `most` bytes before this offset, beginning with a line where there is an end of one among them.
-    pub(super) fn read_before(&self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
-        let start = offset.saturating_sub(most as u64);
-        let mut bytes = self.read(start, usize::try_from(offset - start).unwrap_or(most))?;
-        if start > 0 {
-            let first_end = memchr::memchr(b'\n', &bytes);
-            bytes.drain(..first_end.map_or(bytes.len(), |end| end + 1));
-        }
-        debug_assert!(offset == 0 || bytes.is_empty() || memrchr(b'\n', &bytes) == Some(bytes.len() - 1));
         Ok(bytes)
     }
 
@@ -295,15 +346,19 @@ mod tests {
         append(&path, &whole);
         let first = Indexes::default().lines(&path).unwrap().unwrap();
         let kept = LineIndex::load(&index_path(&path)).unwrap();
-        assert_eq!(kept.ends, first.index().ends);
-        assert_eq!(kept.last_block(), SAVED_BLOCKS as u64 + 3);
+        assert_eq!(kept.marks, first.index().marks);
+        assert_eq!(kept.last_block(), SAVED_BLOCKS as u64 + 2, "the last one is not followed by enough");
         let saved = std::fs::read(index_path(&path)).unwrap();
         let nuls = vec![0; saved.len()];
         let mut half = saved.clone();
         half[saved.len() / 2..].fill(0);
-        let short = &saved[..saved.len() - 8];
-        for broken in [&b"x"[..], &[0; 7], &1u64.to_le_bytes(), &[[0; 8], [255; 8]].concat(), b"", &nuls, &half, short]
-        {
+        let short = saved[..saved.len() - 8].to_vec();
+        let summed = |content: Vec<u8>| [&content[..], &checksum(&content).to_le_bytes()[..]].concat();
+        let marks = |marks: &[[u8; MARK_BYTES]]| summed([&MAGIC[..], &marks.concat()].concat());
+        let of_an_earlier_version = summed([0u64, 8192].map(u64::to_le_bytes).concat());
+        let impossible = [marks(&[]), marks(&[[1; MARK_BYTES]]), marks(&[[0; MARK_BYTES], [255; MARK_BYTES]])];
+        let broken = [b"x".to_vec(), vec![], of_an_earlier_version, nuls, half, short].into_iter().chain(impossible);
+        for broken in broken {
             std::fs::write(index_path(&path), broken).unwrap();
             assert_eq!(Indexes::default().lines(&path).unwrap().unwrap().count(), first.count(), "{broken:?}");
         }

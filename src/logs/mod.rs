@@ -10,6 +10,7 @@ mod mend;
 mod position;
 mod pumped;
 mod read;
+mod style;
 mod tail;
 mod times;
 mod usage;
@@ -19,16 +20,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use capped::CappedLog;
-pub use escapes::command_length;
+pub use escapes::{Piece, Pieces, whole_length};
 pub use find::{Found, MOST_HITS, NotAPattern, PATTERN_CHARS, Pattern};
 pub use lock::is_busy;
 pub use mend::{last_written, mend_after_power_loss};
 pub use position::Stored;
 pub use pumped::{PumpedLog, Sealed};
 pub use read::{LogPiece, LogToken, NotAToken, TokenProblem};
+pub use style::{Style, WEIGHTS};
 pub use tail::Growth;
 pub use usage::note_usage;
-pub use view::{LINE_BYTES, Line, Lines, LogView};
+pub use view::{LINE_BYTES, Line, LogView};
 
 use crate::model::{AttemptId, RunId};
 use lines::Indexes;

@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use super::logs::{WatchedLog, is_complete};
+use super::logs::is_complete;
 use super::{Service, ServiceError};
 use crate::logs::{LogToken, LogView, Logs, Pattern};
 use crate::model::Run;
 
-pub use crate::logs::{Line, Lines, command_length};
-
-/// How often a log that grows all the time is told of: quicker than the eye can read, and at no cost.
-const PAUSE: Duration = Duration::from_millis(100);
+pub use crate::logs::{Line, Piece, Pieces, Style, WEIGHTS, whole_length};
 
 /// Which lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +32,7 @@ pub struct LogExtent {
 /// Some lines that follow one another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogLines {
-    pub found: Lines,
+    pub found: Vec<Line>,
     pub extent: LogExtent,
 }
 
@@ -114,9 +110,24 @@ impl Service {
         .await
     }
 
-    /// Tells how far the log reaches, again and again until it is complete.
-    pub async fn log_extents(&self, run_id: &str) -> Result<LogExtents, ServiceError> {
-        Ok(LogExtents { watched: self.watch_log(run_id).await?, told: None })
+    /// How far the log reaches now.
+    pub async fn log_extent(&self, run_id: &str) -> Result<LogExtent, ServiceError> {
+        let run = self.run(run_id).await?;
+        extent(&self.logs, &run).await
+    }
+
+    /// Waits until the log reaches further than `known`, or is known to be complete. Never returns for a log that is
+    /// known to be complete.
+    pub async fn log_growth(&self, run_id: &str, known: Option<LogExtent>) -> Result<(), ServiceError> {
+        if known.is_some_and(|known| known.is_complete) {
+            std::future::pending::<()>().await;
+        }
+        let mut watched = self.watch_log(run_id).await?;
+        while known == Some(extent(&watched.logs, &watched.run).await?) {
+            watched.wait().await;
+            watched.look_again().await?;
+        }
+        Ok(())
     }
 }
 
@@ -136,33 +147,10 @@ impl Drop for Waiting {
     }
 }
 
-/// How far a log reaches, told as it grows.
-pub struct LogExtents {
-    watched: WatchedLog,
-    told: Option<LogExtent>,
-}
-
-impl LogExtents {
-    /// The next extent, waiting until it is another; `None` after one that is complete.
-    pub async fn next(&mut self) -> Result<Option<LogExtent>, ServiceError> {
-        loop {
-            if self.told.is_some_and(|told| told.is_complete) {
-                return Ok(None);
-            }
-            // What is known of the run is older than what is read of the log: a complete log is read whole.
-            let is_complete = is_complete(&self.watched.run);
-            let extent = look(&self.watched.logs, &self.watched.run, move |view| {
-                Ok(LogExtent { lines: view.line_count(), bytes: view.bytes(), is_complete })
-            });
-            let extent = extent.await?;
-            if self.told.replace(extent) != Some(extent) {
-                return Ok(Some(extent));
-            }
-            self.watched.wait().await;
-            tokio::time::sleep(PAUSE).await;
-            self.watched.look_again().await?;
-        }
-    }
+async fn extent(logs: &Arc<Logs>, run: &Run) -> Result<LogExtent, ServiceError> {
+    // What is known of the run is older than what is read of the log: a complete log is read whole.
+    let is_complete = is_complete(run);
+    look(logs, run, move |view| Ok(LogExtent { lines: view.line_count(), bytes: view.bytes(), is_complete })).await
 }
 
 async fn look<T: Send + 'static>(

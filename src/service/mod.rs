@@ -20,7 +20,9 @@ pub use crate::logs::LogPiece;
 pub use clusters::{Cluster, Clusters, LaunchCheck, Probe, SettingsCheck};
 pub use definitions::DefinitionChange;
 pub use error::ServiceError;
-pub use log_lines::{Line, Lines, LinesFrom, LogExtent, LogExtents, LogHits, LogLines, SearchFrom, command_length};
+pub use log_lines::{
+    Line, LinesFrom, LogExtent, LogHits, LogLines, Piece, Pieces, SearchFrom, Style, WEIGHTS, whole_length,
+};
 pub use logs::{LogFollower, LogRead};
 pub use overview::{ClusterRuns, Overview};
 pub use readiness::{LateLoop, LateLoops, Unready};

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
 use super::{Service, ServiceError};
 use crate::model::{
@@ -103,10 +103,10 @@ impl Service {
         Ok(self.store.list_events(run.run_id).await?)
     }
 
-    /// Tells of each run that this server sees change.
+    /// How often this server has seen runs and clusters change.
     #[must_use]
-    pub fn on_change(&self) -> broadcast::Receiver<RunId> {
-        self.wake.on_change()
+    pub fn change_count(&self) -> watch::Receiver<u64> {
+        self.wake.change_count()
     }
 
     pub async fn runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, ServiceError> {

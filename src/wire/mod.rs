@@ -3,6 +3,9 @@
 //! The field names are the Flotilla API's. Where its documents differ, a request may use either and a response carries
 //! both. Every field of a response is always there, as `null` where there is nothing to say.
 
+/// The header of each answer that says what time it is at the server, to the millisecond.
+pub const SERVER_TIME: &str = "x-server-time";
+
 mod body;
 mod cluster;
 mod definition;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use thirtyfour::prelude::*;
 
 use crate::program::Server;
+use crate::proxy::{Proxy, Way};
 use crate::support;
 
 /// Nothing takes so long unless it is broken.
@@ -41,6 +42,23 @@ impl Browser {
         let mut server = Server::start();
         let browser = Self::open_at(&address, &server.url).await;
         let visited = AssertUnwindSafe(visit(&browser, &mut server)).catch_unwind().await;
+        browser.close(visited).await;
+    }
+
+    /// The same through a proxy.
+    pub async fn visit_through_a_proxy(visit: impl AsyncFnOnce(&Self, &mut Server, &Proxy)) {
+        let Some(address) = support::browser_address() else { return };
+        let mut server = Server::start();
+        let proxy = Proxy::start(&server.url).await;
+        let browser = Self::open_at(&address, &proxy.url).await;
+        let visited = AssertUnwindSafe(visit(&browser, &mut server, &proxy)).catch_unwind().await;
+        // What waits for an answer would hold up the end.
+        proxy.set(Way::Open);
+        browser.close(visited).await;
+    }
+
+    async fn close(self, visited: std::thread::Result<()>) {
+        let browser = self;
         let errors = browser.console_errors().await;
         let picture = if visited.is_err() { browser.driver.source().await.ok() } else { None };
         browser.driver.quit().await.unwrap();
@@ -126,6 +144,26 @@ impl Browser {
         .await;
         let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    pub async fn window(&self) -> WindowHandle {
+        self.driver.window().await.unwrap()
+    }
+
+    /// Opens a further window, and goes there.
+    pub async fn new_window(&self) -> WindowHandle {
+        let window = self.driver.new_window().await.unwrap();
+        self.driver.switch_to_window(window.clone()).await.unwrap();
+        window
+    }
+
+    pub async fn switch_to(&self, window: WindowHandle) {
+        self.driver.switch_to_window(window).await.unwrap();
+    }
+
+    /// A script that runs in each page that is opened from now on, before any of the page's own.
+    pub async fn before_each_page(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": script})).await;
     }
 
     /// Takes the network away from the page, or gives it back.

@@ -115,3 +115,48 @@ async fn a_pasted_env_file_becomes_a_row_for_each_variable() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn six_hundred_variables_are_edited_launched_and_pasted_without_losing_one() {
+    Browser::visit(async |browser, server| {
+        let env: Vec<_> = (1..=600).map(|number| json!({"name": format!("V{number}"), "value": format!("{number}\r\n ")})).collect();
+        let body = json!({"alias": "many", "group_name": "tests", "image": "none", "command": "true", "env": env});
+        let file = server.folder().join("many.json");
+        std::fs::write(&file, body.to_string()).unwrap();
+        server.text(&["define", "-f", file.to_str().unwrap()]);
+        let task = || server.json(&["show", "many"])["definition"].take();
+        let id = task()["definition_id"].as_str().unwrap().to_owned();
+
+        browser.open(&format!("/ui/tasks/{id}/edit")).await;
+        browser.fill("#f-memory", "128").await;
+        browser.click(".bar .primary").await;
+        browser.until("document.querySelector('h1').textContent === 'many'").await;
+        assert_eq!((&task()["memory"], &task()["env"]), (&json!(128), &json!(env)));
+
+        browser.open(&format!("/ui/tasks/{id}/launch")).await;
+        browser.until("document.querySelectorAll('[name=env_name]').length === 601").await;
+        browser.value("document.querySelectorAll('[name=env_value]')[599].value = 'changed'").await;
+        browser.click(".bar .primary").await;
+        browser.until("/^.ui.runs.[^/]+$/.test(location.pathname)").await;
+        let path = browser.path().await;
+        let run = server.json(&["show", path.strip_prefix("/ui/runs/").unwrap()]);
+        let launched = run["env"].as_array().unwrap();
+        assert_eq!(launched[..599], env[..599]);
+        assert_eq!(launched[599], json!({"name": "V600", "value": "changed"}));
+
+        let lines: String = (1..=600).map(|number| format!("P{number}={number}\n")).collect();
+        browser.open("/ui/tasks/new").await;
+        browser.until("document.querySelector('[data-moving]:not([hidden])')").await;
+        browser
+            .value(&format!(
+                "((text) => {{ const data = new DataTransfer(); data.setData('text/plain', text); \
+                 document.querySelector('[name=env_name]').dispatchEvent(new ClipboardEvent('paste', {{clipboardData: data, bubbles: true, cancelable: true}})); }})({})",
+                json!(lines)
+            ))
+            .await;
+        browser.until("document.querySelectorAll('[name=env_name]').length === 601").await;
+        let last = browser.value("document.querySelectorAll('[name=env_value]')[599].value").await;
+        assert_eq!(last, "600");
+    })
+    .await;
+}

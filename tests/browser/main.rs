@@ -3,10 +3,12 @@
 
 mod accessible;
 mod browser;
+mod current;
 mod forms;
 mod journey;
 mod log;
 #[path = "../program/mod.rs"]
 mod program;
+mod proxy;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,6 +5,7 @@ mod ends;
 mod node;
 mod outage;
 mod output;
+mod rights;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;

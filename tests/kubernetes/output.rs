@@ -40,3 +40,22 @@ async fn output_torn_anywhere_goes_on_without_gap_or_repeat() {
     let expected: String = (0..3000).map(|line| format!("line {line}\n")).collect();
     assert!(String::from_utf8(log).unwrap() == expected);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_line_without_an_end_goes_on_where_a_stream_broke_off_within_it() {
+    let Some(mut world) = world().await else { return };
+    // As a progress bar prints: parts of a line for seconds, and its end at last.
+    let command =
+        "i=0; while [ $i -lt 6 ]; do head -c 20000 /dev/zero | tr '\\0' $i; sleep 1; i=$((i+1)); done; echo; echo end";
+    let handle = world.launch(command).await;
+    world.running(&handle).await;
+    let (mut log, mut position) = (Vec::new(), LogPosition::default());
+    for limit in [1, 20_000, 50_000] {
+        world.pump(&handle, &mut log, &mut position, limit).await.unwrap();
+        world.restart();
+        world.until(&handle, "seen", |_| true).await;
+    }
+    world.pump(&handle, &mut log, &mut position, usize::MAX).await.unwrap();
+    let expected: String = (0..6).map(|i| i.to_string().repeat(20_000)).collect::<String>() + "\nend\n";
+    assert!(String::from_utf8(log).unwrap() == expected);
+}

@@ -41,7 +41,7 @@ async fn what_waits_for_a_node_is_stopped_without_having_run() {
     assert!(notes.iter().any(|note| note.message.contains("nodes are available")), "{notes:?}");
     assert_eq!(world.observe(&handle).await.unwrap(), Observation::Starting);
     world.engine().stop(&handle, GRACE).await.unwrap();
-    assert_eq!(world.never_ran(&handle).await, ("stopped before it started".to_owned(), StartFault::Task));
+    assert_eq!(world.never_ran(&handle).await, ("stopped before it started".to_owned(), StartFault::Displaced));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -213,3 +213,122 @@ async fn a_task_is_deleted_after_a_question() {
     world.page(&format!("/ui/tasks/{id}")).await.is(404).has("There is nothing here");
     world.page(&format!("/ui/runs?task={id}")).await.is(200).has(&run);
 }
+
+/// Many variables, and such as a browser's fields can't show as they are.
+fn many_variables() -> Vec<Value> {
+    let plain = (0..600).map(|number| (format!("V{number}"), format!("value {number}")));
+    let odd = [
+        ("CR", "a\r\nb\rc"),
+        ("SPACES", "  x  "),
+        ("EMPTY", ""),
+        ("BLANK", " \n "),
+        ("BREAKS", "\n\n<b>&amp;\n"),
+        ("LINE\nBREAK", "x"),
+        (" LEAD ", "\r"),
+        ("Ü", "ä😀"),
+    ];
+    let long = [("LONG".to_owned(), "é".repeat(50_000))];
+    let odd = odd.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    plain.chain(odd).chain(long).map(|(name, value)| json!({"name": name, "value": value})).collect()
+}
+
+async fn define_with_many(world: &World) -> (String, Vec<Value>) {
+    let env = many_variables();
+    let body = json!({"alias": "many", "group_name": "testing", "image": world.image, "command": "set -e\ntrue\r", "memory": 64,
+                      "env": env, "user": " ada ", "privileged": false});
+    let id = crate::world::text(&world.post("/api/v1/task", body).await.ok()["definition_id"]);
+    (id, env)
+}
+
+/// A form as it came, with other fields beside its variables.
+async fn send(world: &World, path: &str, more: &[(&str, &str)]) -> crate::page::Page {
+    let page = world.page(path).await;
+    let variables = page.is(200).variables();
+    let mut form: Vec<_> = Vec::from(more);
+    if let Some(seen) = page.between("name=\"seen\" value=\"", "\"").first() {
+        form.push(("seen", seen));
+    }
+    for (name, value) in &variables {
+        form.extend([("env_name", name.as_str()), ("env_value", value.as_str())]);
+    }
+    world.form(path, &form).await
+}
+
+#[tokio::test]
+async fn a_form_carries_all_variables_as_they_are_however_many() {
+    let world = World::on_sqlite(Options::default()).await;
+    let (id, env) = define_with_many(&world).await;
+    let same =
+        [("group_name", "testing"), ("image", world.image), ("command", "set -e\r\ntrue\r\n"), ("user", " ada ")];
+
+    // Only the memory is changed.
+    let path = format!("/ui/tasks/{id}/edit");
+    send(&world, &path, &[&same[..], &[("alias", "many"), ("memory", "128")]].concat()).await.is(303);
+    let task = only_task(&world).await;
+    assert_eq!(task["memory"], 128);
+    assert_eq!(task["env"], json!(env));
+    assert_eq!((&task["command"], &task["user"]), (&json!("set -e\ntrue\r"), &json!(" ada ")));
+    assert_eq!(task["privileged"], false);
+
+    let path = format!("/ui/tasks/new?from={id}");
+    let copy = send(&world, &path, &[&same[..], &[("alias", "copy")]].concat()).await.leads_to();
+    let copy = world.get(&format!("/api/v1/task/{}", copy.strip_prefix("/ui/tasks/").unwrap())).await.ok();
+    assert_eq!((&copy["env"], &copy["command"]), (&json!(env), &task["command"]));
+
+    let of_run = |run: &Value| {
+        let env = run["env"].as_array().unwrap().iter();
+        env.filter(|var| !var["name"].as_str().unwrap().starts_with("FLOTILLA_")).cloned().collect::<Vec<_>>()
+    };
+    let path = format!("/ui/tasks/{id}/launch");
+    let note = ("description", "two\r\nlines");
+    let launched = send(&world, &path, &[("cluster", "default"), note]).await.leads_to();
+    let run_id = launched.strip_prefix("/ui/runs/").unwrap().to_owned();
+    assert_eq!(of_run(&world.history(&run_id).await), env);
+    let path = format!("/ui/tasks/{id}/launch?from={run_id}");
+    let launched = send(&world, &path, &[("cluster", "default"), ("description", "twolines")]).await.leads_to();
+    let again = world.history(launched.strip_prefix("/ui/runs/").unwrap()).await;
+    assert_eq!(of_run(&again), env);
+    assert_eq!(again["description"], "two\nlines", "a field of one line shows it without its line break");
+}
+
+#[tokio::test]
+async fn the_last_of_many_variables_is_changed_like_the_first() {
+    let world = World::on_sqlite(Options::default()).await;
+    let (id, env) = define_with_many(&world).await;
+    let path = format!("/ui/tasks/{id}/launch");
+    let mut variables = world.page(&path).await.variables();
+    variables[599].1 = "changed".to_owned();
+    let form: Vec<_> = variables
+        .iter()
+        .flat_map(|(name, value)| [("env_name", name.as_str()), ("env_value", value.as_str())])
+        .chain([("cluster", "default")])
+        .collect();
+    let run = world.history(world.form(&path, &form).await.leads_to().strip_prefix("/ui/runs/").unwrap()).await;
+    let found = run["env"].as_array().unwrap();
+    assert_eq!(found[599], json!({"name": "V599", "value": "changed"}));
+    assert_eq!(found[600..609], env[600..609]);
+}
+
+#[tokio::test]
+async fn a_form_is_bounded_by_what_it_carries_and_then_refused_as_a_whole() {
+    let world = World::on_sqlite(Options::default()).await;
+    // Sent as 2.4 MB.
+    let values: Vec<_> = (0..8).map(|number| (format!("V{number}"), "é".repeat(50_000))).collect();
+    let rows = |values: &[(String, String)]| -> Vec<(String, String)> {
+        let pairs = values.iter().flat_map(|(name, value)| [("env_name", name), ("env_value", value)]);
+        pairs.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    };
+    let send = async |alias: &str, rows: Vec<(String, String)>| {
+        let rows: Vec<_> = rows.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        world.form("/ui/tasks/new", &fields(alias, &rows)).await
+    };
+    send("accents", rows(&values)).await.is(303);
+    let task = only_task(&world).await;
+    assert_eq!(task["env"][7]["value"].as_str().unwrap().chars().count(), 50_000);
+    let more: Vec<_> = (0..12).map(|number| (format!("V{number}"), "x".repeat(100_000))).collect();
+    send("too-much", rows(&more)).await.is(413).has("nothing was stored");
+    assert_eq!(world.get("/api/v1/task").await.ok()["total"], 1);
+    // As many tags as a task can't have are refused, not cut.
+    let tags: Vec<_> = (0..600).map(|number| ("tags".to_owned(), format!("t{number}"))).collect();
+    send("tags", tags).await.is(400).has("600 items");
+}

@@ -36,10 +36,8 @@ async fn browsers_are_told_to_load_and_send_nothing_beyond_this_server() {
         assert_eq!(page.header("cache-control"), "private, no-cache");
         page.lacks("<script>").lacks("style=\"").lacks("://");
     }
-    assert!(
-        !world.get("/api/v1/task").await.headers.contains_key("content-security-policy"),
-        "the API stays as it was"
-    );
+    let policy = world.get("/api/v1/task").await.headers["content-security-policy"].clone();
+    assert_eq!(policy, "frame-ancestors 'none'", "what is no page only must not be shown within others");
 }
 
 #[tokio::test]

@@ -185,3 +185,28 @@ async fn a_run_is_launched_again_with_its_own_values() {
     let other = world.define("other", "exit 0").await;
     world.page(&format!("/ui/tasks/{other}/launch?from={first}")).await.is(404);
 }
+
+#[tokio::test]
+async fn a_run_whose_cluster_is_gone_goes_to_no_other_one_unasked() {
+    let world = World::on_sqlite(Options::default()).await;
+    let id = task(&world).await;
+    let path = format!("/ui/tasks/{id}/launch");
+    let page = world.form(&path, &[("cluster", "gone"), ("action", "add:env")]).await;
+    page.is(200).has("value=\"gone\" checked").has("is not there any more");
+    world.form(&path, &[("cluster", "gone")]).await.is(400).has("is not known");
+    assert!(runs(&world).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_owner_that_was_left_as_it_was_keeps_the_tag_that_says_it() {
+    let world = World::on_sqlite(Options::default()).await;
+    let id = task(&world).await;
+    let first = world.launch(&id, json!({"run_tags": {"owner_email": "a@b.c", "team_name": "ml"}})).await;
+    let path = format!("/ui/tasks/{id}/launch?from={first}");
+    let again = async |nonce: &'static str, owner: &'static str| {
+        let answer = world.form(&path, &[("nonce", nonce), ("cluster", "default"), ("owner", owner)]).await;
+        world.history(&run_of(&answer)).await["run_tags"].clone()
+    };
+    assert_eq!(again("n", "a@b.c").await, json!({"owner_email": "a@b.c", "team_name": "ml"}));
+    assert_eq!(again("m", "grace").await, json!({"owner_id": "grace", "team_name": "ml"}));
+}

@@ -1,9 +1,6 @@
 //! The log of a run: its lines by number, searched, and how far it reaches; as a page without a script, and as what the
 //! view in a browser asks for.
 
-use axum::body::Body;
-use axum::http::Request;
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::page::Page;
@@ -22,7 +19,7 @@ async fn run_with_log(world: &World, text: &str) -> String {
 }
 
 impl World {
-    async fn step_until_log_is_complete(&self, run_id: &str) {
+    pub async fn step_until_log_is_complete(&self, run_id: &str) {
         let address = format!("/ui/runs/{run_id}/log/lines");
         while !self.page(&address).await.html.contains("data-complete=\"true\"") {
             self.step().await;
@@ -181,7 +178,6 @@ async fn a_log_that_was_not_written_yet_is_an_empty_page() {
     assert_eq!(search(&world, &run_id, "q=x").await, json!({"lines": [], "next": null}));
     world.page("/ui/runs/nothing/log").await.is(404);
     world.page("/ui/runs/nothing/log/search?q=x").await.is(404);
-    world.page("/ui/runs/nothing/log/growth").await.is(404);
 }
 
 #[tokio::test]
@@ -209,32 +205,4 @@ async fn a_download_is_named_after_the_task_and_the_run() {
     for page in [format!("/ui/runs/{run}"), format!("/ui/runs/{run}/log")] {
         world.page(&page).await.has(&name);
     }
-}
-
-#[tokio::test]
-async fn the_growth_of_a_log_is_told_until_it_is_complete() {
-    let world = World::on_sqlite(Options::default()).await;
-    let run_id = world.run("echo one; sleep 100").await;
-    world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
-    let request = Request::get(format!("/ui/runs/{run_id}/log/growth")).body(Body::empty()).unwrap();
-    let answer = world.request(request).await;
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    let reading = tokio::spawn(async move { answer.into_body().collect().await.unwrap().to_bytes() });
-    let attempt = World::attempt(&run_id, 1);
-    world.script().print(attempt, "two\nthree");
-    world.script().go_on(attempt);
-    world.finish(&run_id).await;
-    let body =
-        tokio::time::timeout(std::time::Duration::from_secs(20), reading).await.expect("the stream closes").unwrap();
-    let text = std::str::from_utf8(&body).unwrap();
-    let told: Vec<Value> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("data:"))
-        .map(|data| serde_json::from_str(data.trim()).unwrap())
-        .collect();
-    let (end, extents) = told.split_last().unwrap();
-    assert!(text.contains("event: end") && *end == json!({}), "{text}");
-    assert_eq!(*extents.last().unwrap(), json!({"lines": 3, "bytes": 13, "is_complete": true}));
-    let bytes: Vec<_> = extents.iter().map(|extent| extent["bytes"].as_u64().unwrap()).collect();
-    assert!(bytes.is_sorted(), "{bytes:?}");
 }

@@ -8,6 +8,7 @@ mod support;
 #[path = "../api/world.rs"]
 mod world;
 
+mod changes;
 mod clusters;
 mod forms;
 mod frame;

@@ -7,6 +7,16 @@ use http_body_util::BodyExt;
 
 use crate::world::World;
 
+/// A browser knows one kind of line break.
+fn lines(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+pub fn unescaped(html: &str) -> String {
+    let entities = [("&#60;", "<"), ("&#62;", ">"), ("&#34;", "\""), ("&#39;", "'"), ("&#38;", "&")];
+    entities.iter().fold(html.to_owned(), |text, (entity, character)| text.replace(entity, character))
+}
+
 #[derive(Debug)]
 pub struct Page {
     pub status: u16,
@@ -60,6 +70,17 @@ impl Page {
     pub fn is(&self, status: u16) -> &Self {
         assert_eq!(self.status, status, "{}", self.html);
         self
+    }
+
+    /// The variables of a form, as a browser sends them that changed none.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let names = self.between("<input name=\"env_name\" value=\"", "\"").into_iter();
+        let values = self.between("<textarea name=\"env_value\"", "</textarea>").into_iter();
+        let value = |area: &str| {
+            let text = area.split_once('>').unwrap().1;
+            lines(&unescaped(text.strip_prefix('\n').unwrap_or(text))).replace('\n', "\r\n")
+        };
+        names.map(|name| lines(&unescaped(name)).replace('\n', "")).zip(values.map(value)).collect()
     }
 
     /// Where a form that went well leads.

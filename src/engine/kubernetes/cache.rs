@@ -4,14 +4,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::read::{Verdict, is_trouble};
+use super::facts::{Evidence, FirstOutput, Now, Trouble, Verdict};
+use super::read::trouble_of;
 use super::usage::{Sample, Sampling};
-use super::view::{Container, JobView, PodView};
-use crate::model::AttemptId;
+use super::view::{Container, JobView, Phase, PodView};
+use crate::model::{AttemptId, Event};
+
+/// How many different events of one attempt are told.
+const MOST_TOLD: usize = 200;
 
 #[derive(Default)]
 pub(super) struct Cache {
@@ -36,13 +41,33 @@ pub(super) struct Entry {
     pub pod: Option<PodView>,
     /// The pod is not there any more; what is told of it is the last that was seen.
     pub has_vanished: bool,
-    pub was_seen_running: bool,
+    /// When the command started, by its node's clock, and when that and its being alive were seen, by ours.
+    pub running_since: Option<Timestamp>,
+    pub running_seen_at: Option<Timestamp>,
+    pub last_seen_at: Option<Timestamp>,
     pub launched_at: Option<Timestamp>,
     pub end_seen_at: Option<Timestamp>,
-    pub waiting_since: Option<Timestamp>,
-    pub pull_error: Option<String>,
+    /// Why the container can't start, and since when, as [`Now::uptime`] is counted.
+    pub trouble: Option<Trouble>,
+    pub troubled_at: Option<Duration>,
+    pub deleting_at: Option<Duration>,
+    pub released_at: Option<Duration>,
+    /// The deletion was seen with a grace.
+    pub had_grace: bool,
+    /// Admission refuses the pod that the job's controller wants to make.
+    pub refusal: Option<Refusal>,
+    pub was_refusal_asked: bool,
     pub was_asked_to_stop: bool,
+    /// Why this server deleted the pod, or the job that got none.
     pub verdict: Option<Verdict>,
+    pub refused: Option<Verdict>,
+    pub was_suspended: bool,
+    /// Since when neither a job nor a pod is there, as the API has said.
+    pub absent_at: Option<Duration>,
+    /// This server deleted the job.
+    pub is_job_deleted_by_us: bool,
+    pub evidence: Evidence,
+    pub first_output: FirstOutput,
     pub sampling: Sampling,
     /// It was removed by us; what is still to be seen of it is on its way out.
     pub is_removed: bool,
@@ -50,17 +75,109 @@ pub(super) struct Entry {
     told: HashSet<(String, String)>,
 }
 
+/// Why no pod is made, since [`Now::uptime`] was `at`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub words: String,
+    pub at: Duration,
+}
+
 impl Entry {
     const fn is_there(&self) -> bool {
         self.job.is_some() || (self.pod.is_some() && !self.has_vanished)
     }
+
+    /// Whether a pod that goes on would vanish with its exit code when somebody deletes it.
+    pub(super) fn has_lost_finalizer(&self, pod: &PodView) -> bool {
+        let is_over = matches!(pod.phase, Phase::Succeeded | Phase::Failed);
+        !pod.is_kept && pod.deleting.is_none() && !is_over && !self.has_vanished && !self.is_removed
+    }
+
+    fn apply_pod(&mut self, pod: PodView, now: Now, news: &mut Vec<Event>) {
+        if let Some(known) = self.pod.as_ref().filter(|known| known.uid != pod.uid) {
+            let is_older = pod.created_at < known.created_at;
+            let second = if is_older { known } else { &pod };
+            news.push(second_pod(second, now));
+            if !is_older {
+                return;
+            }
+            // What was seen of the other one says nothing about this one.
+            self.forget_pod();
+        }
+        let old = self.pod.as_ref();
+        if let Some(words) = pod.unschedulable.as_ref()
+            && old.and_then(|old| old.unschedulable.as_ref()) != Some(words)
+        {
+            let event = Event::warning(now.wall, "Unschedulable", format!("no node can take it now: {words}"));
+            news.push(event.from_source("default-scheduler"));
+        }
+        if let Some(words) = pod.gated.as_ref()
+            && old.and_then(|old| old.gated.as_ref()) != Some(words)
+        {
+            let message = format!("it waits for somebody to remove its scheduling gates: {words}");
+            news.push(Event::normal(now.wall, "SchedulingGated", message).from_source("default-scheduler"));
+        }
+        if let Some(deleting) = pod.deleting {
+            self.deleting_at.get_or_insert(now.uptime);
+            if deleting.is_released() {
+                self.released_at.get_or_insert(now.uptime);
+            } else {
+                self.had_grace = true;
+            }
+        }
+        match &pod.container {
+            Container::Waiting { reason, message } => {
+                if let Some(trouble) = trouble_of(reason, message) {
+                    self.troubled_at.get_or_insert(now.uptime);
+                    // The words of the back-off that follows say less.
+                    if reason != "ImagePullBackOff" || self.trouble.is_none() {
+                        self.trouble = Some(trouble);
+                    }
+                }
+            }
+            Container::Unknown => {}
+            Container::Running { at } => {
+                self.running_since = Some(*at);
+                self.running_seen_at.get_or_insert(now.wall);
+                self.last_seen_at = Some(now.wall);
+                if pod.has_run_before() {
+                    news.push(restarted(*at));
+                }
+            }
+            Container::Terminated { .. } => {
+                self.end_seen_at.get_or_insert(now.wall);
+            }
+        }
+        self.has_vanished = false;
+        self.pod = Some(pod);
+    }
+
+    fn forget_pod(&mut self) {
+        self.running_since = None;
+        self.running_seen_at = None;
+        self.last_seen_at = None;
+        self.end_seen_at = None;
+        self.trouble = None;
+        self.troubled_at = None;
+        self.deleting_at = None;
+        self.released_at = None;
+        self.had_grace = false;
+        self.evidence = Evidence::NotAsked;
+        self.first_output = FirstOutput::NotAsked;
+    }
 }
 
-/// What of a pod's news is worth telling.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct News {
-    /// The scheduler's words, when they are new.
-    pub unschedulable: Option<String>,
+fn second_pod(pod: &PodView, now: Now) -> Event {
+    let message = format!(
+        "its job made a further pod, {}, so that its command may run a second time. That happens where somebody          suspends a job and resumes it, or takes the finalizers of its pod away",
+        pod.name
+    );
+    Event::warning(pod.created_at.unwrap_or(now.wall), "SecondPod", message).from_source("job-controller")
+}
+
+fn restarted(at: Timestamp) -> Event {
+    let message = "its node lost the container, which had run, and started its command a second time";
+    Event::warning(at, "StartedTwice", message.to_owned()).from_source("kubelet")
 }
 
 impl Cache {
@@ -106,9 +223,10 @@ impl Cache {
         running.map(|(attempt_id, pod)| (pod.uid.clone(), (attempt_id, pod.clone()))).collect()
     }
 
-    pub(super) fn add_sample(&self, attempt_id: AttemptId, sample: Sample) {
+    pub(super) fn add_sample(&self, attempt_id: AttemptId, sample: Sample, now: Timestamp) {
         if let Some(entry) = self.state().entries.get_mut(&attempt_id) {
             entry.sampling.add(sample);
+            entry.last_seen_at = Some(now);
         }
     }
 
@@ -116,36 +234,19 @@ impl Cache {
         self.change(attempt_id, |entry| entry.job = Some(job));
     }
 
-    pub(super) fn apply_pod(&self, attempt_id: AttemptId, pod: PodView, now: Timestamp) -> News {
-        let mut news = News::default();
-        self.change(attempt_id, |entry| {
-            if entry.pod.as_ref().is_some_and(|known| known.uid != pod.uid && known.created_at <= pod.created_at) {
-                return;
-            }
-            let old = entry.pod.as_ref();
-            if pod.unschedulable.is_some()
-                && old.and_then(|old| old.unschedulable.as_ref()) != pod.unschedulable.as_ref()
-            {
-                news.unschedulable.clone_from(&pod.unschedulable);
-            }
-            match &pod.container {
-                Container::Waiting { reason, message } if is_trouble(reason) => {
-                    entry.waiting_since.get_or_insert(now);
-                    // The words of the back-off that follows say less.
-                    if reason != "ImagePullBackOff" && !message.is_empty() {
-                        entry.pull_error = Some(message.clone());
-                    }
-                }
-                Container::Waiting { .. } | Container::Unknown => {}
-                Container::Running { .. } => entry.was_seen_running = true,
-                Container::Terminated { .. } => {
-                    entry.end_seen_at.get_or_insert(now);
-                }
-            }
-            entry.has_vanished = false;
-            entry.pod = Some(pod);
-        });
+    /// Takes in what was seen of a pod. Gives what is worth telling of it.
+    pub(super) fn apply_pod(&self, attempt_id: AttemptId, pod: PodView, now: Now) -> Vec<Event> {
+        let mut news = Vec::new();
+        self.change(attempt_id, |entry| entry.apply_pod(pod, now, &mut news));
         news
+    }
+
+    /// Takes in that admission refuses an attempt's pod.
+    pub(super) fn refuse(&self, attempt_id: AttemptId, words: String, now: Now) {
+        self.change_known(attempt_id, |entry| {
+            let at = entry.refusal.as_ref().map_or(now.uptime, |refusal| refusal.at);
+            entry.refusal = Some(Refusal { words, at });
+        });
     }
 
     pub(super) fn job_is_gone(&self, attempt_id: AttemptId) {
@@ -158,6 +259,13 @@ impl Cache {
                 entry.has_vanished = true;
             }
         });
+    }
+
+    /// Takes note of whether the API, asked just now, has any object of an attempt that is known.
+    pub(super) fn note_absence(&self, attempt_id: AttemptId, now: Now) {
+        if let Some(entry) = self.state().entries.get_mut(&attempt_id) {
+            entry.absent_at = (!entry.is_there()).then(|| entry.absent_at.unwrap_or(now.uptime));
+        }
     }
 
     /// All jobs that there were at some time after `known` were told of: what was known then and is not among them is gone.
@@ -198,11 +306,13 @@ impl Cache {
         self.changed.notify_waiters();
     }
 
-    /// Whether this event of an attempt that we have was not told yet.
+    /// Whether this event of an attempt that we have was not told yet, and is not one too many.
     pub(super) fn is_news(&self, attempt_id: AttemptId, reason: &str, message: &str) -> bool {
         let mut state = self.state();
         let entry = state.entries.get_mut(&attempt_id).filter(|entry| !entry.is_removed);
-        entry.is_some_and(|entry| entry.told.insert((reason.to_owned(), message.to_owned())))
+        entry.is_some_and(|entry| {
+            entry.told.len() < MOST_TOLD && entry.told.insert((reason.to_owned(), message.to_owned()))
+        })
     }
 
     /// Forgets what is not there any more, and marks what still is.

@@ -60,7 +60,7 @@ pub(super) fn job(
     config: &KubernetesConfig,
     identity: &Identity,
     maker: PodMaker,
-) -> Result<Job, EngineError> {
+) -> Result<Value, EngineError> {
     let (labels, mut annotations) = labels_and_annotations(spec, identity);
     let mut template = template(spec, config, identity)?;
     if maker == PodMaker::Flotilla {
@@ -82,7 +82,18 @@ pub(super) fn job(
             "template": template,
         },
     });
-    typed(job)
+    checked::<Job>(job)
+}
+
+/// A job as small as can be with the operator's template, to ask the cluster what it makes of that.
+pub(super) fn probe(template: &Value) -> Value {
+    let ours = json!({ "spec": { "restartPolicy": "Never", "containers": [{ "name": CONTAINER, "image": "probe" }] } });
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": { "generateName": "flotilla-probe-" },
+        "spec": { "backoffLimit": 0, "template": merge(template.clone(), ours) },
+    })
 }
 
 /// The pod of a job whose controller makes none. The job's controller owns it as if it had made it.
@@ -91,9 +102,11 @@ pub(super) fn pod(
     config: &KubernetesConfig,
     identity: &Identity,
     job_uid: &str,
-) -> Result<Pod, EngineError> {
+) -> Result<Value, EngineError> {
     let name = name_of(spec.attempt_id);
     let mut pod = template(spec, config, identity)?;
+    pod["apiVersion"] = json!("v1");
+    pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!(name);
     // As the controller labels its pods, and so finds them.
     pod["metadata"]["labels"]["controller-uid"] = json!(job_uid);
@@ -102,7 +115,7 @@ pub(super) fn pod(
         "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job_uid,
         "controller": true, "blockOwnerDeletion": true,
     }]);
-    typed(pod)
+    checked::<Pod>(pod)
 }
 
 /// What the task asks for and this cluster never gives.
@@ -114,10 +127,25 @@ pub(super) fn check(task: &TaskSpec, config: &KubernetesConfig) -> Result<(), En
     user_of(task.user.as_deref()).map(|_| ())
 }
 
-fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, EngineError> {
-    serde_json::from_value(value).map_err(|error| {
+/// An object that is one of its kind. It is handed over as it is written: fields that the types of this program don't know
+/// would be lost in them.
+fn checked<T: serde::de::DeserializeOwned>(value: Value) -> Result<Value, EngineError> {
+    let value = without_nulls(value);
+    serde_json::from_value::<T>(value.clone()).map_err(|error| {
         EngineError::Rejected(format!("the cluster's pod template and the task don't fit together: {error}"))
-    })
+    })?;
+    Ok(value)
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let set = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(set.map(|(key, value)| (key, without_nulls(value))).collect())
+        }
+        Value::Array(elements) => Value::Array(elements.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
 }
 
 fn template(spec: &LaunchSpec, config: &KubernetesConfig, identity: &Identity) -> Result<Value, EngineError> {
@@ -237,6 +265,10 @@ fn security_context(task: &TaskSpec, config: &KubernetesConfig) -> Result<Value,
     }
     if config.read_only_root {
         set("readOnlyRootFilesystem", json!(true));
+    }
+    // What the Pod Security Standard `restricted` asks for. Of a name in the image only its node can tell.
+    if user.is_some_and(|user| user != 0) {
+        set("runAsNonRoot", json!(true));
     }
     for (key, id) in [("runAsUser", user), ("runAsGroup", group)] {
         if let Some(id) = id {
@@ -511,6 +543,7 @@ mod tests {
                     "capabilities": { "drop": ["ALL"] },
                     "seccompProfile": { "type": "RuntimeDefault" },
                     "readOnlyRootFilesystem": true,
+                    "runAsNonRoot": true,
                     "runAsUser": 1000,
                     "runAsGroup": 2000,
                 },

@@ -1,15 +1,19 @@
 //! The connection to a cluster's API: made when it is first needed, made again when the API came back, and the one place
 //! that tells "the API said no" from "the API is away".
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::time::Instant;
 
 use super::config::KubernetesConfig;
+use super::facts::Now;
 use super::job::PodMaker;
+use super::words::clean;
 use crate::engine::EngineState;
 pub(super) use crate::engine::api_error::{ApiError, with_causes};
 
@@ -23,9 +27,9 @@ impl From<kube::Error> for ApiError {
         match error {
             // Too many requests, and whatever is wrong behind the API: the next call may go well.
             kube::Error::Api(status) if status.code == 429 || status.code >= 500 || status.code == 401 => {
-                Self::Away(format!("{} ({})", status.message, status.code))
+                Self::Away(format!("{} ({})", clean(&status.message), status.code))
             }
-            kube::Error::Api(status) => Self::Refused { status: status.code, message: status.message },
+            kube::Error::Api(status) => Self::Refused { status: status.code, message: clean(&status.message) },
             other => Self::Away(with_causes(&other)),
         }
     }
@@ -34,12 +38,15 @@ impl From<kube::Error> for ApiError {
 pub(super) struct Link {
     config: KubernetesConfig,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    began: Instant,
     known: Mutex<Known>,
 }
 
 struct Known {
     connected: Option<Connected>,
     state: EngineState,
+    /// What the server may not watch, and the API's words about it: without that it can't say what becomes of runs.
+    lacking: BTreeMap<&'static str, (String, Timestamp)>,
 }
 
 /// A cluster that answered.
@@ -53,19 +60,47 @@ pub(super) struct Connected {
 impl Link {
     pub(super) fn new(config: KubernetesConfig, now: Box<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
         let state = EngineState::Unreachable { reason: "it was not asked yet".to_owned(), since: now() };
-        Self { config, now, known: Mutex::new(Known { connected: None, state }) }
+        Self {
+            config,
+            now,
+            began: Instant::now(),
+            known: Mutex::new(Known { connected: None, state, lacking: BTreeMap::new() }),
+        }
     }
 
-    pub(super) fn now(&self) -> Timestamp {
-        (self.now)()
+    pub(super) fn now(&self) -> Now {
+        Now { wall: (self.now)(), uptime: self.began.elapsed() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A cluster that answers, and does not let the server see its runs, is as good as one that does not answer.
     pub(super) fn state(&self) -> EngineState {
-        self.known().state.clone()
+        let known = self.known();
+        match (&known.state, known.lacking.values().next()) {
+            (EngineState::Reachable, Some((words, since))) => {
+                let reason = format!("the server's account lacks a right in the cluster: {words}");
+                EngineState::Unreachable { reason, since: *since }
+            }
+            (state, _) => state.clone(),
+        }
+    }
+
+    /// Takes note of whether the server may watch something.
+    pub(super) fn set_right(&self, what: &'static str, refusal: Option<String>) {
+        let now = (self.now)();
+        let mut known = self.known();
+        match refusal {
+            Some(words) => {
+                let since = known.lacking.get(what).map_or(now, |(_, since)| *since);
+                known.lacking.insert(what, (words, since));
+            }
+            None => {
+                known.lacking.remove(what);
+            }
+        }
     }
 
     /// The cluster, and what release it is.
@@ -148,7 +183,7 @@ impl Link {
         let reason = if reason.starts_with(prefix) { reason } else { format!("{prefix}{reason}") };
         let mut known = self.known();
         known.connected = None;
-        known.state.lose(reason.clone(), self.now());
+        known.state.lose(reason.clone(), (self.now)());
         ApiError::Away(reason)
     }
 }

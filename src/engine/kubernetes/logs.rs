@@ -1,13 +1,14 @@
 //! A pod's output as a stream of chunks, from any place on and complete to the last byte that its node still has.
 //!
 //! The API closes the stream when the container ends, when the API or its node's agent ends, and sometimes a little too
-//! early. So the end of a stream is believed only if the last line that the node has is one that came; otherwise the rest
-//! is read, or the reader is told to ask again.
+//! early; and sometimes it closes it never. So the end of a stream is believed only if the last line that the node has is
+//! one that came; otherwise the rest is read, or the reader is told to ask again. Nothing is waited for without a limit.
 //!
 //! A node throws the output away as soon as a *deleted* pod has ended, but a stream that is open goes on to the end. So
 //! before this server deletes a pod whose output nobody reads, it reads that itself and keeps it ([`Inner::keep_output`]).
 
 use std::collections::HashMap;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -25,8 +26,9 @@ use super::Inner;
 use super::lines::{Line, Lines};
 use super::link::ApiError;
 use super::names::CONTAINER;
+use super::place::{Place, Tracker};
 use super::view::{Container, PodView};
-use crate::engine::marker::{Counter, Marker, Stamp, Take};
+use crate::engine::marker::Stamp;
 use crate::engine::{Chunk, EngineError};
 use crate::model::{AttemptId, LogPosition};
 
@@ -34,6 +36,12 @@ use crate::model::{AttemptId, LogPosition};
 const CHUNK_BYTES: usize = 256 * 1024;
 /// How long nothing may come before one looks whether the end went by unnoticed.
 const LOOK_ANYWAY: Duration = Duration::from_secs(5);
+/// How long a node may say nothing while it sends what there is of a container that has ended.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+/// How often in a row it may say nothing until what it has is given up.
+const MOST_STALLS: u32 = 4;
+/// A node turns a file over at most this often, so that within it no file can have been missed.
+const TURNOVER: Duration = Duration::from_secs(3);
 /// How much output of one pod is kept that nobody reads. A node itself keeps no more than 10 MiB of it at hand, unless it
 /// is told otherwise.
 const KEPT_BYTES: usize = 32 << 20;
@@ -48,6 +56,8 @@ type Source = Pin<Box<dyn AsyncBufRead + Send>>;
 pub(super) struct Outputs {
     readers: Mutex<HashMap<AttemptId, Weak<Instant>>>,
     kept: Mutex<HashMap<AttemptId, watch::Receiver<Keeping>>>,
+    /// How often in a row a node has said nothing, at which place.
+    stalls: Mutex<HashMap<AttemptId, (Place, u32)>>,
 }
 
 /// How far the keeping of an output is.
@@ -82,8 +92,18 @@ impl Outputs {
         mark.is_some_and(|since| since.elapsed() > BEGIN_PATIENCE)
     }
 
+    /// Counts that a node said nothing, and gives how often in a row it has at this place.
+    fn stall(&self, attempt_id: AttemptId, place: Place) -> u32 {
+        let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, count) = stalls.entry(attempt_id).or_insert((place, 0));
+        *count = if *at == place { *count + 1 } else { 1 };
+        *at = place;
+        *count
+    }
+
     pub(super) fn forget(&self, attempt_id: AttemptId) {
         self.kept().remove(&attempt_id);
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt_id);
     }
 }
 
@@ -94,7 +114,7 @@ impl Inner {
         attempt_id: AttemptId,
         from: &LogPosition,
     ) -> Result<BoxStream<'static, Result<Chunk, EngineError>>, EngineError> {
-        let (marker, skip_bytes) = Marker::of(from);
+        let (place, skip_bytes) = Place::of(from);
         let Some(pod) = self.pod_of(attempt_id).await? else {
             return Err(EngineError::Gone(format!("attempt {attempt_id} has no pod")));
         };
@@ -102,7 +122,8 @@ impl Inner {
             inner: Arc::clone(self),
             attempt_id,
             pod_name: pod.name.clone(),
-            unpacker: Unpacker::new(marker, skip_bytes),
+            unpacker: Unpacker::new(place, skip_bytes, false),
+            ended_at: None,
             phase: Phase::Done,
             _mark: self.outputs.begin(attempt_id),
         };
@@ -135,7 +156,7 @@ impl Inner {
         if self.outputs.is_read(attempt_id) || self.outputs.kept().contains_key(&attempt_id) {
             return;
         }
-        let mut source = match self.open(&pod.name, &params(Marker::default(), true)).await {
+        let mut source = match self.open(&pod.name, &params(Place::default(), true)).await {
             Ok(source) => source,
             Err(error) => {
                 tracing::warn!(%attempt_id, %error, "the output of a run that is stopped can't be read beforehand");
@@ -146,9 +167,18 @@ impl Inner {
         let _ = tokio::time::timeout(BEGIN_PATIENCE, source.fill_buf()).await;
         let (sender, receiver) = watch::channel(Keeping::default());
         self.outputs.kept().insert(attempt_id, receiver);
+        let inner = Arc::clone(self);
         let keeping = async move {
             let mut bytes = BytesMut::new();
-            while let Ok(new) = source.fill_buf().await {
+            loop {
+                let Ok(filled) = tokio::time::timeout(LOOK_ANYWAY, source.fill_buf()).await else {
+                    // A stream that is not closed at the end would be waited for by whoever reads what is kept.
+                    if inner.is_running(attempt_id) {
+                        continue;
+                    }
+                    break;
+                };
+                let Ok(new) = filled else { break };
                 let length = new.len();
                 if length == 0 || bytes.len() + length > KEPT_BYTES {
                     break;
@@ -164,6 +194,12 @@ impl Inner {
         });
     }
 
+    /// Whether an attempt's container runs, as far as the watches have said.
+    fn is_running(&self, attempt_id: AttemptId) -> bool {
+        let pod = self.cache.get(attempt_id).filter(|entry| !entry.has_vanished).and_then(|entry| entry.pod);
+        pod.is_some_and(|pod| matches!(pod.container, Container::Running { .. }))
+    }
+
     async fn open(&self, pod_name: &str, params: &LogParams) -> Result<Source, ApiError> {
         let stream = self.link.call(async |client| self.api::<Pod>(client).log_stream(pod_name, params).await).await?;
         Ok(Box::pin(stream))
@@ -176,6 +212,8 @@ struct Reader {
     pod_name: String,
     unpacker: Unpacker,
     phase: Phase,
+    /// When a stream that followed the output came to its end.
+    ended_at: Option<Instant>,
     _mark: Arc<Instant>,
 }
 
@@ -196,30 +234,41 @@ impl Reader {
                 Phase::Done => return Ok(None),
             };
             let reading = next_chunk(source, &mut self.unpacker);
-            let read = match is_following {
-                true => tokio::time::timeout(LOOK_ANYWAY, reading).await,
-                false => Ok(reading.await),
-            };
-            match read {
+            let limit = if is_following { LOOK_ANYWAY } else { IDLE_LIMIT };
+            match tokio::time::timeout(limit, reading).await {
                 Ok(Ok(Some(chunk))) => return Ok(Some(chunk)),
-                Ok(Ok(None)) if is_following => self.phase = self.after_following().await?,
+                Ok(Ok(None)) if is_following => {
+                    self.ended_at = Some(Instant::now()).filter(|_| !self.unpacker.has_broken);
+                    self.phase = self.after_following().await?;
+                }
                 Ok(Ok(None)) => self.phase = Phase::Done,
                 // What the node has thrown away is not to be had.
                 Ok(Err(ReadError::Lost)) => {
                     self.phase = Phase::Done;
-                    return Ok(Some(self.unpacker.lost()));
+                    return Ok(Some(self.unpacker.lost(LOST)));
                 }
                 Ok(Err(ReadError::Broken(reason))) => {
                     return Err(self.inner.link.missed(ApiError::Away(reason)).into());
                 }
                 // Nothing is lost by this: a chunk waits only before its first line.
-                Err(_) => {
+                Err(_) if is_following => {
                     if self.has_ended().await? {
                         self.phase = self.after_following().await?;
                     }
                 }
+                Err(_) => return self.stalled(),
             }
         }
+    }
+
+    /// The node does not send the rest, nor an end: it is asked again, and at last given up.
+    fn stalled(&mut self) -> Result<Option<Chunk>, EngineError> {
+        if self.inner.outputs.stall(self.attempt_id, self.unpacker.tracker.place()) < MOST_STALLS {
+            let reason = format!("the node sent no output for {} s", IDLE_LIMIT.as_secs());
+            return Err(EngineError::Unavailable(reason));
+        }
+        self.phase = Phase::Done;
+        Ok(Some(self.unpacker.lost(STALLED)))
     }
 
     // By `&mut`, for a stream can be sent to another thread and not be shared by two.
@@ -243,16 +292,18 @@ impl Reader {
 
     /// Whether the last line that the node has is among those that came. A node that has thrown it away has nothing more.
     async fn has_last_line(&mut self) -> Result<bool, EngineError> {
-        let params = LogParams { tail_lines: Some(1), ..params(Marker::default(), false) };
+        let params = LogParams { tail_lines: Some(1), ..params(Place::default(), false) };
         let mut source = match self.inner.open(&self.pod_name, &params).await {
             Ok(source) => source,
             Err(ApiError::Refused { .. }) => return Ok(true),
             Err(error) => return Err(error.into()),
         };
         let mut line = Vec::new();
-        source.read_until(b' ', &mut line).await.map_err(|error| EngineError::Unavailable(error.to_string()))?;
+        let read = tokio::time::timeout(IDLE_LIMIT, source.read_until(b' ', &mut line)).await;
+        let read = read.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
+        read.map_err(|error| EngineError::Unavailable(format!("the end of the output can't be read: {error}")))?;
         let stamp = line.strip_suffix(b" ").and_then(Stamp::parse);
-        Ok(stamp.is_none_or(|stamp| Some(stamp) <= self.unpacker.counter.marker().newest))
+        Ok(stamp.is_none_or(|stamp| Some(stamp) <= self.unpacker.tracker.place().newest))
     }
 
     /// What was read before the pod was deleted, once it is whole.
@@ -266,18 +317,21 @@ impl Reader {
 
     /// Asks for the output behind the place where it is, and counts anew from there.
     async fn open(&mut self, follow: bool) -> Result<Source, EngineError> {
-        let marker = self.unpacker.counter.marker();
-        self.unpacker = Unpacker::new(marker, self.unpacker.skip_bytes);
-        Ok(self.inner.open(&self.pod_name, &params(marker, follow)).await?)
+        let place = self.unpacker.tracker.place();
+        let source = self.inner.open(&self.pod_name, &params(place, follow)).await?;
+        // A stream that came to its end came to the end of a file: what the next one begins with follows it.
+        let is_continuous = self.ended_at.is_some_and(|ended_at| ended_at.elapsed() < TURNOVER);
+        self.unpacker = Unpacker::new(place, self.unpacker.skip_bytes, is_continuous);
+        Ok(source)
     }
 }
 
-fn params(marker: Marker, follow: bool) -> LogParams {
+fn params(place: Place, follow: bool) -> LogParams {
     LogParams {
         container: Some(CONTAINER.to_owned()),
         follow,
         timestamps: true,
-        since_time: Some(marker.since_secs).filter(|secs| *secs > 0).and_then(|secs| Timestamp::from_second(secs).ok()),
+        since_time: Some(place.since_secs).filter(|secs| *secs > 0).and_then(|secs| Timestamp::from_second(secs).ok()),
         ..LogParams::default()
     }
 }
@@ -309,31 +363,33 @@ async fn next_chunk(source: &mut Source, unpacker: &mut Unpacker) -> Result<Opti
                 new.len()
             }
             // What came is handed on. The stream ends behind an error, and its end is not believed blindly.
-            Err(_) if !bytes.is_empty() => break,
+            Err(_) if !bytes.is_empty() => {
+                unpacker.has_broken = true;
+                break;
+            }
             Err(error) => return Err(ReadError::Broken(error.to_string())),
         };
         source.consume_unpin(length);
     }
-    Ok(Some(Chunk { bytes: bytes.freeze(), marker: Some(unpacker.counter.marker().to_string()) }))
+    Ok(Some(Chunk { bytes: bytes.freeze(), marker: Some(unpacker.tracker.place().to_string()) }))
 }
 
 /// Turns the API's lines into what was printed, and knows the place in it.
 struct Unpacker {
     lines: Lines,
-    counter: Counter,
-    since_secs: i64,
-    is_taking: bool,
+    tracker: Tracker,
     has_begun: bool,
     /// What came is no output, but says that there is none.
     is_lost: bool,
+    /// The stream broke off: what seems to be its end is none.
+    has_broken: bool,
     skip_bytes: u64,
 }
 
 impl Unpacker {
-    fn new(marker: Marker, skip_bytes: u64) -> Self {
-        let since_secs = marker.since_secs;
-        let (lines, counter) = (Lines::default(), Counter::from(marker));
-        Self { lines, counter, since_secs, is_taking: false, has_begun: false, is_lost: false, skip_bytes }
+    fn new(place: Place, skip_bytes: u64, is_continuous: bool) -> Self {
+        let (lines, tracker) = (Lines::default(), Tracker::from(place, is_continuous));
+        Self { lines, tracker, has_begun: false, is_lost: false, has_broken: false, skip_bytes }
     }
 
     fn add(&mut self, new: &[u8], bytes: &mut BytesMut) {
@@ -353,27 +409,24 @@ impl Unpacker {
         match line {
             Line::Begin(stamp) => {
                 self.has_begun = true;
-                // What was kept begins at the beginning.
-                let take = if stamp.as_second() < self.since_secs { Take::Stored } else { self.counter.take(stamp) };
-                self.is_taking = take != Take::Stored;
-                if take == Take::NewAfterGap {
+                if self.tracker.begin(stamp) {
                     bytes.extend_from_slice(GAP.as_bytes());
                 }
             }
-            Line::Text(text) if self.is_taking => {
-                let skipped = usize::try_from(self.skip_bytes).unwrap_or(usize::MAX).min(text.len());
+            Line::Text(text) => {
+                let new = &text[self.tracker.text(text.len())..];
+                let skipped = usize::try_from(self.skip_bytes).unwrap_or(usize::MAX).min(new.len());
                 self.skip_bytes -= skipped as u64;
-                bytes.extend_from_slice(&text[skipped..]);
+                bytes.extend_from_slice(&new[skipped..]);
             }
-            Line::Text(_) => {}
             // Behind output these words tell that the container was removed after its end, which is the end as well.
             Line::NoOutput => self.is_lost = !self.has_begun,
         }
     }
 
-    fn lost(&self) -> Chunk {
-        let marker = Some(self.counter.marker().to_string());
-        Chunk { bytes: Bytes::from_static(LOST.as_bytes()), marker }
+    fn lost(&self, words: &'static str) -> Chunk {
+        let marker = Some(self.tracker.place().to_string());
+        Chunk { bytes: Bytes::from_static(words.as_bytes()), marker }
     }
 }
 
@@ -382,3 +435,65 @@ const GAP: &str = "\n[flotilla: some output may be missing here: the node threw 
 /// What stands at its end where the pod was deleted before we had read it all.
 const LOST: &str =
     "\n[flotilla: output may be missing here: the pod was deleted, and its node threw the output away]\n";
+/// What stands at its end where the node had more and did not send it.
+const STALLED: &str = "\n[flotilla: output may be missing here: the node does not send the rest of it]\n";
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt;
+
+    use super::*;
+    use crate::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
+    use crate::engine::{Identity, Pokes};
+    use crate::model::RunId;
+
+    fn engine() -> KubernetesEngine {
+        let config = KubernetesConfig { kubeconfig: Some("/nonexistent".into()), ..KubernetesConfig::default() };
+        let identity = Identity { server_id: "s".into(), cluster: "c".into() };
+        KubernetesEngine::new(config, identity, Pokes::default(), Timestamp::now)
+    }
+
+    /// A source that gives these bytes, and then nothing, not even its end.
+    fn silent_after(bytes: &'static [u8]) -> Source {
+        let first = stream::iter([Ok::<_, io::Error>(bytes)]).chain(stream::pending());
+        Box::pin(first.into_async_read())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_never_sends_the_end_of_an_output_is_given_up_and_the_log_says_so() {
+        let engine = engine();
+        let attempt_id = AttemptId { run_id: RunId::generate(), attempt: 1 };
+        let mut place = Place::default();
+        let mut log = Vec::new();
+        for stall in 1.. {
+            let mut reader = Reader {
+                inner: Arc::clone(&engine.inner),
+                attempt_id,
+                pod_name: "p".into(),
+                unpacker: Unpacker::new(place, 0, false),
+                phase: Phase::Finishing(silent_after(b"2026-11-22T14:38:52.000000001Z hello\n")),
+                ended_at: None,
+                _mark: engine.inner.outputs.begin(attempt_id),
+            };
+            let result = loop {
+                match reader.next().await {
+                    Ok(Some(chunk)) => {
+                        log.extend_from_slice(&chunk.bytes);
+                        place = chunk.marker.unwrap().parse().unwrap();
+                    }
+                    other => break other,
+                }
+            };
+            match result {
+                Err(EngineError::Unavailable(reason)) => assert!(reason.contains("sent no output"), "{reason}"),
+                Ok(None) => {
+                    assert_eq!(stall, MOST_STALLS);
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let log = String::from_utf8(log).unwrap();
+        assert_eq!(log, format!("hello\n{STALLED}"));
+    }
+}

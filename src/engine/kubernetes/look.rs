@@ -1,21 +1,35 @@
 //! Observing attempts: out of the cache while the watches tell everything, else by listing all. That something is *not*
-//! there is never concluded from the cache: it is asked for.
+//! there is never concluded from the cache: it is asked for. What is concluded `judge` says; this acts on it.
 
-use jiff::SignedDuration;
+use std::time::Duration;
+
+use futures_util::io::AsyncReadExt;
+use k8s_openapi::api::core::v1::{Event as KubernetesEvent, Pod};
+use kube::api::{ListParams, LogParams};
 
 use super::Inner;
-use super::cache::Entry;
-use super::job::PodMaker;
+use super::evidence::weigh;
+use super::facts::FirstOutput;
+use super::judge::{Around, Judgement, judge};
 use super::link::ApiError;
-use super::read::{Facts, Reading, read, read_vanished};
-use super::view::PodView;
+use super::names::{CONTAINER, name_of};
+use super::view::refusal_in;
 use crate::engine::{EngineError, Handle};
-use crate::model::{Observation, StartFault};
+use crate::model::{AttemptId, Event, Observation};
+
+/// How much of the output of a container that failed at once is looked at.
+const FIRST_OUTPUT_BYTES: u16 = 1024;
+/// A judgement asks for objects, events, output and acts, each at most once.
+const MOST_STEPS: usize = 8;
 
 impl Inner {
     pub(super) async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
         if !self.cache.is_fresh() {
-            self.list_all().await?;
+            let listed = self.list_all().await;
+            if let Err(ApiError::Refused { message, .. }) = &listed {
+                self.tell_unseen(handles, message);
+            }
+            listed?;
         }
         let mut observations = Vec::with_capacity(handles.len());
         for handle in handles {
@@ -27,73 +41,125 @@ impl Inner {
         Ok(observations)
     }
 
+    /// Says on each run that the server is not allowed to see it, once.
+    fn tell_unseen(&self, handles: &[Handle], why: &str) {
+        let message = format!(
+            "the server may not look at the cluster's runs, so that nothing is known of this one, and a stop waits: {why}"
+        );
+        for handle in handles {
+            self.note_unseen(handle.attempt_id, Event::warning(self.link.now().wall, "NotAllowed", &message));
+        }
+    }
+
     async fn look(&self, handle: &Handle) -> Result<Observation, ApiError> {
         let attempt_id = handle.attempt_id;
-        if let Some(seen) = self.look_in_cache(attempt_id).await? {
-            return Ok(seen);
-        }
-        self.ask_for(attempt_id).await?;
-        if let Some(seen) = self.look_in_cache(attempt_id).await? {
-            return Ok(seen);
-        }
-        let entry = self.cache.get(attempt_id).unwrap_or_default();
-        if let Some(pod) = &entry.pod {
-            return Ok(read_vanished(pod, &self.facts(&entry, pod), self.link.now()));
-        }
-        Ok(missing(handle, &entry, self.pod_maker().await?))
-    }
-
-    /// What the cache says of it, where it has a pod that is there; `None` where only the API can say.
-    async fn look_in_cache(&self, attempt_id: crate::model::AttemptId) -> Result<Option<Observation>, ApiError> {
-        let Some(entry) = self.cache.get(attempt_id) else { return Ok(None) };
-        if entry.is_removed {
-            return Ok(Some(Observation::Gone { reason: "it was removed".to_owned() }));
-        }
-        let Some(pod) = entry.pod.as_ref().filter(|_| !entry.has_vanished) else { return Ok(None) };
-        match read(pod, &self.facts(&entry, pod), self.link.now()) {
-            Reading::Seen(observation) => Ok(Some(observation)),
-            Reading::GiveUp(verdict) => {
-                // Called so only when the node has let go of it: a start that is under way would be a second one's rival.
-                self.cache.change(attempt_id, |entry| {
-                    entry.verdict.get_or_insert(verdict);
-                });
-                self.delete_pod(pod, None).await?;
-                Ok(Some(Observation::Starting))
+        let mut was_asked_for = false;
+        let maker = self.pod_maker().await?;
+        for _ in 0..MOST_STEPS {
+            let entry = self.cache.get(attempt_id).unwrap_or_default();
+            if let Some(pod) = entry.pod.as_ref().filter(|pod| entry.has_lost_finalizer(pod)) {
+                self.keep_pod(attempt_id, pod).await?;
+            }
+            let node = entry.pod.as_ref().and_then(|pod| pod.node.as_deref());
+            let around = Around {
+                maker,
+                pull_grace: Duration::from_secs(u64::from(self.config.image_pull_grace_secs)),
+                was_asked_for,
+                was_made: !handle.text.is_empty(),
+                is_node_lost: node.is_some_and(|node| self.rooms.is_lost(node)),
+            };
+            match judge(&entry, around, self.link.now()) {
+                Judgement::Seen(observation) => return Ok(observation),
+                Judgement::AskForObjects => {
+                    self.ask_for(attempt_id).await?;
+                    was_asked_for = true;
+                }
+                Judgement::AskEvents => {
+                    let uid = entry.pod.map(|pod| pod.uid).unwrap_or_default();
+                    let evidence = weigh(&self.events(&format!("involvedObject.uid={uid}")).await?);
+                    self.cache.change(attempt_id, |entry| entry.evidence = evidence);
+                }
+                Judgement::AskRefusal => {
+                    let job = name_of(attempt_id);
+                    let events = self.events(&format!("involvedObject.kind=Job,involvedObject.name={job}")).await?;
+                    if let Some(words) = events.iter().filter_map(|event| refusal_in(event, attempt_id)).next_back() {
+                        self.cache.refuse(attempt_id, words, self.link.now());
+                    }
+                    self.cache.change(attempt_id, |entry| entry.was_refusal_asked = true);
+                }
+                Judgement::AskOutput => {
+                    let name = entry.pod.map(|pod| pod.name).unwrap_or_default();
+                    let first = FirstOutput::Known(self.first_output(&name).await?);
+                    self.cache.change(attempt_id, |entry| entry.first_output = first);
+                }
+                Judgement::GiveUpPod(verdict) => {
+                    // Called so only when the node has let go of it: a start that is under way would be a second one's
+                    // rival.
+                    self.cache.change(attempt_id, |entry| {
+                        entry.verdict.get_or_insert(verdict);
+                    });
+                    if let Some(pod) = &entry.pod {
+                        self.delete_pod(pod, None).await?;
+                    }
+                    return Ok(Observation::Starting);
+                }
+                Judgement::GiveUpJob(verdict) => {
+                    self.cache.change(attempt_id, |entry| entry.refused = Some(verdict));
+                    self.delete_job(attempt_id).await?;
+                    self.ask_for(attempt_id).await?;
+                    was_asked_for = true;
+                }
+                Judgement::EndSuspended => self.end_suspended(attempt_id).await?,
             }
         }
+        Ok(Observation::Starting)
     }
 
-    fn facts(&self, entry: &Entry, pod: &PodView) -> Facts {
-        Facts {
-            was_asked_to_stop: entry.was_asked_to_stop,
-            verdict: entry.verdict.clone(),
-            was_seen_running: entry.was_seen_running,
-            launched_at: entry.launched_at,
-            end_seen_at: entry.end_seen_at,
-            waiting_since: entry.waiting_since,
-            pull_error: entry.pull_error.clone(),
-            pull_grace: SignedDuration::from_secs(i64::from(self.config.image_pull_grace_secs)),
-            is_node_lost: pod.node.as_deref().is_some_and(|node| self.rooms.is_lost(node)),
-            peak: entry.sampling.peak,
+    /// Ends a job that somebody has suspended: resumed, it would run the command again.
+    async fn end_suspended(&self, attempt_id: AttemptId) -> Result<(), ApiError> {
+        self.cache.change(attempt_id, |entry| entry.was_suspended = true);
+        let message = "its job was suspended from outside of flotilla, which ends its pod; the job is deleted so that \
+                       nobody resumes it and the command runs again";
+        self.note(attempt_id, Event::warning(self.link.now().wall, "Suspended", message));
+        match self.delete_job(attempt_id).await {
+            Err(ApiError::Refused { message, .. }) => {
+                let message = format!("a suspended job could not be deleted, and may run the command again: {message}");
+                self.note(attempt_id, Event::warning(self.link.now().wall, "Suspended", message));
+                Ok(())
+            }
+            result => result,
         }
     }
-}
 
-/// An attempt without a pod, as the API has said just now.
-fn missing(handle: &Handle, entry: &Entry, maker: PodMaker) -> Observation {
-    let was_made = !handle.text.is_empty();
-    let gone = |reason: &str| Observation::Gone { reason: reason.to_owned() };
-    match (&entry.job, maker) {
-        (None, PodMaker::Controller) if entry.was_asked_to_stop => {
-            Observation::NeverRan { reason: "stopped before it started".to_owned(), fault: StartFault::Task }
+    /// The events about an object. Where the server may not see any, none say anything.
+    async fn events(&self, selector: &str) -> Result<Vec<KubernetesEvent>, ApiError> {
+        let params = ListParams::default().fields(selector);
+        let listed = self.link.call(async |client| self.api::<KubernetesEvent>(client).list(&params).await).await;
+        match listed {
+            Ok(events) => Ok(events.items),
+            Err(ApiError::Refused { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
         }
-        (None, _) if was_made => gone("its job was removed from outside of flotilla"),
-        (None, _) => gone("it has no job"),
-        (Some(_), PodMaker::Flotilla) if was_made => gone("its pod was removed from outside of flotilla"),
-        (Some(_), PodMaker::Flotilla) => gone("its job was made, and its pod was not"),
-        (Some(job), PodMaker::Controller) => match &job.failure {
-            Some(failure) => gone(&format!("its pod was removed from outside of flotilla: {failure}")),
-            None => Observation::Starting,
-        },
+    }
+
+    /// The first of a pod's output; empty where its node has none.
+    async fn first_output(&self, pod_name: &str) -> Result<String, ApiError> {
+        let params = LogParams {
+            container: Some(CONTAINER.to_owned()),
+            limit_bytes: Some(i64::from(FIRST_OUTPUT_BYTES)),
+            ..LogParams::default()
+        };
+        let read = self.link.call(async |client| {
+            let mut stream = self.api::<Pod>(client).log_stream(pod_name, &params).await?;
+            let mut bytes = Vec::new();
+            // What breaks off says no less than what is not there.
+            let _ = stream.read_to_end(&mut bytes).await;
+            Ok(bytes)
+        });
+        match read.await {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(ApiError::Refused { .. }) => Ok(String::new()),
+            Err(error) => Err(error),
+        }
     }
 }

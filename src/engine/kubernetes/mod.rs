@@ -17,32 +17,44 @@
 //! | `config` | the operator's settings |
 //! | `link`, `refusal` | the connection, whether anybody answers, what the API's refusals mean for a launch |
 //! | `names`, `job`, `template`, `launch` | names and labels, what Kubernetes is told, making it once |
-//! | `view`, `cache`, `watch` | the little that is kept of an object, keeping it, the three watches that fill it |
-//! | `read`, `look` | what a pod says about its attempt, for many attempts |
-//! | `lines`, `logs` | the output |
-//! | `stop` | stopping and removing |
+//! | `view`, `words`, `cache`, `watch` | the little that is kept of an object, keeping it, the three watches that fill it |
+//! | `facts`, `read`, `unstarted`, `shell` | what a pod says about its attempt |
+//! | `evidence` | what a pod's events prove |
+//! | `judge`, `look` | what is concluded of an attempt, and what is asked or done first; for many attempts |
+//! | `lines`, `place`, `logs` | the output |
+//! | `keep`, `stop` | keeping hold of changed objects; stopping and removing |
 //! | `room`, `quantity`, `usage` | what the cluster has room for, amounts, what was used |
 
 mod cache;
 mod config;
+mod evidence;
+mod facts;
 mod job;
+mod judge;
+mod keep;
 mod launch;
 mod lines;
 mod link;
 mod logs;
 mod look;
 mod names;
+mod place;
 mod quantity;
 mod read;
+#[cfg(test)]
+mod recorded;
 mod refusal;
 mod room;
+mod shell;
 mod stop;
 mod template;
+mod unstarted;
 mod usage;
 mod view;
 mod watch;
+mod words;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -78,6 +90,8 @@ struct Inner {
     outputs: Outputs,
     /// Somebody noticed that the API does not answer: what hangs on a connection lets go of it.
     outage: Notify,
+    /// The fields of the pod template that the cluster leaves out, as that of a release has said.
+    left_out: Mutex<Option<(String, Vec<String>)>>,
     /// Where it is not to follow from the cluster's release.
     pod_maker: Option<PodMaker>,
     closing: CancellationToken,
@@ -109,6 +123,7 @@ impl KubernetesEngine {
             rooms: Rooms::default(),
             outputs: Outputs::default(),
             outage: Notify::new(),
+            left_out: Mutex::default(),
             pod_maker,
             closing: closing.clone(),
             config,
@@ -130,6 +145,7 @@ impl Engine for KubernetesEngine {
     async fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {
         let inner = &self.inner;
         job::check(task, &inner.config)?;
+        inner.check_template().await?;
         let room = match inner.rooms.get() {
             Some(room) => room,
             None => inner.refresh_room().await?,

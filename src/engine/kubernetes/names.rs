@@ -13,7 +13,8 @@ const OWNER_LABEL: &str = "flotilla/owner";
 const DEFINITION_LABEL: &str = "flotilla/definition";
 const ALIAS_LABEL: &str = "flotilla/alias";
 const GROUP_LABEL: &str = "flotilla/group";
-/// Before the names of the user's own labels that have no prefix of their own.
+/// Before the name of each label that a launch gives, so that none passes for one of ours, or for one that something else
+/// in the cluster acts on, such as the injector of a sidecar. The same as on Docker.
 const USER_PREFIX: &str = "flotilla.user/";
 /// On every pod of ours: Kubernetes keeps what it knows of the pod until we have read it, whoever deletes it.
 pub(super) const FINALIZER: &str = "flotilla/observed";
@@ -23,6 +24,8 @@ pub(super) const CONTAINER: &str = "run";
 const PREFIX: &str = "flotilla-";
 /// What a label's value, and the part of its name behind the slash, may be long.
 const LONGEST_LABEL: usize = 63;
+/// The same of a name that gets a number.
+const LONGEST_NUMBERED: usize = LONGEST_LABEL - 8;
 
 type Texts = BTreeMap<String, String>;
 
@@ -54,9 +57,24 @@ pub(super) fn selector_of(identity: &Identity, attempt_id: AttemptId) -> String 
     format!("{},{RUN_LABEL}={run_id},{ATTEMPT_LABEL}={attempt}", selector(identity))
 }
 
-pub(super) fn is_ours(identity: &Identity, labels: &Texts) -> bool {
-    labels.get(SERVER_LABEL) == Some(&label_value(&identity.server_id))
-        && labels.get(CLUSTER_LABEL) == Some(&label_value(&identity.cluster))
+/// Whether labels say that an object is another server's, or another cluster's of this one.
+pub(super) fn is_of_others(identity: &Identity, labels: Option<&Texts>) -> bool {
+    let [server, cluster] = [&identity.server_id, &identity.cluster].map(|value| label_value(value));
+    let says_otherwise =
+        |key: &str, own: &str| labels.and_then(|labels| labels.get(key)).is_some_and(|value| value != own);
+    says_otherwise(SERVER_LABEL, &server) || says_otherwise(CLUSTER_LABEL, &cluster)
+}
+
+/// The labels by which an attempt's objects are found.
+pub(super) fn labels_of(identity: &Identity, attempt_id: AttemptId) -> Texts {
+    let AttemptId { run_id, attempt } = attempt_id;
+    let labels = [
+        (SERVER_LABEL, label_value(&identity.server_id)),
+        (CLUSTER_LABEL, label_value(&identity.cluster)),
+        (RUN_LABEL, run_id.to_string()),
+        (ATTEMPT_LABEL, attempt.to_string()),
+    ];
+    labels.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
 /// The labels of an attempt's objects, and as annotations the values that had to be changed to become labels.
@@ -72,9 +90,8 @@ pub(super) fn labels_and_annotations(spec: &LaunchSpec, identity: &Identity) -> 
         (GROUP_LABEL, spec.origin.group_name.clone()),
     ];
     let alias = spec.origin.alias.iter().map(|alias| (ALIAS_LABEL.to_owned(), alias.clone()));
-    let users = spec.execution.labels.iter().map(|(key, value)| (label_key(key), value.clone()));
-    // Ours come last, so that no label of the user's can pass for one of them.
-    let all = users.chain(ours.map(|(key, value)| (key.to_owned(), value))).chain(alias);
+    let users = user_labels(&spec.execution.labels);
+    let all = users.into_iter().chain(ours.map(|(key, value)| (key.to_owned(), value))).chain(alias);
     let (mut labels, mut annotations) = (Texts::new(), Texts::new());
     for (key, raw) in all {
         let value = label_value(&raw);
@@ -88,36 +105,23 @@ pub(super) fn labels_and_annotations(spec: &LaunchSpec, identity: &Identity) -> 
     (labels, annotations)
 }
 
-/// A label's name out of any text: `PREFIX/NAME` where both are what Kubernetes accepts, else with our prefix. None of
-/// the user's is taken for one of ours, nor for one of Kubernetes' own.
-fn label_key(raw: &str) -> String {
-    if let Some((prefix, name)) = raw.split_once('/')
-        && is_dns_name(prefix)
-        && label_value(name) == name
-        && !name.is_empty()
-        && !is_reserved(prefix)
-    {
-        return raw.to_owned();
+/// The labels that a launch gives, under names of their own: two that become the same are told apart by a number.
+fn user_labels<'a>(given: impl IntoIterator<Item = (&'a String, &'a String)>) -> Texts {
+    let mut labels = Texts::new();
+    for (raw, value) in given {
+        let key = label_key(raw);
+        let keys =
+            (2..).map(|number| format!("{}-{number}", &key[..key.len().min(USER_PREFIX.len() + LONGEST_NUMBERED)]));
+        let free = std::iter::once(key.clone()).chain(keys).find(|key| !labels.contains_key(key));
+        labels.insert(free.unwrap_or(key), value.clone());
     }
+    labels
+}
+
+/// A label's name out of any text, with our prefix.
+fn label_key(raw: &str) -> String {
     let name = label_value(raw);
     format!("{USER_PREFIX}{}", if name.is_empty() { "label" } else { &name })
-}
-
-fn is_reserved(prefix: &str) -> bool {
-    let below = |domain: &str| prefix == domain || prefix.ends_with(&format!(".{domain}"));
-    prefix == "flotilla" || below("kubernetes.io") || below("k8s.io")
-}
-
-fn is_dns_name(text: &str) -> bool {
-    let is_part = |part: &str| {
-        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !part.is_empty()
-            && part.len() <= 63
-            && part.chars().all(is_allowed)
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(is_part)
 }
 
 /// A label's value out of any text: letters, digits, `-`, `_` and `.`, at most 63, beginning and ending with a letter or
@@ -167,7 +171,9 @@ mod tests {
     fn names_of_the_users_labels_never_pass_for_others() {
         let table = [
             ("team", "flotilla.user/team"),
-            ("example.org/team", "example.org/team"),
+            ("example.org/team", "flotilla.user/example.org_team"),
+            ("sidecar.istio.io/inject", "flotilla.user/sidecar.istio.io_inject"),
+            ("traefik.enable", "flotilla.user/traefik.enable"),
             ("flotilla/run", "flotilla.user/flotilla_run"),
             ("batch.kubernetes.io/job-name", "flotilla.user/batch.kubernetes.io_job-name"),
             ("Bad Domain/x", "flotilla.user/Bad_Domain_x"),
@@ -177,6 +183,14 @@ mod tests {
         for (raw, key) in table {
             assert_eq!(label_key(raw), key, "{raw}");
         }
+    }
+
+    #[test]
+    fn labels_that_become_the_same_are_kept_apart() {
+        let given =
+            BTreeMap::from([("a b", "1"), ("a_b", "2"), ("a/b", "3")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        let keys: Vec<_> = user_labels(&given).into_keys().collect();
+        assert_eq!(keys, ["flotilla.user/a_b", "flotilla.user/a_b-2", "flotilla.user/a_b-3"]);
     }
 
     proptest! {

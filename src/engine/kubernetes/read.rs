@@ -1,44 +1,25 @@
 //! What a pod says about its attempt: from Kubernetes' words to ours. Pure; what it needs beside the pod is passed in.
+//!
+//! How an attempt ends that has run is here; `unstarted` reads those that have not, or of which that is not known.
+
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::view::{Container, Deleting, Phase, PodView};
+use super::facts::{Facts, FirstOutput, Now, Trouble, Verdict};
+use super::shell;
+use super::unstarted;
+use super::view::{Container, Deleting, LOST_AT_RESTART, Phase, PodView, STATUS_UNKNOWN};
 use crate::engine::docker::refusal::is_final;
 use crate::engine::signal::signal_name;
 use crate::model::{EndCause, Ended, Instance, Observation, StartFault, Started, Usage};
 
 /// How long after a pod should have gone its node may still be silent about it.
-const NODE_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
-/// How long a forced deletion may have overtaken the news that the command started.
-const NEWS_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
-
-/// What is known of an attempt beside its pod's own words.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Facts {
-    /// Whether this server asked for the deletion because the run is to be stopped.
-    pub was_asked_to_stop: bool,
-    /// Why this server deleted the pod before it started.
-    pub verdict: Option<Verdict>,
-    pub was_seen_running: bool,
-    /// When this server launched it; nodes tell times in whole seconds only.
-    pub launched_at: Option<Timestamp>,
-    /// When its end was first seen.
-    pub end_seen_at: Option<Timestamp>,
-    /// Since when its container can't start, and the first words about why an image can't be pulled.
-    pub waiting_since: Option<Timestamp>,
-    pub pull_error: Option<String>,
-    pub pull_grace: SignedDuration,
-    /// The pod's node is not there any more, or does not answer the cluster.
-    pub is_node_lost: bool,
-    pub peak: Usage,
-}
-
-/// Why an attempt is given up that has not started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub reason: String,
-    pub fault: StartFault,
-}
+pub(super) const NODE_PATIENCE: Duration = Duration::from_mins(1);
+/// The exit code of what SIGKILL ended.
+const KILLED: i64 = 137;
+/// A command that ended sooner than this may never have been executed, which only its output says.
+const SOON: SignedDuration = SignedDuration::from_secs(3);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "nearly always the large one, and used up at once")]
@@ -46,55 +27,66 @@ pub(super) enum Reading {
     Seen(Observation),
     /// It does not start, and never will: to be deleted, and only then called so.
     GiveUp(Verdict),
+    /// Whether it ran is to be asked of the pod's events first.
+    AskEvents,
+    /// Whether its command was executed is to be seen from the beginning of its output.
+    AskOutput,
 }
 
-pub(super) fn read(pod: &PodView, facts: &Facts, now: Timestamp) -> Reading {
-    let seen = |observation| Reading::Seen(observation);
-    match (&pod.container, &pod.deleting) {
-        (Container::Terminated { .. }, _) => seen(terminated(pod, facts, now)),
-        _ if pod.phase == Phase::Failed => seen(failed(pod, facts)),
+impl Reading {
+    pub(super) fn lost(pod: &PodView, facts: &Facts, reason: String) -> Self {
+        let started = facts.running_since.map(|at| started(pod, facts, at));
+        Self::Seen(Observation::Lost { reason, started, last_seen_at: facts.last_seen_at })
+    }
+
+    pub(super) const fn never(reason: String, fault: StartFault) -> Self {
+        Self::Seen(Observation::NeverRan { reason, fault })
+    }
+}
+
+pub(super) fn read(pod: &PodView, facts: &Facts, now: Now) -> Reading {
+    let seen = Reading::Seen;
+    match (&pod.container, pod.deleting) {
+        (Container::Terminated { .. }, _) => terminated(pod, facts, now),
+        _ if pod.phase == Phase::Failed => unstarted::failed(pod, facts),
         _ if pod.phase == Phase::Succeeded => {
-            seen(Observation::Gone { reason: "its pod succeeded, and its node has forgotten how".to_owned() })
+            Reading::lost(pod, facts, "its pod succeeded, and its node has forgotten how".to_owned())
         }
         (Container::Running { at }, None) => seen(Observation::Running(started(pod, facts, *at))),
-        (Container::Running { at }, Some(deleting)) => {
-            seen(match (is_overdue(deleting, now), facts.is_node_lost, deleting.is_released) {
-                (true, true, _) => Observation::Gone { reason: node_lost(pod) },
-                (true, false, true) => {
-                    Observation::Gone { reason: "its pod was deleted by force from outside of flotilla".to_owned() }
-                }
-                _ => Observation::Running(started(pod, facts, *at)),
-            })
-        }
-        (Container::Waiting { .. } | Container::Unknown, Some(deleting)) => {
-            seen(deleted_early(pod, deleting, facts, now))
-        }
-        (Container::Waiting { reason, message }, None) => waiting(pod, reason, message, facts, now),
+        (Container::Running { at }, Some(deleting)) => match (is_overdue(deleting, facts), facts.is_node_lost) {
+            (true, true) => Reading::lost(pod, facts, node_lost(pod)),
+            (true, false) if deleting.is_released() => {
+                Reading::lost(pod, facts, "its pod was deleted by force from outside of flotilla".to_owned())
+            }
+            _ => seen(Observation::Running(started(pod, facts, *at))),
+        },
+        (Container::Waiting { .. } | Container::Unknown, Some(deleting)) => unstarted::deleted(pod, deleting, facts),
+        (Container::Waiting { reason, message }, None) => unstarted::waiting(pod, reason, message, facts),
         (Container::Unknown, None) => seen(Observation::Starting),
     }
 }
 
 /// A pod that is not there any more, though it was seen: somebody has taken our finalizer away.
-pub(super) fn read_vanished(pod: &PodView, facts: &Facts, now: Timestamp) -> Observation {
+pub(super) fn read_vanished(pod: &PodView, facts: &Facts, now: Now) -> Reading {
     match &pod.container {
         Container::Terminated { .. } => terminated(pod, facts, now),
-        _ => Observation::Gone { reason: "its pod was removed from outside of flotilla".to_owned() },
+        _ => Reading::lost(pod, facts, "its pod was removed from outside of flotilla".to_owned()),
     }
 }
 
 /// Whether a pod's node should long have said that it is over.
-pub(super) fn is_overdue(deleting: &Deleting, now: Timestamp) -> bool {
-    now.duration_since(deleting.at) > NODE_PATIENCE
+pub(super) fn is_overdue(deleting: Deleting, facts: &Facts) -> bool {
+    facts.deleting_for > deleting.grace + NODE_PATIENCE
 }
 
-fn node_lost(pod: &PodView) -> String {
+pub(super) fn node_lost(pod: &PodView) -> String {
     let node = pod.node.as_deref().unwrap_or_default();
     format!("its node {node} was lost; what ran there may still run")
 }
 
-fn started(pod: &PodView, facts: &Facts, at: Timestamp) -> Started {
+pub(super) fn started(pod: &PodView, facts: &Facts, at: Timestamp) -> Started {
     Started {
-        at: facts.launched_at.map_or(at, |launched_at| launched_at.max(at)),
+        at: at.saturating_add(clock_offset(at, facts)).unwrap_or(at),
         instance: Instance {
             instance_id: format!("{}/{}", pod.namespace, pod.name),
             dns_name: pod.node.clone().unwrap_or_default(),
@@ -109,25 +101,63 @@ fn started(pod: &PodView, facts: &Facts, at: Timestamp) -> Started {
     }
 }
 
-fn terminated(pod: &PodView, facts: &Facts, now: Timestamp) -> Observation {
+/// What has to be added to a node's times so that they fit what was seen: a command starts after its launch, and before it
+/// is seen to run. Nodes write whole seconds, and their clocks may be wrong.
+fn clock_offset(started_at: Timestamp, facts: &Facts) -> SignedDuration {
+    let seen_at = facts.running_seen_at.or(facts.end_seen_at);
+    let earliest = facts.launched_at.filter(|launched_at| started_at < *launched_at);
+    let latest = seen_at.filter(|seen_at| started_at > *seen_at);
+    earliest.or(latest).map_or(SignedDuration::ZERO, |moved| moved.duration_since(started_at))
+}
+
+fn terminated(pod: &PodView, facts: &Facts, now: Now) -> Reading {
     let Container::Terminated { exit_code, reason, message, started_at, finished_at } = &pod.container else {
-        return Observation::Starting;
+        return Reading::Seen(Observation::Starting);
     };
     match (reason.as_str(), started_at) {
-        ("ContainerStatusUnknown", _) => {
-            let reason = format!("its node lost track of it: {message}");
-            return Observation::Gone { reason };
+        (STATUS_UNKNOWN, _) => return unstarted::without_a_trace(pod, facts),
+        (LOST_AT_RESTART, _) => {
+            let started = started_at.or(facts.running_since).map(|at| started(pod, facts, at));
+            let reason = "its node restarted while it ran, so that how it ended is not known".to_owned();
+            return Reading::Seen(Observation::Lost { reason, started, last_seen_at: facts.last_seen_at });
         }
         // A runtime says so of a command that could not be executed at all.
         ("StartError" | "ContainerCannotRun" | "RunContainerError", _) | (_, None) if *exit_code != 0 => {
-            let reason = format!("its container can't be started: {message}");
-            return Observation::NeverRan { reason, fault: unless_final(message, StartFault::Machine) };
+            return not_executed(pod, facts, message);
         }
         _ => {}
     }
-    let started = started(pod, facts, started_at.unwrap_or(now));
-    let cause = end_cause(*exit_code, reason, pod, facts);
-    let killed_for_memory = reason == "OOMKilled" && *exit_code != 0;
+    let started_at = started_at.unwrap_or(now.wall);
+    if shell::may_have_failed(*exit_code) && finished_at.is_none_or(|end| end.duration_since(started_at) < SOON) {
+        match &facts.first_output {
+            FirstOutput::NotAsked => return Reading::AskOutput,
+            FirstOutput::Known(output) => {
+                if let Some(reason) = shell::unusable(&pod.shell, output) {
+                    return Reading::never(reason, StartFault::Task);
+                }
+            }
+        }
+    }
+    Reading::Seen(Observation::Ended(ended(pod, facts, now, started_at)))
+}
+
+fn not_executed(pod: &PodView, facts: &Facts, message: &str) -> Reading {
+    if pod.has_run_before() {
+        return Reading::lost(pod, facts, format!("its node lost it, and could not start it again: {message}"));
+    }
+    if let Some(reason) = shell::unusable(&pod.shell, message) {
+        return Reading::never(reason, StartFault::Task);
+    }
+    let fault = if is_final(500, message) { StartFault::Task } else { StartFault::Machine };
+    Reading::never(format!("its container can't be started: {message}"), fault)
+}
+
+fn ended(pod: &PodView, facts: &Facts, now: Now, started_at: Timestamp) -> Ended {
+    let Container::Terminated { exit_code, reason, finished_at, .. } = &pod.container else {
+        unreachable!("only a container that has terminated is read so")
+    };
+    let started = started(pod, facts, started_at);
+    let killed_for_memory = reason == "OOMKilled";
     let limit = started.usage.memory_limit_bytes;
     let measured = facts.peak.max_memory_bytes;
     let usage = Usage {
@@ -137,53 +167,48 @@ fn terminated(pod: &PodView, facts: &Facts, now: Timestamp) -> Observation {
         cpu_time_ms: facts.peak.cpu_time_ms,
         ..started.usage
     };
-    let finished_at = end_of(finished_at.unwrap_or(now), facts.end_seen_at.unwrap_or(now)).max(started.at);
-    Observation::Ended(Ended {
-        finished_at,
+    let offset = clock_offset(started_at, facts);
+    let end = finished_at.map_or(now.wall, |end| end.saturating_add(offset).unwrap_or(end));
+    Ended {
+        finished_at: end_of(end, facts.end_seen_at.unwrap_or(now.wall)).max(started.at),
         exit_code: *exit_code,
-        cause,
+        cause: end_cause(*exit_code, killed_for_memory, pod, facts),
         killed_for_memory,
         usage,
         is_log_complete: false,
         notes: Vec::new(),
         started,
-    })
+    }
 }
 
-/// A node tells the second of an end. It was not before that second, and not after it was seen; a stop that was asked for
-/// within it came before the end.
+/// A node tells the second of an end. It was not before that second, and not after it was seen.
 fn end_of(second: Timestamp, seen_at: Timestamp) -> Timestamp {
     const LATEST: SignedDuration = SignedDuration::from_millis(999);
     let latest = second.saturating_add(LATEST).unwrap_or(second);
-    latest.min(seen_at).max(second)
+    latest.min(seen_at)
 }
 
-fn end_cause(exit_code: i64, reason: &str, pod: &PodView, facts: &Facts) -> EndCause {
+fn end_cause(exit_code: i64, is_killed_for_memory: bool, pod: &PodView, facts: &Facts) -> EndCause {
     if facts.was_asked_to_stop && pod.deleting.is_some() {
         return EndCause::Stopped;
     }
-    if exit_code == 0 {
-        return EndCause::Exited;
-    }
     let signal = exit_code.checked_sub(128).filter(|signal| (1..=31).contains(signal));
-    let signal_or_exit = || match signal.and_then(signal_name) {
-        Some(name) => EndCause::Signal { name: name.to_owned() },
-        None => EndCause::Exited,
-    };
-    if reason == "OOMKilled" {
-        return signal_or_exit();
+    let by_itself =
+        signal.and_then(signal_name).map_or(EndCause::Exited, |name| EndCause::Signal { name: name.to_owned() });
+    if exit_code == 0 || is_killed_for_memory && exit_code == KILLED {
+        return by_itself;
     }
-    if let Some(by) = taken_away(pod) {
-        return EndCause::Outside { by };
-    }
-    if pod.reason.as_deref() == Some("DeadlineExceeded") {
+    if pod.reason.as_deref() == Some("DeadlineExceeded") || facts.is_job_past_deadline && pod.deleting.is_some() {
         return EndCause::Deadline;
     }
-    signal_or_exit()
+    if let Some(by) = taken_away(pod, facts) {
+        return EndCause::Outside { by };
+    }
+    by_itself
 }
 
-/// Who ended a pod, where it was not its command.
-fn taken_away(pod: &PodView) -> Option<String> {
+/// Who took a pod away, where it was not its command that ended.
+pub(super) fn taken_away(pod: &PodView, facts: &Facts) -> Option<String> {
     let message = pod.message.as_deref().unwrap_or_default();
     match pod.reason.as_deref() {
         Some("Evicted") => return Some(format!("evicted from its node: {message}")),
@@ -193,107 +218,41 @@ fn taken_away(pod: &PodView) -> Option<String> {
         _ => {}
     }
     if let Some(disruption) = &pod.disruption {
-        return Some(format!("its pod was taken away: {disruption}"));
+        return Some(format!("its pod was taken away: {}", disruption.words()));
     }
-    pod.deleting.as_ref().map(|_| "its pod was deleted".to_owned())
+    let what = match (facts.was_suspended, facts.is_job_gone) {
+        (true, _) => "its job was suspended",
+        (_, true) => "its job was deleted",
+        _ => "its pod was deleted",
+    };
+    pod.deleting.map(|_| what.to_owned())
 }
 
-/// A pod that has failed without an end of its container's being known.
-fn failed(pod: &PodView, facts: &Facts) -> Observation {
-    let reason = pod.reason.as_deref().unwrap_or_default();
-    let message = pod.message.as_deref().unwrap_or_default();
-    let may_have_run = pod.has_started() || facts.was_seen_running;
-    let never = |reason: String, fault| Observation::NeverRan { reason, fault };
-    if may_have_run {
-        let why = taken_away(pod).unwrap_or_else(|| format!("{reason}: {message}"));
-        return Observation::Gone { reason: format!("its end was not seen: {why}") };
-    }
-    if let Some(failure) = &pod.init_failure {
-        return never(format!("it could not be prepared: {failure}"), StartFault::Task);
-    }
-    match (reason, &pod.container) {
-        ("DeadlineExceeded", _) => {
-            never("it did not start within its deadline and 15 minutes more".to_owned(), StartFault::Task)
-        }
-        // Evicted while it ran, or before: an older release tells nothing of the container. What may have run does not
-        // run again.
-        ("Evicted", Container::Unknown) if !message.contains("The node had condition") => {
-            Observation::Gone { reason: format!("evicted from its node: {message}") }
-        }
-        ("Evicted", _) => never(format!("its node did not take it: {reason}: {message}"), StartFault::Displaced),
-        _ => never(format!("its node did not take it: {reason}: {message}"), StartFault::Machine),
-    }
-}
-
-/// A pod that was deleted, of whose command no start is known.
-fn deleted_early(pod: &PodView, deleting: &Deleting, facts: &Facts, now: Timestamp) -> Observation {
-    let is_settled = pod.node.is_none() || facts.verdict.is_some() || now.duration_since(deleting.at) > NEWS_PATIENCE;
-    if facts.is_node_lost && is_overdue(deleting, now) {
-        return Observation::Gone { reason: node_lost(pod) };
-    }
-    if !(deleting.is_released && is_settled) {
-        return Observation::Starting;
-    }
-    if facts.was_seen_running {
-        return Observation::Gone { reason: "its pod was deleted from outside of flotilla".to_owned() };
-    }
-    let verdict = facts.verdict.clone().unwrap_or_else(|| Verdict {
-        reason: if facts.was_asked_to_stop {
-            "stopped before it started".to_owned()
-        } else {
-            let by = pod.disruption.as_ref().map_or_else(String::new, |by| format!(": {by}"));
-            format!("its pod was deleted before it started{by}")
-        },
-        fault: if facts.was_asked_to_stop { StartFault::Task } else { StartFault::Displaced },
-    });
-    Observation::NeverRan { reason: verdict.reason, fault: verdict.fault }
-}
-
-fn waiting(pod: &PodView, reason: &str, message: &str, facts: &Facts, now: Timestamp) -> Reading {
-    let image = &pod.image;
-    let has_waited = facts.waiting_since.is_some_and(|since| now.duration_since(since) >= facts.pull_grace);
-    let give_up = |reason: String, fault| Reading::GiveUp(Verdict { reason, fault });
-    match reason {
-        "InvalidImageName" => {
-            give_up(format!("image `{image}` can't be pulled: its name is not valid"), StartFault::Task)
-        }
-        "ErrImageNeverPull" => give_up(
-            format!("image `{image}` is not on the node, and this cluster does not fetch images"),
-            StartFault::Task,
-        ),
-        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" if has_waited => {
-            let why = facts.pull_error.as_deref().unwrap_or(message);
-            give_up(format!("image `{image}` can't be pulled: {why}"), unless_final(why, StartFault::Image))
-        }
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" if has_waited => {
-            give_up(format!("its container can't be made: {message}"), StartFault::Task)
-        }
-        _ => Reading::Seen(Observation::Starting),
-    }
-}
-
-/// What can never work is the task's fault, whoever says so.
-fn unless_final(message: &str, fault: StartFault) -> StartFault {
-    if is_final(500, message) { StartFault::Task } else { fault }
-}
-
-/// Whether a container that waits with this reason is in trouble, and not only on its way.
-pub(super) fn is_trouble(reason: &str) -> bool {
-    matches!(
-        reason,
+/// Why a container that waits with this reason is in trouble, where it is not only on its way.
+pub(super) fn trouble_of(reason: &str, message: &str) -> Option<Trouble> {
+    let is_about_image = match reason {
         "ErrImagePull"
-            | "ImagePullBackOff"
-            | "RegistryUnavailable"
-            | "ImageInspectError"
-            | "CreateContainerConfigError"
-            | "CreateContainerError"
-            | "RunContainerError"
-    )
+        | "ImagePullBackOff"
+        | "RegistryUnavailable"
+        | "ImageInspectError"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "SignatureValidationFailed" => true,
+        "CreateContainerConfigError"
+        | "CreateContainerError"
+        | "RunContainerError"
+        | "PreStartHookError"
+        | "PostStartHookError" => false,
+        _ => return None,
+    };
+    let words = if message.is_empty() { reason } else { message };
+    Some(Trouble { is_about_image, words: words.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::kubernetes::facts::Evidence;
     use serde_json::{Value, json};
 
     const CREATED: &str = "2026-11-22T10:00:00Z";
@@ -304,8 +263,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn now() -> Timestamp {
-        at("2026-11-22T10:10:00Z")
+    fn now() -> Now {
+        Now { wall: at("2026-11-22T10:10:00Z"), uptime: Duration::from_mins(10) }
     }
 
     /// A pod with this state of its container and this status beside it.
@@ -346,7 +305,7 @@ mod tests {
     fn seen(pod: &PodView, facts: &Facts) -> Observation {
         match read(pod, facts, now()) {
             Reading::Seen(observation) => observation,
-            Reading::GiveUp(verdict) => panic!("given up: {verdict:?}"),
+            other => panic!("nothing is seen: {other:?}"),
         }
     }
 
@@ -357,6 +316,17 @@ mod tests {
         }
     }
 
+    /// What is known of a pod whose events and output say nothing, and which was deleted long ago.
+    fn quiet() -> Facts {
+        Facts {
+            evidence: Evidence::Nothing,
+            first_output: FirstOutput::Known(String::new()),
+            had_grace: true,
+            released_for: Duration::from_secs(11),
+            ..Facts::default()
+        }
+    }
+
     fn deleted(grace: i64) -> Value {
         json!({ "deletionTimestamp": "2026-11-22T10:00:10Z", "deletionGracePeriodSeconds": grace })
     }
@@ -364,8 +334,11 @@ mod tests {
     #[test]
     fn each_end_has_its_cause() {
         let none = json!({});
-        let quiet = Facts::default();
-        let asked = Facts { was_asked_to_stop: true, ..Facts::default() };
+        let quiet = quiet();
+        let asked = Facts { was_asked_to_stop: true, ..quiet.clone() };
+        let suspended = Facts { was_suspended: true, ..quiet.clone() };
+        let job_gone = Facts { is_job_gone: true, ..quiet.clone() };
+        let job_deadline = Facts { is_job_past_deadline: true, ..quiet.clone() };
         let outside = |by: &str| EndCause::Outside { by: by.to_owned() };
         let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" });
         let shutdown = json!({ "phase": "Failed", "reason": "NodeShutdown", "message": "Node is shutting down" });
@@ -379,6 +352,12 @@ mod tests {
             (ended_pod(3, "Error", &none, &none), &quiet, EndCause::Exited),
             (ended_pod(139, "Error", &none, &none), &quiet, EndCause::Signal { name: "SIGSEGV".into() }),
             (ended_pod(137, "OOMKilled", &none, &none), &quiet, EndCause::Signal { name: "SIGKILL".into() }),
+            (ended_pod(137, "OOMKilled", &none, &deleted(30)), &quiet, EndCause::Signal { name: "SIGKILL".into() }),
+            (ended_pod(3, "OOMKilled", &none, &none), &quiet, EndCause::Exited),
+            (ended_pod(143, "OOMKilled", &none, &deleted(30)), &quiet, outside("its pod was deleted")),
+            (ended_pod(143, "Error", &none, &deleted(30)), &suspended, outside("its job was suspended")),
+            (ended_pod(143, "Error", &none, &deleted(30)), &job_gone, outside("its job was deleted")),
+            (ended_pod(143, "Error", &none, &deleted(30)), &job_deadline, EndCause::Deadline),
             (ended_pod(143, "Error", &none, &deleted(30)), &asked, EndCause::Stopped),
             (ended_pod(0, "Completed", &none, &deleted(30)), &asked, EndCause::Stopped),
             // Asked, and over before it was done.
@@ -405,7 +384,8 @@ mod tests {
 
     #[test]
     fn an_end_tells_its_place_its_limits_and_the_least_peak_that_out_of_memory_means() {
-        let ended = ended(&ended_pod(137, "OOMKilled", &json!({}), &json!({})), &Facts::default());
+        let ended = ended(&ended_pod(137, "OOMKilled", &json!({}), &json!({})), &quiet());
+        assert!(ended.killed_for_memory);
         assert_eq!(ended.started.instance, Instance { instance_id: "n/p".into(), dns_name: "node-1".into() });
         assert_eq!(ended.started.image_digest.as_deref(), Some("docker.io/library/busybox@sha256:1"));
         assert_eq!((ended.usage.memory_limit_bytes, ended.usage.cpu_limit_millis), (Some(64 << 20), Some(500)));
@@ -413,53 +393,118 @@ mod tests {
     }
 
     #[test]
-    fn times_of_whole_seconds_neither_precede_the_launch_nor_a_stop_in_the_same_second() {
+    fn times_of_whole_seconds_do_not_precede_the_launch() {
         let launched_at = at("2026-11-22T10:00:05.4Z");
         let facts = |end_seen_at: &str| Facts {
             launched_at: Some(launched_at),
+            running_seen_at: Some(at("2026-11-22T10:00:06Z")),
             end_seen_at: Some(at(end_seen_at)),
-            ..Facts::default()
+            ..quiet()
         };
         let pod = ended_pod(0, "Completed", &json!({}), &json!({}));
         let soon = ended(&pod, &facts("2026-11-22T10:00:09.7Z"));
         assert_eq!((soon.started.at, soon.finished_at), (launched_at, at("2026-11-22T10:00:09.7Z")));
-        assert_eq!(ended(&pod, &facts("2026-11-22T10:09:00Z")).finished_at, at("2026-11-22T10:00:09.999Z"));
+        assert_eq!(ended(&pod, &facts("2026-11-22T10:09:00Z")).finished_at, at("2026-11-22T10:00:10.399Z"));
+    }
+
+    #[test]
+    fn a_node_whose_clock_is_wrong_neither_starts_a_run_before_its_launch_nor_ends_it_in_the_future() {
+        let pod = ended_pod(0, "Completed", &json!({}), &json!({}));
+        // The node wrote 10:00:05 to 10:00:09, and it was an hour later, or earlier.
+        for hour in ["09", "11"] {
+            let time = |rest: &str| at(&format!("2026-11-22T{hour}:{rest}Z"));
+            let facts = Facts {
+                launched_at: Some(time("00:04")),
+                running_seen_at: Some(time("00:06")),
+                end_seen_at: Some(time("00:10.5")),
+                ..quiet()
+            };
+            let ended = ended(&pod, &facts);
+            assert!(ended.started.at >= time("00:04") && ended.started.at <= time("00:06"), "{ended:?}");
+            assert!(ended.finished_at <= time("00:10.5") && ended.finished_at >= time("00:08"), "{ended:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_only_the_runtime_wrote_is_lost_with_what_is_known_of_its_start() {
+        let seen_at = at("2026-11-22T10:00:07Z");
+        let facts = Facts { last_seen_at: Some(seen_at), ..quiet() };
+        match seen(&ended_pod(255, "Unknown", &json!({}), &json!({})), &facts) {
+            Observation::Lost { reason, started, last_seen_at } => {
+                assert_eq!(reason, "its node restarted while it ran, so that how it ended is not known");
+                assert_eq!((started.unwrap().at, last_seen_at), (at(START), Some(seen_at)));
+            }
+            other => panic!("{other:?}"),
+        }
+        // The command's own code is the command's.
+        assert_eq!(ended(&ended_pod(255, "Error", &json!({}), &json!({})), &quiet()).exit_code, 255);
+    }
+
+    #[test]
+    fn a_shell_that_cannot_be_executed_is_the_images_fault_also_where_the_container_started() {
+        let end = "2026-11-22T10:00:06Z";
+        let state = |exit_code: i64| json!({ "terminated": { "exitCode": exit_code, "reason": "Error", "startedAt": START, "finishedAt": end } });
+        let facts = |output: &str| Facts { first_output: FirstOutput::Known(output.to_owned()), ..Facts::default() };
+        let pod_of = |exit_code| {
+            let mut view = pod(&state(exit_code), &json!({}), &json!({}));
+            view.shell = "/bin/sh".to_owned();
+            view
+        };
+        assert_eq!(read(&pod_of(1), &Facts::default(), now()), Reading::AskOutput);
+        match seen(&pod_of(1), &facts("exec /bin/sh: exec format error\n")) {
+            Observation::NeverRan { reason, fault: StartFault::Task } => {
+                assert!(reason.starts_with("the image has no usable shell: `/bin/sh`"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(ended(&pod_of(1), &facts("hello\nexec /bin/sh: exec format error\n")).exit_code, 1);
+        // No runtime ends a container with 3.
+        assert_eq!(ended(&pod_of(3), &Facts::default()).exit_code, 3);
     }
 
     #[test]
     fn what_did_not_start_says_why_and_whether_it_may_be_tried_again() {
+        use StartFault::{Displaced, Machine, Task};
         let none = json!({});
         let failed = |reason: &str, message: &str| json!({ "phase": "Failed", "reason": reason, "message": message });
-        let not_executed = json!({ "terminated": { "exitCode": 128, "reason": "StartError",
-            "message": "exec: \"/bin/sh\": stat /bin/sh: no such file or directory: unknown",
-            "startedAt": "1970-01-01T00:00:00Z", "finishedAt": END } });
+        let not_executed = |message: &str| {
+            json!({ "terminated": { "exitCode": 128, "reason": "StartError", "message": message,
+                "startedAt": "1970-01-01T00:00:00Z", "finishedAt": END } })
+        };
+        let missing = not_executed("exec: \"/bin/sh\": stat /bin/sh: no such file or directory: unknown");
+        let busy = not_executed("failed to create shim task: resource temporarily unavailable");
         let waiting = json!({ "waiting": { "reason": "ContainerCreating" } });
+        let init = |reason: &str, code: i64| {
+            json!({ "phase": "Failed", "initContainerStatuses": [{ "name": "prep", "image": "i", "imageID": "", "ready": false,
+                "restartCount": 0, "state": { "terminated": { "exitCode": code, "reason": reason } } }] })
+        };
+        let quiet = quiet();
         let table = [
-            (pod(&not_executed, &none, &none), "its container can't be started: exec", StartFault::Task),
+            (pod(&missing, &none, &none), "its container can't be started: exec", Task),
+            (pod(&busy, &none, &none), "its container can't be started: failed", Machine),
             (
                 pod(&Value::Null, &failed("OutOfcpu", "no room"), &none),
                 "its node did not take it: OutOfcpu: no room",
-                StartFault::Machine,
+                Machine,
             ),
             (
                 pod(&Value::Null, &failed("Evicted", "The node had condition: [DiskPressure]."), &none),
                 "its node did not take it",
-                StartFault::Displaced,
+                Displaced,
             ),
             (
                 pod(&waiting, &failed("Evicted", "low on disk"), &none),
                 "its node did not take it: Evicted: low on disk",
-                StartFault::Displaced,
+                Displaced,
             ),
-            (
-                pod(&waiting, &failed("DeadlineExceeded", "m"), &none),
-                "it did not start within its deadline",
-                StartFault::Task,
-            ),
-            (pod(&waiting, &none, &deleted(0)), "its pod was deleted before it started", StartFault::Displaced),
+            (pod(&waiting, &failed("DeadlineExceeded", "m"), &none), "it did not start within its deadline", Task),
+            (pod(&waiting, &none, &deleted(0)), "its pod was deleted, before its command started", Displaced),
+            (pod(&waiting, &init("Error", 3), &none), "it could not be prepared: init container `prep` ended", Task),
+            (pod(&waiting, &init("Error", 143), &deleted(30)), "its pod was deleted, before", Displaced),
+            (pod(&waiting, &init("Unknown", 255), &none), "its node restarted before its command", Machine),
         ];
         for (pod, words, expected) in table {
-            match seen(&pod, &Facts::default()) {
+            match seen(&pod, &quiet) {
                 Observation::NeverRan { reason, fault } => {
                     assert!(reason.starts_with(words), "{reason}");
                     assert_eq!(fault, expected, "{reason}");
@@ -467,8 +512,8 @@ mod tests {
                 other => panic!("{words}: {other:?}"),
             }
         }
-        let stopped = Facts { was_asked_to_stop: true, ..Facts::default() };
-        let expected = Observation::NeverRan { reason: "stopped before it started".into(), fault: StartFault::Task };
+        let stopped = Facts { was_asked_to_stop: true, ..quiet };
+        let expected = Observation::NeverRan { reason: "stopped before it started".into(), fault: Displaced };
         assert_eq!(seen(&pod(&waiting, &none, &deleted(0)), &stopped), expected);
     }
 
@@ -477,23 +522,40 @@ mod tests {
         let none = json!({});
         let running = json!({ "running": { "startedAt": START } });
         let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" });
+        let collected = json!({ "phase": "Failed", "conditions": [
+            { "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "the node is gone" },
+        ] });
         let waiting = json!({ "waiting": { "reason": "ContainerCreating" } });
         let unknown = json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown", "message": "m" } });
-        let was_seen = Facts { was_seen_running: true, ..Facts::default() };
-        let node_lost = Facts { is_node_lost: true, ..Facts::default() };
-        let quiet = Facts::default();
+        let quiet = quiet();
+        let was_seen = Facts { running_since: Some(at(START)), ..quiet.clone() };
+        let ran = Facts { evidence: Evidence::Ran, ..quiet.clone() };
+        let long_ago = Facts { deleting_for: Duration::from_secs(91), ..quiet.clone() };
+        let node_lost = Facts { is_node_lost: true, ..long_ago.clone() };
         let table = [
             (pod(&Value::Null, &evicted, &none), &quiet, "evicted from its node: low on memory"),
             (pod(&running, &evicted, &none), &quiet, "its end was not seen: evicted from its node: low on memory"),
             (pod(&waiting, &evicted, &none), &was_seen, "its end was not seen"),
-            (pod(&waiting, &none, &deleted(0)), &was_seen, "its pod was deleted"),
-            (pod(&unknown, &none, &none), &quiet, "its node lost track of it: m"),
+            (pod(&waiting, &none, &deleted(0)), &was_seen, "its end was not seen: its pod was deleted"),
+            (pod(&waiting, &none, &deleted(0)), &ran, "its node lost the container after it was started"),
+            (
+                pod(&waiting, &collected, &none),
+                &quiet,
+                "its pod was taken away: the node is gone, and its node has no trace",
+            ),
+            (
+                pod(&unknown, &none, &none),
+                &quiet,
+                "its pod failed, and its node has no trace of its container: whether",
+            ),
+            (pod(&unknown, &none, &none), &ran, "its node lost the container after it was started"),
             (pod(&running, &none, &deleted(30)), &node_lost, "its node node-1 was lost"),
-            (pod(&running, &none, &deleted(0)), &quiet, "its pod was deleted by force"),
+            (pod(&waiting, &none, &deleted(30)), &node_lost, "its node node-1 was lost"),
+            (pod(&running, &none, &deleted(0)), &long_ago, "its pod was deleted by force"),
         ];
         for (pod, facts, words) in table {
             match seen(&pod, facts) {
-                Observation::Gone { reason } => assert!(reason.starts_with(words), "{reason}"),
+                Observation::Lost { reason, .. } => assert!(reason.starts_with(words), "{reason}"),
                 other => panic!("{words}: {other:?}"),
             }
         }
@@ -504,22 +566,28 @@ mod tests {
         let none = json!({});
         let running = json!({ "running": { "startedAt": START } });
         let waiting = json!({ "waiting": { "reason": "ContainerCreating" } });
-        let quiet = Facts::default();
+        let quiet = quiet();
         assert!(matches!(seen(&pod(&running, &none, &none), &quiet), Observation::Running(_)));
         // Its node may only be slow to say so.
         assert!(matches!(seen(&pod(&running, &none, &deleted(30)), &quiet), Observation::Running(_)));
         for pod in [pod(&waiting, &none, &none), pod(&waiting, &none, &deleted(30)), pod(&Value::Null, &none, &none)] {
             assert_eq!(seen(&pod, &quiet), Observation::Starting);
         }
+        // Released by force, so that its node may start it yet.
+        let forced = Facts { had_grace: false, ..quiet.clone() };
+        assert_eq!(seen(&pod(&waiting, &none, &deleted(0)), &forced), Observation::Starting);
+        // Just released: the news of a start may be under way.
+        let just_now = Facts { released_for: Duration::from_secs(1), ..quiet };
+        assert_eq!(seen(&pod(&waiting, &none, &deleted(0)), &just_now), Observation::Starting);
     }
 
     #[test]
     fn a_container_in_trouble_is_given_up_after_its_grace() {
-        let waiting = |reason: &str| json!({ "waiting": { "reason": reason, "message": "m" } });
-        let trouble = |pull_error: &str, waited_secs: i64| Facts {
-            waiting_since: Some(now() - SignedDuration::from_secs(waited_secs)),
-            pull_error: Some(pull_error.to_owned()),
-            pull_grace: SignedDuration::from_secs(60),
+        use StartFault::{Image, Machine, Task};
+        let trouble = |words: &str, waited_secs: u64| Facts {
+            trouble: Some(Trouble { is_about_image: true, words: words.to_owned() }),
+            troubled_for: Duration::from_secs(waited_secs),
+            pull_grace: Duration::from_secs(60),
             ..Facts::default()
         };
         let unknown = "manifest unknown: manifest unknown";
@@ -529,27 +597,24 @@ mod tests {
         let outage = trouble(away, 60);
         let give_up = |reason: String, fault| Reading::GiveUp(Verdict { reason, fault });
         let starting = Reading::Seen(Observation::Starting);
+        let made = |words: &str| format!("its container can't be made: {words}");
         let table = [
             (
                 "InvalidImageName",
+                "m",
                 &early,
-                give_up("image `busybox:2` can't be pulled: its name is not valid".into(), StartFault::Task),
+                give_up("image `busybox:2` can't be pulled: its name is not valid".into(), Task),
             ),
-            ("ImagePullBackOff", &early, starting.clone()),
-            (
-                "ImagePullBackOff",
-                &late,
-                give_up(format!("image `busybox:2` can't be pulled: {unknown}"), StartFault::Task),
-            ),
-            ("ErrImagePull", &outage, give_up(format!("image `busybox:2` can't be pulled: {away}"), StartFault::Image)),
-            ("CreateContainerConfigError", &late, give_up("its container can't be made: m".into(), StartFault::Task)),
-            ("PodInitializing", &late, starting),
+            ("ImagePullBackOff", "m", &early, starting.clone()),
+            ("ImagePullBackOff", "m", &late, give_up(format!("image `busybox:2` can't be pulled: {unknown}"), Task)),
+            ("ErrImagePull", "m", &outage, give_up(format!("image `busybox:2` can't be pulled: {away}"), Image)),
+            ("CreateContainerConfigError", "m", &late, give_up(made("m"), Task)),
+            ("CreateContainerConfigError", "timed out waiting", &late, give_up(made("timed out waiting"), Machine)),
+            ("PodInitializing", "m", &late, starting),
         ];
-        for (reason, facts, expected) in table {
-            assert_eq!(
-                read(&pod(&waiting(reason), &json!({ "phase": "Pending" }), &json!({})), facts, now()),
-                expected
-            );
+        for (reason, message, facts, expected) in table {
+            let state = json!({ "waiting": { "reason": reason, "message": message } });
+            assert_eq!(read(&pod(&state, &json!({ "phase": "Pending" }), &json!({})), facts, now()), expected);
         }
     }
 }

@@ -33,6 +33,31 @@ fn of_refusal(status: u16, message: &str) -> EngineError {
     }
 }
 
+/// What it means that a job's controller is refused a pod, which it tries again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OfPod {
+    /// It will be refused for ever: a policy forbids it.
+    Final,
+    /// Something is missing that may be made.
+    MayPass,
+    /// Others take the room now.
+    Passing,
+}
+
+pub(super) fn of_pod(message: &str) -> OfPod {
+    match of_refusal(403, message) {
+        EngineError::Rejected(_) if message.contains("not found") => OfPod::MayPass,
+        EngineError::Rejected(_) if is_forbidden(message) => OfPod::Final,
+        // Whatever else went wrong, such as an API that did not answer its own controller.
+        EngineError::Rejected(_) => OfPod::MayPass,
+        _ => OfPod::Passing,
+    }
+}
+
+fn is_forbidden(message: &str) -> bool {
+    ["is forbidden", "denied the request", "is invalid", "unknown field"].iter().any(|words| message.contains(words))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

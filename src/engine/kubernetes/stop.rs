@@ -16,20 +16,50 @@ use super::Inner;
 use super::job::{PodMaker, whole_seconds};
 use super::link::ApiError;
 use super::names::{FINALIZER, name_of, selector_of};
-use super::read::is_overdue;
-use super::view::{Container, Phase, PodView};
+use super::read::NODE_PATIENCE;
+use super::view::{Container, Deleting, Phase, PodView};
 use crate::engine::EngineError;
-use crate::model::AttemptId;
+use crate::model::{AttemptId, Event};
 
 /// How long an attempt that is removed may take to end what of it still runs, before it is asked again.
 const END_PATIENCE: Duration = Duration::from_secs(20);
 
+/// A pod that is deleted at once is forgotten while it runs.
+const SHORTEST_GRACE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+enum StopError {
+    #[error("{0}")]
+    Gone(String),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+impl From<StopError> for EngineError {
+    fn from(error: StopError) -> Self {
+        match error {
+            StopError::Gone(reason) => Self::Gone(reason),
+            StopError::Api(error) => error.into(),
+        }
+    }
+}
+
 impl Inner {
     pub(super) async fn stop(self: &Arc<Self>, attempt_id: AttemptId, grace: Duration) -> Result<(), EngineError> {
+        let stopped = self.try_to_stop(attempt_id, grace).await;
+        if let Err(StopError::Api(ApiError::Refused { message, .. })) = &stopped {
+            let message = format!("it can't be stopped now, and is tried again: the cluster refuses it: {message}");
+            let event = Event::warning(self.link.now().wall, "StopRefused", message);
+            self.note_unseen(attempt_id, event);
+        }
+        stopped.map_err(EngineError::from)
+    }
+
+    async fn try_to_stop(self: &Arc<Self>, attempt_id: AttemptId, grace: Duration) -> Result<(), StopError> {
         let Some(pod) = self.pod_of(attempt_id).await? else {
             let entry = self.cache.get(attempt_id).filter(|entry| entry.job.is_some() && !entry.is_removed);
             if entry.is_none() {
-                return Err(EngineError::Gone(format!("attempt {attempt_id} has no job")));
+                return Err(StopError::Gone(format!("attempt {attempt_id} has no job")));
             }
             // Its controller may be kept from making the pod for long, by a quota.
             self.cache.change(attempt_id, |entry| entry.was_asked_to_stop = true);
@@ -42,7 +72,8 @@ impl Inner {
         if pod.has_started() {
             self.keep_output(attempt_id, &pod).await;
         }
-        self.delete_pod(&pod, Some(grace)).await?;
+        // Without any grace the API would forget the pod before its node has ended it.
+        self.delete_pod(&pod, Some(grace.max(SHORTEST_GRACE))).await?;
         Ok(())
     }
 
@@ -93,7 +124,11 @@ impl Inner {
         }
         if self.pod_maker().await? == PodMaker::Controller {
             for further in self.list::<Pod>(&selector_of(&self.identity, attempt_id)).await? {
-                self.release(&PodView::read(&further)).await?;
+                let further = PodView::read(&further);
+                if !is_over(&further) {
+                    self.delete_pod(&further, Some(SHORTEST_GRACE)).await?;
+                }
+                self.release(&further).await?;
             }
         }
         self.outputs.forget(attempt_id);
@@ -102,8 +137,9 @@ impl Inner {
     }
 
     /// Deletes the attempt's job; one of the same name that is not ours stays.
-    async fn delete_job(&self, attempt_id: AttemptId) -> Result<(), ApiError> {
+    pub(super) async fn delete_job(&self, attempt_id: AttemptId) -> Result<(), ApiError> {
         let Some(uid) = self.job_uid_of(attempt_id).await? else { return Ok(()) };
+        self.cache.change(attempt_id, |entry| entry.is_job_deleted_by_us = true);
         let name = name_of(attempt_id);
         let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
         let params = DeleteParams { preconditions, ..DeleteParams::background() };
@@ -113,12 +149,10 @@ impl Inner {
 
     /// Ends what of a pod still runs.
     async fn end(&self, attempt_id: AttemptId, pod: &PodView) -> Result<(), EngineError> {
-        if is_over(pod) || self.is_lost(pod) {
+        if is_over(pod) || self.is_lost(attempt_id, pod) {
             return Ok(());
         }
-        // Not at once, which would be to forget it while it runs.
-        let shortest = Duration::from_secs(1);
-        self.delete_pod(pod, Some(shortest)).await?;
+        self.delete_pod(pod, Some(SHORTEST_GRACE)).await?;
         let ended = self.cache.until(attempt_id, |entry| {
             entry.is_none_or(|entry| entry.has_vanished || entry.pod.as_ref().is_none_or(is_over))
         });
@@ -139,8 +173,11 @@ impl Inner {
 
 impl Inner {
     /// Whether nobody can say any more what became of a pod that was deleted.
-    fn is_lost(&self, pod: &PodView) -> bool {
-        let is_overdue = pod.deleting.as_ref().is_some_and(|deleting| is_overdue(deleting, self.link.now()));
+    fn is_lost(&self, attempt_id: AttemptId, pod: &PodView) -> bool {
+        let deleting_at = self.cache.get(attempt_id).and_then(|entry| entry.deleting_at);
+        let is_overdue = pod.deleting.zip(deleting_at).is_some_and(|(deleting, since)| {
+            self.link.now().uptime.saturating_sub(since) > deleting.grace + NODE_PATIENCE
+        });
         is_overdue && pod.node.as_deref().is_some_and(|node| self.rooms.is_lost(node))
     }
 }
@@ -148,7 +185,7 @@ impl Inner {
 /// Whether nothing of a pod runs any more, or ever will.
 fn is_over(pod: &PodView) -> bool {
     let has_ended = matches!(pod.container, Container::Terminated { .. });
-    let never_began = !pod.has_started() && pod.deleting.as_ref().is_some_and(|deleting| deleting.is_released);
+    let never_began = !pod.has_started() && pod.deleting.is_some_and(Deleting::is_released);
     has_ended || never_began || matches!(pod.phase, Phase::Failed | Phase::Succeeded)
 }
 

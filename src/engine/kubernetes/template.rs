@@ -15,6 +15,9 @@ pub enum TemplateError {
     Shape { path: String, reason: String },
 }
 
+/// What a pod template, or a pod, has at its top; all but two of them say nothing.
+const TOP_FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+
 /// Reads an operator's pod template: a `PodTemplateSpec`, or a `Pod` or `PodTemplate`, in YAML or JSON.
 pub fn read_template(path: &Path) -> Result<Value, TemplateError> {
     let shown = || path.display().to_string();
@@ -25,12 +28,87 @@ pub fn read_template(path: &Path) -> Result<Value, TemplateError> {
     let value = value.get("template").cloned().unwrap_or(value);
     let shape = |reason: String| TemplateError::Shape { path: shown(), reason };
     let Value::Object(object) = value else { return Err(shape("it is no object".to_owned())) };
+    if let Some(unknown) = object.keys().find(|key| !TOP_FIELDS.contains(&key.as_str())) {
+        return Err(shape(format!("it has a field `{unknown}`, which a pod template does not have")));
+    }
     let parts = object.into_iter().filter(|(key, _)| key == "metadata" || key == "spec");
     let value = Value::Object(parts.collect::<Map<_, _>>());
     // Found out now, and not by the first run.
     serde_json::from_value::<k8s_openapi::api::core::v1::PodTemplateSpec>(with_names(value.clone()))
         .map_err(|error| shape(error.to_string()))?;
     Ok(value)
+}
+
+/// The fields of a template that the types of this program don't know: newer ones, or misspelt ones. Only the cluster can
+/// tell these apart.
+pub(super) fn unknown_fields(template: &Value) -> Vec<String> {
+    let named = with_names(template.clone());
+    let typed = serde_json::from_value::<k8s_openapi::api::core::v1::PodTemplateSpec>(named.clone());
+    // One that can't be read at all was refused when it was read.
+    let typed = typed.ok().and_then(|typed| serde_json::to_value(typed).ok()).unwrap_or_default();
+    paths(missing_in(&typed, &named))
+}
+
+/// The fields of a template that the cluster's answer to it does not have, each by its path. What is empty the API leaves
+/// out by itself, where it knows the field.
+pub(super) fn fields_left_out(answer: &Value, template: &Value) -> Vec<String> {
+    let unknown = unknown_fields(template);
+    let missing = missing_in(answer, &with_names(template.clone()));
+    paths(missing.into_iter().filter(|(path, value)| !is_empty(value) || unknown.contains(path)))
+}
+
+fn paths(missing: impl IntoIterator<Item = (String, Value)>) -> Vec<String> {
+    missing.into_iter().map(|(path, _)| path).collect()
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(elements) => elements.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty),
+    }
+}
+
+fn missing_in(answer: &Value, template: &Value) -> Vec<(String, Value)> {
+    let mut missing = Vec::new();
+    collect_missing("", "", template, Some(answer), &mut missing);
+    missing
+}
+
+fn collect_missing(
+    path: &str,
+    name: &str,
+    template: &Value,
+    answer: Option<&Value>,
+    missing: &mut Vec<(String, Value)>,
+) {
+    match (template, answer) {
+        (Value::Null, _) => {}
+        (_, None | Some(Value::Null)) => missing.push((path.to_owned(), template.clone())),
+        (Value::Object(fields), Some(answer)) => {
+            for (key, value) in fields {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                collect_missing(&path, key, value, answer.get(key), missing);
+            }
+        }
+        (Value::Array(elements), Some(answer)) => {
+            for (i, element) in elements.iter().enumerate() {
+                let id = key_of(name).and_then(|key| Some((key, element.get(key)?)));
+                let (label, same) = match id {
+                    Some((key, id)) => {
+                        let found = answer.as_array().into_iter().flatten().find(|other| other.get(key) == Some(id));
+                        (id.as_str().map_or_else(|| id.to_string(), str::to_owned), found)
+                    }
+                    None => (i.to_string(), answer.get(i)),
+                };
+                collect_missing(&format!("{path}[{label}]"), "", element, same, missing);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// A container without an image or a name of its own is meant for ours, which has both.
@@ -156,9 +234,49 @@ mod tests {
         let expected = json!({ "spec": { "dnsPolicy": "Default" } });
         assert_eq!(read("apiVersion: v1\nkind: Pod\nspec:\n  dnsPolicy: Default\n").unwrap(), expected);
         assert_eq!(read(r#"{"template": {"spec": {"dnsPolicy": "Default"}}}"#).unwrap(), expected);
-        for text in ["- a", "spec: [1]", "spec: {", "spec: {tolerations: 3}"] {
+        for text in ["- a", "spec: [1]", "spec: {", "spec: {tolerations: 3}", "specs: {dnsPolicy: Default}"] {
             assert!(read(text).is_err(), "{text}");
         }
         assert!(matches!(read_template(Path::new("/nonexistent")), Err(TemplateError::File { .. })));
+    }
+
+    #[test]
+    fn fields_that_are_not_known_are_found_by_their_paths() {
+        let template = json!({
+            "metadata": { "labels": { "team": "tides" }, "labelz": {} },
+            "spec": {
+                "priorityClassname": "high",
+                "dnsPolicy": "Default",
+                "terminationGracePeriodSeconds": null,
+                "containers": [{ "name": "proxy", "image": "p", "imagepullPolicy": "Always" }, { "env": [{ "name": "A", "vale": "b" }] }],
+                "volumes": [{ "name": "v", "emptyDir": {} }],
+                "tolerations": [{ "key": "a", "operater": "Exists" }],
+            },
+        });
+        let expected = [
+            "metadata.labelz",
+            "spec.containers[proxy].imagepullPolicy",
+            "spec.containers[run].env[A].vale",
+            "spec.priorityClassname",
+            "spec.tolerations[0].operater",
+        ];
+        let mut found = unknown_fields(&template);
+        found.sort_unstable();
+        assert_eq!(found, expected);
+        // A cluster that knows one of them has it in its answer, whatever else it adds and however it sorts.
+        let mut answer = template.clone();
+        answer["spec"]["nodeName"] = json!("n");
+        answer["spec"]["containers"].as_array_mut().unwrap().reverse();
+        answer["spec"]["containers"][0]["name"] = json!("run");
+        answer["spec"].as_object_mut().unwrap().remove("priorityClassname");
+        assert_eq!(fields_left_out(&answer, &template), ["spec.priorityClassname"]);
+        // Also one that this program knows and the cluster does not, but not one that is as if it were not there.
+        let template =
+            json!({ "spec": { "schedulingGates": [{ "name": "g" }], "hostNetwork": false, "dnsPolicy": "Default" } });
+        assert_eq!(unknown_fields(&template), [""; 0]);
+        assert_eq!(
+            fields_left_out(&json!({ "spec": { "dnsPolicy": "Default" } }), &template),
+            ["spec.schedulingGates"]
+        );
     }
 }

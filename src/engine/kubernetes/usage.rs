@@ -152,9 +152,10 @@ impl Inner {
             match self.samples(&running).await {
                 Ok(samples) => {
                     for (attempt_id, sample) in samples {
-                        self.cache.add_sample(attempt_id, sample);
+                        let now = self.link.now().wall;
+                        self.cache.add_sample(attempt_id, sample, now);
                         let Sample { memory_bytes, cpu_millis, .. } = sample;
-                        self.pokes.sample(attempt_id, UsageSample { at: self.link.now(), memory_bytes, cpu_millis });
+                        self.pokes.sample(attempt_id, UsageSample { at: now, memory_bytes, cpu_millis });
                     }
                 }
                 Err(ApiError::Refused { message, .. }) => {

@@ -1,14 +1,25 @@
 //! The little that we keep of an object: pure reading of pods, jobs and events, in the words of every release from 1.20
 //! on. What is not needed is dropped here, so that what a cluster says about many runs takes little memory.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::names::CONTAINER;
+use super::job::NO_POD_CLASS;
+use super::names::{CONTAINER, FINALIZER, attempt_of_name, name_of};
 use super::quantity::{bytes_of, millis_of};
-use crate::model::{Event, EventType};
+use super::words::clean;
+use crate::model::{AttemptId, Event, EventType};
+
+/// What a runtime says of a container that ended while the runtime itself was away, as in a reboot of the node: the exit
+/// code beside it, 255, is the runtime's and not the command's.
+pub(super) const LOST_AT_RESTART: &str = "Unknown";
+/// What a node says of a container that it has no trace of. From about 1.27 on it says so of those as well that never
+/// began.
+pub(super) const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PodView {
@@ -23,16 +34,55 @@ pub(super) struct PodView {
     pub message: Option<String>,
     pub deleting: Option<Deleting>,
     pub container: Container,
+    /// How often the container was started before, as far as its node knows.
+    pub restarts: i32,
+    /// The container ran, and its node lost it.
+    pub was_lost: bool,
+    /// The node has named a container of this pod's.
+    pub has_container: bool,
     pub image: String,
+    /// What the command is handed to.
+    pub shell: String,
     pub image_digest: Option<String>,
     pub memory_limit_bytes: Option<i64>,
     pub cpu_limit_millis: Option<i64>,
+    /// The pod's own deadline, which may have been set by others than us.
+    pub deadline_secs: Option<i64>,
     /// The scheduler's words about a pod that it has no node for.
     pub unschedulable: Option<String>,
+    /// The words about a pod that nobody may schedule yet.
+    pub gated: Option<String>,
     /// Why Kubernetes itself took the pod away, where the release says so.
-    pub disruption: Option<String>,
-    /// What an init container of the operator's died of.
-    pub init_failure: Option<String>,
+    pub disruption: Option<Disruption>,
+    /// How an init container of the operator's failed.
+    pub init_failure: Option<InitFailure>,
+    /// Our finalizer is on it.
+    pub is_kept: bool,
+}
+
+/// A pod's condition `DisruptionTarget`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Disruption {
+    pub reason: String,
+    pub message: String,
+}
+
+impl Disruption {
+    /// The pod was taken away without its node's having been asked: what runs there is not known.
+    pub(super) fn is_without_node(&self) -> bool {
+        matches!(self.reason.as_str(), "DeletionByPodGC" | "DeletionByTaintManager")
+    }
+
+    pub(super) fn words(&self) -> &str {
+        if self.message.is_empty() { &self.reason } else { &self.message }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InitFailure {
+    pub words: String,
+    /// Its node lost it: it did not end by itself.
+    pub is_of_node: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,12 +95,17 @@ pub(super) enum Phase {
 }
 
 /// Somebody has deleted the pod; our finalizer keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Deleting {
-    /// When its grace is over.
-    pub at: Timestamp,
-    /// The node has nothing more to say about it: its containers have ended, or never began. Or somebody forced it.
-    pub is_released: bool,
+    /// Without any, the node has nothing more to say about it: its containers have ended, or never began. Or somebody
+    /// forced the deletion.
+    pub grace: Duration,
+}
+
+impl Deleting {
+    pub(super) const fn is_released(self) -> bool {
+        self.grace.is_zero()
+    }
 }
 
 /// The container that runs the command.
@@ -87,9 +142,15 @@ impl PodView {
             let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
             conditions.into_iter().find(|condition| condition.type_ == kind && condition.status == value)
         };
-        let unschedulable =
-            condition("PodScheduled", "False").filter(|condition| condition.reason.as_deref() == Some("Unschedulable"));
+        let unscheduled = |reason: &str| {
+            let condition = condition("PodScheduled", "False");
+            let condition = condition.filter(|condition| condition.reason.as_deref() == Some(reason))?;
+            Some(clean(condition.message.as_deref().unwrap_or_default()))
+        };
+        let text = |text: &Option<String>| text.as_deref().map(clean).unwrap_or_default();
         let disruption = condition("DisruptionTarget", "True");
+        let grace_secs = metadata.deletion_grace_period_seconds.unwrap_or(0);
+        let last = own.and_then(|status| status.last_state.as_ref());
         Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             namespace: metadata.namespace.clone().unwrap_or_default(),
@@ -103,25 +164,40 @@ impl PodView {
                 _ => Phase::Pending,
             },
             reason: status.and_then(|status| status.reason.clone()),
-            message: status.and_then(|status| status.message.clone()),
-            deleting: metadata.deletion_timestamp.as_ref().map(|time| Deleting {
-                at: time.0,
-                is_released: metadata.deletion_grace_period_seconds.unwrap_or(0) == 0,
-            }),
+            message: status.and_then(|status| status.message.as_deref()).map(clean),
+            deleting: metadata
+                .deletion_timestamp
+                .as_ref()
+                .map(|_| Deleting { grace: Duration::from_secs(u64::try_from(grace_secs).unwrap_or(0)) }),
             container: own.and_then(|status| status.state.as_ref()).map(container_of).unwrap_or_default(),
+            restarts: own.map_or(0, |status| status.restart_count),
+            was_lost: last.is_some_and(|last| last.terminated.is_some() || last.running.is_some()),
+            has_container: own.is_some_and(|status| status.container_id.as_ref().is_some_and(|id| !id.is_empty())),
+            shell: container.and_then(|container| container.command.as_ref()?.first().cloned()).unwrap_or_default(),
             image: container.and_then(|container| container.image.clone()).unwrap_or_default(),
             image_digest: own.map(|status| digest_of(&status.image_id)).filter(|digest| !digest.is_empty()),
             memory_limit_bytes: limit("memory", bytes_of),
             cpu_limit_millis: limit("cpu", millis_of),
-            unschedulable: unschedulable.and_then(|condition| condition.message.clone()),
-            disruption: disruption.and_then(|condition| condition.message.clone().or_else(|| condition.reason.clone())),
+            deadline_secs: spec.and_then(|spec| spec.active_deadline_seconds),
+            unschedulable: unscheduled("Unschedulable"),
+            gated: unscheduled("SchedulingGated"),
+            disruption: disruption
+                .map(|condition| Disruption { reason: text(&condition.reason), message: text(&condition.message) }),
             init_failure: status.and_then(init_failure),
+            is_kept: metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
         }
     }
 
-    /// Whether the command began, as far as this object tells.
+    /// Whether the command began, as far as this object says.
     pub(super) const fn has_started(&self) -> bool {
-        matches!(self.container, Container::Running { .. } | Container::Terminated { started_at: Some(_), .. })
+        let runs_or_ran =
+            matches!(self.container, Container::Running { .. } | Container::Terminated { started_at: Some(_), .. });
+        runs_or_ran || self.has_run_before()
+    }
+
+    /// Whether the container was started before the one that the status is about.
+    pub(super) const fn has_run_before(&self) -> bool {
+        self.was_lost || self.restarts > 0
     }
 }
 
@@ -134,7 +210,7 @@ fn container_of(state: &core::ContainerState) -> Container {
         return Container::Terminated {
             exit_code: i64::from(ended.exit_code),
             reason: ended.reason.clone().unwrap_or_default(),
-            message: ended.message.clone().unwrap_or_default(),
+            message: ended.message.as_deref().map(clean).unwrap_or_default(),
             started_at: time(&ended.started_at),
             finished_at: time(&ended.finished_at),
         };
@@ -145,18 +221,20 @@ fn container_of(state: &core::ContainerState) -> Container {
     match &state.waiting {
         Some(waiting) => Container::Waiting {
             reason: waiting.reason.clone().unwrap_or_default(),
-            message: waiting.message.clone().unwrap_or_default(),
+            message: waiting.message.as_deref().map(clean).unwrap_or_default(),
         },
         None => Container::Unknown,
     }
 }
 
-fn init_failure(status: &core::PodStatus) -> Option<String> {
+fn init_failure(status: &core::PodStatus) -> Option<InitFailure> {
     let statuses = status.init_container_statuses.as_ref()?;
     statuses.iter().find_map(|status| {
         let ended = status.state.as_ref()?.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
-        let why = ended.message.clone().or_else(|| ended.reason.clone()).unwrap_or_default();
-        Some(format!("init container `{}` ended with exit code {}: {why}", status.name, ended.exit_code))
+        let reason = ended.reason.as_deref().unwrap_or_default();
+        let why = ended.message.as_deref().map_or_else(|| reason.to_owned(), clean);
+        let words = format!("init container `{}` ended with exit code {}: {why}", status.name, ended.exit_code);
+        Some(InitFailure { words, is_of_node: matches!(reason, LOST_AT_RESTART | STATUS_UNKNOWN) })
     })
 }
 
@@ -170,6 +248,11 @@ pub(super) struct JobView {
     pub uid: String,
     /// The controller has given it up, and why: it will make no pod.
     pub failure: Option<String>,
+    /// It was given up because its deadline passed.
+    pub is_past_deadline: bool,
+    /// Somebody has suspended it: its controller deletes its pod, and makes another when it is resumed.
+    pub is_suspended: bool,
+    pub is_deleting: bool,
 }
 
 impl JobView {
@@ -180,11 +263,16 @@ impl JobView {
         let failed = conditions.into_iter().find(|condition| {
             matches!(condition.type_.as_str(), "Failed" | "FailureTarget") && condition.status == "True"
         });
+        let words = |condition: &k8s_openapi::api::batch::v1::JobCondition| {
+            let words = condition.message.as_deref().or(condition.reason.as_deref());
+            clean(words.unwrap_or("it failed"))
+        };
         Self {
             uid: job.metadata.uid.clone().unwrap_or_default(),
-            failure: failed.map(|condition| {
-                condition.message.clone().or_else(|| condition.reason.clone()).unwrap_or_else(|| "it failed".to_owned())
-            }),
+            failure: failed.map(words),
+            is_past_deadline: failed.is_some_and(|condition| condition.reason.as_deref() == Some("DeadlineExceeded")),
+            is_suspended: job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true)),
+            is_deleting: job.metadata.deletion_timestamp.is_some(),
         }
     }
 }
@@ -196,7 +284,7 @@ pub(super) fn read_event(event: &core::Event) -> Option<Event> {
     let reason = event.reason.as_deref()?;
     // The controller of an older release finds that it can make no pod, which is meant.
     let message = event.message.as_deref().unwrap_or_default();
-    if TOLD_OTHERWISE.contains(&reason) || message.contains(super::job::NO_POD_CLASS) {
+    if TOLD_OTHERWISE.contains(&reason) || message.contains(NO_POD_CLASS) {
         return None;
     }
     let first = event.first_timestamp.as_ref().map(|time| time.0);
@@ -210,8 +298,37 @@ pub(super) fn read_event(event: &core::Event) -> Option<Event> {
         event_type: if event.type_.as_deref() == Some("Warning") { EventType::Warning } else { EventType::Normal },
         reason: reason.to_owned(),
         source_object: source.unwrap_or_else(|| "kubernetes".to_owned()),
-        message: message.to_owned(),
+        message: clean(&told_once(event, message)),
     })
+}
+
+/// The message without what is new in each repetition, so that it is told once.
+fn told_once(event: &core::Event, message: &str) -> String {
+    let attempt_id = event.involved_object.name.as_deref().and_then(attempt_of_name);
+    match attempt_id {
+        Some(attempt_id) if event.reason.as_deref() == Some("FailedCreate") => without_pod_name(message, attempt_id),
+        _ => message.to_owned(),
+    }
+}
+
+/// The words by which the API refused the pod of an attempt's job to its controller.
+pub(super) fn refusal_in(event: &core::Event, attempt_id: AttemptId) -> Option<String> {
+    let object = &event.involved_object;
+    let is_about_job = object.kind.as_deref() == Some("Job") && object.name.as_deref() == Some(&name_of(attempt_id));
+    let is_refusal = event.reason.as_deref() == Some("FailedCreate");
+    let message = event.message.as_deref().filter(|_| is_about_job && is_refusal)?;
+    let words = message.strip_prefix("Error creating: ").unwrap_or(message);
+    (!words.contains(NO_POD_CLASS)).then(|| clean(&without_pod_name(words, attempt_id)))
+}
+
+/// The same words for each try, of which each has another pod's name.
+fn without_pod_name(words: &str, attempt_id: AttemptId) -> String {
+    let job = name_of(attempt_id);
+    let begin = format!("pods \"{job}-");
+    match words.find(&begin).and_then(|at| Some((at, words[at + begin.len()..].find('"')? + at + begin.len()))) {
+        Some((at, end)) => format!("{}pods \"{job}{}", &words[..at], &words[end..]),
+        None => words.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use super::Inner;
 use super::link::{ApiError, with_causes};
 use super::names::{attempt_of_labels, attempt_of_name, selector};
-use super::view::{JobView, PodView, read_event};
+use super::view::{JobView, PodView, read_event, refusal_in};
 use crate::model::{AttemptId, Event};
 
 /// How long after the API was missed it is looked for again; doubles up to the second.
@@ -32,6 +32,8 @@ pub(super) trait Watched:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static
 {
     const WHAT: &'static str;
+    /// Whether nothing can be said of runs without a right to it.
+    const IS_NEEDED: bool = true;
     /// What is known when a listing begins, so that it can be told what is missing from it.
     type Known: Send;
 
@@ -61,6 +63,9 @@ impl Inner {
         loop {
             let error = self.follow::<K>(&mut pause).await;
             K::set_watched(self, false);
+            if let (true, ApiError::Refused { message, .. }) = (K::IS_NEEDED, &error) {
+                self.link.set_right(K::WHAT, Some(message.clone()));
+            }
             let error = self.link.missed(error);
             tracing::warn!(cluster = self.identity.cluster, what = K::WHAT, %error, "the Kubernetes API is not watched for a moment");
             tokio::time::sleep(pause).await;
@@ -99,6 +104,7 @@ impl Inner {
                 Some(Ok(watcher::Event::InitDone)) => {
                     K::listed(self, &known, &listed);
                     K::set_watched(self, true);
+                    self.link.set_right(K::WHAT, None);
                     self.link.found();
                     *pause = PAUSES.0;
                     tracing::debug!(cluster = self.identity.cluster, what = K::WHAT, "the Kubernetes API is watched");
@@ -165,12 +171,21 @@ impl Inner {
         {
             self.cache.pod_is_gone(attempt_id, &pod.uid);
         }
+        let (has_no_job, has_no_pod) = (jobs.is_empty(), pods.is_empty());
         for job in jobs {
             job.apply(self);
         }
         for pod in pods {
             pod.apply(self);
         }
+        // Labels may have been changed.
+        if has_no_job {
+            self.find_job(attempt_id).await?;
+        }
+        if has_no_pod {
+            self.find_pod(attempt_id).await?;
+        }
+        self.cache.note_absence(attempt_id, self.link.now());
         Ok(())
     }
 
@@ -178,7 +193,20 @@ impl Inner {
         Api::namespaced(client, &self.config.namespace)
     }
 
-    fn note(&self, attempt_id: AttemptId, event: Event) {
+    /// Takes in what was seen of a pod, and tells what is worth telling of it.
+    pub(super) fn take_pod(&self, attempt_id: AttemptId, pod: PodView) {
+        for event in self.cache.apply_pod(attempt_id, pod, self.link.now()) {
+            self.note(attempt_id, event);
+        }
+    }
+
+    /// Tells an event of an attempt of which perhaps nothing is known yet.
+    pub(super) fn note_unseen(&self, attempt_id: AttemptId, event: Event) {
+        self.cache.change(attempt_id, |_| {});
+        self.note(attempt_id, event);
+    }
+
+    pub(super) fn note(&self, attempt_id: AttemptId, event: Event) {
         if self.cache.is_news(attempt_id, &event.reason, &event.message) {
             self.pokes.note(attempt_id, event);
         }
@@ -204,12 +232,7 @@ impl Watched for Pod {
 
     fn apply(self, inner: &Inner) -> Option<AttemptId> {
         let attempt_id = attempt_of_labels(self.metadata.labels.as_ref()?)?;
-        let now = inner.link.now();
-        let news = inner.cache.apply_pod(attempt_id, PodView::read(&self), now);
-        if let Some(message) = news.unschedulable {
-            let event = Event::warning(now, "Unschedulable", format!("no node can take it now: {message}"));
-            inner.note(attempt_id, event.from_source("default-scheduler"));
-        }
+        inner.take_pod(attempt_id, PodView::read(&self));
         inner.pokes.poke(attempt_id);
         Some(attempt_id)
     }
@@ -247,6 +270,7 @@ impl Watched for Job {
     fn apply(self, inner: &Inner) -> Option<AttemptId> {
         let attempt_id = attempt_of_labels(self.metadata.labels.as_ref()?)?;
         inner.cache.apply_job(attempt_id, JobView::read(&self));
+        inner.pokes.poke(attempt_id);
         Some(attempt_id)
     }
 
@@ -269,12 +293,17 @@ impl Watched for Job {
 /// Events have no labels: those of our objects are known by their names.
 impl Watched for KubernetesEvent {
     const WHAT: &'static str = "events";
+    const IS_NEEDED: bool = false;
     type Known = ();
 
     fn known(_inner: &Inner) {}
 
     fn apply(self, inner: &Inner) -> Option<AttemptId> {
         let attempt_id = attempt_of_name(self.involved_object.name.as_deref()?)?;
+        if let Some(words) = refusal_in(&self, attempt_id) {
+            inner.cache.refuse(attempt_id, words, inner.link.now());
+            inner.pokes.poke(attempt_id);
+        }
         let event = read_event(&self)?;
         inner.note(attempt_id, event);
         Some(attempt_id)

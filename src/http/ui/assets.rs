@@ -29,8 +29,11 @@ macro_rules! assets {
 const ASSETS: &[(&str, &str, &[u8])] = assets![
     "app.css": STYLE,
     "app.js": SCRIPT,
+    "clock.js": SCRIPT,
     "confirm.js": SCRIPT,
+    "current.js": SCRIPT,
     "forms.js": SCRIPT,
+    "hub.js": SCRIPT,
     "icon.svg": IMAGE,
     "icons.svg": IMAGE,
     "keys.js": SCRIPT,
@@ -38,8 +41,10 @@ const ASSETS: &[(&str, &str, &[u8])] = assets![
     "log-lines.js": SCRIPT,
     "log-search.js": SCRIPT,
     "log.js": SCRIPT,
+    "news.js": SCRIPT,
     "palette.js": SCRIPT,
     "paste.js": SCRIPT,
+    "poll.js": SCRIPT,
     "send.js": SCRIPT,
 ];
 
@@ -61,6 +66,11 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     version.truncate(VERSION_CHARS);
     version
 });
+
+/// The same for the same assets.
+pub(super) fn version() -> &'static str {
+    &VERSION
+}
 
 /// Where a page finds an asset.
 pub(super) fn address(name: &str) -> String {

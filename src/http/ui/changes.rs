@@ -1,31 +1,149 @@
-//! Tells pages that runs have changed, so that what they show changes at once. It carries no facts: a page that is told
-//! asks for itself anew. A page that is told nothing for a while asks anyway, for another server may run the task.
+//! What is new, for all open pages of a browser in one request: whether runs have changed, how far the logs reach that are
+//! looked at, and what time it is here. It carries no facts about runs: a page that learns of a change asks for itself
+//! anew.
+//!
+//! A request says what its sender knows, and is answered as soon as there is more, or after `wait` seconds. So nothing is
+//! lost between two requests, a connection that has died is noticed by the answer that does not come, and one connection
+//! serves all windows of a browser (`assets/hub.js`): a browser has few to one server.
 
-use std::convert::Infallible;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use axum::response::sse::Event;
-use futures_util::stream;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde::Serialize;
+use uuid::Uuid;
 
+use super::assets;
 use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::params::Params;
+use crate::http::respond::ok;
 use crate::http::streams::StreamPlace;
+use crate::service::{LogExtent, ServiceError};
 
-/// Changes that come as close as this together are told as one.
-const TOGETHER: Duration = Duration::from_millis(150);
+/// News that come as close as this together are told as one: quicker than that nobody reads a log.
+const TOGETHER: Duration = Duration::from_millis(250);
+/// The longest that a request may wait: shorter than what lies between usually waits for an answer.
+const LONGEST_WAIT_SECS: u64 = 20;
+/// How many logs one request may follow.
+const MOST_LOGS: usize = 50;
 
-pub(super) async fn follow(State(app): State<App>, place: StreamPlace) -> Response {
-    let state = (app.service.on_change(), app.stop);
-    let events = stream::unfold(state, |(mut changes, stop)| async move {
-        let changed = stop.run_until_cancelled(changes.recv()).await?;
-        if matches!(changed, Err(RecvError::Closed)) {
-            return None;
+/// Tells this process from another one, whose changes are counted by themselves.
+static SERVER: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().simple().to_string());
+
+#[derive(Serialize)]
+struct News {
+    /// Of the assets that pages have now.
+    version: &'static str,
+    server: &'static str,
+    /// Counts up with each change that this process sees.
+    changes: u64,
+    /// The server's time, in milliseconds.
+    now: i64,
+    /// By run; null where there is no such run.
+    logs: BTreeMap<String, Option<Extent>>,
+}
+
+#[derive(Serialize)]
+struct Extent {
+    lines: u64,
+    bytes: u64,
+    is_complete: bool,
+}
+
+/// A log that is looked at, and how far it reaches as far as its reader knows: `RUN`, or `RUN:LINES:BYTES:COMPLETE`.
+struct Log {
+    run_id: String,
+    known: Option<LogExtent>,
+}
+
+impl FromStr for Log {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (run_id, known) = match text.split_once(':') {
+            None => (text, None),
+            Some((run_id, known)) => {
+                let parts: Vec<_> = known.split(':').collect();
+                let read = |part: &str| part.parse::<u64>().ok();
+                let extent = match parts[..] {
+                    [lines, bytes, complete] => read(lines).zip(read(bytes)).zip(complete.parse::<bool>().ok()),
+                    _ => None,
+                };
+                let ((lines, bytes), is_complete) =
+                    extent.ok_or_else(|| format!("must be RUN or RUN:LINES:BYTES:COMPLETE, not {text:?}"))?;
+                (run_id, Some(LogExtent { lines, bytes, is_complete }))
+            }
+        };
+        Ok(Self { run_id: run_id.to_owned(), known })
+    }
+}
+
+pub(super) async fn news(
+    State(app): State<App>,
+    place: Result<StreamPlace, ApiError>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let is_same_server = params.last("server").is_some_and(|server| server == *SERVER);
+    let known_changes = params.all_parsed::<u64>("changes").pop();
+    let wait = params.all_parsed::<u64>("wait").pop().unwrap_or_default().min(LONGEST_WAIT_SECS);
+    let logs = params.all_parsed::<Log>("log");
+    params.finish()?;
+    if logs.len() > MOST_LOGS {
+        return Err(ApiError::invalid(format!("`log` is given {} times, at most {MOST_LOGS} are allowed", logs.len())));
+    }
+    let mut changes = app.service.change_count();
+    // What another process counted says nothing about this one.
+    let is_current = is_same_server && known_changes == Some(*changes.borrow_and_update());
+    // Where too many wait already, it is answered at once.
+    if is_current && wait > 0 && place.is_ok() {
+        let grown = async {
+            let growths: FuturesUnordered<_> = logs.iter().map(|log| grown(&app, log)).collect();
+            // Without any it waits for the rest.
+            if growths.into_future().await.0.is_none() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let is_news = tokio::select! {
+            changed = changes.changed() => changed.is_ok(),
+            () = grown => true,
+            () = tokio::time::sleep(Duration::from_secs(wait)) => false,
+            () = app.stop.cancelled() => false,
+        };
+        if is_news {
+            app.stop.run_until_cancelled(tokio::time::sleep(TOGETHER)).await;
         }
-        stop.run_until_cancelled(tokio::time::sleep(TOGETHER)).await?;
-        while matches!(changes.try_recv(), Ok(_) | Err(TryRecvError::Lagged(_))) {}
-        Some((Ok::<_, Infallible>(Event::default().data("changed")), (changes, stop)))
-    });
-    place.answer(events)
+    }
+    // Before the logs are looked at: what changes meanwhile is told by the next answer.
+    let changes = *changes.borrow();
+    let mut extents = BTreeMap::new();
+    for log in logs {
+        extents.insert(log.run_id.clone(), extent(&app, &log.run_id).await?);
+    }
+    let now = app.service.now().as_millisecond();
+    let mut response = ok(&News { version: assets::version(), server: &SERVER, changes, now, logs: extents });
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Waits until there is more of a log than its reader knows. One that can't be followed is reported by the answer.
+async fn grown(app: &App, log: &Log) {
+    match app.service.log_growth(&log.run_id, log.known).await {
+        Err(ServiceError::NotFound(_)) => std::future::pending().await,
+        Ok(()) | Err(_) => {}
+    }
+}
+
+async fn extent(app: &App, run_id: &str) -> Result<Option<Extent>, ApiError> {
+    match app.service.log_extent(run_id).await {
+        Ok(LogExtent { lines, bytes, is_complete }) => Ok(Some(Extent { lines, bytes, is_complete })),
+        Err(ServiceError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

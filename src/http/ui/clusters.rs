@@ -74,7 +74,8 @@ pub(super) async fn change(
 ) -> Result<Response, ApiError> {
     let status = form.text("status");
     let status: ClusterStatus = status.parse().map_err(|error| ApiError::invalid(format!("`status` {error}")))?;
-    let reason = form.line("reason").unwrap_or_default();
+    let stored = app.service.cluster(&name).await?.record.status_reason;
+    let reason = form.line_or_kept("reason", Some(&stored)).unwrap_or_default();
     let change =
         ClusterChange { status: Some(status), status_reason: Some(reason.clone()), ..ClusterChange::default() };
     match app.service.change_cluster(&name, change).await {

@@ -1,16 +1,21 @@
 //! Forms: what was typed, read into values, and shown again with what is wrong beside each field.
 
-use std::collections::{BTreeMap, HashSet};
+//!
+//! A form carries all that it was given, however many rows that is, or is refused. What a browser's fields can't show
+//! as it is, such as a carriage return, stays as it is stored where the field was left as it was shown.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
 
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::request::RawBody;
 use crate::model::{EnvVar, Fault, Faults};
 
-/// How many rows a form takes: more than anybody types.
-const MOST_ROWS: usize = 500;
+/// How much larger a form may be than what was typed into it: a byte may be sent as `%C3`, and there are empty fields.
+const ENCODING: usize = 4;
 /// The empty rows that a form without scripts begins with.
 const EMPTY_ROWS: usize = 1;
 
@@ -35,11 +40,17 @@ impl FromRequest<App> for Form {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        let RawBody(body) = RawBody::from_request(request, app).await?;
+        // The limit is on what a form carries, as it is for a program that sends the same as JSON.
+        let most = app.limits.body_bytes;
+        let RawBody(body) = RawBody::read(request, most.saturating_mul(ENCODING)).await?;
         // Browsers send the lines of a text with CR LF.
         let pairs = form_urlencoded::parse(&body)
             .map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n")))
             .collect::<Vec<_>>();
+        if pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > most {
+            let message = format!("the form holds too much: at most {most} bytes are taken, so nothing was stored");
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
         if pairs.iter().any(|(_, value)| value.contains('\0')) {
             return Err(ApiError::invalid("a form must not hold a NUL character"));
         }
@@ -60,6 +71,20 @@ impl Form {
     /// The same without white space around it; `None` where nothing was typed.
     pub(super) fn line(&self, name: &str) -> Option<String> {
         Some(self.text(name).trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// The same; but what was left as it was shown is what is stored.
+    pub(super) fn line_or_kept(&self, name: &str, stored: Option<&str>) -> Option<String> {
+        match stored.filter(|stored| !stored.is_empty()) {
+            Some(stored) if self.text(name) == in_line(stored) => Some(stored.to_owned()),
+            _ => self.line(name),
+        }
+    }
+
+    /// The text of a field of many lines; what was left as it was shown is what is stored.
+    pub(super) fn area_or_kept(&self, name: &str, stored: Option<&str>) -> String {
+        let typed = self.text(name);
+        stored.filter(|stored| in_area(stored) == typed).unwrap_or(typed).to_owned()
     }
 
     pub(super) fn number(&self, name: &str, faults: &mut Faults) -> Option<i64> {
@@ -173,8 +198,8 @@ pub(super) struct EnvRow {
 }
 
 impl EnvRow {
-    fn is_empty(&self) -> bool {
-        self.name.trim().is_empty() && self.value.is_empty()
+    const fn is_empty(&self) -> bool {
+        self.name.is_empty() && self.value.is_empty()
     }
 }
 
@@ -193,7 +218,7 @@ pub(super) fn env_rows(env: &[EnvVar]) -> Vec<EnvRow> {
 
 pub(super) fn read_env_rows(form: &Form, act: &Act) -> Vec<EnvRow> {
     let (names, values) = (form.all("env_name"), form.all("env_value"));
-    let rows = names.into_iter().zip(values).take(MOST_ROWS);
+    let rows = names.into_iter().zip(values);
     let rows =
         rows.map(|(name, value)| EnvRow { name: name.into(), value: value.into(), ..EnvRow::default() }).collect();
     with_act("env", rows, act)
@@ -205,13 +230,35 @@ pub(super) fn text_rows(texts: &[String]) -> Vec<TextRow> {
 }
 
 pub(super) fn read_text_rows(form: &Form, name: &str, act: &Act) -> Vec<TextRow> {
-    let texts = form.all(name).into_iter().take(MOST_ROWS);
+    let texts = form.all(name).into_iter();
     with_act(name, texts.map(|text| TextRow { text: text.into(), ..TextRow::default() }).collect(), act)
 }
 
-/// The variables of the rows that are not empty.
-pub(super) fn env_of(rows: &[EnvRow]) -> Vec<EnvVar> {
-    rows.iter().filter(|row| !row.is_empty()).map(|row| EnvVar::new(row.name.trim(), &row.value)).collect()
+/// The variables of the rows that are not empty. A name or value that was left as it was shown is that of `known`.
+pub(super) fn env_of(rows: &[EnvRow], known: &[EnvVar]) -> Vec<EnvVar> {
+    let mut shown: HashMap<String, Vec<&EnvVar>> = HashMap::new();
+    for var in known {
+        shown.entry(in_line(&var.name)).or_default().push(var);
+    }
+    let mut read = |row: &EnvRow| {
+        let known = shown.get_mut(&row.name).filter(|known| !known.is_empty());
+        let Some(known) = known else { return EnvVar::new(row.name.trim(), &row.value) };
+        match known.iter().position(|var| in_area(&var.value) == row.value) {
+            Some(place) => known.remove(place).clone(),
+            None => EnvVar::new(&known.remove(0).name, &row.value),
+        }
+    };
+    rows.iter().filter(|row| !row.is_empty()).map(&mut read).collect()
+}
+
+/// What a browser's field of one line makes of a text.
+pub(super) fn in_line(text: &str) -> String {
+    text.replace(['\r', '\n'], "")
+}
+
+/// What a browser's field of many lines makes of a text.
+pub(super) fn in_area(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 /// Names that an earlier row has already. Only one of them could count, and nobody would be told which.
@@ -332,7 +379,35 @@ mod tests {
         assert_eq!(names(Act::AddRow("tags".into())), ["A", "B"]);
         assert_eq!(names(Act::RemoveRow("env".into(), 0)), ["B"]);
         assert_eq!(names(Act::RemoveRow("env".into(), 7)), ["A", "B"]);
-        assert_eq!(env_of(&read_env_rows(&form, &Act::Do))[1], EnvVar::new("B", " 2\n"), "a value stays as it is");
+        assert_eq!(env_of(&read_env_rows(&form, &Act::Do), &[])[1], EnvVar::new("B", " 2\n"), "a value stays as it is");
+    }
+
+    #[test]
+    fn what_was_left_as_it_was_shown_is_what_is_stored() {
+        let stored = [("A", "1\r\n2\r3"), (" B\n", " "), ("D", "x\r"), ("D", "y"), ("E", "\r")];
+        let stored = stored.map(|(name, value)| EnvVar::new(name, value));
+        let rows = |rows: &[(&str, &str)]| {
+            let row = |(name, value): &(&str, &str)| EnvRow {
+                name: (*name).into(),
+                value: (*value).into(),
+                ..EnvRow::default()
+            };
+            env_of(&rows.iter().map(row).collect::<Vec<_>>(), &stored)
+        };
+        let shown = [("A", "1\n2\n3"), (" B", " "), ("D", "x\n"), ("D", "y"), ("E", "\n"), ("", "")];
+        assert_eq!(rows(&shown), stored);
+        // Changed, moved, taken away, and new.
+        assert_eq!(
+            rows(&[("F ", "\n"), (" B", "b"), ("D", "y"), ("A", "1\n2")]),
+            [("F", "\n"), (" B\n", "b"), ("D", "y"), ("A", "1\n2")].map(|(name, value)| EnvVar::new(name, value))
+        );
+        let form = form(&[("user", " ada "), ("note", "a b"), ("command", "x\ny\n"), ("new", " n ")]);
+        assert_eq!(form.line_or_kept("user", Some(" ada ")).as_deref(), Some(" ada "));
+        assert_eq!(form.line_or_kept("note", Some("a\r\n b")).as_deref(), Some("a\r\n b"));
+        assert_eq!(form.line_or_kept("new", Some("other")).as_deref(), Some("n"));
+        assert_eq!(form.line_or_kept("none", Some("")), None);
+        assert_eq!(form.area_or_kept("command", Some("x\r\ny\r")), "x\r\ny\r");
+        assert_eq!(form.area_or_kept("command", Some("x\r\nz")), "x\ny\n");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A form carries a key that its launch is stored with, so that a double press or a reload launches once. What was typed is
 //! part of the key: who goes back and changes something means another launch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use askama::Template;
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use sha2::{Digest, Sha256};
 
-use super::form::{Act, EnvRow, Fields, Form, env_of, env_rows, read_env_rows, repeats_in, sentence};
+use super::form::{Act, EnvRow, Fields, Form, env_of, env_rows, in_area, in_line, read_env_rows, repeats_in, sentence};
 use super::layout::{self, Layout, Section};
 use super::links;
 use super::look::Icon;
@@ -43,6 +43,8 @@ const FIELDS: [&str; 14] = [
     "tier",
     "service_account",
 ];
+/// The tag of a run that says its owner.
+const OWNER_TAG: &str = "owner_id";
 const OWNER_COOKIE: &str = "flotilla_owner";
 const YEAR_SECS: u32 = 365 * 24 * 3600;
 /// How a form's key begins, so that it is told from those that programs choose.
@@ -103,12 +105,15 @@ pub(super) async fn submit(
     let mut page = LaunchPage::new(&app, definition);
     let act = form.act();
     page.take(&form, &act);
-    let (mut request, mut faults) = page.read(&form);
+    // What the form began with.
+    let mut shown = LaunchRequest::default();
     if let Some(run_id) = from {
         let run = app.service.run_of(&page.definition.definition_id, &run_id).await?;
         page.again = Some((words::short_id(run.run_id), links::run(run.run_id)));
-        keep_what_no_field_shows(&mut request, app.service.again(&run, &page.definition));
+        shown = app.service.again(&run, &page.definition);
     }
+    let (mut request, mut faults) = page.read(&form, &shown);
+    keep_what_no_field_shows(&mut request, shown);
     if act != Act::Do {
         page.show(faults);
         return answer(&app, StatusCode::OK, page).await;
@@ -138,6 +143,12 @@ async fn answer(app: &App, status: StatusCode, mut page: LaunchPage) -> Result<R
     let chosen = page.fields.value("cluster");
     let clusters = app.service.clusters().await?.into_iter().filter(|cluster| cluster.engine.is_some());
     page.clusters = clusters.map(|cluster| Choice::new(&cluster, chosen)).collect();
+    if !chosen.is_empty() && !page.clusters.iter().any(|choice| choice.is_chosen) {
+        // Without it none would be chosen, and the run would go to another one unasked.
+        let name = chosen.to_owned();
+        let state = "is not there any more".to_owned();
+        page.clusters.push(Choice { value: name.clone(), name, state, is_ready: false, is_chosen: true });
+    }
     Ok(layout::html_with(status, &page))
 }
 
@@ -196,12 +207,20 @@ fn key<'a>(nonce: &'a str, typed: impl IntoIterator<Item = &'a str>) -> Option<S
     Some(key)
 }
 
-fn keep_what_no_field_shows(request: &mut LaunchRequest, again: LaunchRequest) {
-    request.labels = again.labels;
-    let owner = std::mem::take(&mut request.owner.run_tags);
-    let is_owner = |name: &str| matches!(name, "owner_id" | "owner_email");
-    request.owner.run_tags =
-        again.owner.run_tags.into_iter().filter(|(name, _)| !is_owner(name)).chain(owner).collect();
+fn keep_what_no_field_shows(request: &mut LaunchRequest, shown: LaunchRequest) {
+    request.labels = shown.labels;
+    // An owner that was left as it was shown keeps the tags that it is said by.
+    let is_same = request.owner.run_tags.get(OWNER_TAG).map(String::as_str) == owner(&shown.owner);
+    let typed = std::mem::take(&mut request.owner.run_tags);
+    let is_owner = |name: &str| matches!(name, OWNER_TAG | "owner_email");
+    let kept = shown.owner.run_tags.into_iter().filter(|(name, _)| is_same || !is_owner(name));
+    request.owner.run_tags = kept.chain(typed.into_iter().filter(|_| !is_same)).collect();
+}
+
+/// The owner that a form shows.
+fn owner(owner: &Owner) -> Option<&str> {
+    let tag = |name: &str| owner.run_tags.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    tag(OWNER_TAG).or_else(|| tag("owner_email"))
 }
 
 /// A cluster to choose.
@@ -267,10 +286,11 @@ impl LaunchPage {
     /// Notes what of these is the definition's, and what of that is changed.
     fn compare(&self, rows: &mut [EnvRow]) {
         let of_definition = merge_env([self.definition.task.env.as_slice()]);
+        let of_definition: HashMap<_, _> = of_definition.iter().map(|var| (in_line(&var.name), var)).collect();
         for row in rows {
-            let var = of_definition.iter().find(|var| var.name == row.name);
+            let var = of_definition.get(&in_line(&row.name));
             row.is_fixed = var.is_some();
-            let changed = var.filter(|var| var.value != row.value);
+            let changed = var.filter(|var| in_area(&var.value) != in_area(&row.value));
             row.differs_from = changed.map(|var| words::excerpt(&var.value, VALUE_CHARS));
         }
     }
@@ -278,8 +298,7 @@ impl LaunchPage {
     /// Shows a launch as it was.
     fn fill(&mut self, request: &LaunchRequest) {
         let fields = &mut self.fields;
-        let tag = |name: &str| request.owner.run_tags.get(name).filter(|value| !value.is_empty());
-        fields.set_some("owner", tag("owner_id").or_else(|| tag("owner_email")));
+        fields.set_some("owner", owner(&request.owner));
         fields.set_some("cluster", request.cluster.as_ref());
         fields.set_some("image", request.image.as_ref());
         fields.set_some("command", request.command.as_ref());
@@ -307,21 +326,22 @@ impl LaunchPage {
         }
     }
 
-    /// The launch that was typed, and what of it can't be read.
-    fn read(&self, form: &Form) -> (LaunchRequest, Faults) {
+    /// The launch that was typed into a form that began with `shown`, and what of it can't be read.
+    fn read(&self, form: &Form, shown: &LaunchRequest) -> (LaunchRequest, Faults) {
         let mut faults = Faults::default();
-        let owner = form.line("owner").map(|owner| ("owner_id".to_owned(), owner));
-        let command = Some(form.text("command")).filter(|command| !command.trim().is_empty());
-        let env = env_of(&self.env);
+        let owner = form.line_or_kept("owner", owner(&shown.owner)).map(|owner| (OWNER_TAG.to_owned(), owner));
+        let command = Some(form.area_or_kept("command", shown.command.as_deref()));
+        let env = env_of(&self.env, &merge_env([self.definition.task.env.as_slice(), &shown.env]));
         faults.extend(repeats_in(&env));
         let typed = FIELDS.iter().map(|name| form.text(name));
         let typed = typed.chain(env.iter().flat_map(|var| [var.name.as_str(), var.value.as_str()]));
+        let line = |name: &str, shown: &Option<String>| form.line_or_kept(name, shown.as_deref());
         let request = LaunchRequest {
             idempotence_key: key(&self.nonce, typed),
             cluster: form.line("cluster"),
             owner: Owner { run_tags: owner.into_iter().collect() },
             image: form.line("image"),
-            command: command.map(str::to_owned),
+            command: command.filter(|command| !command.trim().is_empty()),
             memory_mb: form.number("memory", &mut faults),
             cpu_millis: form.number("cpu", &mut faults),
             gpu: form.number("gpu", &mut faults),
@@ -329,10 +349,10 @@ impl LaunchPage {
             node_lifecycle: form.line("node_lifecycle"),
             active_deadline_secs: form.seconds("active_deadline_seconds", &mut faults),
             labels: BTreeMap::new(),
-            description: form.line("description"),
-            arch: form.line("arch"),
-            tier: form.line("tier"),
-            service_account: form.line("service_account"),
+            description: line("description", &shown.description),
+            arch: line("arch", &shown.arch),
+            tier: line("tier", &shown.tier),
+            service_account: line("service_account", &shown.service_account),
             env,
         };
         (request, faults)

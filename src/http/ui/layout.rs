@@ -48,6 +48,11 @@ impl Layout {
     }
 
     #[expect(clippy::unused_self, reason = "templates call what they are given")]
+    pub(super) fn version(self) -> &'static str {
+        assets::version()
+    }
+
+    #[expect(clippy::unused_self, reason = "templates call what they are given")]
     pub(super) const fn sections(self) -> &'static [(Section, &'static str, &'static str)] {
         Section::ALL
     }

@@ -1,18 +1,16 @@
 //! The log of a run: a part of the run's page, and a page of its own. Both show the last lines without a script, with
 //! the way to those before; `assets/log.js` makes a view of it that jumps anywhere, follows and searches, and asks here
-//! for the lines that are looked at, for the lines that hold a text, and for how far the log reaches by now.
-
-use std::convert::Infallible;
+//! for the lines that are looked at and for the lines that hold a text. How far the log reaches by now it learns with the
+//! other news ([`super::changes`]).
 
 use askama::Template;
 use askama::filters::HtmlSafe;
 use axum::extract::State;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt, stream};
+use axum::response::Response;
 use serde::Serialize;
 
-use super::ansi::{Painted, Painter};
+use super::ansi::{Painted, paint};
+use super::assets;
 use super::layout::{self, Layout, Section};
 use super::links;
 use super::look::{Icon, Look};
@@ -24,7 +22,7 @@ use crate::http::params::Params;
 use crate::http::request::InPath;
 use crate::http::respond::ok;
 use crate::model::{Outcome, Run};
-use crate::service::{Line, LinesFrom, LogExtent, LogHits, LogLines, SearchFrom, ServiceError};
+use crate::service::{Line, LinesFrom, LogExtent, LogHits, LogLines, SearchFrom};
 
 /// How many lines a page has without a script.
 const LINES: u64 = 200;
@@ -74,6 +72,8 @@ pub(super) struct Hit {
 pub(super) struct Rows {
     rows: Vec<Row>,
     pub(super) extent: LogExtent,
+    /// Of the assets, so that a page of an earlier version notices.
+    version: &'static str,
 }
 
 impl HtmlSafe for Rows {}
@@ -157,15 +157,14 @@ fn file_name(run: &Run) -> String {
 
 impl Rows {
     fn new(LogLines { found, extent }: LogLines) -> Self {
-        let mut painter = Painter::after(&found.lead);
-        let rows = found.lines.into_iter().map(|Line { number, bytes, cut_bytes, written_at }| Row {
+        let rows = found.into_iter().map(|Line { number, bytes, cut_bytes, written_at, style }| Row {
             number,
-            painted: painter.paint(&bytes),
+            painted: paint(&bytes, style),
             at: written_at
                 .map(|at| (at.strftime("%H:%M:%S").to_string(), at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())),
             cut: (cut_bytes > 0).then(|| words::bytes(cut_bytes)),
         });
-        Self { rows: rows.collect(), extent }
+        Self { rows: rows.collect(), extent, version: assets::version() }
     }
 }
 
@@ -257,37 +256,6 @@ pub(super) async fn search(
     Ok(ok(&FoundLines { lines, next: next.map(|next| next.to_string()) }))
 }
 
-/// How far the log reaches, told as it grows: the lines themselves are asked for where they are looked at, so that
-/// following a log costs the same however quickly it grows.
-pub(super) async fn growth(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
-    let extents = app.service.log_extents(&run_id).await?;
-    let events = stream::unfold(Some((extents, app.stop)), |state| async move {
-        let (mut extents, stop) = state?;
-        tokio::select! {
-            biased;
-            extent = extents.next() => Some(match extent {
-                Ok(Some(extent)) => (Ok::<_, Infallible>(event(extent)), Some((extents, stop))),
-                Ok(None) => (Ok(Event::default().event("end").data("{}")), None),
-                Err(error) => (Ok(failure(&error)), None),
-            }),
-            () = stop.cancelled() => None,
-        }
-    });
-    let mut response = Sse::new(events.boxed()).keep_alive(KeepAlive::default()).into_response();
-    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
-    Ok(response)
-}
-
-fn event(LogExtent { lines, bytes, is_complete }: LogExtent) -> Event {
-    let data = serde_json::json!({ "lines": lines, "bytes": bytes, "is_complete": is_complete });
-    Event::default().data(data.to_string())
-}
-
-fn failure(error: &ServiceError) -> Event {
-    tracing::error!(error = error as &dyn std::error::Error, "the growth of a log could not be followed");
-    Event::default().event("failure").data("{}")
-}
-
 #[cfg(test)]
 impl LogPart {
     pub(super) fn sample(run: &Run) -> Self {
@@ -296,8 +264,9 @@ impl LogPart {
             bytes: text.as_bytes().to_vec(),
             cut_bytes: 2048,
             written_at: Some(jiff::Timestamp::UNIX_EPOCH),
+            style: crate::service::Style::default(),
         };
-        let found = crate::logs::Lines { lines: vec![line(7, "<script>"), line(8, "\x1b[31m'\"")], lead: Vec::new() };
+        let found = vec![line(7, "<script>"), line(8, "\x1b[31m'\"")];
         let extent = LogExtent { lines: 9, bytes: 90, is_complete: false };
         let mut log = LogPart::of(run, LogLines { found, extent });
         let hits = LogHits { lines: vec![7], next: Some(crate::logs::LogToken::default()) };

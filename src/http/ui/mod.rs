@@ -74,11 +74,10 @@ pub(super) fn routes() -> Router<App> {
         .route("/ui/runs/{run_id}/again", post(launch::again))
         .route("/ui/clusters", get(clusters::list))
         .route("/ui/clusters/{name}", get(clusters::page).post(clusters::change))
-        .route("/ui/changes", get(changes::follow))
+        .route("/ui/changes", get(changes::news))
         .route("/ui/runs/{run_id}/log", get(log::page))
         .route("/ui/runs/{run_id}/log/lines", get(log::lines))
         .route("/ui/runs/{run_id}/log/search", get(log::search))
-        .route("/ui/runs/{run_id}/log/growth", get(log::growth))
         .route("/ui/palette", get(palette::search))
         .route("/ui/assets/{version}/{name}", get(assets::serve))
 }

@@ -70,9 +70,9 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
         states: states(&filter, &address),
         filters: filters(&filter, &address, task_name),
         clusters: clusters(&app, &filter),
+        kept: kept(&filter, &address),
         owners: app.service.owners(OWNERS_OFFERED).await?,
         owner: filter.user.first().cloned().unwrap_or_default(),
-        kept: address.with("owner", None::<&str>).with("cluster", None::<&str>).pairs().to_vec(),
         pager: Pager::new(&address, &page, rows.len(), found.total),
         is_filtered: !address.pairs().is_empty(),
         rows,
@@ -88,13 +88,19 @@ async fn task_name(app: &App, id: &str, rows: &[RunRow]) -> Result<String, ApiEr
     }
 }
 
-/// Those that there are, and what is filtered by.
+/// What else the address says; the form's two fields each change the first of their values.
+fn kept(filter: &RunFilter, address: &Address) -> Vec<(String, String)> {
+    let address = address.with("owner", filter.user.iter().skip(1));
+    address.with("cluster", filter.resolved_cluster.iter().skip(1)).pairs().to_vec()
+}
+
+/// Those that there are, and the first that is filtered by.
 fn clusters(app: &App, filter: &RunFilter) -> Vec<(String, bool)> {
     let mut names = app.service.resolved_cluster_names();
     names.extend(filter.resolved_cluster.iter().cloned());
     names.sort();
     names.dedup();
-    names.into_iter().map(|name| (name.clone(), filter.resolved_cluster.contains(&name))).collect()
+    names.into_iter().map(|name| (name.clone(), filter.resolved_cluster.first() == Some(&name))).collect()
 }
 
 fn address(filter: &RunFilter, limit: u32) -> Address {

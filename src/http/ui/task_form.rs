@@ -17,7 +17,7 @@ use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::request::InPath;
-use crate::model::{Definition, DefinitionId, DefinitionUpdate, Faults, NameList, NewDefinition};
+use crate::model::{Definition, DefinitionId, DefinitionUpdate, Faults, NameList, NewDefinition, TaskSpec};
 use crate::service::ServiceError;
 
 /// How many groups and tags are suggested.
@@ -53,6 +53,16 @@ enum Subject {
     New,
     CopyOf(Definition),
     Edit(Definition),
+}
+
+impl Subject {
+    /// The task that the form began with.
+    fn shown(&self) -> Option<&TaskSpec> {
+        match self {
+            Self::New => None,
+            Self::CopyOf(definition) | Self::Edit(definition) => Some(&definition.task),
+        }
+    }
 }
 
 pub(super) async fn new(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
@@ -106,7 +116,7 @@ async fn submit(app: &App, subject: &Subject, form: &Form) -> Result<Response, A
     let mut page = TaskFormPage::empty(subject);
     let seen = page.seen;
     page.take(form, &act);
-    let (new, mut faults) = page.read(form);
+    let (new, mut faults) = page.read(form, subject.shown());
     let current = match subject {
         Subject::Edit(definition) => Some(definition),
         Subject::New | Subject::CopyOf(_) => None,
@@ -221,8 +231,8 @@ impl TaskFormPage {
         }
     }
 
-    /// The definition that was typed, and what of it can't be read.
-    fn read(&self, form: &Form) -> (NewDefinition, Faults) {
+    /// The definition that was typed into a form that began with this task, and what of it can't be read.
+    fn read(&self, form: &Form, shown: Option<&TaskSpec>) -> (NewDefinition, Faults) {
         let mut faults = Faults::default();
         let ports = form.text("ports").split([' ', ',', '\t', '\n']).filter(|port| !port.is_empty());
         let ports = ports.filter_map(|port| {
@@ -233,21 +243,22 @@ impl TaskFormPage {
             number
         });
         let ports = Some(ports.collect());
-        let env = env_of(&self.env);
+        let env = env_of(&self.env, shown.map_or(&[], |shown| shown.env.as_slice()));
         faults.extend(repeats_in(&env));
         let fields = DefinitionUpdate {
             ports,
             alias: form.line("alias"),
             image: form.line("image"),
-            command: Some(form.text("command").to_owned()),
+            command: Some(form.area_or_kept("command", shown.map(|shown| shown.command.as_str()))),
             env: Some(env),
             memory_mb: form.number("memory", &mut faults),
             cpu_millis: form.number("cpu", &mut faults),
             gpu: form.number("gpu", &mut faults),
             ephemeral_storage_mb: form.number("ephemeral_storage", &mut faults),
             tags: Some(texts_of(&self.tags)),
-            user: form.line("user"),
-            privileged: self.is_privileged.then_some(true),
+            user: form.line_or_kept("user", shown.and_then(|shown| shown.user.as_deref())),
+            // That nothing was said is not the same as that it was refused.
+            privileged: self.is_privileged.then_some(true).or(shown.and_then(|shown| shown.privileged.map(|_| false))),
             adaptive_resource_allocation: None,
             task_type: None,
         };

@@ -1,0 +1,81 @@
+//! What time it is at the server: its answers say it, and from there the steady clock of this machine counts on. So a
+//! duration is right also where the clocks of the two differ.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::header::{DATE, HeaderMap};
+
+use crate::wire::SERVER_TIME;
+
+/// A server of an earlier version says only the second. Within this much a clock may be right.
+const COARSE: SignedDuration = SignedDuration::from_secs(2);
+
+/// The time of one server; copies share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ServerTime(Arc<Mutex<Option<Heard>>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    at: Timestamp,
+    precision: SignedDuration,
+    since: Instant,
+}
+
+impl ServerTime {
+    /// Takes in what an answer says that has just come.
+    pub(super) fn note(&self, headers: &HeaderMap) {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let exact = text(SERVER_TIME).and_then(|time| time.parse().ok()).map(|at| (at, SignedDuration::ZERO));
+        let coarse = || Some((rfc2822::parse(text(DATE.as_str())?).ok()?.timestamp(), COARSE));
+        if let Some((at, precision)) = exact.or_else(coarse) {
+            *self.heard() = Some(Heard { at, precision, since: Instant::now() });
+        }
+    }
+
+    pub(super) fn now(&self, local: Timestamp) -> Timestamp {
+        let Some(Heard { at, precision, since }) = *self.heard() else { return local };
+        let elapsed = SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX);
+        let server = at.saturating_add(elapsed).unwrap_or(at);
+        if local.duration_since(server).abs() <= precision { local } else { server }
+    }
+
+    fn heard(&self) -> std::sync::MutexGuard<'_, Option<Heard>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_time_is_the_servers_wherever_this_machines_clock_stands() {
+        let time = ServerTime::default();
+        let local = at("2026-01-31T12:00:00Z");
+        assert_eq!(time.now(local), local, "nothing was heard yet");
+        let header =
+            |name: &'static str, value: &str| HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
+        let is_about = |found: Timestamp, expected: &str| {
+            let late = found.duration_since(at(expected));
+            assert!(late >= SignedDuration::ZERO && late < SignedDuration::from_secs(60), "{found}, not {expected}");
+        };
+        for exact in ["2026-01-31T13:00:00.250Z", "2026-01-31T11:00:00.250Z"] {
+            time.note(&header(SERVER_TIME, exact));
+            is_about(time.now(local), exact);
+        }
+        time.note(&header("date", "Sat, 31 Jan 2026 13:00:00 GMT"));
+        is_about(time.now(local), "2026-01-31T13:00:00Z");
+        let close = at("2026-01-31T13:00:00.9Z");
+        assert_eq!(time.now(close), close, "as far as is known it is right");
+        // What says nothing changes nothing.
+        time.note(&header("date", "yesterday"));
+        is_about(time.now(local), "2026-01-31T13:00:00Z");
+    }
+}

@@ -1,0 +1,91 @@
+//! What is known of an attempt beside its pod's own words: the values that `read` decides from.
+//!
+//! How long something has been so is measured on this process's monotonic clock, from when it was first seen. Times that
+//! two machines wrote are never compared to decide anything.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::{StartFault, Usage};
+
+/// A moment, by both clocks of this process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// For what people read.
+    pub wall: Timestamp,
+    /// For durations: how long this engine has been there.
+    pub uptime: Duration,
+}
+
+#[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they come in any combination")]
+pub(super) struct Facts {
+    /// Whether this server asked for the deletion because the run is to be stopped.
+    pub was_asked_to_stop: bool,
+    /// Why this server deleted the pod before it started.
+    pub verdict: Option<Verdict>,
+    /// When the command started, by its node's clock, where it was seen running.
+    pub running_since: Option<Timestamp>,
+    /// When it was first seen running, and last seen alive, by our clock.
+    pub running_seen_at: Option<Timestamp>,
+    pub last_seen_at: Option<Timestamp>,
+    pub launched_at: Option<Timestamp>,
+    pub end_seen_at: Option<Timestamp>,
+    /// Why its container can't start, and for how long that has been so.
+    pub trouble: Option<Trouble>,
+    pub troubled_for: Duration,
+    /// How long an image, or what else a container needs, may be missing.
+    pub pull_grace: Duration,
+    /// For how long the pod is known to be deleted, and to be released by its node.
+    pub deleting_for: Duration,
+    pub released_for: Duration,
+    /// The deletion began with a grace, so that it was the node that released the pod.
+    pub had_grace: bool,
+    /// The pod's node is not there any more, or does not answer the cluster.
+    pub is_node_lost: bool,
+    /// Somebody suspended its job, or deleted it.
+    pub was_suspended: bool,
+    pub is_job_gone: bool,
+    pub is_job_past_deadline: bool,
+    pub evidence: Evidence,
+    /// The first bytes of the output of a container that failed at once.
+    pub first_output: FirstOutput,
+    pub peak: Usage,
+}
+
+/// Why an attempt is given up that has not started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub reason: String,
+    pub fault: StartFault,
+}
+
+/// What keeps a container from starting, in its node's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub is_about_image: bool,
+    pub words: String,
+}
+
+/// What the events of a pod say about whether its command began. They are kept for an hour, and may be dropped: that one
+/// is missing proves nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Evidence {
+    #[default]
+    NotAsked,
+    Nothing,
+    /// The container was made, and so may have run.
+    Ran,
+    /// The last that its node said was why it can't start.
+    CouldNotStart(Trouble),
+    /// It could not start at first, and its node was about to try again.
+    MayHaveStarted(Trouble),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum FirstOutput {
+    #[default]
+    NotAsked,
+    Known(String),
+}

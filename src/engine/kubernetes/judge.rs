@@ -1,0 +1,146 @@
+//! What is to be concluded about one attempt, or done first to be able to: a pure function of what is known of it.
+
+use std::time::Duration;
+
+use super::cache::Entry;
+use super::facts::{Facts, Now, Verdict};
+use super::job::PodMaker;
+use super::read::{Reading, read, read_vanished};
+use super::refusal;
+use super::unstarted::NEWS_PATIENCE;
+use crate::model::{Observation, StartFault};
+
+/// What is known beside an attempt's entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around {
+    pub maker: PodMaker,
+    pub pull_grace: Duration,
+    /// Whether the API was asked for the attempt's objects just now, so that what is not there is not there.
+    pub was_asked_for: bool,
+    /// Whether the launch came to its end, so that the attempt has a handle.
+    pub was_made: bool,
+    /// The pod's node is not there any more, or does not answer the cluster.
+    pub is_node_lost: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and used up at once")]
+pub(super) enum Judgement {
+    Seen(Observation),
+    /// Nothing can be said before the API was asked for the attempt's objects.
+    AskForObjects,
+    AskEvents,
+    /// Whether the job's events say that admission refuses its pod.
+    AskRefusal,
+    AskOutput,
+    /// To delete the pod; it is called given up only when its node has let go of it.
+    GiveUpPod(Verdict),
+    /// To delete the job, which gets no pod.
+    GiveUpJob(Verdict),
+    /// Somebody has suspended the job: to delete it, so that nobody resumes it and its command runs again.
+    EndSuspended,
+}
+
+pub(super) fn judge(entry: &Entry, around: Around, now: Now) -> Judgement {
+    if entry.is_removed {
+        return Judgement::Seen(Observation::Gone { reason: "it was removed".to_owned() });
+    }
+    let is_suspended = entry.job.as_ref().is_some_and(|job| job.is_suspended && !job.is_deleting);
+    match &entry.pod {
+        Some(_) if is_suspended && !entry.was_suspended => Judgement::EndSuspended,
+        Some(pod) if !entry.has_vanished => of_reading(read(pod, &facts(entry, around, now), now)),
+        _ if !around.was_asked_for && may_be_there(entry, around) => Judgement::AskForObjects,
+        Some(pod) => of_reading(read_vanished(pod, &facts(entry, around, now), now)),
+        None => without_pod(entry, around, now, is_suspended),
+    }
+}
+
+/// Whether the API may know more than the watches have said. A job without a pod is nothing to ask for each time.
+fn may_be_there(entry: &Entry, around: Around) -> bool {
+    let is_waiting = entry.job.is_some() && around.maker == PodMaker::Controller;
+    !is_waiting || entry.pod.is_some()
+}
+
+fn of_reading(reading: Reading) -> Judgement {
+    match reading {
+        Reading::Seen(observation) => Judgement::Seen(observation),
+        Reading::GiveUp(verdict) => Judgement::GiveUpPod(verdict),
+        Reading::AskEvents => Judgement::AskEvents,
+        Reading::AskOutput => Judgement::AskOutput,
+    }
+}
+
+/// An attempt that has no pod. Because of our finalizer, it never had one, unless somebody took the finalizer away.
+fn without_pod(entry: &Entry, around: Around, now: Now, is_suspended: bool) -> Judgement {
+    let gone = |reason: &str| Judgement::Seen(Observation::Gone { reason: reason.to_owned() });
+    let never = |reason: &str, fault| Judgement::Seen(Observation::NeverRan { reason: reason.to_owned(), fault });
+    if let (None, Some(verdict)) = (&entry.job, &entry.refused) {
+        return never(&verdict.reason, verdict.fault);
+    }
+    match (&entry.job, around.maker) {
+        (None, PodMaker::Controller) if entry.was_asked_to_stop => {
+            never("stopped before it started", StartFault::Displaced)
+        }
+        // This process has watched it from its launch on, and there never was a pod. Its controller may have been about to
+        // make one.
+        (None, PodMaker::Controller) if around.was_made && entry.launched_at.is_some() => {
+            let absent_for = entry.absent_at.map_or(Duration::ZERO, |at| now.uptime.saturating_sub(at));
+            if absent_for < NEWS_PATIENCE {
+                return Judgement::Seen(Observation::Starting);
+            }
+            never("its job was deleted from outside of flotilla before it had a pod", StartFault::Displaced)
+        }
+        (None, _) if around.was_made => gone("its job was removed from outside of flotilla"),
+        (None, _) => gone("it has no job"),
+        (Some(_), PodMaker::Flotilla) if around.was_made => gone("its pod was removed from outside of flotilla"),
+        (Some(_), PodMaker::Flotilla) => gone("its job was made, and its pod was not"),
+        (Some(job), PodMaker::Controller) if job.is_deleting => Judgement::Seen(Observation::Starting),
+        (Some(job), PodMaker::Controller) => match &job.failure {
+            Some(failure) => gone(&format!("its job failed without a pod: {failure}")),
+            None if is_suspended => Judgement::Seen(Observation::Starting),
+            // A server that was away learns from the job's events why there is no pod.
+            None if entry.launched_at.is_none() && !entry.was_refusal_asked => Judgement::AskRefusal,
+            None => refused(entry, around, now),
+        },
+    }
+}
+
+/// A job whose controller makes no pod: admission refuses it, for now or for good.
+fn refused(entry: &Entry, around: Around, now: Now) -> Judgement {
+    let starting = Judgement::Seen(Observation::Starting);
+    let Some(refusal) = &entry.refusal else { return starting };
+    let waited = now.uptime.saturating_sub(refusal.at);
+    match refusal::of_pod(&refusal.words) {
+        refusal::OfPod::Final => {}
+        refusal::OfPod::MayPass if waited >= around.pull_grace => {}
+        refusal::OfPod::MayPass | refusal::OfPod::Passing => return starting,
+    }
+    let reason = format!("Kubernetes refuses the run's pod: {}", refusal.words);
+    Judgement::GiveUpJob(Verdict { reason, fault: StartFault::Task })
+}
+
+fn facts(entry: &Entry, around: Around, now: Now) -> Facts {
+    let since = |at: Option<Duration>| at.map_or(Duration::ZERO, |at| now.uptime.saturating_sub(at));
+    Facts {
+        was_asked_to_stop: entry.was_asked_to_stop,
+        verdict: entry.verdict.clone(),
+        running_since: entry.running_since,
+        running_seen_at: entry.running_seen_at,
+        last_seen_at: entry.last_seen_at,
+        launched_at: entry.launched_at,
+        end_seen_at: entry.end_seen_at,
+        trouble: entry.trouble.clone(),
+        troubled_for: since(entry.troubled_at),
+        pull_grace: around.pull_grace,
+        deleting_for: since(entry.deleting_at),
+        released_for: since(entry.released_at),
+        had_grace: entry.had_grace,
+        is_node_lost: around.is_node_lost,
+        was_suspended: entry.was_suspended,
+        is_job_gone: entry.job.is_none() && !entry.is_job_deleted_by_us,
+        is_job_past_deadline: entry.job.as_ref().is_some_and(|job| job.is_past_deadline),
+        evidence: entry.evidence.clone(),
+        first_output: entry.first_output.clone(),
+        peak: entry.sampling.peak,
+    }
+}
