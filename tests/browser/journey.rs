@@ -97,7 +97,7 @@ async fn a_task_is_defined_launched_watched_edited_and_deleted() {
 
         // Again with the same values, by one press.
         let stopped = browser.path().await;
-        browser.click("button[data-shortcut=r]").await;
+        browser.click("form[action$='/again'] button").await;
         browser
             .until(&format!("location.pathname !== {stopped:?} && document.querySelector('#look .is-running')"))
             .await;
