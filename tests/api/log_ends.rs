@@ -164,7 +164,7 @@ crate::on_fake_engine! {
         complete(&world, &run_id).await;
         let stream = String::from_utf8(world.get(&format!("/api/v1/{run_id}/logs/stream")).await.bytes).unwrap();
         assert!(stream.contains("one") && stream.ends_with("event: end\ndata: {}\n\n"), "{stream}");
-        world.advance(jiff::SignedDuration::from_secs(3601));
+        world.pass(jiff::SignedDuration::from_secs(3601)).await;
         assert_eq!(world.control.prune_logs().await.unwrap(), 4);
         assert!(!world.is_engine_empty().await);
         world.script().keep_objects(None);
@@ -175,7 +175,7 @@ crate::on_fake_engine! {
 
     async fn a_log_that_became_complete_after_others_were_pruned_is_pruned_as_well(world: World = short_retention()) {
         let late = stopped_before_its_log(&world).await;
-        world.advance(jiff::SignedDuration::from_secs(3601));
+        world.pass(jiff::SignedDuration::from_secs(3601)).await;
         assert_eq!(world.control.prune_logs().await.unwrap(), 0);
         world.script().hold_output(None);
         let other = world.run("echo other").await;
