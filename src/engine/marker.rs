@@ -37,7 +37,7 @@ impl Stamp {
         Some(Self(format!("{time:.9}").as_bytes().try_into().ok()?))
     }
 
-    fn as_str(&self) -> &str {
+    pub(in crate::engine) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 

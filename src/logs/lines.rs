@@ -359,7 +359,7 @@ mod tests {
         let impossible = [marks(&[]), marks(&[[1; MARK_BYTES]]), marks(&[[0; MARK_BYTES], [255; MARK_BYTES]])];
         let broken = [b"x".to_vec(), vec![], of_an_earlier_version, nuls, half, short].into_iter().chain(impossible);
         for broken in broken {
-            std::fs::write(index_path(&path), broken).unwrap();
+            std::fs::write(index_path(&path), &broken).unwrap();
             assert_eq!(Indexes::default().lines(&path).unwrap().unwrap().count(), first.count(), "{broken:?}");
         }
     }

@@ -11,7 +11,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::engine::EngineError;
 use crate::engine::marker::Stamp;
 use crate::model::LogPosition;
 
