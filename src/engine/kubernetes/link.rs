@@ -16,6 +16,7 @@ use super::job::PodMaker;
 use super::words::clean;
 use crate::engine::EngineState;
 pub(super) use crate::engine::api_error::{ApiError, with_causes};
+use crate::model::EngineIdentity;
 
 /// How long a call may take until its whole answer is there.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,6 +45,8 @@ pub(super) struct Link {
 
 struct Known {
     connected: Option<Connected>,
+    /// Of the cluster that answers; forgotten as soon as it does not.
+    identity: Option<EngineIdentity>,
     state: EngineState,
     /// What the server may not watch, and the API's words about it: without that it can't say what becomes of runs.
     lacking: BTreeMap<&'static str, (String, Timestamp)>,
@@ -64,7 +67,7 @@ impl Link {
             config,
             now,
             began: Instant::now(),
-            known: Mutex::new(Known { connected: None, state, lacking: BTreeMap::new() }),
+            known: Mutex::new(Known { connected: None, identity: None, state, lacking: BTreeMap::new() }),
         }
     }
 
@@ -169,6 +172,14 @@ impl Link {
         }
     }
 
+    pub(super) fn known_identity(&self) -> Option<EngineIdentity> {
+        self.known().identity.clone()
+    }
+
+    pub(super) fn set_identity(&self, identity: EngineIdentity) {
+        self.known().identity = Some(identity);
+    }
+
     pub(super) fn found(&self) {
         self.known().state = EngineState::Reachable;
     }
@@ -183,6 +194,7 @@ impl Link {
         let reason = if reason.starts_with(prefix) { reason } else { format!("{prefix}{reason}") };
         let mut known = self.known();
         known.connected = None;
+        known.identity = None;
         known.state.lose(reason.clone(), (self.now)());
         ApiError::Away(reason)
     }
