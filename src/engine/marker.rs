@@ -158,11 +158,6 @@ impl Counter {
         }
     }
 
-    /// Takes a message that is not cut.
-    pub(in crate::engine) fn take(&mut self, stamp: Stamp) -> Take {
-        self.take_part(0, stamp, false)
-    }
-
     /// Takes a message of one of two streams; `goes_on` where further parts of its line follow with the same time.
     pub(in crate::engine) fn take_part(&mut self, stream: usize, stamp: Stamp, goes_on: bool) -> Take {
         let was_behind = self.seen < self.from.stored;
@@ -266,7 +261,7 @@ mod tests {
                 let mut counter = Counter::from(marker);
                 for (i, stamp) in sent(&file, marker) {
                     if i >= tear { break; }
-                    match counter.take(stamp) {
+                    match counter.take_part(0, stamp, false) {
                         Take::Stored => {}
                         Take::New => got.push(i),
                         Take::NewAfterGap => prop_assert!(false, "there is no gap"),
@@ -333,16 +328,16 @@ mod tests {
     fn what_the_daemon_threw_away_is_noticed() {
         let mut counter = Counter::from(Marker::default());
         for millis in [0, 100, 200] {
-            assert_eq!(counter.take(stamp(millis)), Take::New);
+            assert_eq!(counter.take_part(0, stamp(millis), false), Take::New);
         }
         let mut counter = Counter::from(counter.marker());
-        assert_eq!(counter.take(stamp(200)), Take::Stored);
-        assert_eq!(counter.take(stamp(90_000)), Take::NewAfterGap);
-        assert_eq!(counter.take(stamp(90_001)), Take::New);
+        assert_eq!(counter.take_part(0, stamp(200), false), Take::Stored);
+        assert_eq!(counter.take_part(0, stamp(90_000), false), Take::NewAfterGap);
+        assert_eq!(counter.take_part(0, stamp(90_001), false), Take::New);
         let mut counter = Counter::from(counter.marker());
-        assert_eq!(counter.take(stamp(200)), Take::Stored);
-        assert_eq!(counter.take(stamp(90_000)), Take::Stored);
-        assert_eq!(counter.take(stamp(90_001)), Take::Stored);
-        assert_eq!(counter.take(stamp(90_002)), Take::New);
+        assert_eq!(counter.take_part(0, stamp(200), false), Take::Stored);
+        assert_eq!(counter.take_part(0, stamp(90_000), false), Take::Stored);
+        assert_eq!(counter.take_part(0, stamp(90_001), false), Take::Stored);
+        assert_eq!(counter.take_part(0, stamp(90_002), false), Take::New);
     }
 }

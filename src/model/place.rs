@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn only_the_engine_that_has_an_attempt_speaks_about_it() {
-        let id = EngineId::from_text;
+        let id = |text: &str| EngineId::from_text(text);
         let known = |text: &str| EngineIdentity::Known(id(text));
         assert_eq!(Elsewhere::of(Some(&id("a")), &known("a")), None);
         assert_eq!(Elsewhere::of(Some(&id("a")), &known("b")), Some(Elsewhere::Engine { had: id("a"), has: id("b") }));
