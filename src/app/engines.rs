@@ -180,6 +180,12 @@ pub(super) fn probe(engine: Arc<dyn Engine>) -> Probe {
             EngineState::Reachable => None,
             EngineState::Unreachable { reason, since } => Some((since, reason)),
         };
-        Condition { unreachable, memory_mb: capacity.memory_mb, cpu_millis: capacity.cpu_millis, gpus: capacity.gpus }
+        Condition {
+            unreachable,
+            identity: engine.known_identity(),
+            memory_mb: capacity.memory_mb,
+            cpu_millis: capacity.cpu_millis,
+            gpus: capacity.gpus,
+        }
     })
 }

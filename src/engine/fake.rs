@@ -20,7 +20,8 @@ use tokio::sync::watch;
 
 use super::{Chunk, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::model::{
-    AttemptId, EndCause, Ended, Instance, LogPosition, Observation, StartFault, Started, TaskSpec, Usage,
+    AttemptId, EndCause, Ended, EngineId, EngineIdentity, Instance, LogPosition, Observation, StartFault, Started,
+    TaskSpec, Usage,
 };
 
 /// Resources above which [`Engine::check`] refuses, as a cluster without a larger machine would.
@@ -54,6 +55,12 @@ struct World {
     are_stops_swallowed: bool,
     /// How far the engine's clock is ahead.
     skew: SignedDuration,
+    /// What it calls itself; `None` is the engine that every test begins with.
+    identity: Option<EngineId>,
+    /// What it is taken for where it was replaced without being noticed.
+    believed: Option<EngineIdentity>,
+    /// What engines have that do not answer now, by their identities.
+    replaced: BTreeMap<String, BTreeMap<AttemptId, Attempt>>,
 }
 
 #[derive(Clone)]
@@ -110,6 +117,23 @@ impl FakeEngine {
     /// Makes every call fail with [`EngineError::Unavailable`], or lets them work again.
     pub fn set_available(&self, outage: Option<&str>) {
         self.world().outage = outage.map(|reason| ((self.now)(), reason.to_owned()));
+    }
+
+    /// Another engine answers from now on, which has nothing of the one before; or the same again that once was there,
+    /// with all that it had.
+    pub fn replace(&self, identity: &str) {
+        let mut world = self.world();
+        let before = world.identity.replace(EngineId::from_text(identity)).unwrap_or_else(first_identity);
+        let had = std::mem::take(&mut world.attempts);
+        world.replaced.insert(before.to_string(), had);
+        world.attempts = world.replaced.remove(identity).unwrap_or_default();
+    }
+
+    /// The same, and whoever knew what it called itself before goes on believing that until it is asked.
+    pub fn replace_unnoticed(&self, identity: &str) {
+        let known = self.known_identity();
+        self.replace(identity);
+        self.world().believed = known;
     }
 
     /// Every launch from now on is refused, for this fault.
@@ -236,6 +260,10 @@ impl Attempt {
     }
 }
 
+fn first_identity() -> EngineId {
+    EngineId::from_text("fake")
+}
+
 fn gone(attempt_id: AttemptId) -> EngineError {
     EngineError::Gone(format!("no attempt {attempt_id} is known here"))
 }
@@ -244,6 +272,18 @@ fn gone(attempt_id: AttemptId) -> EngineError {
 impl Engine for FakeEngine {
     fn kind(&self) -> &'static str {
         "fake"
+    }
+
+    async fn identity(&self) -> Result<EngineIdentity, EngineError> {
+        let mut world = self.reachable()?;
+        world.believed = None;
+        Ok(EngineIdentity::Known(world.identity.clone().unwrap_or_else(first_identity)))
+    }
+
+    fn known_identity(&self) -> Option<EngineIdentity> {
+        let world = self.world();
+        let now = || EngineIdentity::Known(world.identity.clone().unwrap_or_else(first_identity));
+        Some(world.believed.clone().unwrap_or_else(now))
     }
 
     fn state(&self) -> EngineState {

@@ -21,7 +21,9 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::model::{AttemptId, DefinitionId, Execution, LogPosition, Observation, StartFault, TaskSpec};
+use crate::model::{
+    AttemptId, DefinitionId, EngineIdentity, Execution, LogPosition, Observation, StartFault, TaskSpec,
+};
 
 pub use pokes::Pokes;
 
@@ -135,6 +137,13 @@ pub trait Engine: Send + Sync {
     /// Whether this could ever run here; [`EngineError::Rejected`] says why not, in words for the client.
     async fn check(&self, task: &TaskSpec) -> Result<(), EngineError>;
 
+    /// Which engine answers, asked now. It stays the same for as long as the engine may have objects of ours: another
+    /// engine in the same place has another identity, and what it does not have says nothing about earlier attempts.
+    async fn identity(&self) -> Result<EngineIdentity, EngineError>;
+
+    /// The last answer to [`Engine::identity`], while the engine has been there ever since. A call costs nothing.
+    fn known_identity(&self) -> Option<EngineIdentity>;
+
     /// What there is for all runs together, where the engine knows it. A call costs nothing.
     fn capacity(&self) -> Capacity {
         Capacity::default()
@@ -171,4 +180,8 @@ pub trait Engine: Send + Sync {
 
     /// Removes what is left of an attempt, and ends what of it still runs. Its log stays.
     async fn remove(&self, handle: &Handle) -> Result<(), EngineError>;
+
+    /// Ends what this object does in the background, and no run. After it returns, nothing more is sent for any launch, so
+    /// that another object may take care of the same place.
+    async fn close(&self) {}
 }

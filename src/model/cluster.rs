@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::run::as_word;
-use super::{Faults, Run, Status, UnknownWord, limits};
+use super::{EngineIdentity, Faults, Run, Status, UnknownWord, limits};
 
 /// What the operator says of a cluster. Runs are handed to an active one only; those that it has already go on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -144,6 +144,8 @@ impl ClusterChange {
 pub struct Condition {
     /// Since when the engine does not answer, and why.
     pub unreachable: Option<(Timestamp, String)>,
+    /// Which engine answers; `None` where none does.
+    pub identity: Option<EngineIdentity>,
     /// What its machines have for runs, all together; `None` is "no limit known".
     pub memory_mb: Option<i64>,
     pub cpu_millis: Option<i64>,

@@ -35,6 +35,28 @@ impl fmt::Display for DefinitionId {
     }
 }
 
+/// Which engine has an attempt: what that engine calls itself, and no other does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EngineId(String);
+
+impl EngineId {
+    #[must_use]
+    pub fn from_text(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EngineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(Uuid);

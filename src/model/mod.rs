@@ -32,6 +32,7 @@ mod lists;
 mod log;
 mod observation;
 mod page;
+mod place;
 mod queue_depth;
 mod reason;
 mod run;
@@ -47,7 +48,7 @@ pub use ended::EndedRuns;
 pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType, LOG_CUT};
 pub use fault::{Fault, Faults};
-pub use id::{AttemptId, DefinitionId, RunId};
+pub use id::{AttemptId, DefinitionId, EngineId, RunId};
 pub use image::{ImageReference, InvalidImage};
 pub use kept_time::{next_kept_time, suspicious_difference};
 pub use launch::{
@@ -58,6 +59,7 @@ pub use lists::{DefinitionFilter, DefinitionSort, NameList, RunFilter, RunSort, 
 pub use log::LogPosition;
 pub use observation::{EndCause, Ended, Observation, StartFault, Started};
 pub use page::{Order, Page, PageRequest};
+pub use place::{Elsewhere, EngineIdentity};
 pub use queue_depth::QueueDepth;
 pub use reason::OUT_OF_MEMORY;
 pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage, memory_text};

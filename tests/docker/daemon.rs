@@ -13,6 +13,8 @@ use crate::world::{IMAGE, docker, eventually, shared_host};
 /// A dockerd with its own data, killed with everything it started when it is dropped.
 pub struct Daemon {
     folder: TempDir,
+    /// The name of the folder of its data.
+    pub data: &'static str,
     flags: Vec<String>,
     process: Option<Child>,
 }
@@ -29,7 +31,7 @@ impl Daemon {
         // Not in TMPDIR: the path of a socket is short.
         let folder = tempfile::Builder::new().prefix("flt").tempdir_in("/tmp").unwrap();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut daemon = Self { folder, flags, process: None };
+        let mut daemon = Self { folder, data: "data", flags, process: None };
         daemon.resume().await;
         daemon.copy_image(&shared);
         Some(daemon)
@@ -46,11 +48,12 @@ impl Daemon {
     /// Starts it again on the same data.
     pub async fn resume(&mut self) {
         let _ = std::fs::remove_file(self.path("pid"));
+        let data = self.data;
         let option = |name: &str, file: &str| format!("--{name}={}", self.path(file).display());
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let child = Command::new(program("dockerd").unwrap())
             .arg(format!("--host={}", self.host()))
-            .args([option("data-root", "data"), option("exec-root", "exec"), option("pidfile", "pid")])
+            .args([option("data-root", data), option("exec-root", "exec"), option("pidfile", "pid")])
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
             .arg(format!("--containerd-namespace={}", self.folder.path().file_name().unwrap().to_str().unwrap()))
             .args(&self.flags)

@@ -29,7 +29,7 @@ impl Inner {
         };
         // Wherever it is cut off by the end of the cluster, what is there was not started, or can be seen.
         let until_closed = self.closing.clone().run_until_cancelled_owned(work);
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             until_closed.await;
         });
     }

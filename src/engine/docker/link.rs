@@ -13,6 +13,7 @@ use super::machine::{Clock, Machine};
 use crate::engine::EngineState;
 pub(super) use crate::engine::api_error::ApiError;
 use crate::engine::api_error::with_causes;
+use crate::model::EngineIdentity;
 
 /// How long a call may take until its answer begins. A daemon under load takes seconds to start a container.
 const CALL_TIMEOUT_SECS: u64 = 60;
@@ -59,6 +60,8 @@ pub(super) struct Link {
 struct Known {
     docker: Option<Docker>,
     machine: Option<Machine>,
+    /// Of the daemon that answers; forgotten as soon as it does not.
+    identity: Option<EngineIdentity>,
     state: EngineState,
     /// Whether it was ever reached: before that, not being reached is not an outage of the daemon's.
     has_answered: bool,
@@ -79,6 +82,7 @@ impl Link {
             known: Mutex::new(Known {
                 docker: None,
                 machine: None,
+                identity: None,
                 state,
                 has_answered: false,
                 connection: Connection::default(),
@@ -110,6 +114,15 @@ impl Link {
     /// What the daemon told about its machine, the last time it was asked.
     pub(super) fn machine(&self) -> Option<Machine> {
         self.known().machine.clone()
+    }
+
+    pub(super) fn known_identity(&self) -> Option<EngineIdentity> {
+        self.known().identity.clone()
+    }
+
+    /// Which daemon answers, asked now.
+    pub(super) async fn identity(&self) -> Result<EngineIdentity, ApiError> {
+        Ok(identity_of(&self.refresh_machine().await?))
     }
 
     /// The daemon, with a version of the API that it speaks.
@@ -163,7 +176,10 @@ impl Link {
     pub(super) async fn refresh_machine(&self) -> Result<Machine, ApiError> {
         let info = self.call(async |docker| docker.info().await).await?;
         let machine = Machine::read(&info, Instant::now());
-        self.known().machine = Some(machine.clone());
+        let mut known = self.known();
+        known.identity = Some(identity_of(&machine));
+        known.machine = Some(machine.clone());
+        drop(known);
         Ok(machine)
     }
 
@@ -185,6 +201,7 @@ impl Link {
         let reason = format!("the Docker daemon at {} does not answer: {reason}", self.host);
         let mut known = self.known();
         known.docker = None;
+        known.identity = None;
         known.state.lose(reason.clone(), self.now());
         ApiError::Away(reason)
     }
@@ -207,6 +224,10 @@ impl Link {
             request
         }))
     }
+}
+
+fn identity_of(machine: &Machine) -> EngineIdentity {
+    machine.identity.clone().map_or(EngineIdentity::NotTold, EngineIdentity::Known)
 }
 
 fn connect_with_tls(host: &str, folder: &Path) -> Result<Docker, bollard::errors::Error> {

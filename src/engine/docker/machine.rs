@@ -6,7 +6,7 @@ use bollard::models::{GenericResourcesInner, SystemInfo};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::engine::{Capacity, EngineError};
-use crate::model::TaskSpec;
+use crate::model::{EngineId, TaskSpec};
 
 const MB: i64 = 1024 * 1024;
 /// Docker refuses a smaller limit: <https://docs.docker.com/engine/containers/resource_constraints/>.
@@ -32,6 +32,9 @@ impl Clock {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Machine {
+    /// Of the daemon with its containers: its own id and the folder they are in. Before version 25 the id alone is that
+    /// of the machine, whatever folder the daemon is started on.
+    pub identity: Option<EngineId>,
     pub name: String,
     pub version: String,
     pub memory_mb: Option<i64>,
@@ -51,7 +54,10 @@ impl Machine {
     pub(super) fn read(info: &SystemInfo, now: Instant) -> Self {
         let told = info.generic_resources.iter().flatten().map(gpus_of).sum::<i64>();
         let has_gpu_runtime = info.runtimes.iter().flatten().any(|(name, _)| name.contains("nvidia"));
+        let id = info.id.as_deref().filter(|id| !id.is_empty());
+        let root = info.docker_root_dir.as_deref().unwrap_or_default();
         Self {
+            identity: id.map(|id| EngineId::from_text(format!("{id} {root}").trim_end())),
             name: info.name.clone().unwrap_or_default(),
             version: info.server_version.clone().unwrap_or_default(),
             memory_mb: info.mem_total.filter(|bytes| *bytes > 0).map(|bytes| bytes / MB),
@@ -124,6 +130,15 @@ mod tests {
         assert_eq!(clock.at(clock.read_at + std::time::Duration::from_secs(2)).to_string(), "2026-11-22T08:00:02.5Z");
         assert_eq!(clock.at(clock.read_at - std::time::Duration::from_secs(2)).to_string(), "2026-11-22T07:59:58.5Z");
         assert_eq!(info(serde_json::json!({})).clock, None);
+    }
+
+    #[test]
+    fn a_daemon_on_another_folder_is_another_engine() {
+        let of = |id: &str, root: &str| info(serde_json::json!({ "ID": id, "DockerRootDir": root })).identity;
+        assert_eq!(of("a", "/var/lib/docker"), of("a", "/var/lib/docker"));
+        assert_ne!(of("a", "/var/lib/docker"), of("a", "/srv/docker"));
+        assert_ne!(of("a", "/var/lib/docker"), of("b", "/var/lib/docker"));
+        assert_eq!(of("", "/var/lib/docker"), None);
     }
 
     #[test]

@@ -46,12 +46,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 pub use super::Identity;
 pub use config::{BindMount, DockerConfig, PullPolicy};
 
 use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
-use crate::model::{LogPosition, Observation, TaskSpec};
+use crate::model::{EngineIdentity, LogPosition, Observation, TaskSpec};
 use ends::Ends;
 use launch::{CREATED, PULLING};
 use launches::Launches;
@@ -80,6 +81,8 @@ struct Inner {
     kept: Kept,
     ends: Ends,
     closing: CancellationToken,
+    /// Launches that go on behind.
+    background: TaskTracker,
 }
 
 /// What answers on a Docker daemon's socket, for the line that says what the server found.
@@ -110,6 +113,7 @@ impl DockerEngine {
             kept: Kept::default(),
             ends: Ends::default(),
             closing: closing.clone(),
+            background: TaskTracker::new(),
             config,
             identity,
             pokes,
@@ -146,6 +150,14 @@ impl Engine for DockerEngine {
             inner.lookups.check(&task.image).await?;
         }
         Ok(())
+    }
+
+    async fn identity(&self) -> Result<EngineIdentity, EngineError> {
+        Ok(self.inner.link.identity().await?)
+    }
+
+    fn known_identity(&self) -> Option<EngineIdentity> {
+        self.inner.link.known_identity()
     }
 
     fn capacity(&self) -> Capacity {
@@ -195,5 +207,11 @@ impl Engine for DockerEngine {
 
     async fn remove(&self, handle: &Handle) -> Result<(), EngineError> {
         self.inner.remove(handle.attempt_id).await
+    }
+
+    async fn close(&self) {
+        self.inner.closing.cancel();
+        self.inner.background.close();
+        self.inner.background.wait().await;
     }
 }

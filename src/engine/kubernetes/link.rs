@@ -12,6 +12,7 @@ use super::config::KubernetesConfig;
 use super::job::PodMaker;
 use crate::engine::EngineState;
 pub(super) use crate::engine::api_error::{ApiError, with_causes};
+use crate::model::EngineIdentity;
 
 /// How long a call may take until its whole answer is there.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +40,8 @@ pub(super) struct Link {
 
 struct Known {
     connected: Option<Connected>,
+    /// Of the cluster that answers; forgotten as soon as it does not.
+    identity: Option<EngineIdentity>,
     state: EngineState,
 }
 
@@ -53,7 +56,7 @@ pub(super) struct Connected {
 impl Link {
     pub(super) fn new(config: KubernetesConfig, now: Box<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
         let state = EngineState::Unreachable { reason: "it was not asked yet".to_owned(), since: now() };
-        Self { config, now, known: Mutex::new(Known { connected: None, state }) }
+        Self { config, now, known: Mutex::new(Known { connected: None, identity: None, state }) }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -134,6 +137,14 @@ impl Link {
         }
     }
 
+    pub(super) fn known_identity(&self) -> Option<EngineIdentity> {
+        self.known().identity.clone()
+    }
+
+    pub(super) fn set_identity(&self, identity: EngineIdentity) {
+        self.known().identity = Some(identity);
+    }
+
     pub(super) fn found(&self) {
         self.known().state = EngineState::Reachable;
     }
@@ -148,6 +159,7 @@ impl Link {
         let reason = if reason.starts_with(prefix) { reason } else { format!("{prefix}{reason}") };
         let mut known = self.known();
         known.connected = None;
+        known.identity = None;
         known.state.lose(reason.clone(), self.now());
         ApiError::Away(reason)
     }

@@ -15,7 +15,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `config` | the operator's settings |
-//! | `link`, `refusal` | the connection, whether anybody answers, what the API's refusals mean for a launch |
+//! | `link`, `identity`, `refusal` | the connection, whether anybody answers and who, what the API's refusals mean for a launch |
 //! | `names`, `job`, `template`, `launch` | names and labels, what Kubernetes is told, making it once |
 //! | `view`, `cache`, `watch` | the little that is kept of an object, keeping it, the three watches that fill it |
 //! | `read`, `look` | what a pod says about its attempt, for many attempts |
@@ -25,6 +25,7 @@
 
 mod cache;
 mod config;
+mod identity;
 mod job;
 mod launch;
 mod lines;
@@ -55,7 +56,7 @@ pub use job::PodMaker;
 pub use template::{TemplateError, read_template};
 
 use super::{Capacity, Engine, EngineError, EngineState, Handle, Identity, LaunchSpec, Output, Pokes};
-use crate::model::{LogPosition, Observation, TaskSpec};
+use crate::model::{EngineIdentity, LogPosition, Observation, TaskSpec};
 use cache::Cache;
 use launch::MADE;
 use link::Link;
@@ -137,6 +138,14 @@ impl Engine for KubernetesEngine {
         room.check(task, &inner.config.namespace)
     }
 
+    async fn identity(&self) -> Result<EngineIdentity, EngineError> {
+        self.inner.identity().await
+    }
+
+    fn known_identity(&self) -> Option<EngineIdentity> {
+        self.inner.link.known_identity()
+    }
+
     fn capacity(&self) -> Capacity {
         self.inner.rooms.get().map(|room| room.capacity()).unwrap_or_default()
     }
@@ -171,5 +180,9 @@ impl Engine for KubernetesEngine {
 
     async fn remove(&self, handle: &Handle) -> Result<(), EngineError> {
         self.inner.remove(handle.attempt_id).await
+    }
+
+    async fn close(&self) {
+        self.inner.closing.cancel();
     }
 }

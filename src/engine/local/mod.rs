@@ -54,7 +54,7 @@ use self::watch::Watches;
 use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::clock::Clock;
 use crate::logs::Logs;
-use crate::model::{AttemptId, Event, LogPosition, Observation, TaskSpec};
+use crate::model::{AttemptId, EngineId, EngineIdentity, Event, LogPosition, Observation, TaskSpec};
 
 pub use cgroup::release as release_groups;
 pub use supervise::supervise;
@@ -364,6 +364,24 @@ impl Engine for LocalEngine {
 
     fn is_tied_to_server(&self) -> bool {
         true
+    }
+
+    /// That of the folder of runs: a folder in its place that never had them says nothing about them.
+    async fn identity(&self) -> Result<EngineIdentity, EngineError> {
+        self.blocking(|inner| {
+            inner.node()?;
+            let node = node::read(&inner.config.runs_dir).map_err(|error| {
+                let runs_dir = inner.config.runs_dir.display();
+                EngineError::Unavailable(format!("can't read the data directory {runs_dir}: {error}"))
+            })?;
+            Ok(EngineIdentity::Known(EngineId::from_text(node)))
+        })
+        .await
+    }
+
+    fn known_identity(&self) -> Option<EngineIdentity> {
+        let node = self.inner.node.lock().unwrap_or_else(PoisonError::into_inner);
+        node.id.clone().map(|id| EngineIdentity::Known(EngineId::from_text(id)))
     }
 
     fn state(&self) -> EngineState {
