@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod http;
+pub mod lease;
 pub mod logs;
 pub mod model;
 pub mod service;

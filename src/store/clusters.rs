@@ -36,7 +36,21 @@ impl FromRow for Share {
     }
 }
 
+/// Where the engine of a cluster is, by its settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub text: String,
+    /// Whether the settings that are replaced name another.
+    pub is_another: bool,
+}
+
 impl Store {
+    /// How many attempts of a cluster may have something left on its engine.
+    pub async fn attempts_on(&self, cluster: &str) -> Result<u64, StoreError> {
+        let select = "SELECT COUNT(*) FROM attempts WHERE resolved_cluster = $1 AND cleaned_at IS NULL";
+        Ok(self.db.read_one(Statement::new(select, [cluster.into()])).await?.unwrap_or_default())
+    }
+
     /// The clusters that anything was said about, by name.
     pub async fn cluster_records(&self) -> Result<Vec<ClusterRecord>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM clusters ORDER BY name");
@@ -50,24 +64,28 @@ impl Store {
     }
 
     /// Stores a record, in place of the one of that name where `before` is the one that the change was made from: says
-    /// whether it was.
+    /// whether it was. `endpoint` is where its engine is by the settings in it; it changes only while nothing is left on
+    /// the engine.
     pub async fn save_cluster(
         &self,
         record: &ClusterRecord,
         before: Option<&ClusterRecord>,
+        endpoint: Option<&Endpoint>,
     ) -> Result<bool, StoreError> {
         let settings = match &record.settings {
             Some(settings) => json(settings),
             None => None::<String>.into(),
         };
         let upsert = Statement::new(
-            "INSERT INTO clusters (name, status, status_reason, status_since, details, settings, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
+            "INSERT INTO clusters (name, status, status_reason, status_since, details, settings, updated_at, endpoint)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $9)
              ON CONFLICT (name) DO UPDATE
              SET status = excluded.status, status_reason = excluded.status_reason,
                  status_since = excluded.status_since, details = excluded.details, settings = excluded.settings,
-                 updated_at = excluded.updated_at
-             WHERE clusters.updated_at = $8",
+                 updated_at = excluded.updated_at, endpoint = COALESCE(excluded.endpoint, clusters.endpoint)
+             WHERE clusters.updated_at = $8
+               AND ($10 = 0 OR NOT EXISTS (
+                   SELECT 1 FROM attempts WHERE attempts.resolved_cluster = $1 AND attempts.cleaned_at IS NULL))",
             [
                 record.name.as_str().into(),
                 record.status.as_str().into(),
@@ -77,9 +95,13 @@ impl Store {
                 settings,
                 record.updated_at.into(),
                 before.map_or(i64::MIN, |before| before.updated_at.as_microsecond()).into(),
+                endpoint.map(|endpoint| endpoint.text.clone()).into(),
+                endpoint.is_some_and(|endpoint| endpoint.is_another).into(),
             ],
         );
-        Ok(self.db.write(vec![upsert.required()]).await?.is_done())
+        let mut statements = self.lock_claims(&record.name);
+        statements.push(upsert.required());
+        Ok(self.write_guarded(statements).await?.is_done())
     }
 
     /// Forgets a cluster, unless a run is on it or waits for it: says whether it did.
@@ -90,7 +112,9 @@ impl Store {
                AND NOT EXISTS (SELECT 1 FROM attempts WHERE resolved_cluster = $1 AND cleaned_at IS NULL)",
             [name.into()],
         );
-        Ok(self.db.write(vec![delete.required()]).await?.is_done())
+        let mut statements = self.lock_claims(name);
+        statements.push(delete.required());
+        Ok(self.write_guarded(statements).await?.is_done())
     }
 
     /// The load of each cluster that has any, by name.

@@ -277,6 +277,14 @@ impl Written {
     pub(super) const fn is_done(&self) -> bool {
         matches!(self, Self::Done(_))
     }
+
+    /// How many rows this statement gave back.
+    pub(super) fn rows(&self, statement: usize) -> usize {
+        match self {
+            Self::Done(returned) => returned.get(statement).map_or(0, Vec::len),
+            Self::Refused => 0,
+        }
+    }
 }
 
 /// Who waits for a statement. Each kind of work has connections of its own.
@@ -319,6 +327,14 @@ impl Db {
 
     pub(super) fn with_search_patience(self, search_patience: Duration) -> Self {
         Self { search_patience, ..self }
+    }
+
+    /// A connection of its own to change the schema by, where that was not done when the database was opened.
+    pub(super) async fn connect_for_schema(&self) -> Result<Option<sqlx::PgConnection>, StoreError> {
+        match &*self.backend {
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Postgres(db) => db.connect_for_schema().await.map(Some),
+        }
     }
 
     /// Carries out the statements in one transaction, and returns when it is durable.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::db::{Builder, FromRow, Row, Statement, Written};
 use super::{Store, StoreError, runs};
-use crate::model::{AttemptId, Event, Run, RunId, Status};
+use crate::model::{AttemptId, EngineId, Event, Run, RunId, Status};
 
 /// A run that waits, as far as the choice of what to start needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct ActiveAttempt {
     pub attempt_id: AttemptId,
     /// The server that claimed it.
     pub node: String,
+    /// Which engine has it; `None` where nobody has seen that yet.
+    pub engine_id: Option<EngineId>,
     /// What the engine calls it, once it has said so.
     pub handle: Option<String>,
     /// When it was claimed, by the server's clock.
@@ -76,10 +78,42 @@ impl FromRow for ActiveAttempt {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
         let attempt = row.small()?;
         let node = row.text()?;
+        let engine_id = row.maybe_text()?.map(EngineId::from_text);
         let handle = row.maybe_text()?;
         let claimed_at = row.time()?;
         let run = Run::from_row(row)?;
-        Ok(Self { attempt_id: AttemptId { run_id: run.run_id, attempt }, node, handle, claimed_at, run })
+        Ok(Self { attempt_id: AttemptId { run_id: run.run_id, attempt }, node, engine_id, handle, claimed_at, run })
+    }
+}
+
+/// For whom runs are claimed: the server that looks after them from then on, and the engine they are handed to.
+#[derive(Debug, Clone, Copy)]
+pub struct Claimant<'a> {
+    pub node: &'a str,
+    pub engine_id: Option<&'a EngineId>,
+    /// Where the engine is by the settings that the claim is made with; nothing is claimed where they are other by now.
+    pub endpoint: Option<&'a str>,
+}
+
+/// A server that has not seen its engine.
+impl<'a> From<&'a str> for Claimant<'a> {
+    fn from(node: &'a str) -> Self {
+        Self { node, engine_id: None, endpoint: None }
+    }
+}
+
+/// Where an attempt is, and whether anything is left of it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptPlace {
+    pub node: String,
+    pub engine_id: Option<EngineId>,
+    pub is_cleaned: bool,
+}
+
+impl FromRow for AttemptPlace {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        let (node, engine_id) = (row.text()?, row.maybe_text()?.map(EngineId::from_text));
+        Ok(Self { node, engine_id, is_cleaned: row.maybe_time()?.is_some() })
     }
 }
 
@@ -118,9 +152,10 @@ impl Store {
         cluster: &str,
         run_ids: &[RunId],
         max_running: u32,
-        node: &str,
+        claimant: impl Into<Claimant<'_>>,
         now: Timestamp,
     ) -> Result<Vec<Run>, StoreError> {
+        let claimant = claimant.into();
         let claim = claim_token();
         let mut update =
             Builder::new("UPDATE runs SET status = 'PENDING', attempt_count = attempt_count + 1, claim = ");
@@ -136,13 +171,22 @@ impl Store {
         );
         update.bind(cluster).push(") + ").bind(i64::try_from(run_ids.len()).unwrap_or(i64::MAX));
         update.push(" <= ").bind(max_running);
-        update.push(" AND NOT EXISTS (SELECT 1 FROM clusters WHERE clusters.status <> 'active' AND clusters.name = ");
-        update.bind(cluster).push(")").push(&format!(" RETURNING {}", runs::COLUMNS));
+        update.push(" AND NOT EXISTS (SELECT 1 FROM clusters WHERE clusters.name = ").bind(cluster);
+        update.push(" AND (clusters.status <> 'active'");
+        if let Some(endpoint) = claimant.endpoint {
+            update.push(" OR clusters.endpoint <> ").bind(endpoint);
+        }
+        update.push("))").push(&format!(" RETURNING {}", runs::COLUMNS));
 
         let attempts = Statement::new(
-            "INSERT INTO attempts (run_id, attempt, resolved_cluster, node, created_at)
-             SELECT run_id, attempt_count, resolved_cluster, $2, $3 FROM runs WHERE claim = $1 AND status = 'PENDING' AND status <> 'STOPPED'",
-            [claim.as_str().into(), node.into(), now.into()],
+            "INSERT INTO attempts (run_id, attempt, resolved_cluster, node, engine_id, created_at)
+             SELECT run_id, attempt_count, resolved_cluster, $2, $3, $4 FROM runs WHERE claim = $1 AND status = 'PENDING' AND status <> 'STOPPED'",
+            [
+                claim.as_str().into(),
+                claimant.node.into(),
+                claimant.engine_id.map(EngineId::to_string).into(),
+                now.into(),
+            ],
         );
         let event = Event::normal(now, "Dispatched", "");
         let events = Statement::new(
@@ -157,20 +201,25 @@ impl Store {
                 event.source_object.into(),
             ],
         );
-        let mut statements = Vec::new();
-        if self.db.is_postgres() {
-            // Two servers that count at the same moment would both find room.
-            let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
-            statements.push(Statement::new(lock, [format!("flotilla dispatch {cluster}").into()]));
-        }
+        let mut statements = self.lock_claims(cluster);
         let claimed = statements.len();
         statements.extend([update.build().required(), attempts, events]);
-        match self.db.write(statements).await? {
+        match self.write_guarded(statements).await? {
             Written::Refused => Ok(Vec::new()),
             Written::Done(mut returned) => {
                 returned.swap_remove(claimed).into_iter().map(|mut row| Run::from_row(&mut row)).collect()
             }
         }
+    }
+
+    /// Lets nobody else claim runs of the cluster, nor change where it is, until the write is done: two that count at the
+    /// same moment would both find room. SQLite has one writer anyway.
+    pub(super) fn lock_claims(&self, cluster: &str) -> Vec<Statement> {
+        if !self.db.is_postgres() {
+            return Vec::new();
+        }
+        let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+        vec![Statement::new(lock, [format!("flotilla dispatch {cluster}").into()])]
     }
 
     /// What the engine calls the attempt, to be found again after a restart. `false` where nothing is left of it by now.
@@ -179,13 +228,13 @@ impl Store {
             "UPDATE attempts SET handle = $3 WHERE run_id = $1 AND attempt = $2 AND cleaned_at IS NULL",
             [attempt_id.run_id.to_string().into(), attempt_id.attempt.into(), handle.into()],
         );
-        Ok(self.db.write(vec![update.required()]).await?.is_done())
+        Ok(self.write_guarded(vec![update.required()]).await?.is_done())
     }
 
     /// Every attempt of a cluster that may have something left on its engine. No page cap: all are looked at.
     pub async fn active_attempts(&self, cluster: &str) -> Result<Vec<ActiveAttempt>, StoreError> {
         let select = Builder::new(&format!(
-            "SELECT attempts.attempt, attempts.node, attempts.handle, attempts.created_at, {}
+            "SELECT attempts.attempt, attempts.node, attempts.engine_id, attempts.handle, attempts.created_at, {}
              FROM attempts JOIN runs ON runs.run_id = attempts.run_id
              WHERE attempts.cleaned_at IS NULL AND attempts.resolved_cluster = ",
             qualified_run_columns()
@@ -202,7 +251,7 @@ impl Store {
         attempt_id: AttemptId,
     ) -> Result<Option<ActiveAttempt>, StoreError> {
         let mut select = Builder::new(&format!(
-            "SELECT attempts.attempt, attempts.node, attempts.handle, attempts.created_at, {}
+            "SELECT attempts.attempt, attempts.node, attempts.engine_id, attempts.handle, attempts.created_at, {}
              FROM attempts JOIN runs ON runs.run_id = attempts.run_id
              WHERE attempts.cleaned_at IS NULL AND attempts.run_id = ",
             qualified_run_columns()
@@ -212,19 +261,13 @@ impl Store {
         self.db.read_one(select.build()).await
     }
 
-    /// Whether the attempt is one of ours of which nothing was to be left on its engine. `None` where it is unknown.
-    pub async fn is_cleaned(&self, attempt_id: AttemptId) -> Result<Option<bool>, StoreError> {
-        struct Cleaned(bool);
-        impl FromRow for Cleaned {
-            fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-                Ok(Self(row.maybe_time()?.is_some()))
-            }
-        }
+    /// Where an attempt is; `None` where it is unknown.
+    pub async fn attempt_place(&self, attempt_id: AttemptId) -> Result<Option<AttemptPlace>, StoreError> {
         let select = Statement::new(
-            "SELECT cleaned_at FROM attempts WHERE run_id = $1 AND attempt = $2",
+            "SELECT node, engine_id, cleaned_at FROM attempts WHERE run_id = $1 AND attempt = $2",
             [attempt_id.run_id.to_string().into(), attempt_id.attempt.into()],
         );
-        Ok(self.db.read_one::<Cleaned>(select).await?.map(|cleaned| cleaned.0))
+        self.db.read_one(select).await
     }
 
     /// Nothing of the attempt is left on its engine.
@@ -233,7 +276,7 @@ impl Store {
             "UPDATE attempts SET cleaned_at = $3 WHERE run_id = $1 AND attempt = $2 AND cleaned_at IS NULL",
             [attempt_id.run_id.to_string().into(), attempt_id.attempt.into(), now.into()],
         );
-        self.db.write(vec![update]).await.map(|_| ())
+        self.write_guarded(vec![update]).await.map(|_| ())
     }
 
     /// The runs of a cluster that need another attempt, and when it is due.

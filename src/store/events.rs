@@ -22,6 +22,10 @@ const INSERT_ONCE: &str = "INSERT INTO events (run_id, timestamp, event_type, re
          SELECT $1, $2, $3, $4, $5, $6
          WHERE NOT EXISTS (SELECT 1 FROM events WHERE run_id = $1 AND timestamp = $2 AND reason = $4 AND message = $6)";
 
+const INSERT_UNSAID: &str = "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
+         SELECT $1, $2, $3, $4, $5, $6
+         WHERE NOT EXISTS (SELECT 1 FROM events WHERE run_id = $1 AND reason = $4 AND message = $6)";
+
 pub(super) fn append(run_id: RunId, event: &Event) -> Statement {
     insert(INSERT, run_id, event)
 }
@@ -41,6 +45,11 @@ fn insert(text: &'static str, run_id: RunId, event: &Event) -> Statement {
 }
 
 impl Store {
+    /// Appends to a run's story what it does not say yet.
+    pub async fn append_unsaid_event(&self, run_id: RunId, event: &Event) -> Result<(), StoreError> {
+        self.db.write(vec![insert(INSERT_UNSAID, run_id, event)]).await.map(|_| ())
+    }
+
     /// The story of a run, in the order it happened.
     pub async fn list_events(&self, run_id: RunId) -> Result<Vec<Event>, StoreError> {
         let select = Statement::new(

@@ -12,8 +12,10 @@ mod dispatch;
 mod error;
 mod events;
 mod kept_time;
+mod leases;
 mod migrate;
 mod overview;
+mod ownership;
 mod postgres;
 mod queue_depths;
 mod runs;
@@ -22,16 +24,22 @@ mod stops;
 mod text;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+pub use clusters::Endpoint;
 use db::{Db, Purpose, Statement};
-pub use dispatch::{ActiveAttempt, DueRun, QueuedRun, Reserved};
+pub use dispatch::{ActiveAttempt, AttemptPlace, Claimant, DueRun, QueuedRun, Reserved};
 pub use error::StoreError;
+pub use leases::{Holder, Taken};
 pub use runs::{Launched, LogToPrune};
 pub use stops::Orphan;
 
 pub struct Store {
     db: Db,
+    /// Of the lease that this server took; 0 where it needs none.
+    epoch: Arc<AtomicI64>,
 }
 
 impl Store {
@@ -40,27 +48,49 @@ impl Store {
         let path = path.to_owned();
         let opening = tokio::task::spawn_blocking(move || sqlite::Sqlite::open(&path, migrate::migrate_sqlite));
         let sqlite = opening.await.map_err(|error| StoreError::Other(error.into()))??;
-        Ok(Self { db: Db::sqlite(sqlite) })
+        Ok(Self { db: Db::sqlite(sqlite), epoch: Arc::default() })
     }
 
     /// Connects to a PostgreSQL database (`postgres://…`) and brings its schema up to date.
     pub async fn open_postgres(url: &str) -> Result<Self, StoreError> {
+        let store = Self::connect_postgres(url).await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// The same, with the schema as it is: [`Store::migrate`] comes before anything else but a look at the lease.
+    pub async fn connect_postgres(url: &str) -> Result<Self, StoreError> {
         let postgres = Box::pin(postgres::Postgres::connect(url)).await?;
-        Box::pin(migrate::migrate_postgres(postgres.connect_for_schema().await?)).await?;
-        Ok(Self { db: Db::postgres(postgres) })
+        Ok(Self { db: Db::postgres(postgres), epoch: Arc::default() })
+    }
+
+    /// Brings the schema up to date. That of SQLite is, since it was opened.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        match self.db.connect_for_schema().await? {
+            Some(connection) => Box::pin(migrate::migrate_postgres(connection)).await,
+            None => Ok(()),
+        }
+    }
+
+    fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    fn set_epoch(&self, epoch: i64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
     }
 
     /// The same, with another bound on how long a list may take that looks at every row.
     #[must_use]
     pub fn with_search_patience(self, patience: Duration) -> Self {
-        Self { db: self.db.with_search_patience(patience) }
+        Self { db: self.db.with_search_patience(patience), ..self }
     }
 
     /// The same database for the control loops, which have connections of their own: no number of requests keeps them
     /// from theirs.
     #[must_use]
     pub fn for_loops(&self) -> Self {
-        Self { db: self.db.with_purpose(Purpose::Loops) }
+        Self { db: self.db.with_purpose(Purpose::Loops), epoch: Arc::clone(&self.epoch) }
     }
 
     /// A name that no other database has, made when it is first asked for.

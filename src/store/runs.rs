@@ -201,7 +201,7 @@ impl Store {
     pub async fn apply(&self, run_id: RunId, change: &Change) -> Result<bool, StoreError> {
         let mut statements = vec![step(run_id, change).required()];
         statements.extend(change.events.iter().map(|event| events::append(run_id, event)));
-        Ok(self.db.write(statements).await?.is_done())
+        Ok(self.write_guarded(statements).await?.is_done())
     }
 
     /// Marks that the last byte of the run's log is stored, and says in the run's story what may be missing of it. Both
@@ -214,7 +214,7 @@ impl Store {
         );
         let mut statements = vec![update.required()];
         statements.extend(gap.map(|event| events::append(attempt_id.run_id, event)));
-        Ok(self.db.write(statements).await?.is_done())
+        Ok(self.write_guarded(statements).await?.is_done())
     }
 
     /// Runs of a cluster with a complete log that was not removed yet, which ended before `before`: oldest first, after

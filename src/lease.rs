@@ -1,0 +1,176 @@
+//! The lease on the database: this server's right to decide about runs, until it ends or another server has it. Whoever
+//! asks it just before acting stops in time also after the process was frozen, for the time goes on by a clock that counts
+//! while it sleeps.
+//!
+//! ```text
+//! held ──not renewed in time──→ unconfirmed ──renewed──→ held
+//!  └──────another server took it──────┴───→ lost ──taken again──→ held, of another generation
+//! ```
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::watch;
+
+/// A moment by a clock that nobody sets, and that goes on while the machine sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    #[must_use]
+    pub fn now() -> Self {
+        let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has had this clock since 2.6.39");
+        Self(Duration::from(time))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Nobody else can have it: the database is a locked file.
+    Permanent,
+    Until {
+        end: Moment,
+        generation: u64,
+    },
+    Lost {
+        by: String,
+        generation: u64,
+    },
+}
+
+/// Whether this server may decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// A higher generation says that it was lost in between: what was known before counts no more.
+    Held { generation: u64 },
+    /// It could not be renewed in time. Perhaps nobody else has it.
+    Unconfirmed,
+    /// Another server has it.
+    Lost { by: String },
+}
+
+/// The lease, as long as it has not been lost: what was decided before says nothing afterwards.
+#[derive(Debug, Clone)]
+pub struct Tenure {
+    lease: Lease,
+    generation: u64,
+}
+
+impl Tenure {
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.lease.standing() == Standing::Held { generation: self.generation }
+    }
+}
+
+/// Copies share it.
+#[derive(Debug, Clone)]
+pub struct Lease(watch::Sender<State>);
+
+impl Lease {
+    #[must_use]
+    pub fn permanent() -> Self {
+        Self(watch::Sender::new(State::Permanent))
+    }
+
+    /// A lease that was taken, which is trusted until `end`.
+    #[must_use]
+    pub fn until(end: Moment) -> Self {
+        Self(watch::Sender::new(State::Until { end, generation: 1 }))
+    }
+
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match &*self.0.borrow() {
+            State::Permanent => Standing::Held { generation: 0 },
+            State::Until { end, generation } if Moment::now() < *end => Standing::Held { generation: *generation },
+            State::Until { .. } => Standing::Unconfirmed,
+            State::Lost { by, .. } => Standing::Lost { by: by.clone() },
+        }
+    }
+
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self.standing(), Standing::Held { .. })
+    }
+
+    /// The lease as it is held now.
+    #[must_use]
+    pub fn tenure(&self) -> Tenure {
+        let generation = match &*self.0.borrow() {
+            State::Permanent => 0,
+            State::Until { generation, .. } | State::Lost { generation, .. } => *generation,
+        };
+        Tenure { lease: self.clone(), generation }
+    }
+
+    /// It was renewed, and is trusted until `end`.
+    pub fn renew(&self, end: Moment) {
+        self.0.send_if_modified(|state| {
+            if let State::Until { end: known, .. } = state {
+                *known = end;
+            }
+            // Nobody has to do anything about it.
+            false
+        });
+    }
+
+    /// Another server has it.
+    pub fn lose(&self, by: String) {
+        self.0.send_modify(|state| {
+            if let State::Until { generation, .. } | State::Lost { generation, .. } = *state {
+                *state = State::Lost { by, generation };
+            }
+        });
+    }
+
+    /// It was taken again after it had been lost.
+    pub fn regain(&self, end: Moment) {
+        self.0.send_modify(|state| {
+            if let State::Until { generation, .. } | State::Lost { generation, .. } = *state {
+                *state = State::Until { end, generation: generation + 1 };
+            }
+        });
+    }
+
+    /// Hears of every change.
+    #[must_use]
+    pub fn on_change(&self) -> impl Future<Output = ()> + use<> {
+        let mut changes = self.0.subscribe();
+        async move {
+            // An error says that nobody changes it any more.
+            if changes.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_held_until_its_end_and_again_when_it_is_renewed() {
+        let lease = Lease::until(Moment::now());
+        assert_eq!(lease.standing(), Standing::Unconfirmed);
+        lease.renew(Moment::now() + Duration::from_mins(1));
+        assert_eq!(lease.standing(), Standing::Held { generation: 1 });
+        let tenure = lease.tenure();
+        assert!(tenure.is_held());
+        lease.lose("b".to_owned());
+        lease.renew(Moment::now() + Duration::from_mins(1));
+        assert_eq!(lease.standing(), Standing::Lost { by: "b".to_owned() }, "what is lost can't be renewed");
+        lease.regain(Moment::now() + Duration::from_mins(1));
+        assert_eq!(lease.standing(), Standing::Held { generation: 2 });
+        assert!(!tenure.is_held() && lease.tenure().is_held());
+    }
+}

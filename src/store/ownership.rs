@@ -1,0 +1,75 @@
+//! Who looks after the attempts of a cluster, and which engine has them. Both are stored when a run is claimed; what is
+//! here changes them afterwards.
+
+use jiff::Timestamp;
+
+use super::db::Statement;
+use super::{Store, StoreError};
+use crate::model::{EngineId, Event};
+
+impl Store {
+    /// Makes the attempts of a cluster this server's, of which another one took care: how many there were. Only for
+    /// clusters that every server reaches alike.
+    pub async fn take_over_attempts(&self, cluster: &str, node: &str) -> Result<usize, StoreError> {
+        let update = Statement::new(
+            "UPDATE attempts SET node = $2
+             WHERE resolved_cluster = $1 AND cleaned_at IS NULL AND node <> $2
+             RETURNING run_id",
+            [cluster.into(), node.into()],
+        );
+        self.count_of(update).await
+    }
+
+    /// Stores which engine has the attempts of which nobody has seen that yet: how many there were.
+    pub async fn set_missing_engines(&self, cluster: &str, engine_id: &EngineId) -> Result<usize, StoreError> {
+        let update = Statement::new(
+            "UPDATE attempts SET engine_id = $2
+             WHERE resolved_cluster = $1 AND cleaned_at IS NULL AND engine_id IS NULL
+             RETURNING run_id",
+            [cluster.into(), engine_id.as_str().into()],
+        );
+        self.count_of(update).await
+    }
+
+    /// Hands the attempts of a cluster that other engines have to this one, on the operator's word that those will not
+    /// come back: how many there were. From now on what this engine does not have counts as gone: it is not launched
+    /// again, for it may have run.
+    pub async fn adopt_attempts(
+        &self,
+        cluster: &str,
+        engine_id: &EngineId,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let event = Event::normal(
+            now,
+            "Adopted",
+            "an operator said that the engine which had it is gone; the one that the cluster has now is asked instead",
+        );
+        let events = Statement::new(
+            "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
+             SELECT DISTINCT run_id, CAST($3 AS BIGINT), $4, $5, $6, $7 FROM attempts
+             WHERE resolved_cluster = $1 AND cleaned_at IS NULL AND engine_id <> $2",
+            [
+                cluster.into(),
+                engine_id.as_str().into(),
+                event.timestamp.into(),
+                event.event_type.to_string().into(),
+                event.reason.into(),
+                event.source_object.into(),
+                event.message.into(),
+            ],
+        );
+        let update = Statement::new(
+            "UPDATE attempts SET engine_id = $2, handle = ''
+             WHERE resolved_cluster = $1 AND cleaned_at IS NULL AND engine_id <> $2
+             RETURNING run_id",
+            [cluster.into(), engine_id.as_str().into()],
+        );
+        let written = self.write_guarded(vec![events, update]).await?;
+        Ok(written.rows(1))
+    }
+
+    async fn count_of(&self, update: Statement) -> Result<usize, StoreError> {
+        Ok(self.write_guarded(vec![update]).await?.rows(0))
+    }
+}
