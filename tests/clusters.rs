@@ -119,3 +119,49 @@ fn a_cluster_that_can_not_be_is_refused_with_what_is_wrong() {
     assert!(local.contains("part of the server's configuration"), "{local}");
     assert_eq!(api.names(), ["default", "local"]);
 }
+
+#[test]
+fn a_limit_that_changes_leaves_running_and_starting_runs_alone() {
+    let Some(host) = support::docker_address() else { return };
+    let api = Api::start();
+    let settings = |limit: u32, host: &str| json!({"engine": "docker", "host": host, "max_running": limit});
+    api.ok("POST", "/v6/clusters", &json!({"name": "far", "settings": settings(1, &host)}));
+    api.server.define_with_image(
+        "slow",
+        support::DOCKER_IMAGE,
+        "i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); done; sleep 1000",
+    );
+    let (first, second) = (api.launch("slow", "far"), api.launch("slow", "far"));
+    api.server.wait_for(&first, "RUNNING");
+    for limit in [2, 3, 4] {
+        api.ok("PUT", "/v6/clusters/far", &json!({"settings": settings(limit, &host)}));
+    }
+    api.server.wait_for(&second, "RUNNING");
+    assert!(!api.server.said().contains("its loops end first"), "{}", api.server.said());
+
+    // Where it is can't change while anything is there.
+    let moved = json!({"settings": settings(4, "unix:///nonexistent/docker.sock")});
+    let refusal = api.refused(409, "PUT", "/v6/clusters/far", &moved);
+    assert!(refusal.starts_with("2 runs are on the cluster far"), "{refusal}");
+    assert!(api.refused(409, "DELETE", "/v6/clusters/far", &Value::Null).contains("2 are on the cluster far"));
+
+    // What only new runs notice may: the loops end, and others begin, which go on with what is there.
+    let mut other = settings(4, &host);
+    other["read_only_root"] = json!(true);
+    api.ok("PUT", "/v6/clusters/far", &json!({"settings": other}));
+    api.server.wait_until_said("its loops end first");
+    until("another set has begun", || api.server.said().matches("cluster added").count() == 2);
+    for run_id in [&first, &second] {
+        api.server.text(&["stop", run_id]);
+        let run = api.server.wait_for(run_id, "STOPPED");
+        assert_eq!((&run["outcome"], &run["attempt_count"]), (&json!("stopped"), &json!(1)), "{run}");
+        let expected: String = (0..100).map(|i| format!("{i}\n")).collect();
+        let log = api.server.text(&["logs", run_id]);
+        // A shell may say that what it waited for was stopped.
+        assert_eq!(
+            log.lines().filter(|line| *line != "Terminated").collect::<Vec<_>>(),
+            expected.lines().collect::<Vec<_>>()
+        );
+    }
+    until("nothing is left there, and it can move", || api.send("PUT", "/v6/clusters/far", &moved).0 == 200);
+}

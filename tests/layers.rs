@@ -18,7 +18,7 @@ use std::str::FromStr;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Each top folder or file of `src/`, and what it may use beside itself.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("main", &["cli"]),
     ("lib", &[]),
     ("cli", &["client", "app", "wire", "model", "config", "telemetry", "shutdown", "clock", "words"]),
@@ -37,12 +37,13 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "telemetry",
             "shutdown",
             "clock",
+            "lease",
             "wake",
         ],
     ),
     ("http", &["service", "wire", "model", "telemetry", "words"]),
-    ("control", &["store", "logs", "engine", "model", "clock", "wake", "telemetry"]),
-    ("service", &["store", "logs", "model", "clock", "wake", "telemetry"]),
+    ("control", &["store", "logs", "engine", "model", "clock", "lease", "wake", "telemetry"]),
+    ("service", &["store", "logs", "model", "clock", "lease", "wake", "telemetry"]),
     ("client", &["wire", "model"]),
     ("store", &["model"]),
     // The local engine's supervisor writes the log where the server is away.
@@ -54,6 +55,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("telemetry", &[]),
     ("shutdown", &[]),
     ("clock", &[]),
+    ("lease", &[]),
     ("wake", &["model"]),
     ("words", &[]),
     ("model", &[]),

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::{self, DEFAULT_CLUSTER};
 use crate::control::{self, Age, Control, LoopRegistry, Settings};
 use crate::engine::Pokes;
+use crate::lease::{Lease, Standing};
 use crate::logs::Logs;
 use crate::service::{self, SettingsCheck};
 use crate::store::{Store, StoreError};
@@ -23,6 +24,8 @@ use crate::wake::Wake;
 
 /// How often the stored clusters are read although nothing woke this: another server may have changed them.
 const PERIOD: Duration = Duration::from_secs(10);
+/// How long the last step of a loop may take.
+const LAST_STEP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long that may take, with the last steps of the loops of clusters that are no longer there.
 const STEP_PATIENCE: Duration = Duration::from_mins(5);
@@ -36,6 +39,7 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     /// This server's identity: that of its data directory.
     pub(super) node: String,
+    pub(super) lease: Lease,
     pub(super) data_dir: PathBuf,
     /// The database's identity.
     pub(super) installation: String,
@@ -49,9 +53,14 @@ pub(super) struct Shared {
 pub(super) struct ClusterSet {
     shared: Shared,
     stop: CancellationToken,
+    /// The clusters of the configuration, which count more than stored ones of the same names.
+    configured: BTreeMap<String, config::Cluster>,
+    /// Which tenure of the lease the loops belong to.
+    generation: u64,
     /// The cluster that `default` stands for.
     default: String,
     members: BTreeMap<String, Member>,
+    ending: BTreeMap<String, Ending>,
     loops: JoinSet<()>,
     listed: service::Clusters,
     /// What was wrong with stored clusters, so that each is logged once.
@@ -61,9 +70,18 @@ pub(super) struct ClusterSet {
 struct Member {
     settings: config::Cluster,
     listed: service::Cluster,
+    control: Arc<Control>,
     stop: CancellationToken,
-    /// Its loops have finished their last steps.
+    /// Nothing of its loops, nor of what they began, acts any more.
     ended: CancellationToken,
+}
+
+/// A cluster whose loops were told to end. Another set begins only after they have: two would launch the same run, and
+/// write the same log.
+struct Ending {
+    ended: CancellationToken,
+    /// What is still listed, for the cluster only changes.
+    listed: Option<service::Cluster>,
 }
 
 impl ClusterSet {
@@ -76,15 +94,21 @@ impl ClusterSet {
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let creation: Option<SettingsCheck> = match by_request {
-            true => Some(Arc::new(|name, settings| config::Cluster::from_settings(name, settings).map(|_| ()))),
+            true => {
+                Some(Arc::new(|name, settings| Ok(config::Cluster::from_settings(name, settings)?.engine.endpoint())))
+            }
             false => None,
         };
         let listed = service::Clusters::new(Vec::new(), creation);
-        let (members, faults, mut loops) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
+        let (configured, generation) = (configured.clone(), 0);
+        let (members, ending, faults, mut loops) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), JoinSet::new());
         let age = Age::new(Arc::clone(&shared.store), shared.clock.clone());
         loops.spawn(age.run(shared.registry.clone(), stop.clone()));
-        let mut set = Self { shared, stop, default, members, loops, listed, faults };
-        for (name, settings) in configured {
+        let mut set = Self { shared, stop, configured, generation, default, members, ending, loops, listed, faults };
+        if let Standing::Held { generation } = set.shared.lease.standing() {
+            set.generation = generation;
+        }
+        for (name, settings) in &set.configured.clone() {
             set.add(name, settings, true)?;
         }
         set.follow_store().await.context("cannot read the database")?;
@@ -104,10 +128,15 @@ impl ClusterSet {
         let mut result = Ok(());
         while result.is_ok() {
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => break,
-                Some(ended) = self.loops.join_next() => result = ended,
-                // Not to be cut off: a cluster's loops have ended before it gets others.
+                Some(ended) = self.loops.join_next() => {
+                    result = ended;
+                    // One that only changes begins anew.
+                    registered.observe(self.follow()).await;
+                }
                 Ok(()) = changes.changed() => registered.observe(self.follow()).await,
+                () = self.shared.lease.on_change() => registered.observe(self.follow()).await,
                 () = tokio::time::sleep(PERIOD) => registered.observe(self.follow()).await,
             }
         }
@@ -120,6 +149,16 @@ impl ClusterSet {
     }
 
     async fn follow(&mut self) {
+        match self.shared.lease.standing() {
+            Standing::Held { generation } if generation == self.generation => {}
+            // Another server may have done anything meanwhile: all begins anew.
+            Standing::Held { generation } => {
+                self.end_all();
+                self.generation = generation;
+            }
+            Standing::Unconfirmed => return,
+            Standing::Lost { .. } => return self.end_all(),
+        }
         if let Err(error) = self.follow_store().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the stored clusters are read again later");
         }
@@ -130,7 +169,7 @@ impl ClusterSet {
         let mut wanted = BTreeMap::new();
         for record in self.shared.store.cluster_records().await? {
             let Some(settings) = record.settings else { continue };
-            if self.members.get(&record.name).is_some_and(|member| member.listed.is_configured) {
+            if self.configured.contains_key(&record.name) {
                 self.note_fault(&record.name, "the configuration has a cluster of that name, which is used instead");
                 continue;
             }
@@ -139,6 +178,7 @@ impl ClusterSet {
                 Err(fault) => self.note_fault(&record.name, &fault),
             }
         }
+        self.change_limits(&wanted);
         let is_obsolete =
             |name: &String, member: &Member| !member.listed.is_configured && wanted.get(name) != Some(&member.settings);
         let obsolete: Vec<_> = self
@@ -148,10 +188,19 @@ impl ClusterSet {
             .map(|(name, _)| name.clone())
             .collect();
         for name in obsolete {
-            self.remove(&name).await;
+            let comes_back = wanted.contains_key(&name);
+            self.end(&name, comes_back);
+            let what = if comes_back { "cluster changed; its loops end first" } else { "cluster removed" };
+            tracing::info!(cluster = name, "{what}");
         }
+        for (name, ending) in &mut self.ending {
+            if !wanted.contains_key(name) && !self.configured.contains_key(name) {
+                ending.listed = None;
+            }
+        }
+        self.ending.retain(|_, ending| !ending.ended.is_cancelled());
         for (name, settings) in &wanted {
-            if self.members.contains_key(name) {
+            if self.members.contains_key(name) || self.ending.contains_key(name) {
                 continue;
             }
             match self.add(name, settings, false) {
@@ -162,8 +211,52 @@ impl ClusterSet {
                 Err(error) => self.note_fault(name, &format!("{error:#}")),
             }
         }
+        for (name, settings) in &self.configured.clone() {
+            if self.members.contains_key(name) || self.ending.contains_key(name) {
+                continue;
+            }
+            if let Err(error) = self.add(name, settings, true) {
+                self.note_fault(name, &format!("{error:#}"));
+            }
+        }
         self.publish();
+        self.take_over().await
+    }
+
+    /// What a server before this one, of another data directory, left on engines that every server reaches.
+    async fn take_over(&self) -> Result<(), StoreError> {
+        let reached = self.members.iter().filter(|(_, member)| !member.control.engine.is_tied_to_server());
+        for (name, _) in reached {
+            let number = self.shared.store.take_over_attempts(name, &self.shared.node).await?;
+            if number > 0 {
+                tracing::info!(cluster = name, number, "attempts of another server were taken over");
+                self.shared.wake.queue();
+            }
+        }
         Ok(())
+    }
+
+    /// Ends all loops, and no run. The clusters stay listed.
+    fn end_all(&mut self) {
+        for name in self.members.keys().cloned().collect::<Vec<_>>() {
+            self.end(&name, true);
+        }
+    }
+
+    /// What only limits how much runs at a time changes while the loops go on.
+    fn change_limits(&mut self, wanted: &BTreeMap<String, config::Cluster>) {
+        for (name, member) in &mut self.members {
+            let Some(settings) = wanted.get(name) else { continue };
+            if settings.engine != member.settings.engine || settings.max_running == member.settings.max_running {
+                continue;
+            }
+            let max_running = settings.max_running.map(NonZeroU32::get);
+            member.control.max_running.set(max_running);
+            member.listed.max_running = max_running;
+            member.settings = settings.clone();
+            tracing::info!(cluster = name, max_running, "cluster changed");
+            self.shared.wake.queue();
+        }
     }
 
     fn note_fault(&mut self, cluster: &str, fault: &str) {
@@ -202,44 +295,41 @@ impl ClusterSet {
             clock: shared.clock.clone(),
             settings: shared.settings.clone(),
             node: shared.node.clone(),
+            tenure: shared.lease.tenure(),
             cluster: name.to_owned(),
             engine,
             pokes,
-            max_running,
+            max_running: max_running.into(),
+            endpoint: (!is_configured).then(|| settings.engine.endpoint()),
             state: control::State::default(),
         });
         let (stop, ended) = (self.stop.child_token(), CancellationToken::new());
         let mut loops = JoinSet::new();
         control::run_loops(&control, &shared.registry, &stop, &mut loops);
-        let at_end = ended.clone().drop_guard();
+        let (at_end, looping, told) = (ended.clone().drop_guard(), Arc::clone(&control), stop.clone());
         self.loops.spawn(async move {
             let _at_end = at_end;
-            while let Some(ended) = loops.join_next().await {
-                if let Err(error) = ended {
-                    std::panic::resume_unwind(error.into_panic());
-                }
-            }
+            finish(&mut loops, &told).await;
+            looping.end().await;
         });
-        self.members.insert(name.to_owned(), Member { settings: settings.clone(), listed, stop, ended });
+        self.members.insert(name.to_owned(), Member { settings: settings.clone(), listed, control, stop, ended });
         Ok(())
     }
 
-    /// Ends a cluster's loops; whatever runs there goes on, and is found again where the cluster comes back.
-    async fn remove(&mut self, name: &str) {
+    /// Tells a cluster's loops to end; whatever runs there goes on, and is found again where the cluster comes back.
+    fn end(&mut self, name: &str, comes_back: bool) {
         let Some(member) = self.members.remove(name) else { return };
-        self.publish();
         member.stop.cancel();
-        member.ended.cancelled().await;
-        tracing::info!(cluster = name, "cluster removed");
+        let listed = comes_back.then_some(member.listed);
+        self.ending.insert(name.to_owned(), Ending { ended: member.ended, listed });
     }
 
     fn publish(&self) {
-        let mut list: Vec<_> = self.members.values().map(|member| member.listed.clone()).collect();
-        if let Some(meant) = self.members.get(&self.default)
-            && self.default != DEFAULT_CLUSTER
-        {
-            list.push(service::Cluster { name: DEFAULT_CLUSTER.to_owned(), ..meant.listed.clone() });
-        }
+        let ending = self.ending.values().filter_map(|ending| ending.listed.clone());
+        let mut list: Vec<_> = self.members.values().map(|member| member.listed.clone()).chain(ending).collect();
+        let meant = list.iter().find(|cluster| cluster.name == self.default && self.default != DEFAULT_CLUSTER);
+        let meant = meant.map(|meant| service::Cluster { name: DEFAULT_CLUSTER.to_owned(), ..meant.clone() });
+        list.extend(meant);
         list.sort_by(|a, b| a.name.cmp(&b.name));
         self.listed.set(list);
     }
@@ -253,5 +343,31 @@ impl ClusterSet {
         }
         shown.sort();
         shown.join(", ")
+    }
+}
+
+/// Waits until the loops have ended, which they do when they are told to, or by a panic, which is passed on. A step that
+/// takes too long is broken off, as by a crash.
+async fn finish(loops: &mut JoinSet<()>, told: &CancellationToken) {
+    let overdue = async {
+        told.cancelled().await;
+        tokio::time::sleep(LAST_STEP_PATIENCE).await;
+    };
+    tokio::pin!(overdue);
+    let mut is_overdue = false;
+    loop {
+        let ended = tokio::select! {
+            ended = loops.join_next() => ended,
+            () = &mut overdue, if !is_overdue => {
+                is_overdue = true;
+                loops.abort_all();
+                continue;
+            }
+        };
+        match ended {
+            None => return,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(_) => {}
+        }
     }
 }

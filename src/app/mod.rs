@@ -4,10 +4,12 @@ mod clusters;
 mod data_dir;
 mod engines;
 mod handover;
+mod lease;
 mod open_files;
 mod privacy;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -26,10 +28,11 @@ use crate::clock::Clock;
 use crate::config::{self, Config, DOCKER_CLUSTER, Database, DefaultCluster, LOCAL_CLUSTER};
 use crate::control::{self, LOG_PATIENCE, LoopRegistry, Settings};
 use crate::http::{self, App, Limits, Origins};
+use crate::lease::Lease;
 use crate::logs::{CappedLog, Logs, note_usage};
 use crate::model::{AttemptId, RunId};
 use crate::service::{LateLoop, Service};
-use crate::store::{Store, StoreError};
+use crate::store::{Holder, Store, StoreError};
 use crate::wake::Wake;
 
 /// A server that accepts requests and runs tasks, until it is told to stop.
@@ -41,8 +44,11 @@ pub struct RunningServer {
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
     clusters: tokio::task::JoinHandle<anyhow::Result<()>>,
+    store: Arc<Store>,
+    lease: Lease,
     /// Held as long as the server runs.
     _data_dir: DataDir,
+    _database_lock: Option<File>,
 }
 
 /// Starts a server. `stop` ends it in order: it accepts nothing more, finishes the requests in flight and the steps of
@@ -51,8 +57,13 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     let usual_open_files = open_files::raise_limit();
     let listener = listen_on(config.server.listen).await?;
     let data_dir = DataDir::open(&config.server.data_dir).await?;
-    let store = open_store(&config.server.database).await?.with_search_patience(config.lists.search_timeout);
-    let store = Arc::new(store);
+    let address = listener.local_addr().context("the socket has no address")?;
+    let holder = holder(&data_dir, address);
+    let Opened { store, lease, lock } = open_store(&config.server.database, &holder).await?;
+    let store = Arc::new(store.with_search_patience(config.lists.search_timeout));
+    if let Database::Postgres { .. } = config.server.database {
+        tokio::spawn(lease::keep(Arc::new(store.for_loops()), lease.clone(), holder, stop.clone()));
+    }
     let installation = store.installation_id().await.context("cannot read the database")?;
     let logs_dir = data_dir.path.join("logs");
     let logs =
@@ -76,12 +87,21 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
             log_retention: config.logs.retention,
         },
         node: data_dir.node.clone(),
+        lease: lease.clone(),
         data_dir: data_dir.path.clone(),
         installation,
     };
     let by_request = config.server.clusters_by_request;
     let clusters = ClusterSet::start(shared, &configured, default, by_request, stop.clone()).await?;
-    let service = Service::new(store, Arc::clone(&logs), wake, clock, config.launch, clusters.listed());
+    let service = Service::new(
+        Arc::clone(&store),
+        Arc::clone(&logs),
+        wake,
+        clock,
+        config.launch,
+        clusters.listed(),
+        lease.clone(),
+    );
     let service = service.with_late_loops(Arc::new(move || registry.late().into_iter().map(late_loop).collect()));
     let limits = Limits {
         body_bytes: config.server.max_body_bytes,
@@ -91,7 +111,6 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         log_wait: http::LOG_WAIT,
         follow_wait: http::FOLLOW_WAIT,
     };
-    let address = listener.local_addr().context("the socket has no address")?;
     // An IPv4 address may come in the form of an IPv6 one: `[::ffff:127.0.0.1]`.
     let is_loopback = address.ip().to_canonical().is_loopback();
     if !is_loopback {
@@ -116,7 +135,10 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         serving: tokio::spawn(http::serve(listener, router, stop.clone())),
         clusters: tokio::spawn(clusters.run()),
         stop,
+        store,
+        lease,
         _data_dir: data_dir,
+        _database_lock: lock,
     })
 }
 
@@ -159,6 +181,7 @@ impl RunningServer {
         if !self.serving.is_finished() {
             self.serving.await.context("the HTTP server failed")?;
         }
+        lease::resign(&self.store, &self.lease).await;
         result
     }
 }
@@ -192,11 +215,51 @@ async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-async fn open_store(database: &Database) -> anyhow::Result<Store> {
-    let opened = match database {
-        Database::Sqlite { path } => Store::open_sqlite(path).await,
-        Database::Postgres { url } => Store::open_postgres(url.expose()).await,
+/// As whom this server takes the lease on the database. A copy of its data directory on another machine is another server.
+fn holder(data_dir: &DataDir, address: SocketAddr) -> Holder {
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let path = data_dir.path.display();
+    let since = Clock::system().now().strftime("%Y-%m-%d %H:%M:%S UTC");
+    let process = std::process::id();
+    Holder {
+        id: format!("{}@{host}", data_dir.node),
+        details: format!("on {host} (process {process}, data directory {path}, at http://{address}, since {since})"),
+    }
+}
+
+struct Opened {
+    store: Store,
+    lease: Lease,
+    lock: Option<File>,
+}
+
+/// Opens the database, once no other server uses it. Only then it is changed.
+async fn open_store(database: &Database, holder: &Holder) -> anyhow::Result<Opened> {
+    let url = match database {
+        Database::Sqlite { path } => {
+            let lock = lease::lock(path).await?;
+            // Where nothing can be written there, this says better what is wrong.
+            let store = told(database, Store::open_sqlite(path).await)?;
+            let lock = lock.with_context(|| format!("cannot lock the database {database}"))?;
+            return Ok(Opened { store, lease: Lease::permanent(), lock: Some(lock) });
+        }
+        Database::Postgres { url } => url.expose(),
     };
+    let store = told(database, Store::connect_postgres(url).await)?;
+    let lease = match told(database, store.has_leases().await)? {
+        true => Some(lease::take(&store, holder, database).await?),
+        false => None,
+    };
+    told(database, store.migrate().await)?;
+    let lease = match lease {
+        Some(lease) => lease,
+        None => lease::take(&store, holder, database).await?,
+    };
+    Ok(Opened { store, lease, lock: None })
+}
+
+/// The same, with what a person can do about an error.
+fn told<T>(database: &Database, opened: Result<T, StoreError>) -> anyhow::Result<T> {
     opened.map_err(|error| {
         let hint = match &error {
             StoreError::Corrupt(_) => "; set the file aside, or put a copy in its place that was made before",

@@ -41,6 +41,19 @@ pub struct Resume {
     name: String,
 }
 
+const ADOPT_HELP: &str = "\
+Where a cluster has another engine than the one that a run is on, such as a Docker daemon on a new disk,
+nothing is concluded about the run, for its container may still be there. This says that it is not:
+the engine that the cluster has now is asked instead, and what it does not have is lost.";
+
+/// Say that the engine which a cluster had before is gone
+#[derive(Debug, clap::Args)]
+#[command(after_help = ADOPT_HELP)]
+pub struct Adopt {
+    #[arg(value_name = "CLUSTER")]
+    name: String,
+}
+
 impl Clusters {
     pub async fn execute(self, context: &mut Context) -> anyhow::Result<ExitCode> {
         let list = context.client.clusters().await?;
@@ -62,6 +75,14 @@ impl Drain {
 impl Resume {
     pub async fn execute(self, context: &mut Context) -> anyhow::Result<ExitCode> {
         set(context, &self.name, ClusterStatus::Active, None).await
+    }
+}
+
+impl Adopt {
+    pub async fn execute(self, context: &mut Context) -> anyhow::Result<ExitCode> {
+        let adopted = context.client.adopt(&self.name).await?;
+        context.output.adopted(&adopted)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -86,6 +86,7 @@ enum Command {
     Clusters(clusters::Clusters),
     Drain(clusters::Drain),
     Resume(clusters::Resume),
+    Adopt(clusters::Adopt),
     /// Print a script that completes commands in a shell
     #[command(after_help = "Example:\n  source <(flotilla completions bash)")]
     Completions {
@@ -126,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Clusters(command) => with_client(&global, async |context| command.execute(context).await),
         Command::Drain(command) => with_client(&global, async |context| command.execute(context).await),
         Command::Resume(command) => with_client(&global, async |context| command.execute(context).await),
+        Command::Adopt(command) => with_client(&global, async |context| command.execute(context).await),
     };
     done.unwrap_or_else(|error| report(&error))
 }

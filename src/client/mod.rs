@@ -16,8 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::{
-    Cluster, ClusterBody, ClusterDetailList, DefinitionBody, DefinitionList, ErrorBody, EventList, LaunchBody,
-    LogChunk, Run, RunList, StoppedRun, TaskDefinition,
+    Cluster, ClusterAdopted, ClusterBody, ClusterDetailList, DefinitionBody, DefinitionList, ErrorBody, EventList,
+    LaunchBody, LogChunk, Run, RunList, StoppedRun, TaskDefinition,
 };
 
 pub use error::ClientError;
@@ -148,6 +148,11 @@ impl Client {
     /// Changes what `change` holds; a field left out keeps its value.
     pub async fn change_cluster(&self, name: &str, change: &ClusterBody) -> Result<Cluster, ClientError> {
         self.send(self.put_json(Method::PUT, &["api", "v6", "clusters", name], change)?).await
+    }
+
+    /// Gives the cluster's engine the runs of one that is gone.
+    pub async fn adopt(&self, name: &str) -> Result<ClusterAdopted, ClientError> {
+        self.send(self.http.request(Method::POST, self.url(&["api", "v6", "clusters", name, "adopt"])?)).await
     }
 
     pub async fn events(&self, run_id: &str) -> Result<EventList, ClientError> {

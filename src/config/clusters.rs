@@ -183,6 +183,28 @@ fn read_default(
     }
 }
 
+impl Engine {
+    /// Which place this is, as far as the settings say. What runs there is not to be found anywhere else, so it can't
+    /// change while anything does. How it is reached (keys, certificates) may.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        const USUAL: &str = "the usual place";
+        match self {
+            Self::Local { .. } => "the server's machine".to_owned(),
+            Self::Docker(docker) => format!("docker at {}", docker.host.as_deref().unwrap_or(USUAL)),
+            Self::Kubernetes(kubernetes) => {
+                let kubeconfig = kubernetes.kubeconfig.as_ref().map(|path| path.display().to_string());
+                format!(
+                    "kubernetes by {}, context {}, namespace {}",
+                    kubeconfig.as_deref().unwrap_or(USUAL),
+                    kubernetes.context.as_deref().unwrap_or("as it says"),
+                    kubernetes.namespace
+                )
+            }
+        }
+    }
+}
+
 impl Cluster {
     /// The cluster that a section of these keys and values would be; the error says all that is wrong with them.
     pub fn from_settings(name: &str, settings: &Settings) -> Result<Self, String> {

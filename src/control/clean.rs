@@ -11,8 +11,7 @@ use tokio::time::Instant;
 
 use super::Control;
 use super::pumps::{PumpState, Verdict};
-use super::watch::handle_of;
-use super::work::behind;
+use super::watch::{handle_of, is_of_something_there};
 use crate::engine::{EngineError, Handle};
 use crate::logs::{Sealed, is_busy};
 use crate::model::{Event, LOG_CUT, Observation};
@@ -30,7 +29,7 @@ impl Control {
         let work = &self.state.work;
         let Some(mark) = work.begin(attempt.attempt_id, &work.cleanings) else { return };
         let control = Arc::clone(self);
-        behind(async move {
+        work.behind(async move {
             let attempt_id = attempt.attempt_id;
             match control.clean(&attempt).await {
                 Ok(()) => {}
@@ -63,6 +62,13 @@ impl Control {
                 return Ok(());
             }
         };
+        if !self.tenure.is_held() {
+            return Ok(());
+        }
+        let is_seen = observed.as_ref().is_some_and(is_of_something_there);
+        if !is_seen && !self.is_still_here(attempt.engine_id.as_ref()).await {
+            return Ok(());
+        }
         match observed {
             // A job that reported its own end may still be at work: it has the usual grace to finish.
             Some(Observation::Starting | Observation::Running(_)) => {
@@ -94,10 +100,18 @@ impl Control {
         }
     }
 
+    /// Removes what is left on the engine, as long as that is this server's to do.
+    async fn remove(&self, handle: &Handle) -> Result<(), EngineError> {
+        if !self.tenure.is_held() {
+            return Err(EngineError::Unavailable("this server may not decide at the moment".to_owned()));
+        }
+        self.engine.remove(handle).await
+    }
+
     /// Cleans an attempt of whose log nothing is missing.
     async fn clean_whole(&self, attempt: &ActiveAttempt, handle: &Handle) -> Result<(), CleanError> {
         self.mark_log_complete(attempt, LogEnd { gap: None }).await?;
-        self.engine.remove(handle).await?;
+        self.remove(handle).await?;
         self.mark_cleaned(attempt).await
     }
 
@@ -105,13 +119,13 @@ impl Control {
     async fn clean_ended(&self, attempt: &ActiveAttempt, handle: &Handle) -> Result<(), CleanError> {
         let Some(end) = self.end_of_output(attempt, handle).await? else { return Ok(()) };
         self.mark_log_complete(attempt, end).await?;
-        self.engine.remove(handle).await?;
+        self.remove(handle).await?;
         self.mark_cleaned(attempt).await
     }
 
     /// Cleans an attempt whose end the engine did not see, and of which it has no output.
     async fn clean_unseen(&self, attempt: &ActiveAttempt, handle: &Handle, reason: &str) -> Result<(), CleanError> {
-        let removed = self.engine.remove(handle).await;
+        let removed = self.remove(handle).await;
         if Self::needs_log_end(attempt) {
             match self.seal(attempt, reason).await? {
                 Some(end) => self.mark_log_complete(attempt, end).await?,

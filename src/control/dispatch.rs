@@ -6,7 +6,7 @@ use super::Control;
 use super::ages::Phase;
 use crate::engine::Capacity;
 use crate::model::RunId;
-use crate::store::{QueuedRun, StoreError};
+use crate::store::{Claimant, QueuedRun, StoreError};
 
 /// What a cluster has room for, and what is taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Control {
         }
         let reserved = self.store.reserved(&self.cluster).await?;
         let load = Load {
-            max_running: self.max_running,
+            max_running: self.max_running.get(),
             capacity: self.engine.capacity(),
             running: reserved.runs,
             memory_mb: reserved.memory_mb,
@@ -76,8 +76,11 @@ impl Control {
         if chosen.is_empty() {
             return Ok(false);
         }
-        let max_running = self.max_running.unwrap_or(u32::MAX);
-        let claimed = self.store.claim(&self.cluster, &chosen, max_running, &self.node, self.clock.now()).await?;
+        let max_running = load.max_running.unwrap_or(u32::MAX);
+        // Nothing is claimed for an engine of which nobody knows which it is: the runs wait in the queue instead.
+        let Ok(answers) = self.here().await else { return Ok(false) };
+        let claimant = Claimant { node: &self.node, engine_id: answers.id(), endpoint: self.endpoint.as_deref() };
+        let claimed = self.store.claim(&self.cluster, &chosen, max_running, claimant, self.clock.now()).await?;
         for run in &claimed {
             self.wake.changed(run.run_id);
             self.state.ages.begin(run.attempt_id(), Phase::Starting, &self.clock);

@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use super::Control;
 use super::ages::Phase;
-use super::work::behind;
 use crate::engine::{EngineError, Handle, LaunchSpec, Origin};
-use crate::model::{AttemptId, Change, Event, Outcome, Run, Status, fail_start, refuse};
+use crate::model::{AttemptId, Change, Elsewhere, Event, Outcome, Run, Status, fail_start, refuse};
 
 impl Control {
     /// Begins to make the engine have the run's newest attempt, unless that is under way already, or too much else.
@@ -19,7 +18,7 @@ impl Control {
         let attempt_id = run.attempt_id();
         let Some(mark) = work.begin(attempt_id, &work.launches) else { return };
         let control = Arc::clone(self);
-        behind(async move {
+        work.behind(async move {
             control.launch(attempt_id).await;
             drop(mark);
             // What came while it was being launched was passed over, and a place for another launch is free.
@@ -40,6 +39,12 @@ impl Control {
             }
         };
         let run = &attempt.run;
+        // What another engine may have is not started on this one as well.
+        match self.here().await.map(|answers| Elsewhere::of(attempt.engine_id.as_ref(), &answers)) {
+            Ok(None) => {}
+            Ok(Some(elsewhere)) => return self.tell_delay(run, &elsewhere.reason(&self.cluster)).await,
+            Err(error) => return self.tell_delay(run, &error.to_string()).await,
+        }
         let spec = LaunchSpec {
             attempt_id,
             origin: Origin {
@@ -53,6 +58,9 @@ impl Control {
             log_cap_bytes: self.settings.log_cap_bytes,
             grace: self.settings.grace,
         };
+        if !self.tenure.is_held() {
+            return;
+        }
         match self.engine.launch(&spec).await {
             Ok(handle) => {
                 self.note_engine(None);

@@ -11,6 +11,8 @@ mod ages;
 mod clean;
 pub mod dispatch;
 mod launch;
+mod limit;
+mod place;
 mod prune;
 mod pump;
 mod pumps;
@@ -28,11 +30,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use age::Age;
+pub use limit::Limit;
 pub use registry::{LateLoop, LoopRegistry, RegisteredLoop, StepError};
 pub use run_loops::run_loops;
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Pokes};
+use crate::lease::Tenure;
 use crate::logs::Logs;
 use crate::model::{AttemptId, StartLimits};
 use crate::store::Store;
@@ -70,12 +74,16 @@ pub struct Control {
     pub settings: Settings,
     /// This server's identity: that of its data directory.
     pub node: String,
+    /// Whether this server may still decide.
+    pub tenure: Tenure,
     /// By its own name, not one that stands for it.
     pub cluster: String,
     pub engine: Arc<dyn Engine>,
     pub pokes: Pokes,
-    /// How many runs the cluster may have at once; `None` is as many as there are.
-    pub max_running: Option<u32>,
+    /// How many runs the cluster may have at once.
+    pub max_running: Limit,
+    /// Where the cluster's stored settings say that its engine is: runs are claimed only while they still say so.
+    pub endpoint: Option<String>,
     pub state: State,
 }
 
@@ -90,6 +98,8 @@ pub struct State {
     looked_at_later: Mutex<HashSet<AttemptId>>,
     /// Why launches are delayed, so that each reason is told once.
     delays: Mutex<HashMap<AttemptId, String>>,
+    /// Why nothing is concluded about some attempts, so that each reason is logged once.
+    elsewhere: Mutex<HashSet<String>>,
     /// How many runs waited when it was last kept.
     queue_depth: Mutex<Option<crate::model::QueueDepth>>,
     /// The last complaint about the engine, so that each is logged once.
@@ -102,6 +112,15 @@ impl Control {
     /// Waits until the launches and removals that steps began are done. The loops don't: each ends with a poke.
     pub async fn until_work_is_done(&self) {
         self.state.work.until_done().await;
+    }
+
+    /// Ends what goes on beside the loops, which have ended before: launches and removals, which may take a moment more,
+    /// the pumps, and what the engine does in the background. What is broken off is found again by its name, as after a
+    /// crash. After this returns, nothing here acts for any attempt, and another set of loops may begin.
+    pub async fn end(&self) {
+        self.state.work.end().await;
+        self.end_pumps().await;
+        self.engine.close().await;
     }
 
     fn is_new_delay(&self, attempt_id: AttemptId, reason: &str) -> bool {
@@ -124,7 +143,10 @@ impl Control {
                     "the cluster can't be reached; nothing is concluded about its runs"
                 );
             }
-            (None, Some(_)) => tracing::info!(cluster = self.cluster, "the cluster answers again"),
+            (None, Some(_)) => {
+                tracing::info!(cluster = self.cluster, "the cluster answers again");
+                self.wake.queue();
+            }
             _ => {}
         }
         *last = complaint;

@@ -13,6 +13,7 @@ use crate::store::StoreError;
 
 /// How often a loop looks although nothing woke it.
 const DISPATCH_PERIOD: Duration = Duration::from_secs(10);
+const AWAY_PERIOD: Duration = Duration::from_secs(2);
 const WATCH_PERIOD: Duration = Duration::from_secs(5);
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 const QUEUE_DEPTH_PERIOD: Duration = Duration::from_secs(10);
@@ -22,6 +23,8 @@ const PRUNE_PERIOD: Duration = Duration::from_hours(1);
 const STEP_PATIENCE: Duration = Duration::from_mins(2);
 /// How soon a step is tried again that the database did not let through.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// How soon a loop looks whether the server may decide again.
+const PAUSE_WITHOUT_LEASE: Duration = Duration::from_millis(500);
 
 /// Runs the loops of one cluster until `stop`. A step that has begun is finished.
 pub fn run_loops(control: &Arc<Control>, registry: &LoopRegistry, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
@@ -46,8 +49,14 @@ async fn dispatch(control: Arc<Control>, registered: RegisteredLoop, stop: Cance
     let mut queue = control.wake.on_queue();
     loop {
         queue.mark_unchanged();
+        if !control.tenure.is_held() {
+            if is_stopped_within(PAUSE_WITHOUT_LEASE, &stop).await {
+                return;
+            }
+            continue;
+        }
         let pause = match registered.step(control.dispatch()).await {
-            Ok(()) => control.until_next_retry().unwrap_or(DISPATCH_PERIOD).min(DISPATCH_PERIOD),
+            Ok(()) => control.until_next_retry().unwrap_or(DISPATCH_PERIOD).min(dispatch_period(&control)),
             Err(error) => pause_after(&control, "dispatch", &error),
         };
         tokio::select! {
@@ -62,6 +71,12 @@ async fn watch(control: Arc<Control>, registered: RegisteredLoop, stop: Cancella
     let mut stops = control.wake.on_stops();
     let mut look_at_all = Instant::now();
     loop {
+        if !control.tenure.is_held() {
+            if is_stopped_within(PAUSE_WITHOUT_LEASE, &stop).await {
+                return;
+            }
+            continue;
+        }
         let result = tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -95,15 +110,26 @@ struct Periodic {
 impl Periodic {
     async fn run<F: Future<Output = Result<(), StoreError>> + Send>(self, step: impl Fn(Arc<Control>) -> F + Send) {
         loop {
-            if let Err(error) = self.registered.step(step(Arc::clone(&self.control))).await {
+            let mut pause = self.period;
+            if !self.control.tenure.is_held() {
+                pause = PAUSE_WITHOUT_LEASE;
+            } else if let Err(error) = self.registered.step(step(Arc::clone(&self.control))).await {
                 pause_after(&self.control, self.name, &error);
             }
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(self.period) => {}
+            if is_stopped_within(pause, &self.stop).await {
+                return;
             }
         }
     }
+}
+
+/// While the engine is away nothing is claimed, and nobody tells when it is back.
+fn dispatch_period(control: &Control) -> Duration {
+    if control.engine.known_identity().is_some() { DISPATCH_PERIOD } else { AWAY_PERIOD }
+}
+
+async fn is_stopped_within(time: Duration, stop: &CancellationToken) -> bool {
+    stop.run_until_cancelled(tokio::time::sleep(time)).await.is_none()
 }
 
 fn pause_after(control: &Control, step: &str, error: &StepError) -> Duration {

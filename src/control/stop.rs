@@ -9,7 +9,6 @@ use jiff::SignedDuration;
 use super::Control;
 use super::ages::Phase;
 use super::watch::handle_of;
-use super::work::behind;
 use crate::engine::EngineError;
 use crate::model::{
     AttemptId, EventType, Observation, Run, StartFault, Status, StopCause, StopRequest, decide, stop_before_start,
@@ -94,6 +93,9 @@ impl Control {
     /// Asks the engine, as often as it takes until the run is seen to have ended. That it is asked is stored before: what
     /// ended earlier ended by itself.
     pub(super) async fn carry_out_stop(self: &Arc<Self>, attempt: &ActiveAttempt, stop: &StopRequest) {
+        if !self.tenure.is_held() {
+            return;
+        }
         let attempt_id = attempt.attempt_id;
         let now = self.clock.now();
         let is_first = stop.sent_at.is_none();
@@ -142,7 +144,7 @@ impl Control {
         let work = &self.state.work;
         let Some(mark) = work.begin(attempt_id, &work.cleanings) else { return };
         let control = Arc::clone(self);
-        behind(async move {
+        work.behind(async move {
             if let Err(error) = control.end_unlaunched(attempt_id).await {
                 tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "the end of a run that never started was not stored and is repeated");
             }
@@ -165,6 +167,9 @@ impl Control {
                 self.note_engine(Some(error.to_string()));
                 return Ok(());
             }
+        }
+        if !self.is_still_here(attempt.engine_id.as_ref()).await {
+            return Ok(());
         }
         let never_ran =
             Observation::NeverRan { reason: "stopped before it started".to_owned(), fault: StartFault::Task };

@@ -2,7 +2,8 @@
 //! to stop and waits is ended, and so are descendants of a stopped run that nobody has asked to stop.
 
 use super::Control;
-use crate::store::StoreError;
+use crate::model::Elsewhere;
+use crate::store::{AttemptPlace, StoreError};
 
 impl Control {
     pub async fn sweep(&self) -> Result<(), StoreError> {
@@ -21,16 +22,25 @@ impl Control {
                 return Ok(());
             }
         };
+        if handles.is_empty() {
+            return Ok(());
+        }
+        let Ok(answers) = self.here().await else { return Ok(()) };
         for handle in handles {
+            if !self.tenure.is_held() {
+                return Ok(());
+            }
             let attempt_id = handle.attempt_id;
-            match self.store.is_cleaned(attempt_id).await? {
-                Some(true) => match self.engine.remove(&handle).await {
+            match self.store.attempt_place(attempt_id).await? {
+                // What another engine had, and this one shows as well, is a copy that nobody knows anything about.
+                Some(place) if Elsewhere::of(place.engine_id.as_ref(), &answers).is_some() => {}
+                Some(AttemptPlace { is_cleaned: true, .. }) => match self.engine.remove(&handle).await {
                     Ok(()) => {
                         tracing::info!(%attempt_id, cluster = self.cluster, "removed what was left of an ended attempt");
                     }
                     Err(error) => tracing::warn!(%attempt_id, reason = %error, "a stray could not be removed yet"),
                 },
-                Some(false) => {}
+                Some(AttemptPlace { is_cleaned: false, .. }) => {}
                 None => {
                     tracing::debug!(%attempt_id, cluster = self.cluster, "the engine has an attempt the database does not know");
                 }

@@ -20,7 +20,7 @@ use jiff::SignedDuration;
 use super::ages::Phase;
 use super::{CONCURRENCY, Control};
 use crate::engine::Handle;
-use crate::model::{AttemptId, Look, Observation, Run, Status, decide};
+use crate::model::{AttemptId, Elsewhere, Look, Observation, Run, Status, decide};
 use crate::store::{ActiveAttempt, StoreError};
 
 /// How many attempts one question to the engine names.
@@ -34,7 +34,7 @@ impl Control {
         self.state.pumps.forget_except(&active);
         let ids: HashSet<_> = active.iter().map(|attempt| attempt.attempt_id).collect();
         self.state.ages.retain(|attempt_id| ids.contains(&attempt_id));
-        Ok(self.look_at(active).await)
+        self.look_at(active).await
     }
 
     /// Looks at these attempts. Says how long until the earliest of their bounds passes.
@@ -47,7 +47,7 @@ impl Control {
         for attempt_id in attempt_ids {
             active.extend(self.store.active_attempt(&self.cluster, attempt_id).await?);
         }
-        Ok(self.look_at(active).await)
+        self.look_at(active).await
     }
 
     /// What the engine told of attempts beside their status becomes part of their runs' story, or lies beside their logs.
@@ -89,13 +89,11 @@ impl Control {
     }
 
     /// Says how long until the earliest of their bounds passes.
-    async fn look_at(self: &Arc<Self>, attempts: Vec<ActiveAttempt>) -> Option<SignedDuration> {
+    async fn look_at(self: &Arc<Self>, attempts: Vec<ActiveAttempt>) -> Result<Option<SignedDuration>, StoreError> {
         let mut to_observe = Vec::new();
         let mut to_clean = Vec::new();
-        for attempt in attempts {
-            let is_elsewhere =
-                attempt.node != self.node && (self.engine.is_tied_to_server() || attempt.handle.is_none());
-            if is_elsewhere || self.state.work.is_on(attempt.attempt_id) {
+        for attempt in self.only_here(attempts).await? {
+            if self.state.work.is_on(attempt.attempt_id) {
                 continue;
             }
             let is_newest = attempt.attempt_id == attempt.run.attempt_id();
@@ -111,7 +109,7 @@ impl Control {
         for attempt in to_clean {
             self.begin_cleaning(attempt);
         }
-        next
+        Ok(next)
     }
 
     async fn observe(self: &Arc<Self>, attempts: &[ActiveAttempt]) -> Option<SignedDuration> {
@@ -120,7 +118,8 @@ impl Control {
             Ok(observations) => {
                 self.note_engine(None);
                 let next = Mutex::new(None);
-                stream::iter(attempts.iter().zip(observations))
+                let seen = self.believed(attempts, observations).await;
+                stream::iter(seen)
                     .for_each_concurrent(CONCURRENCY, |(attempt, observation)| {
                         let next = &next;
                         async move {
@@ -137,6 +136,26 @@ impl Control {
                 None
             }
         }
+    }
+
+    /// What the engine shows is believed; what it does not have, only if it is still the engine that has the attempt.
+    async fn believed<'a>(
+        &self,
+        attempts: &'a [ActiveAttempt],
+        observations: Vec<Observation>,
+    ) -> Vec<(&'a ActiveAttempt, Observation)> {
+        let seen: Vec<_> = attempts.iter().zip(observations).collect();
+        if seen.iter().all(|(_, observation)| is_of_something_there(observation)) {
+            return seen;
+        }
+        let answers = self.here_now().await.ok();
+        let is_still_here = |attempt: &ActiveAttempt| {
+            answers.as_ref().is_some_and(|answers| Elsewhere::of(attempt.engine_id.as_ref(), answers).is_none())
+        };
+        let is_believed = |(attempt, observation): &(&ActiveAttempt, Observation)| {
+            is_of_something_there(observation) || is_still_here(attempt)
+        };
+        seen.into_iter().filter(is_believed).collect()
     }
 
     /// Makes of what was seen the next step of the run. Says how long the run may go on, where it does and that is bounded.
@@ -192,6 +211,14 @@ impl Control {
         let clock = &self.clock;
         let since_claim = self.state.ages.of(attempt.attempt_id, Phase::Starting, attempt.claimed_at, clock);
         Look { now: clock.now(), since_claim, limits: &self.settings.starts }
+    }
+}
+
+/// Whether an object of the attempt's was seen. All else is concluded from what is missing.
+pub(super) const fn is_of_something_there(observation: &Observation) -> bool {
+    match observation {
+        Observation::Starting | Observation::Running(_) | Observation::Ended(_) | Observation::Unknown { .. } => true,
+        Observation::NeverRan { .. } | Observation::Lost { .. } | Observation::Gone { .. } => false,
     }
 }
 

@@ -5,11 +5,16 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::model::AttemptId;
 
+/// How long what was begun may take to come to its end where the cluster changes or the server stops.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How many attempts one kind of engine call may be busy with at once.
 const AT_ONCE: usize = 32;
 
@@ -17,6 +22,9 @@ pub(super) struct Work {
     under_way: Arc<UnderWay>,
     pub(super) launches: Arc<Semaphore>,
     pub(super) cleanings: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// What has not ended by then is broken off.
+    cut: CancellationToken,
 }
 
 /// The attempts that are worked on, and whether somebody wanted to look at one meanwhile.
@@ -38,6 +46,8 @@ impl Default for Work {
             under_way: Arc::default(),
             launches: Arc::new(Semaphore::new(AT_ONCE)),
             cleanings: Arc::new(Semaphore::new(AT_ONCE)),
+            tasks: TaskTracker::new(),
+            cut: CancellationToken::new(),
         }
     }
 }
@@ -59,6 +69,30 @@ impl Work {
         attempts.insert(attempt_id, false);
         drop(attempts);
         Some(Mark { under_way: Arc::clone(&self.under_way), attempt_id, has_ended: false, _place: place })
+    }
+
+    /// Does the work in a task of its own. What goes wrong in it is its own matter, a panic excepted, which is logged.
+    pub(super) fn behind(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let work = self.cut.clone().run_until_cancelled_owned(work);
+        let task = self.tasks.spawn(async move {
+            work.await;
+        });
+        tokio::spawn(async move {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "work on an attempt failed");
+            }
+        });
+    }
+
+    /// Waits until all work has ended. What takes too long, such as a call that the engine does not answer, is broken off:
+    /// that is the same as a crash at this place, after which the attempt is asked for by its name.
+    pub(super) async fn end(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(PATIENCE, self.tasks.wait()).await.is_err() {
+            tracing::warn!(number = self.tasks.len(), "work on attempts takes too long and is broken off");
+            self.cut.cancel();
+            self.tasks.wait().await;
+        }
     }
 
     /// Waits until nothing is worked on.
@@ -106,16 +140,6 @@ impl Drop for Mark {
     fn drop(&mut self) {
         self.remove();
     }
-}
-
-/// Does the work in a task of its own. What goes wrong in it is its own matter, a panic excepted, which is told.
-pub(super) fn behind(work: impl Future<Output = ()> + Send + 'static) {
-    let task = tokio::spawn(work);
-    tokio::spawn(async move {
-        if let Err(error) = task.await {
-            tracing::error!(%error, "work on an attempt failed");
-        }
-    });
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use super::params::Params;
 use super::request::{InPath, RawBody};
 use super::respond::ok;
 use crate::wire::{
-    Cluster, ClusterBody, ClusterCreated, ClusterDeleted, ClusterDetailList, ClusterUpdated, ErrorBody, parse_body,
+    Cluster, ClusterAdopted, ClusterBody, ClusterCreated, ClusterDeleted, ClusterDetailList, ClusterUpdated, ErrorBody,
+    parse_body,
 };
 
 /// List the clusters with their state
@@ -64,7 +65,7 @@ pub(super) async fn create(State(app): State<App>, RawBody(body): RawBody) -> Re
         (status = 400, description = "A field can't be read", body = ErrorBody),
         (status = 403, description = "The configuration does not allow other settings", body = ErrorBody),
         (status = 404, body = ErrorBody),
-        (status = 409, description = "Its settings are in the configuration", body = ErrorBody),
+        (status = 409, description = "Its settings are in the configuration, or name another place while runs are on it", body = ErrorBody),
     )
 )]
 pub(super) async fn change(
@@ -91,4 +92,22 @@ pub(super) async fn change(
 pub(super) async fn delete(State(app): State<App>, InPath(name): InPath<String>) -> Result<Response, ApiError> {
     app.service.delete_cluster(&name).await?;
     Ok(ok(&ClusterDeleted { id: name, deleted: true }))
+}
+
+/// Give a cluster's engine the runs of one that is gone
+///
+/// Where another engine answers than the one that has a run, nothing is concluded about that run: its container or job may
+/// still be there. This says that it is not. What the present engine does not have is lost from then on.
+#[utoipa::path(
+    post, path = "/v6/clusters/{id}/adopt", tag = "clusters", operation_id = "adopt_runs",
+    params(("id" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, body = ClusterAdopted),
+        (status = 404, body = ErrorBody),
+        (status = 409, description = "The engine does not answer", body = ErrorBody),
+    )
+)]
+pub(super) async fn adopt(State(app): State<App>, InPath(name): InPath<String>) -> Result<Response, ApiError> {
+    let adopted = app.service.adopt(&name).await?;
+    Ok(ok(&ClusterAdopted { id: name, adopted }))
 }

@@ -28,7 +28,8 @@ pub(super) async fn live() -> Response {
 
 /// The server can do its work
 ///
-/// Readiness: its database stores what it is told to, its control loops end their steps, and it is not stopping.
+/// Readiness: its database stores what it is told to, no other server has taken that over, its control loops end their
+/// steps, and it is not stopping.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health", operation_id = "ready",
     responses((status = 200, body = Health), (status = 503, body = Health))

@@ -146,6 +146,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(also_at(&["/clusters"], routes!(names::clusters)))
         .routes(routes!(clusters::list, clusters::create))
         .routes(routes!(clusters::get, clusters::change, clusters::delete))
+        .routes(routes!(clusters::adopt))
         .routes(also_at(&["/health/live"], routes!(health::live)))
         .routes(routes!(health::ready))
 }

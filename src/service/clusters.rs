@@ -7,7 +7,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{Service, ServiceError};
-use crate::model::{self, ClusterChange, ClusterRecord, Condition, Faults, Load, Run, Settings, TaskSpec};
+use crate::model::{
+    self, ClusterChange, ClusterRecord, Condition, Elsewhere, EngineIdentity, Faults, Load, Run, Settings, TaskSpec,
+};
+use crate::store::Endpoint;
 
 /// How often a change is tried again after somebody else changed the cluster in between.
 const TRIES: u32 = 10;
@@ -18,8 +21,8 @@ const SETUP_PATIENCE: Duration = Duration::from_secs(5);
 pub type LaunchCheck = Arc<dyn Fn(TaskSpec) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 /// How the cluster's engine is. A call costs nothing.
 pub type Probe = Arc<dyn Fn() -> Condition + Send + Sync>;
-/// Whether these could be a cluster's settings; the error is for the client.
-pub type SettingsCheck = Arc<dyn Fn(&str, &Settings) -> Result<(), String> + Send + Sync>;
+/// Where the engine of a cluster with these settings is; the error, which is for the client, says that they could be none's.
+pub type SettingsCheck = Arc<dyn Fn(&str, &Settings) -> Result<String, String> + Send + Sync>;
 
 /// A cluster of this server.
 #[derive(Clone)]
@@ -123,12 +126,11 @@ impl Service {
     /// Changes what is said of a cluster. Where it is no longer active, no run is handed to it after this returns;
     /// those that it has go on.
     pub async fn change_cluster(&self, name: &str, change: ClusterChange) -> Result<model::Cluster, ServiceError> {
-        if let Some(settings) = &change.settings {
-            if self.is_configured(name) {
-                return Err(configured(name, "its settings are changed there"));
-            }
-            self.check_settings(name, settings)?;
-        }
+        let endpoint = match &change.settings {
+            Some(_) if self.is_configured(name) => return Err(configured(name, "its settings are changed there")),
+            Some(settings) => Some(self.check_settings(name, settings)?),
+            None => None,
+        };
         for _ in 0..TRIES {
             let before = self.store.cluster_record(name).await?;
             if before.is_none() {
@@ -137,12 +139,21 @@ impl Service {
             }
             let now = self.clock.now();
             let current = before.clone().unwrap_or_else(|| ClusterRecord::new(name, now));
+            let known = current.settings.as_ref().and_then(|settings| self.check_settings(name, settings).ok());
             let after = current.changed(change.clone(), now)?;
-            if self.store.save_cluster(&after, before.as_ref()).await? {
+            let endpoint =
+                endpoint.clone().map(|text| Endpoint { is_another: known.is_some_and(|known| known != text), text });
+            if self.store.save_cluster(&after, before.as_ref(), endpoint.as_ref()).await? {
                 tracing::info!(cluster = name, status = %after.status, reason = after.status_reason, "cluster changed");
                 self.wake.clusters();
                 self.wake.queue();
                 return self.cluster(name).await;
+            }
+            if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.is_another) {
+                let left = self.store.attempts_on(name).await?;
+                if left > 0 {
+                    return Err(still_there(name, left, &endpoint.text));
+                }
             }
         }
         Err(ServiceError::Conflict(format!("the cluster {name} is changing all the time; try again")))
@@ -151,12 +162,12 @@ impl Service {
     /// Adds a cluster to all servers of the database, without a restart.
     pub async fn create_cluster(&self, name: &str, change: ClusterChange) -> Result<model::Cluster, ServiceError> {
         let settings = change.settings.clone().unwrap_or_default();
-        self.check_settings(name, &settings)?;
+        let endpoint = Endpoint { text: self.check_settings(name, &settings)?, is_another: false };
         let now = self.clock.now();
         let change = ClusterChange { settings: Some(settings), ..change };
         let record = ClusterRecord::new(name, now).changed(change, now)?;
         let is_known = self.clusters.find(name).is_some();
-        if is_known || !self.store.save_cluster(&record, None).await? {
+        if is_known || !self.store.save_cluster(&record, None, Some(&endpoint)).await? {
             return Err(ServiceError::Conflict(format!("there is a cluster {name:?} already")));
         }
         tracing::info!(cluster = name, "cluster created");
@@ -176,11 +187,20 @@ impl Service {
         let cluster = self.cluster(name).await?;
         if !self.store.delete_cluster(name).await? {
             let Load { queued, needs_retry, .. } = cluster.load;
-            let message = format!(
-                "{} and {} on the cluster {name}; make it `offline`, and stop them or let them end, before you delete it",
-                count(queued + needs_retry, "run waits for", "runs wait for"),
-                count(cluster.load.taken(), "is", "are"),
-            );
+            let (waiting, taken) = (queued + needs_retry, cluster.load.taken());
+            let message = if waiting + taken == 0 {
+                let left = self.store.attempts_on(name).await?;
+                format!(
+                    "what is left of {} is still being removed from the cluster {name}; delete it when that is done",
+                    count(left, "run that has ended", "runs that have ended"),
+                )
+            } else {
+                format!(
+                    "{} and {} on the cluster {name}; make it `offline`, and stop them or let them end, before you delete it",
+                    count(waiting, "run waits for", "runs wait for"),
+                    count(taken, "is", "are"),
+                )
+            };
             return Err(ServiceError::Conflict(message));
         }
         tracing::info!(cluster = name, "cluster deleted");
@@ -189,14 +209,45 @@ impl Service {
         Ok(())
     }
 
-    /// Why a run that waits has not started, in words; `None` for one that does not wait.
+    /// Makes the engine that a cluster has now speak about the attempts that others have, on the operator's word that
+    /// those are gone: how many. What it does not have counts as lost.
+    pub async fn adopt(&self, name: &str) -> Result<usize, ServiceError> {
+        let cluster = self.clusters.find(name).ok_or_else(|| self.no_cluster(name))?;
+        let condition = (cluster.probe)();
+        let answers = condition.identity.as_ref().and_then(EngineIdentity::id);
+        let Some(engine_id) = answers else {
+            let message =
+                format!("the cluster {name} does not say now which engine it has; try again when it is reachable");
+            return Err(ServiceError::Conflict(message));
+        };
+        let adopted = self.store.adopt_attempts(&cluster.resolved_name, engine_id, self.clock.now()).await?;
+        tracing::warn!(cluster = cluster.resolved_name, adopted, %engine_id, "attempts of an engine that is gone were adopted");
+        self.wake.stops();
+        self.wake.queue();
+        Ok(adopted)
+    }
+
+    /// Why a run that waits has not started, or why nothing is known of one that has, in words.
     pub async fn why_waiting(&self, run: &Run) -> Result<Option<String>, ServiceError> {
-        if run.status != model::Status::Queued || run.stop.is_some() {
-            return Ok(None);
+        match run.status {
+            model::Status::Queued if run.stop.is_none() => {
+                let (clusters, ahead) =
+                    tokio::try_join!(self.clusters(), async { Ok(self.store.queued_before(run).await?) })?;
+                let cluster = clusters.iter().find(|cluster| cluster.record.name == run.execution.resolved_cluster);
+                Ok(cluster.and_then(|cluster| cluster.why_waiting(run, ahead)))
+            }
+            model::Status::Pending | model::Status::Running => self.why_unseen(run).await,
+            model::Status::Queued | model::Status::NeedsRetry | model::Status::Stopped => Ok(None),
         }
-        let (clusters, ahead) = tokio::try_join!(self.clusters(), async { Ok(self.store.queued_before(run).await?) })?;
-        let cluster = clusters.iter().find(|cluster| cluster.record.name == run.execution.resolved_cluster);
-        Ok(cluster.and_then(|cluster| cluster.why_waiting(run, ahead)))
+    }
+
+    async fn why_unseen(&self, run: &Run) -> Result<Option<String>, ServiceError> {
+        let name = &run.execution.resolved_cluster;
+        let Some(cluster) = self.clusters.find(name) else { return Ok(None) };
+        let Some(answers) = (cluster.probe)().identity else { return Ok(None) };
+        let place = self.store.attempt_place(run.attempt_id()).await?;
+        let elsewhere = place.and_then(|place| Elsewhere::of(place.engine_id.as_ref(), &answers));
+        Ok(elsewhere.map(|elsewhere| elsewhere.reason(name)))
     }
 
     fn describe(&self, clusters: &[Cluster], name: &str, record: Option<ClusterRecord>, load: Load) -> model::Cluster {
@@ -213,7 +264,8 @@ impl Service {
         }
     }
 
-    fn check_settings(&self, name: &str, settings: &Settings) -> Result<(), ServiceError> {
+    /// Where the cluster's engine would be.
+    fn check_settings(&self, name: &str, settings: &Settings) -> Result<String, ServiceError> {
         let check = self.clusters.creation.as_ref().ok_or_else(not_allowed)?;
         if self.clusters.find(name).is_some_and(|cluster| cluster.is_alias()) {
             return Err(Faults::one("name", format!("{name:?} stands for another cluster")).into());
@@ -232,6 +284,14 @@ impl Service {
 
 fn configured(name: &str, what: &str) -> ServiceError {
     ServiceError::Conflict(format!("the cluster {name} is part of the server's configuration; {what}"))
+}
+
+fn still_there(name: &str, left: u64, endpoint: &str) -> ServiceError {
+    ServiceError::Conflict(format!(
+        "{} on the cluster {name}, or left there to be removed, and would be lost by a move to {endpoint}; make the cluster \
+         `offline` and wait until nothing is left, or create one of another name",
+        count(left, "run is", "runs are"),
+    ))
 }
 
 fn not_allowed() -> ServiceError {

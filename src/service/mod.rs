@@ -27,6 +27,7 @@ pub use readiness::{LateLoop, LateLoops, Unready};
 pub use runs::{RunDetails, RunStory};
 
 use crate::clock::Clock;
+use crate::lease::Lease;
 use crate::logs::Logs;
 use crate::model::LaunchPolicy;
 use crate::store::Store;
@@ -43,6 +44,7 @@ pub struct Service {
     clock: Clock,
     policy: LaunchPolicy,
     clusters: Clusters,
+    lease: Lease,
     started_at: Timestamp,
     readiness: Readiness,
 }
@@ -56,9 +58,10 @@ impl Service {
         clock: Clock,
         policy: LaunchPolicy,
         clusters: Clusters,
+        lease: Lease,
     ) -> Self {
         let started_at = clock.now();
-        Self { store, logs, wake, clock, policy, clusters, started_at, readiness: Readiness::default() }
+        Self { store, logs, wake, clock, policy, clusters, lease, started_at, readiness: Readiness::default() }
     }
 
     /// Where readiness looks for loops that hang.

@@ -1,4 +1,4 @@
-//! Whether the server is of use: its database stores what it is told to, and its loops end their steps.
+//! Whether the server is of use: its database is its own and stores what it is told to, and its loops end their steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Service, ServiceError};
+use crate::lease::Standing;
 
 /// An answer is good for so long: who asks often, and without a name, does not make the server write often.
 const FRESH: Duration = Duration::from_secs(1);
@@ -43,9 +44,23 @@ impl Readiness {
 impl Service {
     /// Whether the server can do its work. The database is asked by a write of its own.
     pub async fn ready(&self) -> Result<(), Unready> {
+        self.may_decide()?;
         self.database_answers().await?;
         let late = self.readiness.late_loops.as_ref().and_then(|late_loops| late_loops().into_iter().next());
         late.map_or(Ok(()), |late| Err(Unready(words(&late))))
+    }
+
+    /// Whether the database is still this server's.
+    fn may_decide(&self) -> Result<(), Unready> {
+        match self.lease.standing() {
+            Standing::Held { .. } => Ok(()),
+            Standing::Unconfirmed => Err(Unready(
+                "the lease on the database could not be renewed in time; nothing is done to any run".to_owned(),
+            )),
+            Standing::Lost { by } => Err(Unready(format!(
+                "another server has taken over the database ({by}); this one does nothing to any run until that one has stopped"
+            ))),
+        }
     }
 
     /// Those who ask at the same time get one answer.

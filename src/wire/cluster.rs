@@ -185,3 +185,10 @@ pub struct ClusterDeleted {
     pub id: String,
     pub deleted: bool,
 }
+
+/// How many attempts of engines that are gone the present engine was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterAdopted {
+    pub id: String,
+    pub adopted: usize,
+}

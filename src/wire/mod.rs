@@ -12,7 +12,9 @@ mod log;
 mod run;
 
 pub use body::{BodyError, parse_body, parse_launch_body};
-pub use cluster::{Cluster, ClusterBody, ClusterCreated, ClusterDeleted, ClusterDetailList, ClusterUpdated};
+pub use cluster::{
+    Cluster, ClusterAdopted, ClusterBody, ClusterCreated, ClusterDeleted, ClusterDetailList, ClusterUpdated,
+};
 pub use definition::{DefinitionBody, Deregistered, EnvVarBody, TaskDefinition};
 pub use launch::LaunchBody;
 pub use lists::{ClusterList, DefinitionList, GroupList, OneOrMany, RunList, TagList};

@@ -45,7 +45,7 @@ pub struct Run {
     pub exit_code: Option<i64>,
     /// Why it ended, or is to be tried again, in words.
     pub exit_reason: Option<String>,
-    /// Why a queued run has not started, in words; told for a single run, `null` in lists.
+    /// Why a queued run has not started, or why nothing is known of one that an engine has, in words; told for a single run, `null` in lists.
     pub waiting_reason: Option<String>,
     #[schema(value_type = String, format = DateTime)]
     pub queued_at: Timestamp,

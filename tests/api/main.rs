@@ -11,6 +11,7 @@ mod clients;
 mod clock;
 mod clusters;
 mod definitions;
+mod engines;
 mod launches;
 mod lists;
 mod log_ends;

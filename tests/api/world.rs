@@ -15,6 +15,7 @@ use flotilla::engine::fake::FakeEngine;
 use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
 use flotilla::engine::{Engine, EngineError, EngineState, Pokes};
 use flotilla::http::{App, Limits, Origins, router};
+use flotilla::lease::Lease;
 use flotilla::logs::Logs;
 use flotilla::model::{AttemptId, Condition, LaunchPolicy, StartFault, StartLimits};
 use flotilla::service::{Cluster, Clusters, Service};
@@ -207,6 +208,7 @@ impl World {
                             EngineState::Reachable => None,
                             EngineState::Unreachable { reason, since } => Some((since, reason)),
                         },
+                        identity: probed.known_identity(),
                         memory_mb: probed.capacity().memory_mb,
                         ..Condition::default()
                     }
@@ -236,13 +238,15 @@ impl World {
                 log_retention: options.log_retention,
             },
             node: "this-node".to_owned(),
+            tenure: Lease::permanent().tenure(),
             cluster: "default".to_owned(),
             engine,
             pokes,
-            max_running: options.max_running,
+            max_running: options.max_running.into(),
+            endpoint: None,
             state: State::default(),
         });
-        let service = Service::new(Arc::clone(&store), logs, wake, clock, options.policy, clusters);
+        let service = Service::new(Arc::clone(&store), logs, wake, clock, options.policy, clusters, Lease::permanent());
         let stop = CancellationToken::new();
         let app = App::new(service, options.limits, stop.clone());
         let router = router(app, options.origins);
@@ -362,10 +366,12 @@ impl World {
             clock: old.clock.clone(),
             settings: old.settings.clone(),
             node: old.node.clone(),
+            tenure: old.tenure.clone(),
             cluster: old.cluster.clone(),
             engine: Arc::clone(&old.engine),
             pokes: old.pokes.clone(),
-            max_running: old.max_running,
+            max_running: old.max_running.get().into(),
+            endpoint: old.endpoint.clone(),
             state: State::default(),
         });
     }

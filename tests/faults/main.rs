@@ -12,6 +12,7 @@ mod http;
 mod load;
 mod postgres;
 mod privacy;
+mod servers;
 mod start;
 mod stop;
 mod world;

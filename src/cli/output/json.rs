@@ -9,7 +9,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Defined, Output, Stopped};
-use crate::wire::{Cluster, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, StoppedRun, TaskDefinition};
+use crate::wire::{
+    Cluster, ClusterAdopted, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, StoppedRun, TaskDefinition,
+};
 
 pub struct Json<W, N> {
     out: W,
@@ -86,6 +88,10 @@ impl<W: Write, N: Write> Output for Json<W, N> {
 
     fn cluster(&mut self, cluster: &Cluster) -> io::Result<()> {
         self.document(cluster)
+    }
+
+    fn adopted(&mut self, adopted: &ClusterAdopted) -> io::Result<()> {
+        self.document(adopted)
     }
 
     fn following(&mut self, run: &Run) -> io::Result<()> {

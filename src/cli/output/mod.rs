@@ -11,7 +11,9 @@ use std::io::{self, BufWriter, Write};
 
 use jiff::Timestamp;
 
-use crate::wire::{Cluster, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, StoppedRun, TaskDefinition};
+use crate::wire::{
+    Cluster, ClusterAdopted, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, StoppedRun, TaskDefinition,
+};
 
 /// What `flotilla define` did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub trait Output {
     fn clusters(&mut self, list: &ClusterDetailList, now: Timestamp) -> io::Result<()>;
     /// A cluster that was changed.
     fn cluster(&mut self, cluster: &Cluster) -> io::Result<()>;
+    /// A cluster whose engine was given runs.
+    fn adopted(&mut self, adopted: &ClusterAdopted) -> io::Result<()>;
 
     /// A run is followed from here on.
     fn following(&mut self, run: &Run) -> io::Result<()>;

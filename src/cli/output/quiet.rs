@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 
 use super::{Defined, Output, Stopped};
-use crate::wire::{Cluster, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, TaskDefinition};
+use crate::wire::{Cluster, ClusterAdopted, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, TaskDefinition};
 
 pub struct Quiet<W> {
     out: W,
@@ -59,6 +59,10 @@ impl<W: Write> Output for Quiet<W> {
 
     fn cluster(&mut self, cluster: &Cluster) -> io::Result<()> {
         self.lines([cluster.name.as_str()])
+    }
+
+    fn adopted(&mut self, adopted: &ClusterAdopted) -> io::Result<()> {
+        self.lines([adopted.id.as_str()])
     }
 
     fn following(&mut self, _run: &Run) -> io::Result<()> {

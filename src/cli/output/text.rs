@@ -9,7 +9,8 @@ use super::{Defined, Output, Stopped};
 use crate::cli::words;
 use crate::model::{ClusterStatus, Status};
 use crate::wire::{
-    Cluster, ClusterDetailList, DefinitionList, EnvVarBody, LogChunk, PodEvent, Run, RunList, TaskDefinition,
+    Cluster, ClusterAdopted, ClusterDetailList, DefinitionList, EnvVarBody, LogChunk, PodEvent, Run, RunList,
+    TaskDefinition,
 };
 
 pub struct Text<W, N> {
@@ -222,6 +223,16 @@ impl<W: Write, N: Write> Output for Text<W, N> {
         let (name, running) = (words::plain(&cluster.name), cluster.running + cluster.pending);
         let waiting = cluster.queued + cluster.needs_retry;
         writeln!(self.out, "{name} is {}; {running} running, {waiting} waiting", words::plain(&cluster.status))?;
+        self.out.flush()
+    }
+
+    fn adopted(&mut self, adopted: &ClusterAdopted) -> io::Result<()> {
+        let number = match adopted.adopted {
+            0 => "no run of another engine was left".to_owned(),
+            1 => "1 run of another engine is its own now".to_owned(),
+            number => format!("{number} runs of other engines are its own now"),
+        };
+        writeln!(self.out, "{}: {number}", words::plain(&adopted.id))?;
         self.out.flush()
     }
 

@@ -90,6 +90,11 @@ pub(super) fn explain(run: &Run, around: Around<'_>, now: Timestamp) -> Explanat
             .advise("Its log shows how far it came.", NextStep::ReadLog)
             .advise("Launch it again if its work can be done twice without harm.", NextStep::LaunchAgain),
         (Status::Stopped, Some(Outcome::Rejected) | None) => rejected(run),
+        (Status::Pending | Status::Running, _) if around.waiting.is_some() => {
+            Explanation::new("Nothing is known about it at present")
+                .because(sentence(around.waiting.unwrap_or_default()))
+                .advise("Its status is the last one that was seen, and a stop is kept.", NextStep::SeeCluster)
+        }
         (Status::Queued | Status::Pending | Status::Running | Status::NeedsRetry, _) if run.stop.is_some() => {
             let heading = match run.stop.as_ref().map(|stop| stop.cause) {
                 Some(StopCause::Parent) => "It is being stopped, since its parent was",
