@@ -15,6 +15,8 @@ const COUNTING: &str = "i=0; while true; do echo $i; i=$((i+1)); sleep 0.05; don
 async fn concludes_nothing(world: &World, handle: &flotilla::engine::Handle) {
     let engine = world.engine();
     let spec = world.spec("true");
+    assert!(matches!(engine.identity().await, Err(EngineError::Unavailable(_))));
+    assert_eq!(engine.known_identity(), None);
     assert!(matches!(world.try_observe(handle).await, Err(EngineError::Unavailable(_))));
     assert!(matches!(engine.launch(&spec).await, Err(EngineError::Unavailable(_))));
     assert!(matches!(engine.stop(handle, Duration::ZERO).await, Err(EngineError::Unavailable(_))));
@@ -76,6 +78,23 @@ async fn a_container_that_ran_when_its_machine_lost_power_is_lost_and_not_failed
     assert_eq!(seen_started.map(|started| started.at), Some(started.at));
     assert!(last_seen_at.is_some_and(|at| started.at <= at && at <= cut_at), "{last_seen_at:?} {cut_at}");
     world.engine().remove(&handle).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_daemon_on_an_empty_disk_is_another_engine_and_the_first_one_is_known_again() {
+    let Some(mut daemon) = Daemon::start(&[]).await else { return };
+    let world = World::new(&daemon.host(), config(&daemon.host()));
+    let first = world.engine().identity().await.unwrap();
+    assert!(first.id().is_some(), "{first:?}");
+    assert_eq!(world.engine().known_identity(), Some(first.clone()));
+    daemon.end("TERM");
+    daemon.data = "another";
+    daemon.resume().await;
+    eventually("the engine notices", || world.engine().known_identity().is_some_and(|known| known != first)).await;
+    daemon.end("TERM");
+    daemon.data = "data";
+    daemon.resume().await;
+    eventually("the first one is known", || world.engine().known_identity() == Some(first.clone())).await;
 }
 
 async fn with_live_restore(signal: &str) {

@@ -29,6 +29,7 @@ macro_rules! contract {
             an_attempt_is_found_by_its_id_alone
             many_are_observed_in_the_order_asked
             what_can_never_fit_is_rejected
+            the_engine_says_which_it_is
         );
     };
     ($world:path: $($name:ident)*) => {
@@ -43,6 +44,13 @@ macro_rules! contract {
     };
 }
 pub(crate) use contract;
+
+pub async fn the_engine_says_which_it_is(world: &World) {
+    let first = world.engine.identity().await.unwrap();
+    assert!(first.id().is_some_and(|id| !id.as_str().is_empty()), "{first:?}");
+    assert_eq!(world.engine.known_identity(), Some(first.clone()));
+    assert_eq!(world.engine.identity().await.unwrap(), first);
+}
 
 fn unknown() -> Handle {
     Handle { attempt_id: AttemptId { run_id: RunId::generate(), attempt: 1 }, text: String::new() }
