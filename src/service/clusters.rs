@@ -221,7 +221,10 @@ impl Service {
             return Err(ServiceError::Conflict(message));
         };
         let adopted = self.store.adopt_attempts(&cluster.resolved_name, engine_id, self.clock.now()).await?;
-        tracing::warn!(cluster = cluster.resolved_name, adopted, %engine_id, "attempts of an engine that is gone were adopted");
+        if adopted > 0 {
+            let cluster = cluster.resolved_name;
+            tracing::warn!(cluster, adopted, %engine_id, "attempts of an engine that is gone were adopted");
+        }
         self.wake.stops();
         self.wake.queue();
         Ok(adopted)

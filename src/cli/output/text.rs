@@ -153,7 +153,8 @@ impl<W: Write, N: Write> Output for Text<W, N> {
         self.field("status", &status(run))?;
         self.optional("exit code", run.exit_code.map(|code| code.to_string()))?;
         self.optional("reason", run.exit_reason.as_deref())?;
-        self.optional("it waits", run.waiting_reason.as_deref())?;
+        let why = if run.status == "QUEUED" { "it waits" } else { "not seen" };
+        self.optional(why, run.waiting_reason.as_deref())?;
         self.field("queued", &words::time(run.queued_at))?;
         let waited = |at: Timestamp| words::duration(at.duration_since(run.queued_at));
         self.optional(
