@@ -182,7 +182,9 @@ impl Counter {
         self.second = Some((stamp, second));
         // The parts that are still to come of an open line would not be sent any more.
         let holds_open_lines = self.open_lines.iter().flatten().all(|second| *second >= self.newer.since_secs);
-        if holds_open_lines && second >= self.newer.since_secs.saturating_add(SLACK_SECS) {
+        // A window begins with the first message of its second, or it would not count those before.
+        let is_first = self.newest.is_none_or(|newest| newest.second() < stamp.second());
+        if holds_open_lines && is_first && second >= self.newer.since_secs.saturating_add(SLACK_SECS) {
             self.older = self.newer;
             self.newer = Window { since_secs: second, stored: 0 };
         }

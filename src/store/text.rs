@@ -26,11 +26,13 @@ impl Text {
 
     /// The beginning of what somebody else said.
     pub(super) fn words(text: &str) -> Self {
+        // A little more than is kept, so that it is seen to be longer; cleaning makes nothing shorter.
+        let Self(text) = Self::clean(text[..text.floor_char_boundary(WORDS_BYTES + 4)].to_owned());
         if text.len() <= WORDS_BYTES {
-            return Self::clean(text.to_owned());
+            return Self(text);
         }
         let kept = &text[..text.floor_char_boundary(WORDS_BYTES - CUT.len())];
-        Self::clean(format!("{kept}{CUT}"))
+        Self(format!("{kept}{CUT}"))
     }
 
     /// A structure as JSON. A NUL in one of its strings is escaped there, so that it comes back as one, and functions of

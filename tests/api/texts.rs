@@ -52,8 +52,8 @@ crate::on_fake_engine! {
         let status = format!("/api/v1/{run_id}/status");
         for (path, body) in [
             (format!("/api/v1/task/{definition_id}/execute"), json!({"cluster": nul})),
-            (format!("/api/v1/task/{definition_id}/execute"), json!({"idempotence_key": nul})),
-            (format!("/api/v1/task/{definition_id}/execute"), json!({"run_tags": {"owner_id": nul}})),
+            (format!("/api/v4/task/{definition_id}/execute"), json!({"idempotence_key": nul})),
+            (format!("/api/v4/task/{definition_id}/execute"), json!({"run_tags": {"owner_id": nul}})),
             (format!("/api/v4/task/{definition_id}/execute"), json!({"description": nul})),
             (format!("/api/v4/task/{definition_id}/execute"), json!({"command": nul})),
             (format!("/api/v4/task/{definition_id}/execute"), json!({"env": [{"name": nul, "value": "x"}]})),

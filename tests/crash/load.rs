@@ -27,7 +27,7 @@ pub struct Load {
     url: String,
     client: reqwest::Client,
     pub starts: String,
-    cluster: Value,
+    cluster: Option<Value>,
     most_runs: u32,
     next: AtomicU32,
     pub is_over: AtomicBool,
@@ -40,7 +40,7 @@ pub fn is_long(number: u32) -> bool {
 }
 
 impl Load {
-    pub fn new(url: &str, starts: &Path, most_runs: u32, cluster: Value) -> Self {
+    pub fn new(url: &str, starts: &Path, most_runs: u32, cluster: Option<Value>) -> Self {
         Self {
             url: url.to_owned(),
             // A server that was killed leaves connections behind, and a frozen one does not answer on any.
@@ -55,7 +55,8 @@ impl Load {
     }
 
     pub async fn add_cluster(&self) {
-        let body = json!({"name": MOVING, "settings": self.cluster});
+        let Some(settings) = &self.cluster else { return };
+        let body = json!({"name": MOVING, "settings": settings});
         let answer = self.client.post(format!("{}/api/v6/clusters", self.url)).body(body.to_string()).send().await;
         let answer = answer.unwrap();
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
@@ -72,7 +73,8 @@ impl Load {
                 json!([{"name": "NUMBER", "value": number.to_string()}, {"name": "STARTS", "value": self.starts}]);
             let alias = if is_long(number) { LONG } else { SHORT };
             let request = self.client.put(format!("{}/api/v1/task/alias/{alias}/execute", self.url));
-            let body = json!({"env": env, "cluster": cluster_of(number)});
+            let cluster = if self.cluster.is_some() { cluster_of(number) } else { "default" };
+            let body = json!({"env": env, "cluster": cluster});
             match request.body(body.to_string()).send().await {
                 Ok(answer) if answer.status().is_success() => {
                     // An answer that breaks off was none.
@@ -135,9 +137,8 @@ impl Load {
 
     /// Changes how many runs the cluster may have, again and again.
     pub async fn change_cluster_until_over(self: Arc<Self>, mut random: Random) {
-        while !self.is_over.load(Ordering::Relaxed) {
+        while let Some(mut settings) = self.cluster.clone().filter(|_| !self.is_over.load(Ordering::Relaxed)) {
             tokio::time::sleep(Duration::from_millis(random.below(400))).await;
-            let mut settings = self.cluster.clone();
             settings["max_running"] = json!(4 + random.below(8));
             let request = self.client.put(format!("{}/api/v6/clusters/{MOVING}", self.url));
             // Without an answer it may have changed or not.

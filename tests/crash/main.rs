@@ -15,7 +15,7 @@ mod random;
 mod trial;
 
 use program::Server;
-use serde_json::{Value, json};
+use serde_json::json;
 use trial::{Trial, survive};
 
 const LOCAL: Trial = Trial { disturbances: 12, within_ms: 700, most_runs: 240, image: "none" };
@@ -25,15 +25,10 @@ fn server(config: &str) -> Server {
     Server::with_config(&format!("[server]\nclusters_by_request = true\n{config}"))
 }
 
-/// What a cluster of processes that is added by request is made of.
-fn local() -> Value {
-    json!({"engine": "local", "max_running": 8})
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_disturbed_at_random_keeps_every_promise_on_sqlite() {
     let starts = tempfile::tempdir().unwrap();
-    let server = survive(server(""), starts.path(), LOCAL, local()).await;
+    let server = survive(server(""), starts.path(), LOCAL, None).await;
     leftovers::assert_no_folder_is_left(&server).await;
 }
 
@@ -41,7 +36,7 @@ async fn a_server_disturbed_at_random_keeps_every_promise_on_sqlite() {
 async fn a_server_disturbed_at_random_keeps_every_promise_on_postgres() {
     let Some(url) = support::postgres_url().await else { return };
     let starts = tempfile::tempdir().unwrap();
-    let server = survive(server(&format!("database_url = {url:?}\n")), starts.path(), LOCAL, local()).await;
+    let server = survive(server(&format!("database_url = {url:?}\n")), starts.path(), LOCAL, None).await;
     leftovers::assert_no_folder_is_left(&server).await;
 }
 
@@ -53,7 +48,7 @@ async fn a_server_disturbed_at_random_keeps_every_promise_on_docker() {
     let cluster = json!({"engine": "docker", "host": host, "mounts": [mount], "max_running": 8});
     let server = server(&format!("[clusters.boxes]\nengine = \"docker\"\nhost = {host:?}\nmounts = [{mount:?}]\n"));
     let trial = Trial { disturbances: 8, within_ms: 2500, most_runs: 60, image: support::DOCKER_IMAGE };
-    let _server = survive(server, starts.path(), trial, cluster).await;
+    let _server = survive(server, starts.path(), trial, Some(cluster)).await;
     leftovers::assert_no_container_is_left(&host, starts.path()).await;
 }
 
@@ -69,6 +64,6 @@ async fn a_server_disturbed_at_random_keeps_every_promise_on_kubernetes() {
         "[clusters.far]\nengine = \"kubernetes\"\ncontext = \"flotilla\"\nkubeconfig = {kubeconfig:?}\nvolumes = [{volume:?}]\n"
     ));
     let trial = Trial { disturbances: 10, within_ms: 4000, most_runs: 50, image: support::KUBERNETES_IMAGE };
-    let server = survive(server, starts.path(), trial, cluster).await;
+    let server = survive(server, starts.path(), trial, Some(cluster)).await;
     leftovers::assert_no_job_is_left(&kubeconfig, &server).await;
 }

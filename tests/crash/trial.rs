@@ -47,8 +47,9 @@ pub struct Trial {
     pub image: &'static str,
 }
 
-/// The server as it is after all. `cluster` is what a cluster is made of that is added and changed by request.
-pub async fn survive(server: Server, starts: &Path, trial: Trial, cluster: Value) -> Server {
+/// The server as it is after all. `cluster` is what a cluster is made of that is added and changed by request; there can be
+/// no second one of processes.
+pub async fn survive(server: Server, starts: &Path, trial: Trial, cluster: Option<Value>) -> Server {
     server.define_with_image(SHORT, trial.image, SHORT_COMMAND);
     server.define_with_image(LONG, trial.image, LONG_COMMAND);
     let load = Arc::new(Load::new(&server.url, starts, trial.most_runs, cluster));
