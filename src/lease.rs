@@ -134,13 +134,12 @@ impl Lease {
     }
 
     /// Hears of every change.
-    #[must_use]
     pub fn on_change(&self) -> impl Future<Output = ()> + use<> {
         let mut changes = self.0.subscribe();
         async move {
             // An error says that nobody changes it any more.
             if changes.changed().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

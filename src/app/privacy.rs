@@ -32,7 +32,10 @@ pub fn keep_private() -> io::Result<()> {
 pub(super) fn tighten(data_dir: &Path) {
     let folder = if geteuid().is_root() { PASSABLE_FOLDER } else { PRIVATE_FOLDER };
     let tightened = limit(data_dir, folder).and_then(|()| tighten_entries(data_dir));
-    if let Err(error) = tightened {
+    // What can't be written at all is refused with words of its own.
+    if let Err(error) = tightened
+        && error.kind() != io::ErrorKind::ReadOnlyFilesystem
+    {
         tracing::warn!(
             data_dir = %data_dir.display(),
             %error,

@@ -93,6 +93,7 @@ pub enum VolumeKind {
 }
 
 /// The settings of a Docker cluster. docs/engines.md says what each costs in safety.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Docker {
     pub host: Option<String>,

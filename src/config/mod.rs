@@ -241,6 +241,7 @@ fn host_names(names: Vec<String>) -> Result<Vec<String>, String> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape of a check")]
 fn networks(texts: Vec<String>) -> Result<Vec<IpNet>, String> {
     let network = |text: &String| {
         let address = || text.parse::<IpAddr>().map(IpNet::from);

@@ -31,6 +31,7 @@ fn without_a_file_there_is_a_local_cluster_and_the_default_is_what_is_found() {
     assert!(cluster.max_running.is_some_and(|most| most.get() >= 16));
 }
 
+#[expect(clippy::too_many_lines, reason = "one line for each key")]
 #[test]
 fn every_key_of_the_file_is_read() {
     let config = parse(

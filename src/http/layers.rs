@@ -76,8 +76,8 @@ async fn see_through_proxies(State(origins): State<SharedOrigins>, mut request: 
 
 /// What browsers are told so that pages of other sites may use the API.
 fn cors(origins: &CorsOrigins) -> Option<CorsLayer> {
-    /// How long a browser may remember what it was told, in seconds.
-    const REMEMBERED: Duration = Duration::from_secs(600);
+    /// How long a browser may remember what it was told.
+    const REMEMBERED: Duration = Duration::from_mins(10);
     let layer = match origins {
         CorsOrigins::None => return None,
         CorsOrigins::Any => CorsLayer::new().allow_origin(AllowOrigin::any()),

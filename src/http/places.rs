@@ -33,13 +33,13 @@ pub(super) struct Place {
     /// Whether everything is answered on the connection, or only what the reserve is for.
     pub(super) is_ordinary: bool,
     /// Given back before anybody is notified.
-    place: Option<room::Place>,
+    taken: Option<room::Place>,
     returned: Arc<Notify>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.place = None;
+        self.taken = None;
         self.returned.notify_one();
     }
 }
@@ -73,8 +73,8 @@ impl Places {
             tracing::warn!(%address, "there is no room for further connections; they get 503");
         }
         let is_ordinary = ordinary.is_some();
-        let place = Some(ordinary.or_else(|| self.reserve.take(address))?);
-        Some(Place { is_ordinary, place, returned: Arc::clone(&self.returned) })
+        let taken = Some(ordinary.or_else(|| self.reserve.take(address))?);
+        Some(Place { is_ordinary, taken, returned: Arc::clone(&self.returned) })
     }
 }
 

@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn nuls_at_the_end_of_a_log_are_cut_off_and_the_log_says_what_may_be_missing() {
         const NOTE: &str = "[flotilla: the machine was restarted while the command ran: ";
-        let many = [b"one\0two".as_slice(), &[0; 100_000]].concat();
+        let many = [b"one\0two".as_slice(), &vec![0; 100_000]].concat();
         let table: [(&[u8], String); 5] = [
             (b"one\n\0\0\0", format!("one\n{NOTE}3 NUL bytes were cut off, and {NOTE_END}")),
             (b"half a li", format!("half a li\n{NOTE}{NOTE_END}")),

@@ -327,7 +327,7 @@ mod tests {
         drop(log);
         assert_eq!(world.seal(), Sealed::Whole { gap: None });
         std::fs::remove_file(position_path(&world.path())).unwrap();
-        world.append_unseen(&[0; 200_000]);
+        world.append_unseen(&vec![0; 200_000]);
         let Sealed::Whole { gap: Some(gap) } = world.seal() else { panic!("something is missing") };
         assert!(gap.starts_with("200000 NUL bytes"), "{gap}");
         assert_eq!(world.log(), "all of it");

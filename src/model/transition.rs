@@ -393,6 +393,7 @@ mod tests {
         Look { now: at(second), since_claim: SignedDuration::from_secs(3), limits: LIMITS }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is what a run has")]
     fn stop(cause: StopCause, is_sent: bool) -> Option<StopRequest> {
         Some(StopRequest { sent_at: is_sent.then(|| at(7)), ..StopRequest::new(cause, at(7)) })
     }

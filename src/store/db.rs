@@ -303,6 +303,7 @@ pub(super) struct Db {
     search_patience: Duration,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Backend {
     Sqlite(Sqlite),
     Postgres(Postgres),

@@ -89,7 +89,10 @@ async fn applied_on_postgres(connection: &mut PgConnection) -> Result<Vec<Applie
     const UNDEFINED_TABLE: &str = "42P01";
     let rows: Vec<PgRow> = match sqlx::raw_sql(APPLIED).fetch_all(connection).await {
         Ok(rows) => rows,
-        Err(error) if error.as_database_error().and_then(|error| error.code()).as_deref() == Some(UNDEFINED_TABLE) => {
+        Err(error)
+            if error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref()
+                == Some(UNDEFINED_TABLE) =>
+        {
             Vec::new()
         }
         Err(error) => return Err(error.into()),

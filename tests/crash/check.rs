@@ -37,9 +37,9 @@ pub async fn check(load: &Load) {
 fn check_ended(number: u32, run: &Value, starts: &str, log: &str) {
     assert_eq!(starts, "started\n", "run {number} started once: {run:#}");
     assert_eq!(run["exit_code"], number % 7, "{run:#}");
-    let outcome = if number % 7 == 0 { "succeeded" } else { "failed" };
+    let outcome = if number.is_multiple_of(7) { "succeeded" } else { "failed" };
     assert_eq!(run["outcome"], outcome, "{run:#}");
-    if number % 7 != 0 {
+    if !number.is_multiple_of(7) {
         assert_eq!(run["exit_reason"], format!("exited with code {}", number % 7), "{run:#}");
     }
     let lines = (1..=8).map(|line| format!("run {number} line {line}\n")).collect::<Vec<_>>().concat();

@@ -139,7 +139,7 @@ async fn a_long_unfinished_line_loses_and_repeats_nothing_wherever_it_is_torn() 
     let begin = Timestamp::now();
     let at = |seconds: i64| begin + SignedDuration::from_secs(seconds);
     // A progress bar on standard error, whose parts all carry the time of the first, beside lines on standard output.
-    let bar = |i: usize| format!("{:016384}", i);
+    let bar = |i: usize| format!("{i:016384}");
     let mut output = vec![(1, at(0), "begin\n".to_owned())];
     for i in 0..60 {
         output.push((2, at(1), bar(i)));

@@ -123,6 +123,7 @@ impl Daemon {
         state["FinishedAt"] = json!(now.to_string());
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the request is used up by its answer")]
     fn add_event(&mut self, action: &str, attributes: Value) {
         let time = self.now();
         let nanos = i64::try_from(time.as_nanosecond()).unwrap();
@@ -179,14 +180,17 @@ struct Answer {
     ends: bool,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer may also be none")]
 fn ok(value: &Value) -> Option<Answer> {
     Some(Answer { status: 200, body: value.to_string().into_bytes(), ends: true })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer may also be none")]
 fn refused(status: u16, message: &str) -> Option<Answer> {
     Some(Answer { status, body: json!({ "message": message }).to_string().into_bytes(), ends: true })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer may also be none")]
 fn done() -> Option<Answer> {
     Some(Answer { status: 204, body: Vec::new(), ends: true })
 }

@@ -22,7 +22,7 @@ fn a_server_with_few_open_files_serves_what_it_can_and_recovers() {
     server.define("gated", &format!("until [ -e {folder}/gate ] || [ ! -e {folder} ]; do sleep 0.05; done; echo done"));
     // More connections than the server may open files; those beyond its places wait to be accepted.
     let crowd: Vec<Wire> = (0..100).map(|_| Wire::open(&server)).collect();
-    server.wait_until_said("all places for connections are taken");
+    server.wait_until_said("there is no room for further connections");
     drop(crowd);
     // More runs than there are files for.
     let mut runs: Vec<String> = (0..40).map(|_| id(&launch(&server, "gated"))).collect();

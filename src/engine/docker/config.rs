@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 /// The settings of one cluster whose engine is `docker`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerConfig {
     /// Where the daemon listens: `unix:///…`, `tcp://HOST:PORT` or `http://HOST:PORT`.

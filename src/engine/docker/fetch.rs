@@ -28,7 +28,7 @@ impl Inner {
             inner.pokes.poke(spec.attempt_id);
         };
         // Wherever it is cut off by the end of the cluster, what is there was not started, or can be seen.
-        let until_closed = self.closing.clone().run_until_cancelled_owned(work);
+        let until_closed = self.closing.clone().run_until_cancelled_owned(Box::pin(work));
         self.background.spawn(async move {
             until_closed.await;
         });

@@ -116,6 +116,7 @@ impl Seen {
     }
 
     /// Which attempt's labels an image has; the outer `None` where it was not looked at.
+    #[expect(clippy::option_option, reason = "not looked at is something else than not ours")]
     pub(super) fn attempt_of_image(&self, image_id: &str) -> Option<Option<AttemptId>> {
         self.images().attempts.get(image_id).copied()
     }

@@ -587,7 +587,7 @@ mod tests {
         let trouble = |words: &str, waited_secs: u64| Facts {
             trouble: Some(Trouble { is_about_image: true, words: words.to_owned() }),
             troubled_for: Duration::from_secs(waited_secs),
-            pull_grace: Duration::from_secs(60),
+            pull_grace: Duration::from_mins(1),
             ..Facts::default()
         };
         let unknown = "manifest unknown: manifest unknown";

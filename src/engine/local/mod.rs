@@ -116,6 +116,7 @@ impl LocalEngine {
     ///
     /// # Errors
     /// The folder's path means nothing.
+    #[expect(clippy::needless_pass_by_value, reason = "every engine is made of what it keeps")]
     pub fn new(config: LocalConfig, pokes: Pokes) -> io::Result<Self> {
         // A supervisor has another working directory.
         let runs_dir = std::path::absolute(&config.runs_dir)?;

@@ -28,6 +28,7 @@ enum Boot {
     Unknown,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 struct Facts {
     has_folder: bool,

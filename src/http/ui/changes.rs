@@ -134,9 +134,8 @@ pub(super) async fn news(
 
 /// Waits until there is more of a log than its reader knows. One that can't be followed is reported by the answer.
 async fn grown(app: &App, log: &Log) {
-    match app.service.log_growth(&log.run_id, log.known).await {
-        Err(ServiceError::NotFound(_)) => std::future::pending().await,
-        Ok(()) | Err(_) => {}
+    if let Err(ServiceError::NotFound(_)) = app.service.log_growth(&log.run_id, log.known).await {
+        std::future::pending::<()>().await;
     }
 }
 

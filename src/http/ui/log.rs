@@ -67,6 +67,7 @@ pub(super) struct Hit {
 }
 
 /// Lines as the view shows them, with how far the log reaches.
+#[expect(clippy::struct_field_names, reason = "the template calls them so")]
 #[derive(Template)]
 #[template(path = "parts/log_rows.html")]
 pub(super) struct Rows {

@@ -16,8 +16,9 @@ use super::session::Session;
 
 /// How long work waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A connection that was idle for longer is asked whether it still works.
-const FRESH: Duration = Duration::from_secs(1);
+/// A connection that was idle for longer is asked whether it still works: under load none is, and nobody who comes now and
+/// then gets an error for a connection that the database has closed meanwhile.
+const FRESH: Duration = Duration::from_millis(10);
 /// How long it may take to answer that.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
 /// After this a connection is replaced, so that after a failover all servers are used again in the end.

@@ -124,7 +124,7 @@ impl Session {
         let query = sqlx::query(AssertSqlSafe(statement.sql.clone().into_owned())).persistent(sent == Sent::Prepared);
         statement.args.iter().fold(query, |query, value| match value {
             Value::Int(value) => query.bind(value),
-            Value::Text(value) => query.bind(value.as_ref().map(|text| text.as_str())),
+            Value::Text(value) => query.bind(value.as_ref().map(super::super::text::Text::as_str)),
         })
     }
 }

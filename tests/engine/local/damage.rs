@@ -46,7 +46,7 @@ fn damages() -> Vec<(String, Box<dyn Fn(&Path)>)> {
             fs::create_dir(folder).unwrap();
         }),
         ("nobody may enter the folder", |folder| {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o0)).unwrap();
         }),
     ];
     let mut damages: Vec<(String, Box<dyn Fn(&Path)>)> =
