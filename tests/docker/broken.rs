@@ -101,6 +101,10 @@ async fn a_daemon_with_another_time_changes_no_cause() {
         let by = "another client of the Docker daemon sent SIGKILL".to_owned();
         assert_eq!(world.ended(&killed).await.cause, EndCause::Outside { by }, "{hours} h");
 
+        // Its container has the same id as all of a daemon's, and nobody has sent anything to this one.
+        let daemon = FakeDaemon::start();
+        daemon.with(|daemon| daemon.clock = SignedDuration::from_hours(hours));
+        let world = World::new(&daemon.host(), config(&daemon.host()));
         let own = world.launch("exit 255").await;
         world.running(&own).await;
         daemon.with(|daemon| daemon.end(255, None));
