@@ -59,7 +59,9 @@ impl Browser {
 
     async fn close(self, visited: std::thread::Result<()>) {
         let browser = self;
-        let errors = browser.console_errors().await;
+        let mut errors = browser.console_errors().await;
+        // Chromium gives up requests when an interface of the machine comes or goes, such as those of containers.
+        errors.retain(|error| !error.contains("net::ERR_NETWORK_CHANGED"));
         let picture = if visited.is_err() { browser.driver.source().await.ok() } else { None };
         browser.driver.quit().await.unwrap();
         if let Err(panic) = visited {

@@ -146,8 +146,12 @@ async fn a_pod_whose_labels_and_finalizer_are_taken_away_is_found_again_and_keep
         world.observe(&handle).await.unwrap();
     }
     world.engine().stop(&handle, crate::world::GRACE).await.unwrap();
-    let ended = world.ended(&handle).await;
-    assert_eq!((ended.exit_code, ended.cause), (9, EndCause::Stopped));
+    match world.over(&handle).await {
+        Observation::Ended(ended) => assert_eq!((ended.exit_code, ended.cause), (9, EndCause::Stopped)),
+        // A busy node of the oldest release removes a deleted pod's container before it has written down its end.
+        Observation::Lost { reason, .. } => assert!(reason.ends_with("its pod was deleted"), "{reason}"),
+        other => panic!("it should have ended: {other:?}"),
+    }
     world.engine().remove(&handle).await.unwrap();
     assert_eq!(kubectl(&["get", "pod,job", &name, "--ignore-not-found", "-o", "name"]), "");
 }
