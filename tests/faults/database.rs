@@ -45,7 +45,9 @@ impl Proxy {
     /// How many connections fell silent.
     fn silence(&self) -> usize {
         let connections = std::mem::take(&mut *self.connections.lock().unwrap());
-        connections.iter().for_each(|is_silent| is_silent.store(true, Ordering::SeqCst));
+        for is_silent in &connections {
+            is_silent.store(true, Ordering::SeqCst);
+        }
         connections.len()
     }
 }
