@@ -33,7 +33,10 @@ fn replace_by_a_file(path: &Path) {
     fs::write(path, "of somebody else").unwrap();
 }
 
-fn damages() -> Vec<(String, Box<dyn Fn(&Path)>)> {
+/// What is done to a folder.
+type AnyDamage = Box<dyn Fn(&Path)>;
+
+fn damages() -> Vec<(String, AnyDamage)> {
     let whole: [(&str, Damage); 5] = [
         ("the folder is removed", |folder| fs::remove_dir_all(folder).unwrap()),
         ("the folder is moved", |folder| fs::rename(folder, folder.with_extension("moved")).unwrap()),
@@ -49,8 +52,8 @@ fn damages() -> Vec<(String, Box<dyn Fn(&Path)>)> {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o0)).unwrap();
         }),
     ];
-    let mut damages: Vec<(String, Box<dyn Fn(&Path)>)> =
-        whole.into_iter().map(|(what, damage)| (what.to_owned(), Box::new(damage) as Box<dyn Fn(&Path)>)).collect();
+    let mut damages: Vec<(String, AnyDamage)> =
+        whole.into_iter().map(|(what, damage)| (what.to_owned(), Box::new(damage) as AnyDamage)).collect();
     for name in ["taken.json", "started.json", "supervisor.log", "control", "status"] {
         damages.push((format!("{name} is removed"), Box::new(on_file(name, remove))));
         damages.push((format!("{name} is replaced"), Box::new(on_file(name, replace_by_a_file))));
@@ -122,7 +125,7 @@ async fn an_attempt_whose_folder_was_removed_ends_as_it_ends_and_keeps_its_log()
     finish(&world);
     let (ended, output) = later.finish(&spec, &handle).await;
     assert_eq!((ended.exit_code, output.as_str()), (5, "one\ntwo\n"));
-    assert_eq!(later.engine.list_ours().await.unwrap(), [handle.clone()]);
+    assert_eq!(later.engine.list_ours().await.unwrap(), std::slice::from_ref(&handle));
     later.engine.remove(&handle).await.unwrap();
     assert_eq!(later.engine.list_ours().await.unwrap(), []);
 }
