@@ -94,8 +94,6 @@ pub struct State {
     pumps: Pumps,
     ages: ages::Ages,
     retries: retries::Retries,
-    /// Attempts that are poked about after a pause.
-    looked_at_later: Mutex<HashSet<AttemptId>>,
     /// Why launches are delayed, so that each reason is told once.
     delays: Mutex<HashMap<AttemptId, String>>,
     /// Why nothing is concluded about some attempts, so that each reason is logged once.

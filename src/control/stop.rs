@@ -1,7 +1,7 @@
 //! Stops: asked for, or due because a run took too long; carried out until the run is seen to have ended; and the end of
 //! what is to stop and that no engine has.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -117,25 +117,12 @@ impl Control {
                 if is_first && let Err(error) = self.store.forget_stop_sent(attempt_id, now).await {
                     tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "what was noted of a stop could not be taken back");
                 }
-                self.look_again_later(attempt_id);
+                self.pokes.poke_after(attempt_id, PAUSE_BEFORE_LOOK);
             }
             Err(error) => {
                 tracing::warn!(%attempt_id, reason = %error, "a stop could not be carried out and is tried again");
             }
         }
-    }
-
-    /// A poke to oneself comes after a pause: an engine that says the same again must not keep the loop busy.
-    fn look_again_later(self: &Arc<Self>, attempt_id: AttemptId) {
-        if !self.state.looked_at_later.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt_id) {
-            return;
-        }
-        let control = Arc::clone(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(PAUSE_BEFORE_LOOK).await;
-            control.state.looked_at_later.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt_id);
-            control.pokes.poke(attempt_id);
-        });
     }
 
     /// Begins to end a run that is to stop and whose attempt was never launched, as far as was seen. No launch can come

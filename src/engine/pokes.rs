@@ -21,6 +21,7 @@ pub struct Pokes(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     waiting: Mutex<BTreeSet<AttemptId>>,
+    later: Mutex<BTreeSet<AttemptId>>,
     notes: Mutex<VecDeque<(AttemptId, Event)>>,
     samples: Mutex<VecDeque<(AttemptId, UsageSample)>>,
     notify: Notify,
@@ -32,13 +33,17 @@ impl Pokes {
         self.0.notify.notify_one();
     }
 
-    /// Pokes after a pause. Whoever pokes for what it saw itself when it was poked needs one, or it would go on without
-    /// end.
+    /// Pokes after a pause, once for as many as ask meanwhile. Whoever pokes for what it saw itself when it was poked needs
+    /// a pause, or it would go on without end.
     pub fn poke_after(&self, attempt_id: AttemptId, pause: Duration) {
+        if !self.0.later.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt_id) {
+            return;
+        }
         let inner = Arc::downgrade(&self.0);
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             if let Some(inner) = inner.upgrade() {
+                inner.later.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt_id);
                 Self(inner).poke(attempt_id);
             }
         });

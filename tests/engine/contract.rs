@@ -21,6 +21,7 @@ macro_rules! contract {
             launching_again_after_the_end_runs_nothing
             stopping_ends_it
             stopping_twice_is_stopping_once
+            what_has_ended_is_not_stopped
             an_end_comes_with_a_poke
             what_was_never_launched_is_gone
             what_is_removed_is_gone_and_can_be_removed_again
@@ -154,6 +155,15 @@ pub async fn stopping_twice_is_stopping_once(world: &World) {
         Observation::Lost { reason, .. } => assert!(reason.contains("its pod was deleted"), "{reason}"),
         other => panic!("it should have been stopped: {other:?}"),
     }
+}
+
+pub async fn what_has_ended_is_not_stopped(world: &World) {
+    let (_, handle) = world.launch("exit 3").await;
+    let before = world.ended(&handle).await;
+    assert!(matches!(world.engine.stop(&handle, GRACE).await, Err(EngineError::Gone(_))));
+    let after = world.ended(&handle).await;
+    assert_eq!((before.exit_code, &before.cause), (3, &EndCause::Exited));
+    assert_eq!((after.exit_code, &after.cause), (3, &EndCause::Exited));
 }
 
 pub async fn an_end_comes_with_a_poke(world: &World) {

@@ -92,22 +92,29 @@ impl Inner {
         let Some(container) = self.find(attempt_id).await? else {
             return Err(EngineError::Gone(format!("attempt {attempt_id} has no container")));
         };
-        if stage(&container) == Stage::Running {
-            let todo = self.stops.ask(attempt_id, grace);
-            let (inner, id) = (Arc::clone(self), id_of(&container).to_owned());
-            let work = async move {
-                match todo {
-                    Todo::Stop => inner.stop_container(attempt_id, &id, grace).await,
-                    Todo::Kill => inner.kill_container(attempt_id, &id, grace).await,
-                    Todo::Nothing => {}
-                }
-            };
-            let until_closed = self.closing.clone().run_until_cancelled_owned(work);
-            tokio::spawn(async move {
-                until_closed.await;
-            });
+        match stage(&container) {
+            Stage::Running => self.stop_running(attempt_id, id_of(&container).to_owned(), grace),
+            // Its start is under way, or will be seen to have failed.
+            Stage::Created | Stage::Failed => {}
+            Stage::Ended => return Err(EngineError::Gone(format!("attempt {attempt_id} has ended"))),
         }
         Ok(())
+    }
+
+    fn stop_running(self: &Arc<Self>, attempt_id: AttemptId, id: String, grace: Duration) {
+        let todo = self.stops.ask(attempt_id, grace);
+        let inner = Arc::clone(self);
+        let work = async move {
+            match todo {
+                Todo::Stop => inner.stop_container(attempt_id, &id, grace).await,
+                Todo::Kill => inner.kill_container(attempt_id, &id, grace).await,
+                Todo::Nothing => {}
+            }
+        };
+        let until_closed = self.closing.clone().run_until_cancelled_owned(work);
+        tokio::spawn(async move {
+            until_closed.await;
+        });
     }
 
     /// Cuts the grace of one that is being stopped, without another SIGTERM.

@@ -65,8 +65,11 @@ impl Inner {
             self.cache.change(attempt_id, |entry| entry.was_asked_to_stop = true);
             return Ok(self.delete_job(attempt_id).await?);
         };
+        if is_over(&pod) {
+            return Err(StopError::Gone(format!("attempt {attempt_id} has ended")));
+        }
         self.cache.change(attempt_id, |entry| entry.was_asked_to_stop = true);
-        if pod.deleting.is_some() || is_over(&pod) {
+        if pod.deleting.is_some() {
             return Ok(());
         }
         if pod.has_started() {
