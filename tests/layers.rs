@@ -101,6 +101,27 @@ fn no_import_goes_against_the_layers() {
     assert!(lines.is_empty(), "against the layers:\n{}", lines.join("\n"));
 }
 
+/// `docs/reliability.md` names a test for each promise: a file, and what it is called there.
+#[test]
+fn each_promise_names_tests_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/reliability.md")).unwrap();
+    let (mut file, mut source, mut named) = ("", String::new(), 0);
+    for quoted in
+        document.lines().filter(|line| line.starts_with('|')).flat_map(|row| row.split('`').skip(1).step_by(2))
+    {
+        if quoted.ends_with(".rs") {
+            file = quoted;
+            source = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        } else if quoted.len() > 20 && quoted.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        {
+            named += 1;
+            assert!(source.contains(&format!("fn {quoted}(")), "{file} has no test `{quoted}`");
+        }
+    }
+    assert!(named > 80, "only {named} tests are named");
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Violation {
     file: PathBuf,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::support::origin;
 
 /// Nothing in these tests takes so long, unless it is broken.
-pub const LONGEST: Duration = Duration::from_secs(30);
+pub const LONGEST: Duration = Duration::from_mins(2);
 /// How long a poke is waited for before one looks anyway: the fake's steps come without pokes.
 const LOOK_ANYWAY: Duration = Duration::from_millis(50);
 pub const GRACE: Duration = Duration::from_secs(10);
