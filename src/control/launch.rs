@@ -57,6 +57,7 @@ impl Control {
             log_path: self.logs.path(attempt_id),
             log_cap_bytes: self.settings.log_cap_bytes,
             grace: self.settings.grace,
+            longest_start: self.settings.starts.longest,
         };
         if !self.tenure.is_held() {
             return;

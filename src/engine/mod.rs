@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     AttemptId, DefinitionId, EngineIdentity, Execution, LogPosition, Observation, StartFault, TaskSpec,
@@ -40,6 +40,8 @@ pub struct LaunchSpec {
     pub log_cap_bytes: u64,
     /// How long a process may take to end after SIGTERM where the engine itself ends it.
     pub grace: Duration,
+    /// How long the attempt may take to start, if that is bounded: an engine's own guard of the deadline comes later.
+    pub longest_start: Option<SignedDuration>,
 }
 
 /// What a run was launched from: for those who look at the engine's objects without us.

@@ -17,6 +17,7 @@ pub fn spec(world: &World, run: &Run, attempt_id: AttemptId) -> LaunchSpec {
         log_path: world.control.logs.path(attempt_id),
         log_cap_bytes: 100,
         grace: std::time::Duration::ZERO,
+        longest_start: None,
     }
 }
 

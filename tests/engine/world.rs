@@ -52,6 +52,7 @@ impl World {
             log_path: self.folder.path().join("logs").join(attempt_id.to_string()),
             log_cap_bytes: 100 << 20,
             grace: GRACE,
+            longest_start: None,
         }
     }
 

@@ -87,6 +87,7 @@ impl World {
             log_path: "unused".into(),
             log_cap_bytes: 200 << 20,
             grace: GRACE,
+            longest_start: None,
         }
     }
 

@@ -260,6 +260,7 @@ mod tests {
             log_path: "unused".into(),
             log_cap_bytes: 500 << 20,
             grace: std::time::Duration::from_secs(10),
+            longest_start: None,
         }
     }
 

@@ -34,10 +34,10 @@ const NO_NODE_LABEL: &str = "flotilla/no-node-has-this";
 const NOTE_ANNOTATION: &str = "flotilla/note";
 const NOTE: &str = "flotilla has made this job's pod itself, so that it is never made twice: before Kubernetes 1.26 a job \
                     replaces a pod that was deleted, and its command would run again";
-/// Kubernetes ends a pod so long after its run's own deadline. Its clock begins when the node hears of the pod, ours when
-/// the command starts: in between the image is pulled.
+/// Kubernetes ends a pod so long after the run's own deadline, counted from the latest start. Its clock begins when the node
+/// hears of the pod, ours when the command starts: in between the image is pulled.
 const POD_DEADLINE_MARGIN_SECS: i64 = 15 * 60;
-/// The job's clock begins when it is made, and a pod may wait long for a node.
+/// The job's clock begins when it is made, and what the bound on starts has ended may take long to be gone.
 const JOB_DEADLINE_MARGIN_SECS: i64 = 7 * 24 * 3600;
 
 /// Who makes the pod.
@@ -68,7 +68,6 @@ pub(super) fn job(
         template["spec"]["priorityClassName"] = json!(NO_POD_CLASS);
         template["spec"]["nodeSelector"] = json!({ NO_NODE_LABEL: "true" });
     }
-    let deadline = spec.execution.active_deadline_secs;
     let job = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -77,7 +76,7 @@ pub(super) fn job(
             "backoffLimit": 0,
             "completions": 1,
             "parallelism": 1,
-            "activeDeadlineSeconds": deadline.map(|secs| secs.saturating_add(JOB_DEADLINE_MARGIN_SECS)),
+            "activeDeadlineSeconds": guard_secs(spec, JOB_DEADLINE_MARGIN_SECS),
             "ttlSecondsAfterFinished": config.ttl_secs,
             "template": template,
         },
@@ -160,6 +159,14 @@ fn template(spec: &LaunchSpec, config: &KubernetesConfig, identity: &Identity) -
     })
 }
 
+/// When Kubernetes ends what has a deadline, for when the server is away. `None` where no such time is late enough, because
+/// a start may take any time.
+fn guard_secs(spec: &LaunchSpec, margin: i64) -> Option<i64> {
+    let latest_start = spec.longest_start?.as_secs();
+    let guard = spec.execution.active_deadline_secs?.saturating_add(latest_start).saturating_add(margin);
+    Some(guard.min(i64::from(i32::MAX)))
+}
+
 fn pod_spec(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, EngineError> {
     let mut pod = Map::new();
     let mut set = |key: &str, value: Value| pod.insert(key.to_owned(), value);
@@ -168,8 +175,7 @@ fn pod_spec(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, Engin
     // handler for: SIGTERM would end nothing before its grace is over.
     set("shareProcessNamespace", json!(true));
     set("terminationGracePeriodSeconds", json!(whole_seconds(spec.grace)));
-    if let Some(secs) = spec.execution.active_deadline_secs {
-        let guard = secs.saturating_add(POD_DEADLINE_MARGIN_SECS).min(i64::from(i32::MAX));
+    if let Some(guard) = guard_secs(spec, POD_DEADLINE_MARGIN_SECS) {
         set("activeDeadlineSeconds", json!(guard));
     }
     let account = spec.execution.service_account.as_ref().or(config.service_account.as_ref());
@@ -354,6 +360,8 @@ pub(super) fn whole_seconds(duration: std::time::Duration) -> u32 {
 mod tests {
     use std::time::Duration;
 
+    use jiff::SignedDuration;
+
     use super::*;
     use crate::engine::Origin;
     use crate::engine::kubernetes::config::{PullPolicy, Volume};
@@ -374,6 +382,7 @@ mod tests {
             log_path: "unused".into(),
             log_cap_bytes: 0,
             grace: Duration::from_millis(9500),
+            longest_start: Some(SignedDuration::from_secs(100)),
         }
     }
 
@@ -503,13 +512,13 @@ mod tests {
             ..KubernetesConfig::default()
         };
         let job = value_of(&job(&spec, &config, &identity(), PodMaker::Controller).unwrap());
-        assert_eq!(job["spec"]["activeDeadlineSeconds"], 60 + JOB_DEADLINE_MARGIN_SECS);
+        assert_eq!(job["spec"]["activeDeadlineSeconds"], 160 + JOB_DEADLINE_MARGIN_SECS);
         let asked = json!({ "memory": "64Mi", "cpu": "250m", "ephemeral-storage": "100Mi", "nvidia.com/gpu": "1" });
         let expected = json!({
             "restartPolicy": "Never",
             "shareProcessNamespace": true,
             "terminationGracePeriodSeconds": 10,
-            "activeDeadlineSeconds": 60 + POD_DEADLINE_MARGIN_SECS,
+            "activeDeadlineSeconds": 160 + POD_DEADLINE_MARGIN_SECS,
             "serviceAccountName": "robot",
             "imagePullSecrets": [{ "name": "registry" }],
             "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {

@@ -497,7 +497,11 @@ mod tests {
                 "its node did not take it: Evicted: low on disk",
                 Displaced,
             ),
-            (pod(&waiting, &failed("DeadlineExceeded", "m"), &none), "it did not start within its deadline", Task),
+            (
+                pod(&waiting, &failed("DeadlineExceeded", "m"), &none),
+                "its pod's deadline passed before it started",
+                Task,
+            ),
             (pod(&waiting, &none, &deleted(0)), "its pod was deleted, before its command started", Displaced),
             (pod(&waiting, &init("Error", 3), &none), "it could not be prepared: init container `prep` ended", Task),
             (pod(&waiting, &init("Error", 143), &deleted(30)), "its pod was deleted, before", Displaced),

@@ -147,7 +147,7 @@ pub(super) fn failed(pod: &PodView, facts: &Facts) -> Reading {
     }
     match (reason, &pod.container) {
         ("DeadlineExceeded", _) => {
-            let words = "it did not start within its deadline and 15 minutes more".to_owned();
+            let words = "its pod's deadline passed before it started".to_owned();
             Reading::never(words, StartFault::Task)
         }
         // Evicted while it ran, or before: an older release says nothing about the container. What may have run does

@@ -48,13 +48,13 @@ use self::check::Machine;
 use self::folder::{Channels, Folder};
 use self::leftovers::Leftovers;
 use self::observe::Look;
-use self::record::{Record, Spec};
+use self::record::{End, Record, Spec};
 use self::user::Choice;
 use self::watch::Watches;
 use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::clock::Clock;
 use crate::logs::Logs;
-use crate::model::{AttemptId, EngineId, EngineIdentity, Event, LogPosition, Observation, TaskSpec};
+use crate::model::{AttemptId, EndCause, EngineId, EngineIdentity, Event, LogPosition, Observation, TaskSpec};
 
 pub use cgroup::release as release_groups;
 pub use supervise::supervise;
@@ -330,6 +330,10 @@ impl Inner {
         let attempt_id = handle.attempt_id;
         let folder = self.folder_of(handle)?;
         match folder.send_stop(grace) {
+            // A supervisor lives on for a moment after it has written the end.
+            Ok(true) if has_ended_by_itself(&folder) => {
+                Err(EngineError::Gone(format!("attempt {attempt_id} has ended")))
+            }
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.be_sure_of_the_disk()?;
@@ -351,6 +355,15 @@ impl Inner {
 /// Without the attempt's id, which every caller knows: the same trouble with many is told of once.
 fn unavailable(what: &str, error: &io::Error) -> EngineError {
     EngineError::Unavailable(format!("can't {what} it: {error}"))
+}
+
+/// Whether the end is on the disk, and was not that of a stop. One that can't be read is no reason not to have stopped.
+fn has_ended_by_itself(folder: &Folder) -> bool {
+    match folder.end() {
+        Ok(Record::Is(End::Ended(ended))) => ended.cause != EndCause::Stopped,
+        Ok(Record::Is(End::NeverRan { .. })) => true,
+        Ok(_) | Err(_) => false,
+    }
 }
 
 fn gone(attempt_id: AttemptId) -> String {

@@ -213,7 +213,16 @@ fn attempts_in(folder: &Path) -> Vec<LaunchSpec> {
         let task = TaskSpec { command, memory_mb: Some(64), ..TaskSpec::default() };
         let log_path = folder.join("logs").join(id);
         let execution = Execution::default();
-        LaunchSpec { attempt_id, origin: origin(), task, execution, log_path, log_cap_bytes: 1000, grace: GRACE }
+        LaunchSpec {
+            attempt_id,
+            origin: origin(),
+            task,
+            execution,
+            log_path,
+            log_cap_bytes: 1000,
+            grace: GRACE,
+            longest_start: None,
+        }
     };
     ids.lines().map(spec).collect()
 }
