@@ -178,5 +178,6 @@ fn spec() -> LaunchSpec {
         log_path: "unused".into(),
         log_cap_bytes: 100 << 20,
         grace: Duration::from_secs(10),
+        longest_start: None,
     }
 }

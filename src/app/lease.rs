@@ -28,26 +28,28 @@ const RENEWAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a server that waits looks again.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 
-/// Takes the lease, waiting for the end of one that is not renewed.
+/// Takes the lease, waiting for the end of one that is not renewed: when that is, the database's clock says, or a whole
+/// lease that went by here. A clock that was set must not make anybody wait for hours.
 pub(super) async fn take(store: &Store, holder: &Holder, database: &Database) -> anyhow::Result<Lease> {
-    let mut seen = None;
+    let mut seen: Option<(i64, Moment)> = None;
     loop {
         let asked = Moment::now();
-        let taken = store.take_lease(holder, VALID_FOR, true).await;
+        let unrenewed = seen.filter(|(_, since)| asked >= *since + VALID_FOR).map(|(until, _)| until);
+        let taken = store.take_lease(holder, VALID_FOR, true, unrenewed).await;
         let (by, until, left) = match taken.with_context(|| format!("cannot use the database {database}"))? {
             Taken::Yes { .. } => return Ok(Lease::until(asked + TRUSTED_FOR)),
             Taken::No { by, until, left } => (by, until, left),
         };
         match seen {
             None => {
-                seen = Some(until);
+                seen = Some((until, Moment::now()));
                 tracing::info!(
                     holder = by,
                     left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
                     "another server had the database; this one begins when the lease of that one ends without being renewed"
                 );
             }
-            Some(first) if first != until => bail!(
+            Some((first, _)) if first != until => bail!(
                 "cannot use the database {database}: another flotilla server uses it, {by}; stop that one, or give this one a \
                  database of its own"
             ),
@@ -102,7 +104,7 @@ async fn wait_for_return(store: &Store, lease: &Lease, holder: &Holder) {
     let mut known = String::new();
     loop {
         let asked = Moment::now();
-        match store.take_lease(holder, VALID_FOR, false).await {
+        match store.take_lease(holder, VALID_FOR, false, None).await {
             Ok(Taken::Yes { .. }) => {
                 tracing::warn!("this server has the database again, and begins anew");
                 lease.regain(asked + TRUSTED_FOR);

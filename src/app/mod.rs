@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -102,6 +103,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         clusters.listed(),
         lease.clone(),
     );
+    let service = service.with_node(data_dir.node.clone());
     let service = service.with_late_loops(Arc::new(move || registry.late().into_iter().map(late_loop).collect()));
     let limits = Limits {
         body_bytes: config.server.max_body_bytes,
@@ -221,8 +223,10 @@ fn holder(data_dir: &DataDir, address: SocketAddr) -> Holder {
     let path = data_dir.path.display();
     let since = Clock::system().now().strftime("%Y-%m-%d %H:%M:%S UTC");
     let process = std::process::id();
+    // So is one beside it.
+    let folder = std::fs::metadata(&data_dir.path).map(|folder| folder.ino()).unwrap_or_default();
     Holder {
-        id: format!("{}@{host}", data_dir.node),
+        id: format!("{}@{host}:{folder}", data_dir.node),
         details: format!("on {host} (process {process}, data directory {path}, at http://{address}, since {since})"),
     }
 }

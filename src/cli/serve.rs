@@ -76,7 +76,11 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
         let data_dir = config.server.data_dir.clone();
         runtime.block_on(async {
-            let server = app::start(config, shutdown).await?;
+            // It may have to wait: for another server's end, or for a database that does not answer.
+            let Some(started) = shutdown.run_until_cancelled(app::start(config, shutdown.clone())).await else {
+                return Ok(());
+            };
+            let server = started?;
             let url = format!("http://{}", server.address());
             tracing::info!(
                 data_dir = %data_dir.display(),

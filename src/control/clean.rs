@@ -35,6 +35,7 @@ impl Control {
                 Ok(()) => {}
                 Err(CleanError::Engine(error)) => {
                     tracing::warn!(%attempt_id, reason = %error, "an ended attempt could not be removed yet");
+                    control.tell_removal_delay(&attempt, &error.to_string()).await;
                 }
                 Err(error) => {
                     tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "an ended attempt could not be cleaned and is looked at again");
@@ -197,11 +198,27 @@ impl Control {
         attempt.attempt_id == run.attempt_id() && run.status.is_terminal() && !run.is_log_complete
     }
 
+    /// Says in the story of a run why it does not come to its next attempt.
+    async fn tell_removal_delay(&self, attempt: &ActiveAttempt, reason: &str) {
+        let (attempt_id, run) = (attempt.attempt_id, &attempt.run);
+        if run.status.is_terminal() || !self.state.delays.is_news(attempt_id, reason, Instant::now()) {
+            return;
+        }
+        let number = attempt_id.attempt;
+        let message = format!(
+            "the next attempt waits until nothing of attempt {number} is left, which can't be removed now: {reason}"
+        );
+        let event = Event::warning(self.clock.now(), "RemovalDelayed", message);
+        if let Err(error) = self.store.append_unsaid_event(run.run_id, &event).await {
+            tracing::warn!(run_id = %run.run_id, error = &error as &dyn std::error::Error, "an event was not stored");
+        }
+    }
+
     async fn mark_cleaned(&self, attempt: &ActiveAttempt) -> Result<(), CleanError> {
         let attempt_id = attempt.attempt_id;
         self.store.set_cleaned(attempt_id, self.clock.now()).await?;
         self.state.pumps.forget(attempt_id);
-        self.forget_delay(attempt_id);
+        self.state.delays.forget(attempt_id);
         // A further attempt may have waited for this.
         self.wake.queue();
         Ok(())

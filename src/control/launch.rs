@@ -5,6 +5,9 @@
 //! one made. Only what certainly never started is given up for another attempt.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Control;
 use super::ages::Phase;
@@ -19,31 +22,34 @@ impl Control {
         let Some(mark) = work.begin(attempt_id, &work.launches) else { return };
         let control = Arc::clone(self);
         work.behind(async move {
-            control.launch(attempt_id).await;
+            let pause = control.launch(attempt_id).await;
             drop(mark);
             // What came while it was being launched was passed over, and a place for another launch is free.
             control.pokes.poke(attempt_id);
+            if let Some(pause) = pause {
+                control.pokes.poke_after(attempt_id, pause);
+            }
             control.wake.queue();
         });
     }
 
     /// Launches an attempt that still waits for that: it may have been stopped since somebody decided to. What goes wrong
-    /// becomes part of the run's story.
-    async fn launch(&self, attempt_id: AttemptId) {
+    /// becomes part of the run's story. Where it is to be tried again, this says after how long.
+    async fn launch(&self, attempt_id: AttemptId) -> Option<Duration> {
         let attempt = match self.store.active_attempt(&self.cluster, attempt_id).await {
             Ok(Some(attempt)) if attempt.is_unlaunched() && attempt.run.stop.is_none() => attempt,
-            Ok(_) => return,
+            Ok(_) => return None,
             Err(error) => {
                 tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "an attempt could not be read and is launched later");
-                return;
+                return Some(self.put_off(attempt_id));
             }
         };
         let run = &attempt.run;
         // What another engine may have is not started on this one as well.
         match self.here().await.map(|answers| Elsewhere::of(attempt.engine_id.as_ref(), &answers)) {
             Ok(None) => {}
-            Ok(Some(elsewhere)) => return self.tell_delay(run, &elsewhere.reason(&self.cluster)).await,
-            Err(error) => return self.tell_delay(run, &error.to_string()).await,
+            Ok(Some(elsewhere)) => return Some(self.delay(run, &elsewhere.reason(&self.cluster)).await),
+            Err(error) => return Some(self.delay(run, &error.to_string()).await),
         }
         let spec = LaunchSpec {
             attempt_id,
@@ -60,12 +66,12 @@ impl Control {
             longest_start: self.settings.starts.longest,
         };
         if !self.tenure.is_held() {
-            return;
+            return None;
         }
         match self.engine.launch(&spec).await {
             Ok(handle) => {
                 self.note_engine(None);
-                self.forget_delay(attempt_id);
+                self.state.delays.forget(attempt_id);
                 self.store_handle(&handle).await;
             }
             Err(EngineError::Rejected(reason)) => {
@@ -74,11 +80,12 @@ impl Control {
             Err(EngineError::NotStarted { reason, fault }) => {
                 self.apply(run, fail_start(run, &reason, fault, self.look_of(&attempt))).await;
             }
+            // What the engine can't do now says nothing about whether it answers, which is asked by every look.
             Err(EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
-                self.tell_delay(run, &reason).await;
-                self.note_engine(Some(reason));
+                return Some(self.delay(run, &reason).await);
             }
         }
+        None
     }
 
     async fn store_handle(&self, handle: &Handle) {
@@ -94,16 +101,22 @@ impl Control {
         }
     }
 
-    /// Says why the run does not start yet, once for each reason. It stays PENDING.
-    async fn tell_delay(&self, run: &Run, reason: &str) {
-        if !self.is_new_delay(run.attempt_id(), reason) {
-            return;
+    fn put_off(&self, attempt_id: AttemptId) -> Duration {
+        self.state.delays.put_off(attempt_id, Instant::now())
+    }
+
+    /// Puts a launch off, and says why the run does not start yet, once for each reason. It stays PENDING.
+    async fn delay(&self, run: &Run, reason: &str) -> Duration {
+        let pause = self.put_off(run.attempt_id());
+        if !self.state.delays.is_news(run.attempt_id(), reason, Instant::now()) {
+            return pause;
         }
         let message = format!("the cluster can't start it now and is asked again: {reason}");
         let event = Event::warning(self.clock.now(), "LaunchDelayed", message);
         if let Err(error) = self.store.append_event(run.run_id, &event).await {
             tracing::warn!(run_id = %run.run_id, error = &error as &dyn std::error::Error, "an event was not stored");
         }
+        pause
     }
 
     /// Takes a step in a run's life and tells everyone who waits for it. Where the run is no longer as the step was

@@ -9,6 +9,7 @@
 mod age;
 mod ages;
 mod clean;
+mod delays;
 pub mod dispatch;
 mod launch;
 mod limit;
@@ -25,7 +26,7 @@ mod sweep;
 mod watch;
 mod work;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Pokes};
 use crate::lease::Tenure;
 use crate::logs::Logs;
-use crate::model::{AttemptId, StartLimits};
+use crate::model::StartLimits;
 use crate::store::Store;
 use crate::wake::Wake;
 use pumps::Pumps;
@@ -94,8 +95,7 @@ pub struct State {
     pumps: Pumps,
     ages: ages::Ages,
     retries: retries::Retries,
-    /// Why launches are delayed, so that each reason is told once.
-    delays: Mutex<HashMap<AttemptId, String>>,
+    delays: delays::Delays,
     /// Why nothing is concluded about some attempts, so that each reason is logged once.
     elsewhere: Mutex<HashSet<String>>,
     /// How many runs waited when it was last kept.
@@ -121,15 +121,6 @@ impl Control {
         self.engine.close().await;
     }
 
-    fn is_new_delay(&self, attempt_id: AttemptId, reason: &str) -> bool {
-        let mut delays = self.state.delays.lock().unwrap_or_else(PoisonError::into_inner);
-        delays.insert(attempt_id, reason.to_owned()).is_none_or(|known| known != reason)
-    }
-
-    fn forget_delay(&self, attempt_id: AttemptId) {
-        self.state.delays.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt_id);
-    }
-
     /// Logs that the engine can't be asked, or can again: once each.
     fn note_engine(&self, complaint: Option<String>) {
         let mut last = self.state.complaint.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,6 +134,7 @@ impl Control {
             }
             (None, Some(_)) => {
                 tracing::info!(cluster = self.cluster, "the cluster answers again");
+                self.state.delays.end_pauses();
                 self.wake.queue();
             }
             _ => {}

@@ -3,6 +3,8 @@
 
 use std::sync::PoisonError;
 
+use tokio::time::Instant;
+
 use super::Control;
 use crate::engine::EngineError;
 use crate::model::{Elsewhere, EngineId, EngineIdentity, Event};
@@ -59,7 +61,7 @@ impl Control {
     /// Says it once in the run's story, and once in the log for all that is for the same reason.
     async fn tell_elsewhere(&self, attempt: &ActiveAttempt, elsewhere: &Elsewhere) -> Result<(), StoreError> {
         let reason = elsewhere.reason(&self.cluster);
-        if !self.is_new_delay(attempt.attempt_id, &reason) {
+        if !self.state.delays.is_news(attempt.attempt_id, &reason, Instant::now()) {
             return Ok(());
         }
         let is_news = self.elsewhere().insert(reason.clone());

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::SignedDuration;
+use tokio::time::Instant;
 
 use super::ages::Phase;
 use super::{CONCURRENCY, Control};
@@ -165,7 +166,9 @@ impl Control {
             // A launch that broke off half-way is finished by another under the same name, unless it is too late for that.
             Observation::Gone { .. } | Observation::Starting if attempt.is_unlaunched() && run.stop.is_none() => {
                 if !self.is_slow_start(attempt) {
-                    self.begin_launch(run);
+                    if !self.state.delays.is_put_off(attempt.attempt_id, Instant::now()) {
+                        self.begin_launch(run);
+                    }
                 } else if self.store_due_stop(run).await.is_some() {
                     self.pokes.poke(attempt.attempt_id);
                 }

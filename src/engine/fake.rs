@@ -42,6 +42,8 @@ struct World {
     attempts: BTreeMap<AttemptId, Attempt>,
     /// How often each attempt's command was really started: more than once is what must never happen.
     starts: BTreeMap<AttemptId, u32>,
+    /// How often each was asked for.
+    launches: BTreeMap<AttemptId, u32>,
     /// What every call answers while the engine is away.
     outage: Option<(Timestamp, String)>,
     refusal: Option<Refusal>,
@@ -221,6 +223,11 @@ impl FakeEngine {
     }
 
     #[must_use]
+    pub fn launches_of(&self, attempt_id: AttemptId) -> u32 {
+        self.world().launches.get(&attempt_id).copied().unwrap_or(0)
+    }
+
+    #[must_use]
     pub fn times_started(&self, attempt_id: AttemptId) -> u32 {
         self.world().starts.get(&attempt_id).copied().unwrap_or(0)
     }
@@ -309,6 +316,7 @@ impl Engine for FakeEngine {
         let attempt_id = spec.attempt_id;
         let handle = Handle { attempt_id, text: attempt_id.to_string() };
         let mut world = self.reachable()?;
+        *world.launches.entry(attempt_id).or_default() += 1;
         match world.refusal.clone() {
             Some(Refusal::Rejected(reason)) => return Err(EngineError::Rejected(reason)),
             Some(Refusal::NotStarted(reason, fault)) => return Err(EngineError::NotStarted { reason, fault }),

@@ -51,7 +51,7 @@ impl Elsewhere {
         match self {
             Self::Server { node } => format!(
                 "it runs on the machine of another server, which has the data directory {node}: only that server can \
-                 say how it is"
+                 say how it is, unless an operator says that it is gone (`flotilla adopt {cluster}`)"
             ),
             Self::Engine { had, has } => format!(
                 "the cluster {cluster} now has another engine ({has}) than the one that has this run ({had}): nothing is \

@@ -209,8 +209,8 @@ impl Service {
         Ok(())
     }
 
-    /// Makes the engine that a cluster has now speak about the attempts that others have, on the operator's word that
-    /// those are gone: how many. What it does not have counts as lost.
+    /// Makes this server, and the engine that a cluster has now, speak about the attempts that others have, on the operator's
+    /// word that those are gone: how many. What it does not have counts as lost.
     pub async fn adopt(&self, name: &str) -> Result<usize, ServiceError> {
         let cluster = self.clusters.find(name).ok_or_else(|| self.no_cluster(name))?;
         let condition = (cluster.probe)();
@@ -220,10 +220,11 @@ impl Service {
                 format!("the cluster {name} does not say now which engine it has; try again when it is reachable");
             return Err(ServiceError::Conflict(message));
         };
-        let adopted = self.store.adopt_attempts(&cluster.resolved_name, engine_id, self.clock.now()).await?;
+        let adopted =
+            self.store.adopt_attempts(&cluster.resolved_name, engine_id, &self.node, self.clock.now()).await?;
         if adopted > 0 {
             let cluster = cluster.resolved_name;
-            tracing::warn!(cluster, adopted, %engine_id, "attempts of an engine that is gone were adopted");
+            tracing::warn!(cluster, adopted, %engine_id, "attempts of an engine or a server that is gone were adopted");
         }
         self.wake.stops();
         self.wake.queue();
@@ -234,6 +235,9 @@ impl Service {
     pub async fn why_waiting(&self, run: &Run) -> Result<Option<String>, ServiceError> {
         match run.status {
             model::Status::Queued if run.stop.is_none() => {
+                if let Some(reason) = self.why_not_again(run).await? {
+                    return Ok(Some(reason));
+                }
                 let (clusters, ahead) =
                     tokio::try_join!(self.clusters(), async { Ok(self.store.queued_before(run).await?) })?;
                 let cluster = clusters.iter().find(|cluster| cluster.record.name == run.execution.resolved_cluster);
@@ -242,6 +246,18 @@ impl Service {
             model::Status::Pending | model::Status::Running => self.why_unseen(run).await,
             model::Status::Queued | model::Status::NeedsRetry | model::Status::Stopped => Ok(None),
         }
+    }
+
+    /// Why a run that was tried before can't be tried again yet.
+    async fn why_not_again(&self, run: &Run) -> Result<Option<String>, ServiceError> {
+        if run.attempt_count == 0 {
+            return Ok(None);
+        }
+        let place = self.store.attempt_place(run.attempt_id()).await?;
+        let (number, cluster) = (run.attempt_count, &run.execution.resolved_cluster);
+        Ok(place.filter(|place| !place.is_cleaned).map(|_| {
+            format!("something of attempt {number} may be left on the cluster {cluster}, and has to be removed before the next")
+        }))
     }
 
     async fn why_unseen(&self, run: &Run) -> Result<Option<String>, ServiceError> {

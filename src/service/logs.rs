@@ -1,9 +1,9 @@
 //! The log of a run: read from a token on, and followed to its end. [`super::log_lines`] tells of it as lines.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -17,11 +17,34 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(2);
 /// How many bytes short of its size a piece may be that holds as much as it can.
 const LONGEST_CHARACTER: usize = 4;
 
-/// How long ago a run may have stopped, or this server started, for its log to be waited for in earnest: all that time
-/// the rest of it was asked for.
-const RECENTLY: SignedDuration = SignedDuration::from_mins(10);
-/// How long an older one is waited for.
+/// How long the end of a log is waited for in earnest, from when somebody first asked for it: all that time the rest of it
+/// is asked for.
+const IN_EARNEST: Duration = Duration::from_mins(10);
+/// How long it is waited for after that.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// Of how many runs it is remembered since when they were waited for.
+const MOST_WAITS: usize = 10_000;
+
+/// Since when the ends of logs were waited for. When a run stopped can't say it, for that may be the word of another
+/// machine's clock.
+#[derive(Default)]
+pub(super) struct LogWaits(Mutex<HashMap<RunId, Instant>>);
+
+impl LogWaits {
+    /// How long somebody may wait who asks for the end of a log now.
+    fn patience(&self, run_id: RunId, patience: Duration, now: Instant) -> Duration {
+        let mut waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waits.len() >= MOST_WAITS && !waits.contains_key(&run_id) {
+            waits.clear();
+        }
+        let since = *waits.entry(run_id).or_insert(now);
+        if now.duration_since(since) < IN_EARNEST { patience } else { patience.min(SHORT_WAIT) }
+    }
+
+    fn forget(&self, run_id: RunId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run_id);
+    }
+}
 
 /// A piece of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +71,7 @@ impl Service {
         if !is_end_missing(&run) {
             return Ok(run);
         }
-        let stopped_at = run.finished_at.unwrap_or(run.queued_at).max(self.started_at);
-        let is_recent = self.clock.now().duration_since(stopped_at) < RECENTLY;
+        let patience = self.log_waits.patience(run.run_id, patience, Instant::now());
         let mut watched = self.watch_log(run_id).await?;
         let waiting = async {
             while is_end_missing(&watched.run) {
@@ -58,8 +80,11 @@ impl Service {
             }
             Ok(())
         };
-        match timeout(if is_recent { patience } else { patience.min(SHORT_WAIT) }, waiting).await {
-            Ok(waited) => waited.map(|()| watched.run),
+        match timeout(patience, waiting).await {
+            Ok(waited) => {
+                self.log_waits.forget(run.run_id);
+                waited.map(|()| watched.run)
+            }
             Err(_) => Ok(watched.run),
         }
     }

@@ -34,6 +34,7 @@ use crate::logs::Logs;
 use crate::model::LaunchPolicy;
 use crate::store::Store;
 use crate::wake::Wake;
+use logs::LogWaits;
 use readiness::Readiness;
 
 /// The cluster of a launch that names none.
@@ -47,8 +48,11 @@ pub struct Service {
     policy: LaunchPolicy,
     clusters: Clusters,
     lease: Lease,
-    started_at: Timestamp,
+    /// Whose data directory has what local clusters start.
+    node: String,
     readiness: Readiness,
+    log_waits: LogWaits,
+    started_at: Timestamp,
 }
 
 impl Service {
@@ -63,7 +67,13 @@ impl Service {
         lease: Lease,
     ) -> Self {
         let started_at = clock.now();
-        Self { store, logs, wake, clock, policy, clusters, lease, started_at, readiness: Readiness::default() }
+        let (node, readiness, log_waits) = (String::new(), Readiness::default(), LogWaits::default());
+        Self { store, logs, wake, clock, policy, clusters, lease, node, readiness, log_waits, started_at }
+    }
+
+    #[must_use]
+    pub fn with_node(self, node: String) -> Self {
+        Self { node, ..self }
     }
 
     /// Where readiness looks for loops that hang.

@@ -8,6 +8,19 @@ use super::db::{FromRow, Row, Statement};
 use super::{Store, StoreError};
 use crate::model::next_kept_time;
 
+/// In SQL, a time or the kept time, whichever is later: from when on something grows old whose own time was said by a clock
+/// that may be wrong.
+macro_rules! no_earlier_than_kept {
+    ($time:literal) => {
+        concat!(
+            "(SELECT MAX(t) FROM (SELECT time AS t FROM kept_time WHERE singleton = 1 UNION ALL SELECT CAST(",
+            $time,
+            " AS BIGINT)) AS times)"
+        )
+    };
+}
+pub(super) use no_earlier_than_kept;
+
 struct Time(Timestamp);
 
 impl FromRow for Time {

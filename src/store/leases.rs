@@ -57,20 +57,22 @@ impl Store {
         Ok(self.db.read_one::<u64>(Statement::new(select, [])).await? > Some(0))
     }
 
-    /// Takes the lease where nobody has it, it has ended, or its holder takes it again (`is_successor`: the one that had it
-    /// under this id is surely gone). From then on this store's guarded writes name its epoch.
+    /// Takes the lease where nobody has it, it has ended, its holder takes it again (`is_successor`: the one that had it
+    /// under this id is surely gone), or it still is what it was when it was last seen (`unrenewed`), a whole lease ago by
+    /// the clock of who asks. From then on this store's guarded writes name its epoch.
     pub async fn take_lease(
         &self,
         holder: &Holder,
         valid_for: Duration,
         is_successor: bool,
+        unrenewed: Option<i64>,
     ) -> Result<Taken, StoreError> {
         let upsert = format!(
             "INSERT INTO leases (name, holder, details, epoch, expires_at) VALUES ($1, $2, $3, 1, {NOW} + $4)
              ON CONFLICT (name) DO UPDATE
              SET holder = excluded.holder, details = excluded.details, epoch = leases.epoch + 1,
                  expires_at = excluded.expires_at
-             WHERE leases.expires_at < {NOW} OR (leases.holder = excluded.holder AND $5 = 1)
+             WHERE leases.expires_at < {NOW} OR (leases.holder = excluded.holder AND $5 = 1) OR leases.expires_at = $6
              RETURNING epoch"
         );
         let upsert = Statement {
@@ -81,6 +83,7 @@ impl Store {
                 holder.details.as_str().into(),
                 micros(valid_for).into(),
                 is_successor.into(),
+                unrenewed.into(),
             ],
             is_required: true,
         };
@@ -123,11 +126,12 @@ impl Store {
         if epoch == 0 {
             return self.db.write(statements).await;
         }
+        // The last of them: whatever took long before it, such as waiting for a lock, has been waited for.
         let guard = "SELECT epoch FROM leases WHERE name = $1 AND epoch = $2";
-        statements.insert(0, Statement::new(guard, [SERVER.into(), epoch.into()]).required());
+        statements.push(Statement::new(guard, [SERVER.into(), epoch.into()]).required());
         let mut written = self.db.write(statements).await?;
         if let Written::Done(returned) = &mut written {
-            returned.remove(0);
+            returned.pop();
         }
         Ok(written)
     }

@@ -31,24 +31,25 @@ impl Store {
         self.count_of(update).await
     }
 
-    /// Hands the attempts of a cluster that other engines have to this one, on the operator's word that those will not
-    /// come back: how many there were. From now on what this engine does not have counts as gone: it is not launched
+    /// Hands the attempts of a cluster that other engines have, or servers with other data directories, to this one and this
+    /// server's, on the operator's word that those will not come back: how many there were. From now on what this engine does not have counts as gone: it is not launched
     /// again, for it may have run.
     pub async fn adopt_attempts(
         &self,
         cluster: &str,
         engine_id: &EngineId,
+        node: &str,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
         let event = Event::normal(
             now,
             "Adopted",
-            "an operator said that the engine which had it is gone; the one that the cluster has now is asked instead",
+            "an operator said that the engine or the server which had it is gone; what the cluster has now is asked instead",
         );
         let events = Statement::new(
             "INSERT INTO events (run_id, timestamp, event_type, reason, source_object, message)
              SELECT DISTINCT run_id, CAST($3 AS BIGINT), $4, $5, $6, $7 FROM attempts
-             WHERE resolved_cluster = $1 AND cleaned_at IS NULL AND engine_id <> $2",
+             WHERE resolved_cluster = $1 AND cleaned_at IS NULL AND (engine_id <> $2 OR node <> $8)",
             [
                 cluster.into(),
                 engine_id.as_str().into(),
@@ -57,13 +58,14 @@ impl Store {
                 event.reason.into(),
                 event.source_object.into(),
                 event.message.into(),
+                node.into(),
             ],
         );
         let update = Statement::new(
-            "UPDATE attempts SET engine_id = $2, handle = ''
-             WHERE resolved_cluster = $1 AND cleaned_at IS NULL AND engine_id <> $2
+            "UPDATE attempts SET engine_id = $2, node = $3, handle = ''
+             WHERE resolved_cluster = $1 AND cleaned_at IS NULL AND (engine_id <> $2 OR node <> $3)
              RETURNING run_id",
-            [cluster.into(), engine_id.as_str().into()],
+            [cluster.into(), engine_id.as_str().into(), node.into()],
         );
         let written = self.write_guarded(vec![events, update]).await?;
         Ok(written.rows(1))

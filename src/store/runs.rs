@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::db::{Builder, Db, FromRow, Row, Statement, Value, json, maybe_words};
 use super::definitions::{count_of, push_any, push_env, push_page};
+use super::kept_time::no_earlier_than_kept;
 use super::{Store, StoreError, events, stops};
 use crate::model::{
     AttemptId, Change, DefinitionId, Event, Instance, Order, Outcome, Page, PageRequest, Run, RunFilter, RunId,
@@ -208,8 +209,11 @@ impl Store {
     /// happen once: `false` where the log was complete already, or the run is no longer at the end of this attempt.
     pub async fn set_log_complete(&self, attempt_id: AttemptId, gap: Option<&Event>) -> Result<bool, StoreError> {
         let update = Statement::new(
-            "UPDATE runs SET is_log_complete = 1
-             WHERE run_id = $1 AND attempt_count = $2 AND status = 'STOPPED' AND is_log_complete = 0",
+            concat!(
+                "UPDATE runs SET is_log_complete = 1, log_complete_since = ",
+                no_earlier_than_kept!("finished_at"),
+                " WHERE run_id = $1 AND attempt_count = $2 AND status = 'STOPPED' AND is_log_complete = 0"
+            ),
             [attempt_id.run_id.to_string().into(), attempt_id.attempt.into()],
         );
         let mut statements = vec![update.required()];
@@ -217,8 +221,8 @@ impl Store {
         Ok(self.write_guarded(statements).await?.is_done())
     }
 
-    /// Runs of a cluster with a complete log that was not removed yet, which ended before `before`: oldest first, after
-    /// the one in `after`.
+    /// Runs of a cluster whose log was complete before `before`, and was not removed yet: oldest first, after the one in
+    /// `after`. When a run ended may be the word of another machine's clock, so it is not what counts alone.
     pub async fn logs_to_prune(
         &self,
         cluster: &str,
@@ -226,17 +230,16 @@ impl Store {
         after: Option<&LogToPrune>,
         limit: u32,
     ) -> Result<Vec<LogToPrune>, StoreError> {
-        let ended = "COALESCE(finished_at, 9223372036854775807)";
-        let mut select = Builder::new(&format!(
-            "SELECT run_id, {ended}, attempt_count FROM runs
-             WHERE log_pruned_at IS NULL AND is_log_complete = 1 AND resolved_cluster = "
-        ));
-        select.bind(cluster).push(&format!(" AND {ended} < ")).bind(before);
+        let mut select = Builder::new(
+            "SELECT run_id, log_complete_since, attempt_count FROM runs
+             WHERE log_pruned_at IS NULL AND is_log_complete = 1 AND resolved_cluster = ",
+        );
+        select.bind(cluster).push(" AND log_complete_since < ").bind(before);
         if let Some(after) = after {
-            select.push(&format!(" AND ({ended}, run_id) > (")).bind(after.ended_at).push(", ");
+            select.push(" AND (log_complete_since, run_id) > (").bind(after.complete_since).push(", ");
             select.bind(after.run_id.to_string()).push(")");
         }
-        select.push(&format!(" ORDER BY {ended}, run_id LIMIT ")).bind(limit);
+        select.push(" ORDER BY log_complete_since, run_id LIMIT ").bind(limit);
         self.db.read(select.build()).await
     }
 
@@ -255,13 +258,13 @@ impl Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogToPrune {
     pub run_id: RunId,
-    pub ended_at: Timestamp,
+    pub complete_since: Timestamp,
     pub attempts: u32,
 }
 
 impl FromRow for LogToPrune {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-        Ok(Self { run_id: row.parsed()?, ended_at: row.time()?, attempts: row.small()? })
+        Ok(Self { run_id: row.parsed()?, complete_since: row.time()?, attempts: row.small()? })
     }
 }
 
@@ -426,14 +429,18 @@ fn push_fields(sql: &mut Builder, filter: &RunFilter, suffix: &str) {
 /// caller wait for the first and then see its row, so of several equal requests at once one alone gets the key.
 fn take_key(key: &str, run: &Run) -> Statement {
     Statement::new(
-        "INSERT INTO idempotence_keys (idempotence_key, run_id, created_at)
-         VALUES ($1, $2, $3)
-         ON CONFLICT (idempotence_key) DO UPDATE SET run_id = excluded.run_id, created_at = excluded.created_at
-         WHERE idempotence_keys.created_at < (SELECT time FROM kept_time WHERE singleton = 1) - $4
-            OR EXISTS (
-                SELECT 1 FROM runs
-                WHERE runs.run_id = idempotence_keys.run_id AND runs.status = 'STOPPED' AND runs.outcome <> 'succeeded'
-            )",
+        concat!(
+            "INSERT INTO idempotence_keys (idempotence_key, run_id, created_at) VALUES ($1, $2, ",
+            no_earlier_than_kept!("$3"),
+            ")
+             ON CONFLICT (idempotence_key) DO UPDATE SET run_id = excluded.run_id, created_at = excluded.created_at
+             WHERE idempotence_keys.created_at < (SELECT time FROM kept_time WHERE singleton = 1) - $4
+                OR EXISTS (
+                    SELECT 1 FROM runs
+                    WHERE runs.run_id = idempotence_keys.run_id
+                      AND runs.status = 'STOPPED' AND runs.outcome <> 'succeeded'
+                )"
+        ),
         [key.into(), run.run_id.to_string().into(), run.queued_at.into(), KEY_LIFETIME_MICROS.into()],
     )
 }
@@ -468,7 +475,8 @@ fn insert(run: &Run) -> Statement {
 fn step(run_id: RunId, change: &Change) -> Statement {
     let (from, instance) = (&change.from, change.instance.as_ref());
     Statement::new(
-        "UPDATE runs
+        concat!(
+            "UPDATE runs
          SET status = $4, outcome = $5, exit_code = $6, exit_reason = $7,
              started_at = COALESCE($8, started_at), finished_at = $9, due_at = $10,
              instance_id = COALESCE($11, instance_id), instance_dns_name = COALESCE($12, instance_dns_name),
@@ -476,9 +484,13 @@ fn step(run_id: RunId, change: &Change) -> Statement {
              cpu_time_ms = COALESCE($15, cpu_time_ms), memory_limit_bytes = COALESCE($16, memory_limit_bytes),
              cpu_limit_millis = COALESCE($17, cpu_limit_millis), run_exceptions = COALESCE($18, run_exceptions),
              image_digest = COALESCE($19, image_digest), is_log_complete = $20,
+             log_complete_since = CASE WHEN $20 = 1 THEN ",
+            no_earlier_than_kept!("$9"),
+            " END,
              seen_running_at = COALESCE($21, seen_running_at), failed_starts = COALESCE($22, failed_starts)
          WHERE run_id = $1 AND status = $2 AND attempt_count = $3
-           AND stop_at IS NOT DISTINCT FROM $23 AND stop_sent_at IS NOT DISTINCT FROM $24",
+           AND stop_at IS NOT DISTINCT FROM $23 AND stop_sent_at IS NOT DISTINCT FROM $24"
+        ),
         [
             run_id.to_string().into(),
             from.status.as_str().into(),

@@ -75,6 +75,28 @@ crate::on_fake_engine! {
         assert_eq!(world.control.prune_logs().await.unwrap(), 0, "the earlier of both counts");
     }
 
+    async fn a_key_that_was_given_after_a_start_with_a_wrong_clock_holds(world: World = thirty_days()) {
+        world.set_clock(FORTY_DAYS);
+        age(&world).keep_time().await.unwrap();
+        world.set_clock(-FORTY_DAYS);
+        let definition_id = world.define("ordered", "echo kept").await;
+        let key = json!({"idempotence_key": "order-1"});
+        let run_id = world.launch(&definition_id, key.clone()).await;
+        for _ in 0..3 {
+            assert_eq!(world.launch(&definition_id, key.clone()).await, run_id);
+        }
+    }
+
+    async fn a_log_is_kept_from_when_it_was_complete_whatever_the_engines_clock_says(world: World = thirty_days()) {
+        age(&world).keep_time().await.unwrap();
+        world.script().set_skew(-FORTY_DAYS);
+        let run_id = world.run("echo kept").await;
+        world.finish(&run_id).await;
+        assert_eq!(world.control.prune_logs().await.unwrap(), 0, "it has just ended");
+        world.pass(SignedDuration::from_hours(31 * 24)).await;
+        assert_eq!(world.control.prune_logs().await.unwrap(), 5);
+    }
+
     async fn how_many_waited_is_not_forgotten_because_of_a_clock_that_jumps(world: World) {
         age(&world).keep_time().await.unwrap();
         let now = world.control.clock.now();

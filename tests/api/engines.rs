@@ -102,6 +102,21 @@ crate::on_fake_engine! {
         world.post("/api/v6/clusters/nowhere/adopt", json!({})).await.refused(404);
     }
 
+    async fn an_operator_says_that_a_servers_data_directory_is_gone(world: World) {
+        let run_id = world.run("sleep 100").await;
+        world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
+        world.store.take_over_attempts("default", "another-node").await.unwrap();
+        world.step().await;
+        let told = world.history(&run_id).await["pod_events"].to_string();
+        assert!(told.contains("flotilla adopt default"), "{told}");
+        world.vanish(&run_id);
+        world.step().await;
+        assert_eq!(world.history(&run_id).await["status"], "RUNNING", "only the other server can say how it is");
+        let adopted = world.post("/api/v6/clusters/default/adopt", json!({})).await.ok();
+        assert_eq!(adopted, json!({"id": "default", "adopted": 1}));
+        assert_eq!(world.finish(&run_id).await["outcome"], "lost");
+    }
+
     async fn attempts_from_before_belong_to_the_first_engine_that_is_seen(world: World) {
         let run_id = world.run("exit 0").await;
         let run_ids = [run_id.parse().unwrap()];

@@ -124,6 +124,24 @@ crate::on_fake_engine! {
         assert_eq!(world.script().times_started(World::attempt(&run_id, 1)), 0);
     }
 
+    async fn a_launch_that_the_engine_can_not_do_is_not_repeated_without_a_pause(world: World) {
+        world.script().delay_launches("the account lacks a right");
+        let run_id = world.run("exit 0").await;
+        let attempt_id = World::attempt(&run_id, 1);
+        for _ in 0..10 {
+            world.step().await;
+        }
+        assert_eq!(world.script().launches_of(attempt_id), 1);
+        // It is poked about when the pause is over.
+        while world.script().launches_of(attempt_id) < 2 {
+            let poked = world.control.pokes.take().await;
+            world.control.watch_some(poked).await.unwrap();
+            world.control.until_work_is_done().await;
+        }
+        world.script().refuse_launches(None);
+        assert_eq!(world.finish(&run_id).await["outcome"], "succeeded");
+    }
+
     async fn a_launch_that_may_have_happened_is_not_given_up_while_the_engine_is_away(world: World = an_hour()) {
         world.script().hold_starts(true);
         let run_id = world.run("sleep 100").await;

@@ -247,6 +247,7 @@ impl World {
             state: State::default(),
         });
         let service = Service::new(Arc::clone(&store), logs, wake, clock, options.policy, clusters, Lease::permanent());
+        let service = service.with_node(control.node.clone());
         let stop = CancellationToken::new();
         let app = App::new(service, options.limits, stop.clone());
         let router = router(app, options.origins);

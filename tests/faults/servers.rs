@@ -1,9 +1,13 @@
 //! One server a database: a second one is refused, a dead one is replaced, and one that was frozen changes nothing.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use crate::program::{Said, Server, Setup, flotilla, until};
@@ -59,6 +63,50 @@ async fn a_second_server_is_refused_on_one_postgresql_database_and_told_who_has_
         let second = Server::with_config(&config(&url));
         assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
         assert_eq!(get(&second, "/health/ready").status(), 200);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_data_directory_is_another_server_and_refused_while_the_first_is_there() {
+    let Some(url) = support::postgres_url().await else { return };
+    tokio::task::block_in_place(|| {
+        let first = Server::with_config(&config(&url));
+        first.define("held", "sleep 1000");
+        let run_id = first.launch("held");
+        first.wait_for(&run_id, "RUNNING");
+        let folder = TempDir::new().unwrap();
+        let copy = folder.path().join("copy");
+        let copied = Command::new("cp").arg("-a").arg(first.data_dir()).arg(&copy).status().unwrap();
+        assert!(copied.success());
+        let mut second = flotilla(folder.path());
+        second.args(["serve", "--listen", "127.0.0.1:0", "--database-url", &url, "--data-dir"]).arg(&copy);
+        let said = Said::of(&mut second);
+        assert!(said.code == 1 && said.err.contains("another flotilla server uses it"), "{said:?}");
+        assert_eq!(first.json(&["show", &run_id])["status"], "RUNNING");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_for_a_lease_can_be_stopped_and_is_not_held_up_by_the_databases_clock() {
+    let Some(url) = support::postgres_url().await else { return };
+    let first = tokio::task::block_in_place(|| Server::with_config(&config(&url)));
+    first.signal(Signal::SIGSTOP);
+    // As if the database's clock had been set back by two hours.
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("UPDATE leases SET expires_at = expires_at + 7200000000").execute(&mut connection).await.unwrap();
+    tokio::task::block_in_place(|| {
+        let folder = TempDir::new().unwrap();
+        let mut serve = flotilla(folder.path());
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--database-url", &url]).stderr(Stdio::piped());
+        let mut waiting = serve.spawn().unwrap();
+        let mut said = BufReader::new(waiting.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(said.any(|line| line.contains("another server had the database")));
+        kill(Pid::from_raw(waiting.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(waiting.wait().unwrap().success());
+        assert!(!said.any(|line| line.contains("serving at ")));
+        let second = Server::with(Setup { config: config(&url), ..Setup::default() });
+        second.wait_until_said("serving at ");
+        first.signal(Signal::SIGCONT);
     });
 }
 

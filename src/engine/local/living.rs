@@ -28,9 +28,15 @@ pub(super) fn all() -> Vec<(PathBuf, Pid)> {
     pids.filter_map(|pid| folder_of(pid).map(|folder| (folder, Pid::from_raw(pid)))).collect()
 }
 
-/// The supervisor of this folder.
+/// The supervisor of this folder, wherever that was when it was started.
 pub(super) fn find(folder: &Path) -> Option<Pid> {
-    all().into_iter().find(|(known, _)| known == folder).map(|(_, pid)| pid)
+    all().into_iter().find(|(known, _)| is_same_attempt(known, folder)).map(|(_, pid)| pid)
+}
+
+/// A folder has the name of its attempt, which no other attempt has: one in a copy of the data directory, or in one that was
+/// moved, is of the same attempt.
+pub(super) fn is_same_attempt(one: &Path, other: &Path) -> bool {
+    one.file_name().is_some() && one.file_name() == other.file_name()
 }
 
 /// Those whose folders are, or were, here.

@@ -98,7 +98,7 @@ impl<'a> Look<'a> {
     }
 
     fn supervisor_of(&self, folder: &Folder) -> Option<Pid> {
-        self.living.iter().find(|(known, _)| known == folder.path()).map(|(_, pid)| *pid)
+        self.living.iter().find(|(known, _)| living::is_same_attempt(known, folder.path())).map(|(_, pid)| *pid)
     }
 
     fn boot(&self, spec: &Record<Spec>, launched_in: Option<&str>) -> Boot {

@@ -22,6 +22,8 @@ const LONGEST_END: Duration = Duration::from_secs(2);
 /// Between two looks at all processes; it doubles up to the second.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// Between two looks at one that can't be watched, because its folder is damaged.
+const PAUSE_WITHOUT_WATCH: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) struct Watches {
@@ -55,8 +57,8 @@ impl Watches {
             }
             Ok((_, false)) => {
                 self.lock().remove(&attempt_id);
-                // Who asks has seen it alive, and wants to know.
-                self.pokes.poke(attempt_id);
+                // Who asks has seen it alive, perhaps by its process alone, and wants to know when it ends.
+                self.pokes.poke_after(attempt_id, PAUSE_WITHOUT_WATCH);
                 Ok(())
             }
             Err(error) => {

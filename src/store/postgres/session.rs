@@ -15,7 +15,7 @@ use super::StoreError;
 
 /// How long the server waits for the next statement of a transaction before it ends it, and with it the locks of a client
 /// that is no longer there.
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 pub(super) struct Session {
     connection: PgConnection,

@@ -131,6 +131,23 @@ async fn an_attempt_whose_folder_was_removed_ends_as_it_ends_and_keeps_its_log()
 }
 
 #[tokio::test]
+async fn a_server_on_a_copy_of_the_data_sees_that_an_attempt_goes_on_and_can_stop_it() {
+    let world = world();
+    let (spec, handle) = launch_waiting(&world, "exit 5").await;
+    world.running(&handle).await;
+    let copy = world.folder.path().join("copy");
+    let copied = std::process::Command::new("cp").arg("-a").arg(&world.runs_dir).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    let (engine, _pokes) = engine_with(&copy, |_| {});
+    let seen = engine.observe(std::slice::from_ref(&handle)).await.unwrap().remove(0);
+    assert!(matches!(seen, Observation::Running(_)), "{seen:?}");
+    engine.stop(&handle, GRACE).await.unwrap();
+    let ended = world.ended(&handle).await;
+    assert_eq!(ended.cause, EndCause::Stopped);
+    drop(spec);
+}
+
+#[tokio::test]
 async fn a_log_that_was_removed_while_it_was_written_is_whole_in_the_end() {
     let world = world();
     let (spec, handle) = launch_waiting(&world, "echo two").await;
