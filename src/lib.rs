@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod engine;
+pub mod escapes;
 pub mod http;
 pub mod lease;
 pub mod logs;

@@ -18,10 +18,10 @@ use std::str::FromStr;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Each top folder or file of `src/`, and what it may use beside itself.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("main", &["cli"]),
     ("lib", &[]),
-    ("cli", &["client", "app", "wire", "model", "config", "telemetry", "shutdown", "clock", "words"]),
+    ("cli", &["client", "app", "wire", "model", "config", "telemetry", "shutdown", "clock", "words", "escapes"]),
     (
         "app",
         &[
@@ -48,7 +48,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("store", &["model"]),
     // The local engine's supervisor writes the log where the server is away.
     ("engine", &["model", "logs", "clock"]),
-    ("logs", &["model"]),
+    ("logs", &["model", "escapes"]),
     ("wire", &["model"]),
     // The server's own settings are checked by the types that they become.
     ("config", &["model", "telemetry", "words"]),
@@ -58,6 +58,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("lease", &[]),
     ("wake", &["model"]),
     ("words", &[]),
+    ("escapes", &[]),
     ("model", &[]),
 ];
 

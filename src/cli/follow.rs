@@ -29,6 +29,7 @@ pub async fn launched(
     output.following(&run)?;
     let mut watch = Watch { client, run, is_interrupted: false, is_stop_sent: false };
     watch.follow(output, interrupt).await?;
+    output.end_log()?;
     let run = ended(client, &watch.run.run_id).await?;
     output.ended(&run)?;
     Ok(run)

@@ -12,6 +12,9 @@ Examples:
   flotilla logs RUN > run.log      all of it so far, byte for byte
   flotilla logs -f RUN             and what comes, until the run ends
 
+To a file or another program the log goes byte for byte. On a terminal its text and its colours
+are shown, and other commands for the terminal are left out, unless --raw is given.
+
 Ctrl-C leaves a followed run running.";
 
 /// Said where a run has stopped and its log is not whole.
@@ -27,10 +30,16 @@ pub struct Logs {
     /// Go on as the log grows, until the run has ended
     #[arg(short, long)]
     follow: bool,
+    /// Give all of it to a terminal, also what moves its cursor or gives it other commands
+    #[arg(long)]
+    raw: bool,
 }
 
 impl Logs {
     pub async fn execute(self, context: &mut Context) -> anyhow::Result<ExitCode> {
+        if self.raw {
+            context.output.pass_commands();
+        }
         match self.follow {
             true => self.follow(context).await?,
             false => self.print(context).await?,
@@ -54,6 +63,7 @@ impl Logs {
         loop {
             let chunk = client.log(&self.run_id, last_seen.as_deref()).await?;
             if chunk.log.is_empty() {
+                output.end_log()?;
                 if chunk.is_complete == Some(false) {
                     output.note(END_MISSING)?;
                 }
@@ -75,6 +85,7 @@ impl Logs {
                 LogEvent::EndMissing => output.note(END_MISSING)?,
             }
         }
+        output.end_log()?;
         let run = follow::ended(client, &self.run_id).await?;
         output.ended(&run)?;
         Ok(())

@@ -13,6 +13,7 @@ mod serve;
 mod show;
 mod stop;
 mod tasks;
+mod terminal;
 mod units;
 mod words;
 
@@ -216,8 +217,12 @@ fn report(error: &anyhow::Error) -> ExitCode {
     let is_output = error.chain().next().is_some_and(<dyn std::error::Error>::is::<io::Error>);
     let place = if is_output { "cannot write the output: " } else { "" };
     let mut stderr = io::stderr().lock();
-    // Where even this can't be written, the exit code still says it.
-    let _ = writeln!(stderr, "error: {place}{error:#}");
+    // What a server says is among it.
+    for (number, line) in words::plain_lines(&format!("{place}{error:#}")).enumerate() {
+        let mark = if number == 0 { "error: " } else { "" };
+        // Where even this can't be written, the exit code still says it.
+        let _ = writeln!(stderr, "{mark}{line}");
+    }
     if let Some(hint) = hint(error) {
         let _ = writeln!(stderr, "hint: {hint}");
     }

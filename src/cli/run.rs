@@ -44,6 +44,9 @@ pub struct RunTask {
     /// Print the log as it comes, and exit with the task's exit code
     #[arg(short, long)]
     follow: bool,
+    /// With --follow: give all of the log to a terminal, also what moves its cursor or gives it other commands
+    #[arg(long)]
+    raw: bool,
     /// The cluster to run on [default: default]
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
@@ -80,6 +83,9 @@ impl RunTask {
             let run = launch_task(&context.client, &self.task, &launch).await?;
             context.output.launched(&run)?;
             return Ok(ExitCode::SUCCESS);
+        }
+        if self.raw {
+            context.output.pass_commands();
         }
         // From here on, so that an interrupt during the launch doesn't leave a run behind.
         let interrupt: CancellationToken = shutdown::on_signal().context("cannot listen for signals")?;

@@ -59,10 +59,15 @@ pub fn plain(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
-            c if c.is_control() => char::REPLACEMENT_CHARACTER,
+            c if c.is_control() || turns_direction(c) => char::REPLACEMENT_CHARACTER,
             c => c,
         })
         .collect()
+}
+
+/// Whether a character makes what follows, which may be ours, be shown in another order; or ends the line.
+const fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The same for text of several lines.
@@ -92,6 +97,7 @@ mod tests {
     #[test]
     fn what_others_wrote_cannot_move_the_cursor() {
         assert_eq!(plain("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb c");
+        assert_eq!(plain("a\u{9b}2J\u{202e}b\u{2066}c\u{2028}d"), "a\u{fffd}2J\u{fffd}b\u{fffd}c\u{fffd}d");
         assert_eq!(plain_lines("a\n\tb\r\n").collect::<Vec<_>>(), ["a", "    b"]);
     }
 }

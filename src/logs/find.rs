@@ -13,9 +13,9 @@ use memchr::{memchr, memchr_iter, memrchr};
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::LogToken;
-use super::escapes::{COMMAND_BYTES, ESCAPE, seen};
 use super::style::Style;
 use super::view::{LogView, Part};
+use crate::escapes::{COMMAND_BYTES, ESCAPE, seen};
 
 /// What a person types, and still takes no time to prepare.
 pub const PATTERN_CHARS: usize = 200;

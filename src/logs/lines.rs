@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use memchr::memchr_iter;
 
-use super::escapes::COMMAND_BYTES;
 use super::ignore_missing;
 use super::style::Style;
+use crate::escapes::COMMAND_BYTES;
 
 /// How much is read to find a line.
 const BLOCK: u64 = 64 * 1024;

@@ -2,7 +2,6 @@
 //! kept after the engine's own copy is gone. What the attempt used over time lies beside it. The only user of these files.
 
 mod capped;
-mod escapes;
 mod find;
 mod lines;
 mod lock;
@@ -19,8 +18,8 @@ mod view;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use crate::escapes::{Piece, Pieces, whole_length};
 pub use capped::CappedLog;
-pub use escapes::{Piece, Pieces, whole_length};
 pub use find::{Found, MOST_HITS, NotAPattern, PATTERN_CHARS, Pattern};
 pub use lock::is_busy;
 pub use mend::{last_written, mend_after_power_loss};

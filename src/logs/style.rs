@@ -4,7 +4,7 @@
 //! A terminal's 256 and 16 million colours are drawn for a dark screen; here each becomes the nearest of the sixteen that
 //! a stylesheet can make readable in light and dark, which is the one with the same name.
 
-use super::escapes::{Piece, Pieces};
+use crate::escapes::{Piece, Pieces};
 
 /// How characters look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use memchr::memchr;
 
-use super::escapes::{Piece, Pieces, whole_length};
 use super::lines::FileLines;
 use super::style::Style;
 use super::times::Times;
 use super::{LogToken, Logs};
+use crate::escapes::{Piece, Pieces, whole_length};
 use crate::model::{AttemptId, RunId};
 
 /// How much of one line is read: nobody reads more of it on a page.

@@ -2,6 +2,7 @@
 //!
 //! A line has a `type`: `launched`, `status` and `ended` with the `run`, `log` with a piece of the log and its token.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Defined, Output, Stopped};
+use crate::cli::words;
 use crate::wire::{
     Cluster, ClusterAdopted, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, StoppedRun, TaskDefinition,
 };
@@ -33,19 +35,37 @@ impl<W: Write, N: Write> Json<W, N> {
     }
 
     fn document(&mut self, document: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut self.out, document)?;
-        self.end_line()
+        let text = serde_json::to_string_pretty(document)?;
+        self.end_line(&text)
     }
 
     fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, line)?;
-        self.end_line()
+        let text = serde_json::to_string(line)?;
+        self.end_line(&text)
     }
 
-    fn end_line(&mut self) -> io::Result<()> {
-        writeln!(self.out)?;
+    fn end_line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", escaped(text))?;
         self.out.flush()
     }
+}
+
+/// JSON in which no character is a command for a terminal: of those, it leaves the later ones as they are.
+fn escaped(json: &str) -> Cow<'_, str> {
+    let is_command = |c: char| matches!(c, '\u{7f}'..='\u{9f}');
+    if !json.contains(is_command) {
+        return Cow::Borrowed(json);
+    }
+    // They can only be within texts.
+    json.chars()
+        .fold(String::with_capacity(json.len()), |mut text, c| {
+            match is_command(c) {
+                true => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+                false => text.push(c),
+            }
+            text
+        })
+        .into()
 }
 
 impl<W: Write, N: Write> Output for Json<W, N> {
@@ -106,6 +126,12 @@ impl<W: Write, N: Write> Output for Json<W, N> {
         self.line(&Line::Log(chunk))
     }
 
+    fn end_log(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn pass_commands(&mut self) {}
+
     fn ended(&mut self, run: &Run) -> io::Result<()> {
         self.line(&Line::Ended { run })
     }
@@ -115,6 +141,21 @@ impl<W: Write, N: Write> Output for Json<W, N> {
     }
 
     fn note(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.notes, "{text}")
+        writeln!(self.notes, "{}", words::plain(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_character_of_a_document_is_a_command_for_a_terminal() {
+        let document = json!({"a\u{9b}": "\u{1b}[2J\u{9d}0;x\u{7f}\u{85} é 😀"});
+        let mut out = Vec::new();
+        Json::new(&mut out, io::sink()).document(&document).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), document);
     }
 }

@@ -7,10 +7,11 @@ mod json;
 mod quiet;
 mod text;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use jiff::Timestamp;
 
+use crate::cli::terminal::{Filter, LogWriter};
 use crate::wire::{
     Cluster, ClusterAdopted, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, StoppedRun, TaskDefinition,
 };
@@ -53,6 +54,10 @@ pub trait Output {
     /// The status of the followed run is another one.
     fn status(&mut self, run: &Run) -> io::Result<()>;
     fn log(&mut self, chunk: &LogChunk) -> io::Result<()>;
+    /// No more of the log comes.
+    fn end_log(&mut self) -> io::Result<()>;
+    /// Passes everything that is in a log on to a terminal, also what gives it commands.
+    fn pass_commands(&mut self);
     /// The followed run has ended, and all of its log was shown.
     fn ended(&mut self, run: &Run) -> io::Result<()>;
 
@@ -73,10 +78,14 @@ pub enum Format {
 
 impl Format {
     pub fn open(self) -> Box<dyn Output> {
+        let log = match io::stdout().is_terminal() {
+            true => LogWriter::Safe(Filter::default()),
+            false => LogWriter::AsItIs,
+        };
         match self {
-            Self::Text => Box::new(text::Text::new(BufWriter::new(io::stdout()), io::stderr())),
+            Self::Text => Box::new(text::Text::new(BufWriter::new(io::stdout()), io::stderr(), log)),
             Self::Json => Box::new(json::Json::new(BufWriter::new(io::stdout()), io::stderr())),
-            Self::Quiet => Box::new(quiet::Quiet::new(BufWriter::new(io::stdout()))),
+            Self::Quiet => Box::new(quiet::Quiet::new(BufWriter::new(io::stdout()), log)),
         }
     }
 }

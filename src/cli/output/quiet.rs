@@ -5,20 +5,23 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 
 use super::{Defined, Output, Stopped};
+use crate::cli::terminal::LogWriter;
+use crate::cli::words;
 use crate::wire::{Cluster, ClusterAdopted, ClusterDetailList, DefinitionList, LogChunk, Run, RunList, TaskDefinition};
 
 pub struct Quiet<W> {
     out: W,
+    log: LogWriter,
 }
 
 impl<W: Write> Quiet<W> {
-    pub fn new(out: W) -> Self {
-        Self { out }
+    pub fn new(out: W, log: LogWriter) -> Self {
+        Self { out, log }
     }
 
     fn lines<'a>(&mut self, lines: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
         for line in lines {
-            writeln!(self.out, "{line}")?;
+            writeln!(self.out, "{}", words::plain(line))?;
         }
         self.out.flush()
     }
@@ -74,8 +77,15 @@ impl<W: Write> Output for Quiet<W> {
     }
 
     fn log(&mut self, chunk: &LogChunk) -> io::Result<()> {
-        self.out.write_all(&chunk.bytes())?;
-        self.out.flush()
+        self.log.write(&mut self.out, &chunk.bytes())
+    }
+
+    fn end_log(&mut self) -> io::Result<()> {
+        self.log.end(&mut self.out)
+    }
+
+    fn pass_commands(&mut self) {
+        self.log = LogWriter::AsItIs;
     }
 
     fn ended(&mut self, _run: &Run) -> io::Result<()> {
@@ -83,7 +93,7 @@ impl<W: Write> Output for Quiet<W> {
     }
 
     fn raw(&mut self) -> Option<&mut dyn Write> {
-        Some(&mut self.out)
+        self.log.is_exact().then_some(&mut self.out)
     }
 
     fn note(&mut self, _text: &str) -> io::Result<()> {

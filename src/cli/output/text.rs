@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use jiff::Timestamp;
 
 use super::{Defined, Output, Stopped};
+use crate::cli::terminal::LogWriter;
 use crate::cli::words;
 use crate::model::{ClusterStatus, Status};
 use crate::wire::{
@@ -16,11 +17,12 @@ use crate::wire::{
 pub struct Text<W, N> {
     out: W,
     notes: N,
+    log: LogWriter,
 }
 
 impl<W: Write, N: Write> Text<W, N> {
-    pub fn new(out: W, notes: N) -> Self {
-        Self { out, notes }
+    pub fn new(out: W, notes: N, log: LogWriter) -> Self {
+        Self { out, notes, log }
     }
 
     fn table(&mut self, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> io::Result<()> {
@@ -83,7 +85,7 @@ impl<W: Write, N: Write> Output for Text<W, N> {
             Defined::Created => "created",
             Defined::Updated => "updated",
         };
-        writeln!(self.out, "{verb} {} ({})", words::plain(name(definition)), definition.definition_id)?;
+        writeln!(self.out, "{verb} {} ({})", words::plain(name(definition)), words::plain(&definition.definition_id))?;
         self.out.flush()?;
         self.note(&format!("run it with: flotilla run {} --follow", shell_word(name(definition))))
     }
@@ -129,7 +131,7 @@ impl<W: Write, N: Write> Output for Text<W, N> {
     }
 
     fn launched(&mut self, run: &Run) -> io::Result<()> {
-        writeln!(self.out, "{}", run.run_id)?;
+        writeln!(self.out, "{}", words::plain(&run.run_id))?;
         self.out.flush()?;
         self.note(&format!(
             "{} on cluster {}; follow it with: flotilla logs -f {}",
@@ -194,11 +196,12 @@ impl<W: Write, N: Write> Output for Text<W, N> {
     fn stopped(&mut self, runs: &[Stopped]) -> io::Result<()> {
         for Stopped { answer, had_ended } in runs {
             let run = &answer.run;
+            let run_id = words::plain(&run.run_id);
             let has_ended = run.status == Status::Stopped.as_str();
             match (had_ended, has_ended) {
-                (true, _) => writeln!(self.out, "{} had ended already: {}", run.run_id, words::end(run))?,
-                (false, true) => writeln!(self.out, "{} {}", run.run_id, words::end(run))?,
-                (false, false) => writeln!(self.out, "{} is being stopped", run.run_id)?,
+                (true, _) => writeln!(self.out, "{run_id} had ended already: {}", words::end(run))?,
+                (false, true) => writeln!(self.out, "{run_id} {}", words::end(run))?,
+                (false, false) => writeln!(self.out, "{run_id} is being stopped")?,
             }
         }
         self.out.flush()
@@ -248,8 +251,15 @@ impl<W: Write, N: Write> Output for Text<W, N> {
     }
 
     fn log(&mut self, chunk: &LogChunk) -> io::Result<()> {
-        self.out.write_all(&chunk.bytes())?;
-        self.out.flush()
+        self.log.write(&mut self.out, &chunk.bytes())
+    }
+
+    fn end_log(&mut self) -> io::Result<()> {
+        self.log.end(&mut self.out)
+    }
+
+    fn pass_commands(&mut self) {
+        self.log = LogWriter::AsItIs;
     }
 
     fn ended(&mut self, run: &Run) -> io::Result<()> {
@@ -263,11 +273,11 @@ impl<W: Write, N: Write> Output for Text<W, N> {
     }
 
     fn raw(&mut self) -> Option<&mut dyn Write> {
-        Some(&mut self.out)
+        self.log.is_exact().then_some(&mut self.out)
     }
 
     fn note(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.notes, "{text}")
+        writeln!(self.notes, "{}", words::plain(text))
     }
 }
 
@@ -275,7 +285,7 @@ impl<W: Write, N: Write> Text<W, N> {
     fn runs_table(&mut self, runs: &[Run], now: Timestamp) -> io::Result<()> {
         let row = |run: &Run| {
             vec![
-                run.run_id.clone(),
+                words::plain(&run.run_id),
                 task(run),
                 words::plain(&run.cluster),
                 status(run),
@@ -365,7 +375,7 @@ mod tests {
     fn a_table_has_no_trailing_blanks_and_is_not_cut() {
         let (mut out, mut notes) = (Vec::new(), Vec::new());
         let rows = vec![vec!["a".to_owned(), "x".repeat(300)], vec!["bb".to_owned(), String::new()]];
-        Text::new(&mut out, &mut notes).table(&["ONE", "TWO"], rows.into_iter()).unwrap();
+        Text::new(&mut out, &mut notes, LogWriter::AsItIs).table(&["ONE", "TWO"], rows.into_iter()).unwrap();
         let expected = format!("ONE  TWO\na    {}\nbb\n", "x".repeat(300));
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

@@ -6,7 +6,7 @@ use std::ops::{Range, RangeInclusive};
 
 use memchr::{memchr, memchr3};
 
-pub(super) const ESCAPE: u8 = 0x1b;
+pub const ESCAPE: u8 = 0x1b;
 const BELL: u8 = 0x07;
 
 /// How long a command may be, with its escape character. Links and titles are shorter; what is longer is text.
@@ -105,7 +105,8 @@ fn span(text: &[u8], range: RangeInclusive<u8>) -> usize {
 }
 
 /// The ranges of these bytes that are text.
-pub(super) fn seen(bytes: &[u8]) -> Vec<Range<usize>> {
+#[must_use]
+pub fn seen(bytes: &[u8]) -> Vec<Range<usize>> {
     let text = |piece| match piece {
         Piece::Text(range) => Some(range),
         Piece::Command(_) => None,
