@@ -1,10 +1,13 @@
 //! Task definitions: listed, created, found, updated, deregistered.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::Response;
 
 use super::App;
 use super::error::ApiError;
+use super::lists::Asker;
 use super::params::{Params, env_filters};
 use super::request::{InPath, RawBody};
 use super::respond::ok;
@@ -33,7 +36,7 @@ use crate::wire::{DefinitionBody, DefinitionList, Deregistered, ErrorBody, TaskD
         (status = 400, description = "A parameter can't be read", body = ErrorBody),
     )
 )]
-pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
+pub(super) async fn list(State(app): State<App>, asker: Asker, mut params: Params) -> Result<Response, ApiError> {
     let known = DefinitionSort::ALL.map(DefinitionSort::as_str);
     let page = params.page((DefinitionSort::GroupName, Order::Asc), &known);
     let mut filter = DefinitionFilter {
@@ -48,8 +51,8 @@ pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<R
     let filters = params.filters();
     params.finish()?;
     let found = app.service.definitions(&filter, page).await?;
-    Ok(ok(&DefinitionList {
-        definitions: found.rows.into_iter().map(TaskDefinition::from).collect(),
+    let frame = DefinitionList {
+        definitions: Vec::new(),
         total: found.total,
         limit: page.limit,
         offset: page.offset,
@@ -57,7 +60,13 @@ pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<R
         order: page.order.to_string(),
         env_filters: env_filters(&filter.env),
         filters,
-    }))
+    };
+    let service = Arc::clone(&app.service);
+    let read = move |ids: Vec<DefinitionId>| {
+        let service = Arc::clone(&service);
+        async move { service.read_definitions(&ids).await }
+    };
+    app.lists.answer(&asker, &frame, found.rows, TaskDefinition::from, read).await
 }
 
 /// Create a task definition

@@ -11,6 +11,7 @@ mod error;
 mod health;
 mod launches;
 mod layers;
+mod lists;
 mod logs;
 mod names;
 mod origin;
@@ -36,6 +37,7 @@ use utoipa_axum::routes;
 
 pub use docs::openapi;
 use error::ApiError;
+use lists::Lists;
 pub use origin::Origins;
 use room::Room;
 pub use serve::serve;
@@ -72,12 +74,13 @@ pub struct App {
     /// Ends answers that would go on without end, when the server stops.
     stop: CancellationToken,
     streams: Room,
+    lists: Arc<Lists>,
 }
 
 impl App {
     #[must_use]
     pub fn new(service: Service, limits: Limits, stop: CancellationToken) -> Self {
-        Self { service: Arc::new(service), limits, stop, streams: streams::room() }
+        Self { service: Arc::new(service), limits, stop, streams: streams::room(), lists: Arc::default() }
     }
 
     /// The run, for a page that shows its log: of a stopped run with its end, where that comes within a moment.

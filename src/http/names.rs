@@ -5,10 +5,10 @@ use axum::response::Response;
 
 use super::App;
 use super::error::ApiError;
+use super::lists::Asker;
 use super::params::Params;
 use super::respond::ok;
-use crate::model::NameList;
-use crate::model::Page;
+use crate::model::{NameList, Page, limits};
 use crate::wire::{ClusterList, ErrorBody, GroupList, TagList};
 
 /// List the groups in use
@@ -21,9 +21,12 @@ use crate::wire::{ClusterList, ErrorBody, GroupList, TagList};
     ),
     responses((status = 200, body = GroupList), (status = 400, body = ErrorBody))
 )]
-pub(super) async fn groups(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
-    let (found, limit, offset, name) = names(&app, NameList::Groups, params).await?;
-    Ok(ok(&GroupList { groups: found.rows, total: found.total, limit, offset, name }))
+pub(super) async fn groups(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
+    names(&app, NameList::Groups, &asker, params, |names| {
+        let Names { found, limit, offset, name } = names;
+        serde_json::to_vec(&GroupList { groups: found.rows, total: found.total, limit, offset, name })
+    })
+    .await
 }
 
 /// List the tags in use
@@ -36,20 +39,36 @@ pub(super) async fn groups(State(app): State<App>, params: Params) -> Result<Res
     ),
     responses((status = 200, body = TagList), (status = 400, body = ErrorBody))
 )]
-pub(super) async fn tags(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
-    let (found, limit, offset, name) = names(&app, NameList::Tags, params).await?;
-    Ok(ok(&TagList { tags: found.rows, total: found.total, limit, offset, name }))
+pub(super) async fn tags(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
+    names(&app, NameList::Tags, &asker, params, |names| {
+        let Names { found, limit, offset, name } = names;
+        serde_json::to_vec(&TagList { tags: found.rows, total: found.total, limit, offset, name })
+    })
+    .await
+}
+
+struct Names {
+    found: Page<String>,
+    limit: u32,
+    offset: u32,
+    name: Option<String>,
 }
 
 async fn names(
     app: &App,
     list: NameList,
+    asker: &Asker,
     mut params: Params,
-) -> Result<(Page<String>, u32, u32, Option<String>), ApiError> {
+    write: fn(Names) -> serde_json::Result<Vec<u8>>,
+) -> Result<Response, ApiError> {
+    /// As it is stored, as it is read, and as JSON.
+    const COPIES: usize = 4;
     let (limit, offset, name) = (params.limit(), params.offset(), params.last("name"));
     params.finish()?;
+    let turn = app.lists.turn(asker, u64::from(limit) * (limits::NAME_BYTES * COPIES) as u64).await?;
     let found = app.service.names(list, name.as_deref().unwrap_or_default(), limit, offset).await?;
-    Ok((found, limit, offset, name))
+    let text = write(Names { found, limit, offset, name }).expect("the bodies of `wire` serialize");
+    app.lists.send(asker, text, turn)
 }
 
 /// List the clusters

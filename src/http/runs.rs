@@ -1,6 +1,7 @@
 //! Runs: listed, found, stopped, told about themselves.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -8,10 +9,11 @@ use axum::response::{IntoResponse, Response};
 
 use super::App;
 use super::error::ApiError;
+use super::lists::Asker;
 use super::params::{Params, env_filters};
 use super::request::{InPath, RawBody};
 use super::respond::ok;
-use crate::model::{self, DefinitionId, Order, Page, PageRequest, UnknownWord};
+use crate::model::{self, DefinitionId, Order, Page, PageRequest, RunId, UnknownWord, Unread};
 use crate::model::{RunFilter, RunSort};
 use crate::wire::{
     ErrorBody, EventList, PodEvent, Run, RunList, RunStatus, SpawnedRun, StatusUpdate, StoppedRun, UpdatedRun,
@@ -43,10 +45,10 @@ use crate::wire::{
         (status = 400, description = "A parameter can't be read", body = ErrorBody),
     )
 )]
-pub(super) async fn list(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn list(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
     let request = ListRequest::read(params)?;
     let found = app.service.runs(&request.filter, request.page).await?;
-    Ok(ok(&request.answer(found)))
+    request.answer(&app, &asker, found).await
 }
 
 /// List the runs of a task definition
@@ -67,13 +69,14 @@ pub(super) async fn list(State(app): State<App>, params: Params) -> Result<Respo
 pub(super) async fn list_of_definition(
     State(app): State<App>,
     InPath(id): InPath<String>,
+    asker: Asker,
     params: Params,
 ) -> Result<Response, ApiError> {
     let mut request = ListRequest::read(params)?;
     let id = DefinitionId::from_text(id);
     let found = app.service.runs_of(&id, request.filter.clone(), request.page).await?;
     request.filters.insert("definition_id".to_owned(), crate::wire::OneOrMany::One(id.to_string()));
-    Ok(ok(&request.answer(found)))
+    request.answer(&app, &asker, found).await
 }
 
 struct ListRequest {
@@ -106,9 +109,9 @@ impl ListRequest {
         Ok(Self { filter, page, filters })
     }
 
-    fn answer(self, found: Page<model::Run>) -> RunList {
-        RunList {
-            history: found.rows.into_iter().map(Run::from).collect(),
+    async fn answer(self, app: &App, asker: &Asker, found: Page<Unread<RunId>>) -> Result<Response, ApiError> {
+        let frame = RunList {
+            history: Vec::new(),
             total: found.total,
             limit: self.page.limit,
             offset: self.page.offset,
@@ -116,7 +119,13 @@ impl ListRequest {
             order: self.page.order.to_string(),
             env_filters: env_filters(&self.filter.env),
             filters: self.filters,
-        }
+        };
+        let service = Arc::clone(&app.service);
+        let read = move |ids: Vec<RunId>| {
+            let service = Arc::clone(&service);
+            async move { service.read_runs(&ids).await }
+        };
+        app.lists.answer(asker, &frame, found.rows, Run::from, read).await
     }
 }
 

@@ -117,6 +117,9 @@ impl DefinitionUpdate {
         }
         if let Some(alias) = self.alias.as_deref().filter(|alias| !alias.is_empty()) {
             faults.check_name("alias", alias);
+            if matches!(alias, "." | "..") {
+                faults.add("alias", format!("must not be {alias:?}, by which no address can ask for it"));
+            }
         }
         if let Some(env) = &self.env {
             check_env(&mut faults, env);
@@ -216,7 +219,7 @@ pub(super) fn check_image(faults: &mut Faults, image: &str) {
 }
 
 pub(super) fn check_command(faults: &mut Faults, command: &str) {
-    faults.check_text("command", command, limits::ARGUMENT_BYTES);
+    faults.check_text("command", command, limits::COMMAND_BYTES);
 }
 
 /// A command whose lines end as shells expect them: one that was written on Windows, or sent by a form, may end them with
@@ -316,7 +319,10 @@ mod tests {
     #[test]
     fn a_command_longer_than_linux_can_start_is_refused() {
         let mut new = complete();
-        new.fields.command = Some("x".repeat(limits::ARGUMENT_BYTES + 1));
-        assert!(new.validate(Timestamp::UNIX_EPOCH).is_err());
+        new.fields.command = Some("x".repeat(limits::COMMAND_BYTES));
+        new.clone().validate(Timestamp::UNIX_EPOCH).unwrap();
+        new.fields.command = Some("x".repeat(limits::COMMAND_BYTES + 1));
+        let faults = new.validate(Timestamp::UNIX_EPOCH).unwrap_err();
+        assert_eq!(faults.to_string(), "`command` is 130049 bytes long, at most 130048 are allowed");
     }
 }

@@ -50,6 +50,9 @@ pub(super) fn check_env(faults: &mut Faults, env: &[EnvVar]) {
         faults.check_length(&format!("env[{i}].name"), name, limits::NAME_BYTES);
         faults.check_text(&format!("env[{i}].value"), value, limits::ARGUMENT_BYTES - limits::NAME_BYTES - 1);
     }
+    if env.len() > limits::ENV_ITEMS {
+        faults.add("env", format!("has {} variables, at most {} are allowed", env.len(), limits::ENV_ITEMS));
+    }
     if total > limits::ENV_BYTES {
         faults.add("env", format!("is {total} bytes in all, at most {} are allowed", limits::ENV_BYTES));
     }
@@ -93,5 +96,22 @@ mod tests {
             "`env[0].name` must not be empty; `env[1].name` must not hold `=` or NUL: \"A=B\"; \
              `env[2].value` must not hold a NUL character"
         );
+    }
+
+    #[test]
+    fn variables_have_a_bound_in_number_and_in_bytes() {
+        let told = |env: &[EnvVar]| {
+            let mut faults = Faults::default();
+            check_env(&mut faults, env);
+            faults.to_string()
+        };
+        let number = |most: usize| (0..most).map(|i| EnvVar::new(format!("V{i}"), "")).collect::<Vec<_>>();
+        assert_eq!(told(&number(limits::ENV_ITEMS)), "");
+        assert_eq!(told(&number(limits::ENV_ITEMS + 1)), "`env` has 1001 variables, at most 1000 are allowed");
+        // A name of one byte, `=` and the end.
+        let bytes = |value: usize| (0..8).map(|i| EnvVar::new(i.to_string(), "x".repeat(value))).collect::<Vec<_>>();
+        let most = limits::ENV_BYTES / 8 - 3;
+        assert_eq!(told(&bytes(most)), "");
+        assert_eq!(told(&bytes(most + 1)), "`env` is 524296 bytes in all, at most 524288 are allowed");
     }
 }

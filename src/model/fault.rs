@@ -13,17 +13,23 @@ pub struct Fault {
     pub message: String,
 }
 
+/// How many faults are told at once: a request may have as many as it has items, and nobody mends more in one go.
+const MOST_FAULTS: usize = 100;
+
 /// The faults found so far in a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
     pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Fault { field: field.into(), message: message.into() });
+        if self.0.len() < MOST_FAULTS {
+            self.0.push(Fault { field: field.into(), message: message.into() });
+        }
     }
 
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
+        self.0.truncate(MOST_FAULTS);
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
@@ -178,5 +184,17 @@ mod tests {
             faults.check_name("alias", name);
             assert_eq!(faults.to_string(), expected, "{name:?}");
         }
+    }
+
+    #[test]
+    fn of_very_many_faults_the_first_are_told() {
+        let mut faults = Faults::default();
+        for number in 0..100_000 {
+            faults.add(format!("tags[{number}]"), "must not be empty");
+        }
+        let mut all = Faults::one("alias", "must not be empty");
+        all.extend(faults);
+        assert_eq!(all.iter().count(), MOST_FAULTS);
+        assert!(all.to_string().ends_with("`tags[98]` must not be empty"), "{all}");
     }
 }

@@ -185,8 +185,9 @@ pub fn plan_launch(
         EnvVar::new(SERVER_MODE_VARIABLE, &policy.server_mode),
         EnvVar::new(&policy.owner_variable, &user),
     ];
-    let env = merge_env([definition.task.env.as_slice(), &request.env, &own_env]);
-    check_env(&mut faults, &env);
+    let asked = merge_env([definition.task.env.as_slice(), &request.env]);
+    check_env(&mut faults, &asked);
+    let env = merge_env([asked.as_slice(), &own_env]);
     let parent_run_id = env.iter().find(|var| var.name == PARENT_VARIABLE).and_then(|var| var.value.parse().ok());
 
     let of_definition = definition.task.clone();

@@ -11,6 +11,7 @@
 //! | **attempt** | one try of a cluster to execute a run; a run has one, more only where the machine failed it |
 //! | **cluster** | a named place where runs are executed, by one engine |
 //! | **engine** | the kind of place: `local` processes, `docker`, `kubernetes` |
+//! | **summary** | a definition or a run as a row of a page: without command and variables |
 //! | **brief** | the few facts about a run that lists of tasks show |
 //! | **event** | one line of a run's story |
 //! | **kept time** | the time by which logs and keys grow old: the clock's, as far as servers have seen it pass |
@@ -37,6 +38,7 @@ mod queue_depth;
 mod reason;
 mod run;
 mod start;
+mod summary;
 mod transition;
 mod usage_sample;
 mod web;
@@ -58,12 +60,13 @@ pub use launch::{
 pub use lists::{DefinitionFilter, DefinitionSort, NameList, RunFilter, RunSort, TimeRange};
 pub use log::LogPosition;
 pub use observation::{EndCause, Ended, Observation, StartFault, Started};
-pub use page::{Order, Page, PageRequest};
+pub use page::{Order, Page, PageRequest, Unread};
 pub use place::{Elsewhere, EngineIdentity};
 pub use queue_depth::QueueDepth;
 pub use reason::OUT_OF_MEMORY;
 pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWord, Usage, memory_text};
 pub use start::{FailedStarts, RetryLimit, StartLimits, Tally};
+pub use summary::{DefinitionSummary, RunSummary};
 pub use transition::{
     Basis, Change, LONGEST_RETRY_DELAY, Look, decide, fail_start, is_allowed, refuse, requeue, set_by_hand,
     stop_before_start,
@@ -75,8 +78,14 @@ pub use web::{CorsOrigins, PublicUrl};
 pub mod limits {
     /// Linux refuses a longer single argument or variable (`MAX_ARG_STRLEN`, 32 pages), so a longer command could never start.
     pub const ARGUMENT_BYTES: usize = 128 * 1024 - 1;
-    /// All variables together: Linux allows a quarter of the stack limit (2 MiB by default) for arguments and environment.
-    pub const ENV_BYTES: usize = 1024 * 1024;
+    /// A command: a little less than an argument, for engines put a few words of their own before it.
+    pub const COMMAND_BYTES: usize = 127 * 1024;
+    /// All variables together, each with its `=` and its end. With the longest command and what Kubernetes notes about
+    /// each variable they fit into one of its objects (etcd takes 1.5 MiB), and into what Linux allows a process that is
+    /// started, a quarter of its stack (2 MiB).
+    pub const ENV_BYTES: usize = 512 * 1024;
+    /// The variables of a definition, and of a run without the server's own.
+    pub const ENV_ITEMS: usize = 1_000;
     /// Names that are indexed and shown in lists: alias, group, tag, owner, key.
     pub const NAME_BYTES: usize = 255;
     /// An image reference: registry and repository (255), tag (128) and digest fit well below.

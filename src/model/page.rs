@@ -39,6 +39,13 @@ pub struct PageRequest<Sort> {
     pub order: Order,
 }
 
+/// A row that is not read yet: which it is, and about how many bytes it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread<Id> {
+    pub id: Id,
+    pub bytes: u64,
+}
+
 /// The rows of one page and how many there are in all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 use super::{Service, ServiceError};
-use crate::model::{Definition, DefinitionId, DefinitionUpdate, Faults, NewDefinition, Page, PageRequest};
+use crate::model::{
+    Definition, DefinitionId, DefinitionSummary, DefinitionUpdate, Faults, NewDefinition, Page, PageRequest, Unread,
+};
 use crate::model::{DefinitionFilter, DefinitionSort, NameList};
 use crate::store::StoreError;
 
@@ -105,12 +107,27 @@ impl Service {
         self.store.live_definition_by_alias(alias).await?.ok_or_else(|| ServiceError::no_alias(alias))
     }
 
+    /// Which definitions are on a page; [`Service::read_definitions`] has what they are.
     pub async fn definitions(
         &self,
         filter: &DefinitionFilter,
         page: PageRequest<DefinitionSort>,
-    ) -> Result<Page<Definition>, ServiceError> {
+    ) -> Result<Page<Unread<DefinitionId>>, ServiceError> {
         Ok(self.store.list_definitions(filter, page).await?)
+    }
+
+    /// These definitions, as they are now, in this order. Whoever asks sees to it that they are not too large together.
+    pub async fn read_definitions(&self, ids: &[DefinitionId]) -> Result<Vec<Definition>, ServiceError> {
+        Ok(self.store.definitions(ids).await?)
+    }
+
+    /// What rows of a page show of the definitions on it.
+    pub async fn definition_summaries(
+        &self,
+        filter: &DefinitionFilter,
+        page: PageRequest<DefinitionSort>,
+    ) -> Result<Page<DefinitionSummary>, ServiceError> {
+        Ok(self.store.list_definition_summaries(filter, page).await?)
     }
 
     /// The groups or tags in use that hold `part`.

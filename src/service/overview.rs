@@ -3,15 +3,15 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Service, ServiceError};
-use crate::model::{Cluster, EndedRuns, Order, Page, PageRequest, QueueDepth, Run, RunFilter, RunSort, Status};
+use crate::model::{Cluster, EndedRuns, Order, Page, PageRequest, QueueDepth, RunFilter, RunSort, RunSummary, Status};
 
 #[derive(Debug, Clone)]
 pub struct Overview {
     pub clusters: Vec<Cluster>,
     /// Those that an engine has, the newest first, and how many there are.
-    pub running: Page<Run>,
+    pub running: Page<RunSummary>,
     /// Those that somebody has to look at, the newest first.
-    pub failures: Vec<Run>,
+    pub failures: Vec<RunSummary>,
     /// Since the time that was asked for, oldest first.
     pub ended: Vec<EndedRuns>,
     /// Likewise, of all clusters together.
@@ -21,8 +21,8 @@ pub struct Overview {
 /// What a cluster is doing, as far as a page shows it: the oldest first.
 #[derive(Debug, Clone)]
 pub struct ClusterRuns {
-    pub running: Vec<Run>,
-    pub waiting: Vec<Run>,
+    pub running: Vec<RunSummary>,
+    pub waiting: Vec<RunSummary>,
     /// How many waited, oldest first.
     pub depths: Vec<QueueDepth>,
 }
@@ -34,7 +34,7 @@ impl Service {
         let newest = PageRequest { limit: most, offset: 0, sort_by: RunSort::QueuedAt, order: Order::Desc };
         let since = self.now().saturating_sub(span).unwrap_or(Timestamp::MIN);
         let (running, failures, ended, waiting) = tokio::try_join!(
-            self.store.list_runs(&active, newest),
+            self.store.list_run_summaries(&active, newest),
             self.store.newest_failures(most),
             self.store.ended_runs(since),
             self.store.queue_depths(None, since),

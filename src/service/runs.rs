@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use super::{Service, ServiceError};
 use crate::model::{
-    DefinitionId, Event, Page, PageRequest, Run, RunBrief, RunId, Status, StopCause, StopRequest, UsageSample,
-    set_by_hand, stop_before_start, typical_duration,
+    DefinitionId, Event, Page, PageRequest, Run, RunBrief, RunId, RunSummary, Status, StopCause, StopRequest, Unread,
+    UsageSample, set_by_hand, stop_before_start, typical_duration,
 };
 use crate::model::{RunFilter, RunSort};
 
@@ -31,7 +31,7 @@ pub struct RunDetails {
 pub struct RunStory {
     pub run: Run,
     /// The first ones.
-    pub children: Page<Run>,
+    pub children: Page<RunSummary>,
     /// The newest ones, in the order they happened.
     pub events: Vec<Event>,
     /// Why it has not started, where it waits.
@@ -109,19 +109,49 @@ impl Service {
         self.wake.change_count()
     }
 
-    pub async fn runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, ServiceError> {
+    /// Which runs are on a page; [`Service::read_runs`] has what they are.
+    pub async fn runs(
+        &self,
+        filter: &RunFilter,
+        page: PageRequest<RunSort>,
+    ) -> Result<Page<Unread<RunId>>, ServiceError> {
         Ok(self.store.list_runs(filter, page).await?)
+    }
+
+    /// These runs, as they are now, in this order. Whoever asks sees to it that they are not too large together.
+    pub async fn read_runs(&self, run_ids: &[RunId]) -> Result<Vec<Run>, ServiceError> {
+        Ok(self.store.runs(run_ids).await?)
+    }
+
+    /// What rows of a page show of the runs on it.
+    pub async fn run_summaries(
+        &self,
+        filter: &RunFilter,
+        page: PageRequest<RunSort>,
+    ) -> Result<Page<RunSummary>, ServiceError> {
+        Ok(self.store.list_run_summaries(filter, page).await?)
+    }
+
+    /// The same for the runs of a definition, also of one that is deregistered.
+    pub async fn run_summaries_of(
+        &self,
+        definition_id: &DefinitionId,
+        filter: RunFilter,
+        page: PageRequest<RunSort>,
+    ) -> Result<Page<RunSummary>, ServiceError> {
+        let filter = self.of_definition(definition_id, filter).await?;
+        self.run_summaries(&filter, page).await
     }
 
     /// The newest runs of which somebody typed the beginning or the end of the id; none where it is too short to say
     /// anything, or no part of an id.
-    pub async fn runs_by_part_of_id(&self, typed: &str, most: u32) -> Result<Vec<Run>, ServiceError> {
+    pub async fn runs_by_part_of_id(&self, typed: &str, most: u32) -> Result<Vec<RunSummary>, ServiceError> {
         const SHORTEST: usize = 4;
         let part = typed.trim().to_lowercase();
         let is_part = part.len() >= SHORTEST && part.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
         if let Ok(run_id) = part.parse() {
             // An old one as well.
-            return Ok(self.store.run(run_id).await?.into_iter().collect());
+            return Ok(self.store.run_summary(run_id).await?.into_iter().collect());
         }
         if is_part { Ok(self.store.runs_by_part_of_id(&part, most).await?) } else { Ok(Vec::new()) }
     }
@@ -151,14 +181,18 @@ impl Service {
     pub async fn runs_of(
         &self,
         definition_id: &DefinitionId,
-        mut filter: RunFilter,
+        filter: RunFilter,
         page: PageRequest<RunSort>,
-    ) -> Result<Page<Run>, ServiceError> {
+    ) -> Result<Page<Unread<RunId>>, ServiceError> {
+        let filter = self.of_definition(definition_id, filter).await?;
+        self.runs(&filter, page).await
+    }
+
+    async fn of_definition(&self, definition_id: &DefinitionId, filter: RunFilter) -> Result<RunFilter, ServiceError> {
         if !self.store.definition_ever_existed(definition_id).await? {
             return Err(ServiceError::no_definition(definition_id));
         }
-        filter.definition_id = vec![definition_id.to_string()];
-        self.runs(&filter, page).await
+        Ok(RunFilter { definition_id: vec![definition_id.to_string()], ..filter })
     }
 
     /// Asks a run and all that descends from it to stop. The request is stored when this returns; what no engine has yet

@@ -165,6 +165,15 @@ impl Builder {
         self
     }
 
+    /// ` IN (…)` of any number of texts, which are bound as one value, so that the statement stays the same.
+    pub(super) fn push_in(&mut self, db: &Db, texts: &[&str]) -> &mut Self {
+        let (before, after) = match db.is_postgres() {
+            true => (" IN (SELECT json_array_elements_text(CAST(", " AS json)))"),
+            false => (" IN (SELECT value FROM json_each(", "))"),
+        };
+        self.push(before).bind(json(&texts)).push(after)
+    }
+
     pub(super) fn build(self) -> Statement {
         Statement { sql: Cow::Owned(self.sql), args: self.args, is_required: false }
     }
@@ -395,6 +404,14 @@ impl Db {
     /// Where one text is found in another, counted from 1, as a function of both databases.
     pub(super) fn position_function(&self) -> &'static str {
         if self.is_postgres() { "strpos" } else { "instr" }
+    }
+
+    /// A field of the JSON that a column holds, as JSON, as each database says it.
+    pub(super) fn json_field(&self, column: &str, field: &str) -> String {
+        match self.is_postgres() {
+            true => format!("CAST(CAST({column} AS json) -> '{field}' AS text)"),
+            false => format!("({column} -> '{field}')"),
+        }
     }
 
     pub(super) fn is_postgres(&self) -> bool {

@@ -1,15 +1,20 @@
 //! Definitions, and the groups and tags that live ones use.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::db::{Builder, Db, FromRow, Row, Statement, json};
-use super::{Store, StoreError};
+use super::{Store, StoreError, summaries};
 use crate::model::{
-    Definition, DefinitionFilter, DefinitionId, DefinitionSort, EnvVar, NameList, Order, Page, PageRequest,
+    Definition, DefinitionFilter, DefinitionId, DefinitionSort, DefinitionSummary, EnvVar, NameList, Order, Page,
+    PageRequest, Unread,
 };
 
 const COLUMNS: &str = "definition_id, alias, group_name, task, task_type, created_at, updated_at";
+/// A definition's id and about how many bytes its row holds.
+const UNREAD: &str = "definition_id, octet_length(task)";
 
 impl FromRow for Definition {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
@@ -22,6 +27,12 @@ impl FromRow for Definition {
             created_at: row.time()?,
             updated_at: row.time()?,
         })
+    }
+}
+
+impl FromRow for Unread<DefinitionId> {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self { id: DefinitionId::from_text(row.text()?), bytes: row.count()? })
     }
 }
 
@@ -101,14 +112,45 @@ impl Store {
         Ok(self.db.read_one::<String>(select).await?.is_some())
     }
 
+    /// Which definitions are on a page. All of them together may be larger than what can be held: see
+    /// [`Store::definitions`].
     pub async fn list_definitions(
         &self,
         filter: &DefinitionFilter,
         page: PageRequest<DefinitionSort>,
-    ) -> Result<Page<Definition>, StoreError> {
+    ) -> Result<Page<Unread<DefinitionId>>, StoreError> {
+        self.list_as(UNREAD, filter, page).await
+    }
+
+    /// The same with what a row of a page shows of each.
+    pub async fn list_definition_summaries(
+        &self,
+        filter: &DefinitionFilter,
+        page: PageRequest<DefinitionSort>,
+    ) -> Result<Page<DefinitionSummary>, StoreError> {
+        self.list_as(&summaries::of_definition(&self.db), filter, page).await
+    }
+
+    /// These definitions, in this order, without those that there never were. They may have been deregistered meanwhile.
+    pub async fn definitions(&self, ids: &[DefinitionId]) -> Result<Vec<Definition>, StoreError> {
+        let texts: Vec<_> = ids.iter().map(DefinitionId::as_str).collect();
+        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM definitions WHERE definition_id"));
+        select.push_in(&self.db, &texts);
+        let mut definitions: Vec<Definition> = self.db.read(select.build()).await?;
+        let places: HashMap<_, _> = texts.into_iter().enumerate().map(|(place, id)| (id, place)).collect();
+        definitions.sort_by_key(|definition| places.get(definition.definition_id.as_str()).copied());
+        Ok(definitions)
+    }
+
+    async fn list_as<T: FromRow + Send + 'static>(
+        &self,
+        columns: &str,
+        filter: &DefinitionFilter,
+        page: PageRequest<DefinitionSort>,
+    ) -> Result<Page<T>, StoreError> {
         let mut count = Builder::new("SELECT COUNT(*) FROM definitions WHERE deregistered_at IS NULL");
         push_filter(&mut count, &self.db, filter);
-        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM definitions WHERE deregistered_at IS NULL"));
+        let mut select = Builder::new(&format!("SELECT {columns} FROM definitions WHERE deregistered_at IS NULL"));
         push_filter(&mut select, &self.db, filter);
         push_page(&mut select, sort_expression(page.sort_by), "definition_id", page.order, page.limit, page.offset);
         // No index finds a part of a text.

@@ -21,6 +21,7 @@ mod queue_depths;
 mod runs;
 mod sqlite;
 mod stops;
+mod summaries;
 mod text;
 
 use std::path::Path;

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use super::db::{Builder, FromRow, Row, Statement};
-use super::runs::COLUMNS;
+use super::summaries::OF_RUN;
 use super::{Store, StoreError};
-use crate::model::{EndedRuns, Run, Status};
+use crate::model::{EndedRuns, RunSummary, Status};
 
 const HOUR_MICROS: i64 = 3_600_000_000;
 
@@ -28,10 +28,10 @@ impl Store {
     }
 
     /// The runs that somebody has to look at, the newest first.
-    pub async fn newest_failures(&self, most: u32) -> Result<Vec<Run>, StoreError> {
+    pub async fn newest_failures(&self, most: u32) -> Result<Vec<RunSummary>, StoreError> {
         // SQLite takes the index of these alone only where the condition has the index's own words.
         let mut select = Builder::new(&format!(
-            "SELECT {COLUMNS} FROM runs WHERE outcome IN ('failed', 'timed_out', 'lost', 'rejected')
+            "SELECT {OF_RUN} FROM runs WHERE outcome IN ('failed', 'timed_out', 'lost', 'rejected')
              ORDER BY finished_at DESC, run_id DESC LIMIT "
         ));
         select.bind(most);
@@ -39,8 +39,8 @@ impl Store {
     }
 
     /// The runs of a cluster that are in this status, the oldest first.
-    pub async fn runs_on(&self, cluster: &str, status: Status, most: u32) -> Result<Vec<Run>, StoreError> {
-        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE resolved_cluster = "));
+    pub async fn runs_on(&self, cluster: &str, status: Status, most: u32) -> Result<Vec<RunSummary>, StoreError> {
+        let mut select = Builder::new(&format!("SELECT {OF_RUN} FROM runs WHERE resolved_cluster = "));
         select.bind(cluster).push(" AND status = ").bind(status.as_str());
         select.push(" ORDER BY queued_at, run_id LIMIT ").bind(most);
         self.db.read(select.build()).await

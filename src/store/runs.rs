@@ -1,15 +1,17 @@
 //! Runs: launched, changed in one place, listed, stopped.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::db::{Builder, Db, FromRow, Row, Statement, Value, json, maybe_words};
 use super::definitions::{count_of, push_any, push_env, push_page};
 use super::kept_time::no_earlier_than_kept;
-use super::{Store, StoreError, events, stops};
+use super::{Store, StoreError, events, stops, summaries};
 use crate::model::{
     AttemptId, Change, DefinitionId, Event, Instance, Order, Outcome, Page, PageRequest, Run, RunFilter, RunId,
-    RunSort, Status, TimeRange, Usage,
+    RunSort, RunSummary, Status, TimeRange, Unread, Usage,
 };
 
 /// How long a repeat of an idempotence key finds the first run, by the kept time.
@@ -18,6 +20,10 @@ const KEY_LIFETIME_MICROS: i64 = 7 * 24 * 3_600_000_000;
 pub(super) const COLUMNS: &str = "run_id, definition_id, alias, group_name, task, execution, status, outcome, exit_code, exit_reason,
     queued_at, started_at, seen_running_at, finished_at, due_at, failed_starts, stop_at, stop_cause, stop_sent_at, stop_words, attempt_count, instance_id, instance_dns_name,
     max_memory_bytes, max_cpu_millis, cpu_time_ms, memory_limit_bytes, cpu_limit_millis, image_digest, run_exceptions, is_log_complete";
+
+/// A run's id and about how many bytes its row holds, of which only the lengths are read.
+const UNREAD: &str = "run_id, octet_length(task) + octet_length(execution)
+    + COALESCE(octet_length(exit_reason), 0) + COALESCE(octet_length(run_exceptions), 0)";
 
 /// The runs that have not stopped, few beside history. SQLite uses an index of these alone only where a query says so in
 /// these very words, even if another condition implies them.
@@ -62,6 +68,12 @@ impl FromRow for Run {
     }
 }
 
+impl FromRow for Unread<RunId> {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self { id: row.parsed()?, bytes: row.count()? })
+    }
+}
+
 /// What became of a launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Launched {
@@ -102,24 +114,60 @@ impl Store {
         self.db.read_one(select.build()).await
     }
 
-    pub async fn list_runs(&self, filter: &RunFilter, page: PageRequest<RunSort>) -> Result<Page<Run>, StoreError> {
+    /// Which runs are on a page. All of them together may be larger than what can be held: see [`Store::runs`].
+    pub async fn list_runs(
+        &self,
+        filter: &RunFilter,
+        page: PageRequest<RunSort>,
+    ) -> Result<Page<Unread<RunId>>, StoreError> {
+        self.list(UNREAD, filter, page).await
+    }
+
+    /// The same with what a row of a page shows of each.
+    pub async fn list_run_summaries(
+        &self,
+        filter: &RunFilter,
+        page: PageRequest<RunSort>,
+    ) -> Result<Page<RunSummary>, StoreError> {
+        self.list(summaries::OF_RUN, filter, page).await
+    }
+
+    /// These runs, in this order, without those that there are not.
+    pub async fn runs(&self, run_ids: &[RunId]) -> Result<Vec<Run>, StoreError> {
+        let ids: Vec<_> = run_ids.iter().map(RunId::to_string).collect();
+        let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE run_id"));
+        select.push_in(&self.db, &ids);
+        let mut runs: Vec<Run> = self.db.read(select.build()).await?;
+        let places: HashMap<_, _> = run_ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+        runs.sort_by_key(|run| places.get(&run.run_id).copied());
+        Ok(runs)
+    }
+
+    async fn list<T: FromRow + Send + 'static>(
+        &self,
+        columns: &str,
+        filter: &RunFilter,
+        page: PageRequest<RunSort>,
+    ) -> Result<Page<T>, StoreError> {
         let until = is_search(filter, page).then(|| self.db.search_deadline());
         let count = count(&self.db, filter);
         let rows = match latest_first(page) {
-            Some(column) => self.latest_first(filter, page, column, until).await?,
-            None => self.page_of_runs(filter, page, "", until).await?,
+            Some(time) => self.latest_first(columns, filter, page, time, until).await?,
+            None => self.page_of_runs(columns, filter, page, "", until).await?,
         };
         Ok(Page { rows, total: count_of(&self.db, count, until).await? })
     }
 
-    async fn page_of_runs(
+    async fn page_of_runs<T: FromRow + Send + 'static>(
         &self,
+        columns: &str,
         filter: &RunFilter,
         page: PageRequest<RunSort>,
         also: &str,
         until: Option<Instant>,
-    ) -> Result<Vec<Run>, StoreError> {
-        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE 1 = 1"));
+    ) -> Result<Vec<T>, StoreError> {
+        let mut select = Builder::new(&format!("SELECT {columns} FROM runs WHERE 1 = 1"));
         push_filter(&mut select, &self.db, filter);
         select.push(also);
         push_page(&mut select, sort_expression(page.sort_by), "run_id", page.order, page.limit, page.offset);
@@ -128,15 +176,16 @@ impl Store {
 
     /// The latest first by a time that may not have come, and those of which it has not after all others: two reads of one
     /// index, the second only where the first does not fill the page.
-    async fn latest_first(
+    async fn latest_first<T: FromRow + Send + 'static>(
         &self,
+        columns: &str,
         filter: &RunFilter,
         page: PageRequest<RunSort>,
-        column: &str,
+        time: &str,
         until: Option<Instant>,
-    ) -> Result<Vec<Run>, StoreError> {
-        let has_come = format!(" AND COALESCE({column}, {NEVER}) < {NEVER}");
-        let mut rows = self.page_of_runs(filter, page, &has_come, until).await?;
+    ) -> Result<Vec<T>, StoreError> {
+        let has_come = format!(" AND COALESCE({time}, {NEVER}) < {NEVER}");
+        let mut rows = self.page_of_runs(columns, filter, page, &has_come, until).await?;
         let missing = page.limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
         if missing == 0 {
             return Ok(rows);
@@ -151,23 +200,30 @@ impl Store {
             0
         };
         let rest = PageRequest { limit: missing, offset, ..page };
-        let never = format!(" AND COALESCE({column}, {NEVER}) = {NEVER}");
-        rows.extend(self.page_of_runs(filter, rest, &never, until).await?);
+        let never = format!(" AND COALESCE({time}, {NEVER}) = {NEVER}");
+        rows.extend(self.page_of_runs(columns, filter, rest, &never, until).await?);
         Ok(rows)
     }
 
     /// The newest runs whose id begins or ends with this, among the last thousands: pages show the end of an id, by which
     /// people tell runs apart.
-    pub async fn runs_by_part_of_id(&self, part: &str, most: u32) -> Result<Vec<Run>, StoreError> {
+    pub async fn runs_by_part_of_id(&self, part: &str, most: u32) -> Result<Vec<RunSummary>, StoreError> {
         const LOOKED_AT: u32 = 5_000;
         let mut select = Builder::new(&format!(
-            "SELECT {COLUMNS} FROM runs WHERE run_id IN (
-                SELECT run_id FROM (SELECT run_id FROM runs ORDER BY queued_at DESC, run_id DESC LIMIT "
+            "SELECT {} FROM runs WHERE run_id IN (
+                SELECT run_id FROM (SELECT run_id FROM runs ORDER BY queued_at DESC, run_id DESC LIMIT ",
+            summaries::OF_RUN
         ));
         select.bind(LOOKED_AT).push(") AS newest WHERE run_id LIKE ").bind(format!("{part}%"));
         select.push(" OR run_id LIKE ").bind(format!("%{part}"));
         select.push(") ORDER BY queued_at DESC, run_id DESC LIMIT ").bind(most);
         self.db.read(select.build()).await
+    }
+
+    pub async fn run_summary(&self, run_id: RunId) -> Result<Option<RunSummary>, StoreError> {
+        let mut select = Builder::new(&format!("SELECT {} FROM runs WHERE run_id = ", summaries::OF_RUN));
+        select.bind(run_id.to_string());
+        self.db.read_one(select.build()).await
     }
 
     /// The first of those who own runs, by name. One look into the index for each.
@@ -188,8 +244,8 @@ impl Store {
     }
 
     /// A run's first children in the order they were launched, and how many it has in all.
-    pub async fn first_children(&self, parent: RunId, most: u32) -> Result<Page<Run>, StoreError> {
-        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE parent_run_id = "));
+    pub async fn first_children(&self, parent: RunId, most: u32) -> Result<Page<RunSummary>, StoreError> {
+        let mut select = Builder::new(&format!("SELECT {} FROM runs WHERE parent_run_id = ", summaries::OF_RUN));
         select.bind(parent.to_string()).push(" ORDER BY queued_at, run_id LIMIT ").bind(most);
         let count = "SELECT COUNT(*) FROM runs WHERE parent_run_id = $1";
         let count = self.db.read_one(Statement::new(count, [parent.to_string().into()]));

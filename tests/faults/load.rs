@@ -1,10 +1,11 @@
 //! More than there is room for: open files, output, processes, runs.
 
 use std::fs;
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use crate::program::{Server, Setup, until};
-use crate::world::{Wire, get, launch, story};
+use crate::world::{Wire, get, launch, request, story};
 
 fn id(answer: &crate::world::Answer) -> String {
     assert_eq!(answer.status(), 200, "{answer:?}");
@@ -99,15 +100,47 @@ fn two_hundred_megabytes_of_output_are_kept_to_the_last_byte() {
     let is_whole =
         log.lines().enumerate().all(|(i, line)| line.split(' ').next() == Some(&(1_000_000 + i).to_string()));
     assert!(is_whole, "lines are missing or mixed");
-    let peak = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let peak = peak
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse::<u64>();
-    assert!(peak.clone().unwrap() < 150_000, "the server took {peak:?} kB");
+    let peak = peak_kb(&server);
+    assert!(peak < 150_000, "the server took {peak} kB");
+}
+
+/// The most memory that the server has had.
+fn peak_kb(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn lists_of_any_size_take_little_memory_however_many_are_asked_for_at_once() {
+    const RUNS: usize = 100;
+    let server = Server::with_config("[clusters.local]\nengine = \"local\"\nmax_running = 1\n");
+    server.define("large", "sleep 600");
+    let variables: Vec<_> =
+        (0..5).map(|i| serde_json::json!({"name": format!("V{i}"), "value": "x".repeat(100_000)})).collect();
+    let body = serde_json::json!({ "env": variables }).to_string();
+    for _ in 0..RUNS {
+        assert_eq!(request(&server, "PUT", "/api/v1/task/alias/large/execute", &body).status(), 200);
+    }
+    // Each list holds the variables twice, under both of their names.
+    let list = || {
+        let mut client = Wire::open(&server);
+        client.say("GET /api/v1/history?limit=10000 HTTP/1.0\r\n\r\n");
+        let (mut length, mut last, mut piece) = (0, 0, vec![0; 1 << 20]);
+        while let Ok(read) = client.0.read(&mut piece)
+            && read > 0
+        {
+            (length, last) = (length + read, piece[read - 1]);
+        }
+        assert!(length > RUNS * 2 * 500_000 && last == b'}', "{length} bytes");
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(list);
+        }
+    });
+    let peak = peak_kb(&server);
+    assert!(peak < 250_000, "the server took {peak} kB");
 }
 
 #[test]

@@ -148,7 +148,11 @@ impl ClustersPage {
 impl ClusterPage {
     pub(super) fn sample() -> Self {
         use super::sample;
-        let runs = ClusterRuns { running: vec![sample::run()], waiting: vec![sample::run()], depths: sample::depths() };
+        let runs = ClusterRuns {
+            running: vec![sample::run_summary()],
+            waiting: vec![sample::run_summary()],
+            depths: sample::depths(),
+        };
         let problem = Some("`status_reason` is <b>too long</b>".to_owned());
         Self { problem, ..Self::new(&sample::cluster(), runs, sample::now()) }
     }

@@ -129,11 +129,11 @@ const fn failed_word(range: Range) -> &'static str {
 impl OverviewPage {
     pub(super) fn sample() -> Self {
         use super::sample;
-        use crate::model::{EndedRuns, Page, Run};
-        let failure = Run { exit_reason: Some("<b>no</b>".to_owned()), ..sample::run() };
+        use crate::model::{EndedRuns, Page, RunSummary};
+        let failure = RunSummary { exit_reason: Some("<b>no</b>".to_owned()), ..sample::run_summary() };
         let overview = Overview {
             clusters: vec![sample::cluster()],
-            running: Page { rows: vec![sample::run()], total: 1234 },
+            running: Page { rows: vec![sample::run_summary()], total: 1234 },
             failures: vec![failure],
             ended: vec![EndedRuns { hour: sample::now(), outcome: Outcome::Failed, runs: 3 }],
             waiting: sample::depths(),

@@ -30,7 +30,7 @@ pub(super) async fn search(State(app): State<App>, mut params: Params) -> Result
     params.finish()?;
     let runs = app.service.runs_by_part_of_id(&typed, RUNS_OFFERED).await?;
     let page = PageRequest { limit: COMPARED, offset: 0, sort_by: DefinitionSort::Alias, order: Order::Asc };
-    let tasks = app.service.definitions(&DefinitionFilter::search(&typed), page).await?;
+    let tasks = app.service.definition_summaries(&DefinitionFilter::search(&typed), page).await?;
     let runs = runs.into_iter().map(|run| Offer {
         text: format!("Run {} of {}", run.run_id, run.alias.as_deref().unwrap_or(&run.group_name)),
         hint: Look::new(run.status, run.outcome).word.to_owned(),

@@ -19,7 +19,7 @@ use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::request::InPath;
-use crate::model::{EnvVar, Event, EventType, Run, StopCause, UNKNOWN_OWNER};
+use crate::model::{EnvVar, Event, EventType, Run, RunSummary, StopCause, UNKNOWN_OWNER};
 use crate::service::{RunStory, ServiceError};
 
 /// How many events are listed: the newest.
@@ -271,11 +271,11 @@ impl EventRow {
 }
 
 impl ChildRow {
-    fn new(run: &Run, now: Timestamp) -> Self {
+    fn new(run: &RunSummary, now: Timestamp) -> Self {
         Self {
             id: run.run_id.to_string(),
             address: links::run(run.run_id),
-            name: words::name(run),
+            name: run.name(),
             look: Look::new(run.status, run.outcome),
             took: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
         }
@@ -303,7 +303,7 @@ impl RunPage {
     pub(super) fn sample() -> Self {
         use super::sample;
         use crate::model::{Outcome, Page, RunId, Status, StopRequest, Usage};
-        let child = sample::run();
+        let child = sample::run_summary();
         let mut run = Run {
             status: Status::Stopped,
             outcome: Some(Outcome::Stopped),
@@ -339,7 +339,7 @@ impl StopPage {
     pub(super) fn sample() -> Self {
         use super::sample;
         use crate::model::Page;
-        let children = Page { rows: vec![sample::run()], total: 1 };
+        let children = Page { rows: vec![sample::run_summary()], total: 1 };
         let run = sample::run();
         let newest = run.run_id;
         Self::new(&RunStory {

@@ -6,7 +6,7 @@ use super::links;
 use super::look::Look;
 use super::pager::Address;
 use super::words::{self, Elapsed, Moment};
-use crate::model::{Run, UNKNOWN_OWNER};
+use crate::model::{RunSummary, UNKNOWN_OWNER};
 
 /// How much of a reason a row shows; the page of the run has all of it.
 const REASON_CHARS: usize = 160;
@@ -28,19 +28,19 @@ pub(super) struct RunRow {
 }
 
 impl RunRow {
-    pub(super) fn new(run: Run, now: Timestamp) -> Self {
+    pub(super) fn new(run: RunSummary, now: Timestamp) -> Self {
         Self {
             address: links::run(run.run_id),
             short_id: words::short_id(run.run_id),
             id: run.run_id.to_string(),
-            name: words::name(&run),
+            name: run.name(),
             look: Look::new(run.status, run.outcome),
             reason: excerpt(&run.exit_reason.unwrap_or_default()),
             queued: Moment { at: run.queued_at, now },
             took: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
-            owner_address: Address::new("/ui/runs").with("owner", [&run.execution.user]),
-            owner: Some(run.execution.user).filter(|owner| owner != UNKNOWN_OWNER),
-            cluster: run.execution.resolved_cluster,
+            owner_address: Address::new("/ui/runs").with("owner", [&run.user]),
+            owner: Some(run.user).filter(|owner| owner != UNKNOWN_OWNER),
+            cluster: run.resolved_cluster,
         }
     }
 }

@@ -57,7 +57,7 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
         ..RunFilter::default()
     };
     params.finish()?;
-    let found = app.service.runs(&filter, page).await?;
+    let found = app.service.run_summaries(&filter, page).await?;
     let now = app.service.now();
     let rows: Vec<_> = found.rows.into_iter().map(|run| RunRow::new(run, now)).collect();
     let task_name = match &task {

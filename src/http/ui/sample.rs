@@ -3,8 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    Cluster, ClusterRecord, ClusterStatus, Condition, Definition, DefinitionId, EnvVar, LaunchPolicy, LaunchRequest,
-    Load, Outcome, QueueDepth, Run, RunBrief, RunId, Status, Target, TaskSpec, UsageSample, plan_launch,
+    Cluster, ClusterRecord, ClusterStatus, Condition, Definition, DefinitionId, DefinitionSummary, EnvVar,
+    LaunchPolicy, LaunchRequest, Load, Outcome, QueueDepth, Run, RunBrief, RunId, RunSummary, Status, Target, TaskSpec,
+    UsageSample, plan_launch,
 };
 
 pub(super) fn now() -> Timestamp {
@@ -27,6 +28,18 @@ pub(super) fn definition() -> Definition {
         task_type: "task".to_owned(),
         created_at: now(),
         updated_at: now(),
+    }
+}
+
+pub(super) fn definition_summary() -> DefinitionSummary {
+    let definition = definition();
+    DefinitionSummary {
+        definition_id: definition.definition_id,
+        alias: definition.alias,
+        group_name: definition.group_name,
+        image: definition.task.image,
+        tags: definition.task.tags,
+        updated_at: definition.updated_at,
     }
 }
 
@@ -54,6 +67,25 @@ pub(super) fn run() -> Run {
     };
     plan_launch(&definition(), request, &LaunchPolicy::default(), target, RunId::generate(), now())
         .expect("the sample can be launched")
+}
+
+/// The same as a row of a list.
+pub(super) fn run_summary() -> RunSummary {
+    let run = run();
+    RunSummary {
+        run_id: run.run_id,
+        definition_id: run.definition_id,
+        alias: run.alias,
+        group_name: run.group_name,
+        user: run.execution.user,
+        resolved_cluster: run.execution.resolved_cluster,
+        status: run.status,
+        outcome: run.outcome,
+        exit_reason: run.exit_reason,
+        queued_at: run.queued_at,
+        started_at: run.started_at,
+        finished_at: run.finished_at,
+    }
 }
 
 pub(super) fn cluster() -> Cluster {

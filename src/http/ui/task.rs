@@ -66,7 +66,7 @@ pub(super) async fn page(State(app): State<App>, InPath(id): InPath<String>) -> 
     let newest = PageRequest { limit: RUNS_LISTED, offset: 0, sort_by: RunSort::QueuedAt, order: Order::Desc };
     let (mut recent, listed) = tokio::try_join!(
         app.service.recent_runs(&ids, RUNS_DRAWN),
-        app.service.runs_of(&definition.definition_id, RunFilter::default(), newest),
+        app.service.run_summaries_of(&definition.definition_id, RunFilter::default(), newest),
     )?;
     let now = app.service.now();
     let recent = recent.remove(&definition.definition_id).unwrap_or_default();

@@ -13,7 +13,7 @@ use super::words::{self, Moment};
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
-use crate::model::{Definition, DefinitionFilter, DefinitionSort, Order, RunBrief, typical_duration};
+use crate::model::{DefinitionFilter, DefinitionSort, DefinitionSummary, Order, RunBrief, typical_duration};
 
 /// How many tasks a page has, unless its address says otherwise, and at most.
 const TASKS: u32 = 50;
@@ -77,7 +77,7 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
     };
     params.finish()?;
 
-    let found = app.service.definitions(&filter, page).await?;
+    let found = app.service.definition_summaries(&filter, page).await?;
     let ids: Vec<_> = found.rows.iter().map(|definition| definition.definition_id.clone()).collect();
     let recent = app.service.recent_runs(&ids, RUNS_SHOWN).await?;
     let now = app.service.now();
@@ -138,10 +138,10 @@ fn sort_links(address: &Address, page: &crate::model::PageRequest<DefinitionSort
 }
 
 impl TaskRow {
-    fn new(definition: Definition, runs: &[RunBrief], now: jiff::Timestamp) -> Self {
+    fn new(definition: DefinitionSummary, runs: &[RunBrief], now: jiff::Timestamp) -> Self {
         let looks: Vec<_> = runs.iter().map(|run| Look::new(run.status, run.outcome)).collect();
         let all = Address::new("/ui/tasks");
-        let tags = definition.task.tags.iter().take(TAGS_SHOWN);
+        let tags = definition.tags.iter().take(TAGS_SHOWN);
         Self {
             name: definition.alias.unwrap_or_else(|| definition.definition_id.to_string()),
             address: links::task(&definition.definition_id),
@@ -149,8 +149,8 @@ impl TaskRow {
             group_address: all.with("group_name", [&definition.group_name]),
             group: definition.group_name,
             tags: tags.map(|tag| (tag.clone(), all.with("tag", [tag]))).collect(),
-            more_tags: definition.task.tags.len().saturating_sub(TAGS_SHOWN),
-            image: definition.task.image,
+            more_tags: definition.tags.len().saturating_sub(TAGS_SHOWN),
+            image: definition.image,
             changed: Moment { at: definition.updated_at, now },
             strip: strip(&looks, RUNS_SHOWN as usize),
             last_run: runs.first().map(|run| LastRun {
@@ -168,7 +168,7 @@ impl TasksPage {
     pub(super) fn sample() -> Self {
         use crate::http::ui::sample;
         use crate::model::Outcome;
-        let (definition, now, run) = (sample::definition(), sample::now(), sample::brief(Outcome::Failed));
+        let (definition, now, run) = (sample::definition_summary(), sample::now(), sample::brief(Outcome::Failed));
         let page = crate::model::PageRequest { limit: 1, offset: 1, sort_by: DefinitionSort::Alias, order: Order::Asc };
         let address = Address::new("/ui/tasks").with("q", ["x"]);
         let filter = DefinitionFilter { tag: vec!["gpu".to_owned()], ..DefinitionFilter::default() };
