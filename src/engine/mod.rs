@@ -5,6 +5,7 @@
 //! stop changes nothing, a second removal succeeds.
 
 mod api_error;
+mod command;
 pub mod docker;
 pub mod fake;
 pub mod kubernetes;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flotilla::engine::{EngineError, Handle};
-use flotilla::model::{AttemptId, EndCause, Observation, RunId, StartFault};
+use flotilla::model::{AttemptId, EndCause, EnvVar, Observation, RunId, StartFault, limits};
 use tokio::time::timeout;
 
 use crate::world::{GRACE, LONGEST, World};
@@ -30,6 +30,8 @@ macro_rules! contract {
             an_attempt_is_found_by_its_id_alone
             many_are_observed_in_the_order_asked
             what_can_never_fit_is_rejected
+            a_command_that_begins_with_a_sign_runs_as_a_command
+            the_longest_command_starts_with_as_many_variables_as_there_may_be
             the_engine_says_which_it_is
         );
     };
@@ -247,4 +249,31 @@ pub async fn what_can_never_fit_is_rejected(world: &World) {
     let Err(EngineError::Rejected(reason)) = world.engine.check(&task).await else { panic!("it should not fit") };
     assert!(reason.contains("the cluster cannot support running the job"), "{reason}");
     assert!(reason.contains(&(1 << 30).to_string()), "{reason}");
+}
+
+pub async fn a_command_that_begins_with_a_sign_runs_as_a_command(world: &World) {
+    for first in ["-x", "--help", "+x", "-"] {
+        let (ended, output) = world.run(&format!("{first} 2> /dev/null || true\necho ran")).await;
+        assert_eq!((ended.exit_code, output.as_str()), (0, "ran\n"), "{first}");
+    }
+}
+
+pub async fn the_longest_command_starts_with_as_many_variables_as_there_may_be(world: &World) {
+    let largest = limits::ARGUMENT_BYTES - limits::NAME_BYTES - 1;
+    let mut env = vec![EnvVar::new(format!("V{}", "A".repeat(limits::NAME_BYTES - 1)), "é".repeat(largest / 2))];
+    let used: usize = env.iter().map(|var| var.name.len() + var.value.len() + 2).sum();
+    let others = limits::ENV_ITEMS - 1;
+    let each = (limits::ENV_BYTES - used) / others - 2;
+    env.extend((0..others).map(|number| {
+        let name = format!("V{number}");
+        let value = "x".repeat(each - name.len());
+        EnvVar::new(name, value)
+    }));
+    let begin = "-x 2> /dev/null || true\necho ran\n: ";
+    let command = format!("{begin}{}", "x".repeat(limits::COMMAND_BYTES - begin.len()));
+    let mut spec = world.spec(&command);
+    spec.task.env = env;
+    world.engine.check(&spec.task).await.unwrap();
+    let (ended, output) = world.run_spec(&spec).await;
+    assert_eq!((ended.exit_code, output.as_str()), (0, "ran\n"));
 }

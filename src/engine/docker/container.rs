@@ -9,7 +9,7 @@ use bollard::models::{
 
 use super::config::DockerConfig;
 use super::machine::Machine;
-use crate::engine::{EngineError, Identity, LaunchSpec};
+use crate::engine::{EngineError, Identity, LaunchSpec, command};
 use crate::model::{AttemptId, TaskSpec};
 
 const MB: i64 = 1024 * 1024;
@@ -115,13 +115,14 @@ pub(super) fn describe(
 /// that a program which the shell waits for has its grace, it must be told to end as well ([`TO_WHOLE_GROUP`]), and the
 /// shell must go on waiting for it. That a shell does where it has a trap; what it becomes by `exec` has none. The code
 /// is that of a shell without the trap, never the program's: the commands behind it were not run.
-fn entry_point(shell: &[String], command: &str) -> Vec<String> {
-    const SHELLS: [&str; 6] = ["sh", "ash", "bash", "dash", "ksh", "zsh"];
-    let program = shell.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-    let takes_command = shell.last().is_some_and(|option| option.starts_with('-') && option.ends_with('c'));
+fn entry_point(shell: &[String], text: &str) -> Vec<String> {
     // On the command's first line, so that the shell counts its lines as their writer does.
-    let prefix = if SHELLS.contains(&program) && takes_command { "trap 'exit 143' TERM; " } else { "" };
-    shell.iter().cloned().chain([format!("{prefix}{command}")]).collect()
+    const TRAP: &str = "trap 'exit 143' TERM; ";
+    let argument = match command::is_posix_shell(shell) {
+        true => command::with_prefix(TRAP, text),
+        false => command::argument(shell, text),
+    };
+    shell.iter().cloned().chain([argument]).collect()
 }
 
 /// Makes the init process signal the shell and all that it started, instead of the shell alone:

@@ -24,6 +24,7 @@ use serde_json::{Map, Value, json};
 use super::config::{KubernetesConfig, Toleration, VolumeSource};
 use super::names::{CONTAINER, FINALIZER, labels_and_annotations, name_of};
 use super::template::merge;
+use crate::engine::command::argument;
 use crate::engine::{EngineError, Identity, LaunchSpec};
 use crate::model::TaskSpec;
 
@@ -39,6 +40,9 @@ const NOTE: &str = "flotilla has made this job's pod itself, so that it is never
 const POD_DEADLINE_MARGIN_SECS: i64 = 15 * 60;
 /// The job's clock begins when it is made, and what the bound on starts has ended may take long to be gone.
 const JOB_DEADLINE_MARGIN_SECS: i64 = 7 * 24 * 3600;
+
+/// How much of a command and its variables an object holds beside all else: etcd takes 1.5 MiB.
+const MOST_TEXT_BYTES: usize = 1 << 20;
 
 /// Who makes the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +65,7 @@ pub(super) fn job(
     identity: &Identity,
     maker: PodMaker,
 ) -> Result<Value, EngineError> {
+    check_size(&spec.task, config)?;
     let (labels, mut annotations) = labels_and_annotations(spec, identity);
     let mut template = template(spec, config, identity)?;
     if maker == PodMaker::Flotilla {
@@ -123,7 +128,22 @@ pub(super) fn check(task: &TaskSpec, config: &KubernetesConfig) -> Result<(), En
         let reason = "the task asks for a privileged container, which this cluster does not allow";
         return Err(EngineError::Rejected(reason.to_owned()));
     }
+    check_size(task, config)?;
     user_of(task.user.as_deref()).map(|_| ())
+}
+
+/// Kubernetes answers an object that its store can't hold as if it had failed itself, and so for ever.
+fn check_size(task: &TaskSpec, config: &KubernetesConfig) -> Result<(), EngineError> {
+    let size_of = |text: &str| json!(literal(text)).to_string().len();
+    let variables = task.env.iter().map(|var| size_of(&var.name) + size_of(&var.value));
+    let size = size_of(&argument(&config.shell, &task.command)) + variables.sum::<usize>();
+    if size > MOST_TEXT_BYTES {
+        return Err(EngineError::Rejected(format!(
+            "the cluster cannot support running the job: its command and variables are {size} bytes as Kubernetes takes them \
+             (`$(` becomes `$$(`), at most {MOST_TEXT_BYTES} are possible"
+        )));
+    }
+    Ok(())
 }
 
 /// An object that is one of its kind. It is handed over as it is written: fields that the types of this program don't know
@@ -205,7 +225,7 @@ fn pod_spec(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, Engin
 fn container(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, EngineError> {
     let task = &spec.task;
     let mut command = config.shell.clone();
-    command.push(literal(&task.command));
+    command.push(literal(&argument(&config.shell, &task.command)));
     let env = task.env.iter().map(|var| json!({ "name": var.name, "value": literal(&var.value) }));
     let mut container = json!({
         "name": CONTAINER,

@@ -23,6 +23,7 @@ use super::cgroup::Groups;
 use super::folder::Folder;
 use super::record::Spec;
 use super::user::Identity;
+use crate::engine::command::argument;
 
 /// Where programs are found, unless the run says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -109,8 +110,9 @@ struct Program {
 impl Program {
     fn new(spec: &Spec, work: &Path) -> Result<Self, NulError> {
         let name = shell_of(spec);
+        let command = argument(&spec.shell, &spec.task.command);
         let arguments = [name].into_iter().chain(spec.shell.iter().skip(1).map(String::as_str));
-        let arguments = arguments.chain([spec.task.command.as_str()]).map(CString::new).collect::<Result<_, _>>()?;
+        let arguments = arguments.chain([command.as_str()]).map(CString::new).collect::<Result<_, _>>()?;
         let mut environment = BTreeMap::from([("PATH", PATH.as_bytes()), ("HOME", work.as_os_str().as_bytes())]);
         environment.extend(spec.task.env.iter().map(|var| (var.name.as_str(), var.value.as_bytes())));
         let variable = |(name, value): (&str, &[u8])| CString::new([name.as_bytes(), b"=", value].concat());

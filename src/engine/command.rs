@@ -1,0 +1,69 @@
+//! How a command is handed to a cluster's shell, the same on every engine.
+
+use crate::model::limits;
+
+/// The programs that read a command as POSIX says it, where their last argument is a `-c`.
+const SHELLS: [&str; 6] = ["sh", "ash", "bash", "dash", "ksh", "zsh"];
+
+pub(super) fn is_posix_shell(shell: &[String]) -> bool {
+    let program = shell.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let takes_command = shell.last().is_some_and(|option| option.starts_with('-') && option.ends_with('c'));
+    SHELLS.contains(&program) && takes_command
+}
+
+/// The last argument of the shell. A shell takes what begins with a minus or a plus for further options, also behind `-c`;
+/// a blank before it changes nothing else, nor does it move the lines that a shell counts. What reads no shell's language
+/// may mind a blank, and gets a line break.
+pub(super) fn argument(shell: &[String], command: &str) -> String {
+    if !command.starts_with(['-', '+']) {
+        return command.to_owned();
+    }
+    with_prefix(if is_posix_shell(shell) { " " } else { "\n" }, command)
+}
+
+/// A command behind words of ours, which are left out where Linux would not take them together: of a run that was accepted
+/// when commands could be as long as an argument.
+pub(super) fn with_prefix(prefix: &str, command: &str) -> String {
+    let fits = prefix.len() + command.len() <= limits::ARGUMENT_BYTES;
+    if fits { format!("{prefix}{command}") } else { command.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_begins_with_a_sign_is_no_option_of_its_shell() {
+        let words = |shell: &[&str]| shell.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        for shell in [&["/bin/sh", "-ec"][..], &["bash", "-o", "pipefail", "-c"], &["python3", "-c"]] {
+            // What every one of these takes as it is.
+            for sign in ["-", "+"] {
+                let blank = if shell[0].contains("python") { "\n" } else { " " };
+                assert_eq!(argument(&words(shell), &format!("{sign}x\ny")), format!("{blank}{sign}x\ny"));
+            }
+            for command in ["echo -x", " -x", "", "\n-x"] {
+                assert_eq!(argument(&words(shell), command), command);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_put_before_the_longest_command_fits() {
+        let shell = ["/bin/sh", "-ec"].map(str::to_owned);
+        let longest = format!("-{}", "x".repeat(limits::COMMAND_BYTES - 1));
+        let argument = argument(&shell, &longest);
+        assert_eq!(argument.len(), limits::COMMAND_BYTES + 1);
+        let earlier = "x".repeat(limits::ARGUMENT_BYTES);
+        assert_eq!(with_prefix("trap '' TERM; ", &earlier), earlier);
+    }
+
+    #[test]
+    fn what_reads_commands_as_shells_do_is_known_by_its_name() {
+        let is_shell =
+            |words: &[&str]| is_posix_shell(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert!(is_shell(&["/bin/bash", "-o", "pipefail", "-ec"]) && is_shell(&["sh", "-c"]));
+        for shell in [&["python3", "-c"][..], &["/bin/sh"], &["/bin/sh", "-e"], &["/usr/bin/env", "-c"], &[]] {
+            assert!(!is_shell(shell), "{shell:?}");
+        }
+    }
+}
