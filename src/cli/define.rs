@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::output::Defined;
 use super::{Context, units};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
+use crate::model::limits;
 use crate::wire::{DefinitionBody, TaskDefinition};
 use crate::words::nearest;
 
@@ -57,10 +58,13 @@ impl Define {
 
 /// Creates the definition, or updates the one of the same alias.
 pub async fn define(client: &Client, body: &DefinitionBody) -> anyhow::Result<(TaskDefinition, Defined)> {
-    if let Some(alias) = body.alias.as_deref().filter(|alias| !alias.is_empty()) {
+    let can_be_one = |alias: &&str| !alias.is_empty() && alias.len() <= limits::NAME_BYTES;
+    if let Some(alias) = body.alias.as_deref().filter(can_be_one) {
         match client.task_by_alias(alias).await {
             Ok(known) => return Ok((client.update(&known.definition_id, body).await?, Defined::Updated)),
             Err(error) if error.is_not_found() => {}
+            // The server says what is wrong with it.
+            Err(ClientError::BadName(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -95,13 +99,20 @@ pub fn parse(text: &str) -> anyhow::Result<DefinitionBody> {
     } else if serde_json::from_str::<IgnoredAny>(text).is_ok() {
         bail!("it must be an object, such as {{\"alias\": …}}")
     } else {
-        toml::from_str(text).map_err(|error| anyhow!("{}", one_line(text, &error)))?
+        let table: toml::Table = toml::from_str(text).map_err(|error| anyhow!("{}", one_line(text, &error)))?;
+        table
+            .into_iter()
+            .map(|(name, value)| Ok((name.clone(), json_of(&name, value)?)))
+            .collect::<anyhow::Result<_>>()?
     };
     fields.retain(|name, _| !ANSWER_ONLY.contains(&name.as_str()));
     check_names(&fields)?;
     for name in ["env", "environment"] {
         if let Some(Value::Object(variables)) = fields.get(name) {
-            let list = variables.iter().map(|(name, value)| Ok(json!({ "name": name, "value": word(name, value)? })));
+            let list = variables.iter().map(|(variable, value)| {
+                let value = word(&format!("{name}.{variable}"), value)?;
+                Ok(json!({ "name": variable, "value": value }))
+            });
             let list = list.collect::<anyhow::Result<Value>>()?;
             fields.insert(name.to_owned(), list);
         }
@@ -109,6 +120,30 @@ pub fn parse(text: &str) -> anyhow::Result<DefinitionBody> {
     read_units(&mut fields)?;
     let bytes = serde_json::to_vec(&fields)?;
     Ok(crate::wire::parse_body(&bytes)?)
+}
+
+/// What TOML says and JSON does not: a time is a text, and what is no number is none.
+fn json_of(name: &str, value: toml::Value) -> anyhow::Result<Value> {
+    Ok(match value {
+        toml::Value::String(text) => Value::String(text),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => match serde_json::Number::from_f64(number) {
+            Some(number) => Value::Number(number),
+            None => bail!("`{name}` must be a number, not {number}"),
+        },
+        toml::Value::Boolean(truth) => truth.into(),
+        toml::Value::Datetime(time) => Value::String(time.to_string()),
+        toml::Value::Array(items) => {
+            items.into_iter().map(|item| json_of(name, item)).collect::<anyhow::Result<Vec<_>>>()?.into()
+        }
+        toml::Value::Table(table) => {
+            let fields = table.into_iter().map(|(key, value)| {
+                let value = json_of(&format!("{name}.{key}"), value)?;
+                Ok((key, value))
+            });
+            Value::Object(fields.collect::<anyhow::Result<_>>()?)
+        }
+    })
 }
 
 /// An amount may be a text with its unit, where the API takes numbers.
@@ -143,7 +178,7 @@ fn word(name: &str, value: &Value) -> anyhow::Result<String> {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(word) => Ok(word.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => bail!("`env.{name}` must be a text"),
+        Value::Null | Value::Array(_) | Value::Object(_) => bail!("`{name}` must be a text"),
     }
 }
 
@@ -169,6 +204,52 @@ mod tests {
     fn what_the_server_told_can_be_sent_back() {
         let body = parse(r#"{"definition_id": "g-1", "created_at": "x", "updated_at": "x", "alias": "a"}"#).unwrap();
         assert_eq!(body.alias.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn no_value_of_a_wrong_type_is_told_in_words_of_rust() {
+        let Value::Object(fields) = serde_json::to_value(DefinitionBody::default()).unwrap() else { panic!() };
+        let values = [
+            ("'text'", "\"text\""),
+            ("5", "5"),
+            ("1.5", "1.5"),
+            ("true", "true"),
+            ("[]", "[]"),
+            ("[5]", "[5]"),
+            ("[[]]", "[[]]"),
+            ("[{}]", "[{}]"),
+            ("{}", "{}"),
+            ("{name = {}}", "{\"name\": {}}"),
+            ("[{name = 5}]", "[{\"name\": 5}]"),
+            ("99999999999999999999.0", "99999999999999999999"),
+            ("nan", "1e999"),
+            ("2026-01-31", "null"),
+        ];
+        let of_rust =
+            ["struct", "Body", "i64", "u64", "f64", "enum", "tuple", "Option", "sequence", "map,", "unit", "toml"];
+        let mut refused = 0;
+        for field in fields.keys() {
+            for (toml, json) in values {
+                for text in [format!("{field} = {toml}"), format!("{{\"{field}\": {json}}}")] {
+                    let Err(error) = parse(&text) else { continue };
+                    let error = format!("{error:#}");
+                    assert!(of_rust.iter().all(|word| !error.contains(word)), "{text}: {error}");
+                    let is_named = error.contains(field) || error.contains("number out of range");
+                    assert!(is_named && !error.contains('\n'), "{text}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 15 * fields.len(), "{refused}");
+    }
+
+    #[test]
+    fn a_file_saved_on_windows_is_read_like_another_and_its_variables_keep_their_breaks() {
+        let toml = "alias = 'a'\r\ncommand = \"\"\"\r\necho a\r\necho b\r\n\"\"\"\r\n[env]\r\nTEXT = \"x\\r\\ny\"\r\n";
+        let body = parse(toml).unwrap();
+        assert_eq!(body.env.unwrap()[0].value.as_deref(), Some("x\r\ny"));
+        // What is left of them the server takes out.
+        assert_eq!(body.command.unwrap().replace("\r\n", "\n"), "echo a\necho b\n");
     }
 
     #[test]

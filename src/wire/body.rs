@@ -38,15 +38,28 @@ fn from_object<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, Bod
     })
 }
 
-/// serde names Rust's types; a client knows JSON's.
+/// serde names Rust's types and its own; a client knows JSON's.
 fn in_words_of_json(problem: &str) -> String {
-    let (before, expected) = problem.rsplit_once("expected ").unwrap_or((problem, ""));
-    let known = match expected.split(' ').next().unwrap_or_default() {
-        "struct" => "an object",
-        "i64" | "u64" | "i32" | "u32" => "an integer",
-        _ => return problem.to_owned(),
+    // What was found comes last but for what was expected, and may hold any text.
+    let (found, expected) = problem.rsplit_once(", expected ").unwrap_or((problem, ""));
+    let found = match found {
+        "invalid type: map" => "invalid type: object",
+        "invalid type: sequence" => "invalid type: array",
+        found => found,
     };
-    format!("{before}expected {known}")
+    let known = match expected.split(' ').next().unwrap_or_default() {
+        "struct" | "tuple" => "an object",
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" if found.starts_with("invalid value") => {
+            "an integer of 64 bits"
+        }
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" => "an integer",
+        "f32" | "f64" => "a number",
+        "a" if expected == "a sequence" => "an array",
+        "a" if expected == "a map" => "an object",
+        "" => return found.to_owned(),
+        _ => expected,
+    };
+    format!("{found}, expected {known}")
 }
 
 fn with_lower_keys(object: Map<String, Value>) -> Map<String, Value> {
@@ -94,6 +107,23 @@ mod tests {
             error(r#"{"env": [{"name": "A"}, {"name": 5}]}"#),
             "`env[1].name`: invalid type: integer `5`, expected a string"
         );
+        for (text, expected) in [
+            (r#"{"tags": {}}"#, "`tags`: invalid type: object, expected an array"),
+            (r#"{"alias": []}"#, "`alias`: invalid type: array, expected a string"),
+            (r#"{"env": [[]]}"#, "`env[0]`: invalid length 0, expected an object"),
+            (r#"{"alias": {"x": 1}}"#, "`alias`: invalid type: object, expected a string"),
+            (r#"{"privileged": 1}"#, "`privileged`: invalid type: integer `1`, expected a boolean"),
+            (
+                r#"{"memory": 9223372036854775808}"#,
+                "`memory`: invalid value: integer `9223372036854775808`, expected an integer of 64 bits",
+            ),
+            (
+                r#"{"memory": "x, expected struct"}"#,
+                "`memory`: invalid type: string \"x, expected struct\", expected an integer",
+            ),
+        ] {
+            assert_eq!(error(text), expected);
+        }
         assert_eq!(error("[]"), "the body must be a JSON object, not an array");
         assert!(
             error("{").starts_with("the body is not JSON: EOF while parsing an object at line 1"),
