@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/hostile.rs"]
+mod hostile;
 mod program;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::os::fd::FromRawFd;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -486,4 +489,197 @@ fn a_cluster_is_drained_and_resumed() {
     let unknown = server.output(&["drain", "nowhere"]);
     assert_eq!(unknown.code, 1);
     assert!(unknown.err.contains("there is no cluster \"nowhere\"; there is default, local"), "{unknown:?}");
+}
+
+/// What a command shows on a terminal of its own.
+fn on_a_terminal(mut command: Command) -> String {
+    let (mut master, mut slave) = (-1, -1);
+    // SAFETY: the two places are ours, and nothing else is asked for or given.
+    let opened = unsafe {
+        nix::libc::openpty(&raw mut master, &raw mut slave, std::ptr::null_mut(), std::ptr::null(), std::ptr::null())
+    };
+    assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: both were opened just now, and nobody else has them.
+    let (mut master, slave) = unsafe { (fs::File::from_raw_fd(master), fs::File::from_raw_fd(slave)) };
+    command.stdin(Stdio::null()).stdout(slave.try_clone().unwrap()).stderr(slave);
+    let mut child = command.spawn().unwrap();
+    // It has our end of the terminal.
+    drop(command);
+    let (mut shown, mut piece) = (Vec::new(), [0; 4096]);
+    // A terminal that nobody has open any more says that it can't be read.
+    while let Ok(length) = master.read(&mut piece)
+        && length > 0
+    {
+        shown.extend_from_slice(&piece[..length]);
+    }
+    child.wait().unwrap();
+    String::from_utf8_lossy(&shown).replace("\r\n", "\n")
+}
+
+#[test]
+fn on_a_terminal_a_log_shows_its_text_and_colours_and_gives_no_commands() {
+    let server = Server::start();
+    // Clears the screen, names the window, fills the clipboard, has the terminal type, hides the beginning of a line.
+    let exact = "\x1b[2J\x1b[H\x1b]0;owned\x07\x1b]52;c;cm0=\x07\x1b[6n\x1b[31mred\x1b[0m rm\rls\u{9b}2J\n";
+    let octal: String = exact.bytes().map(|byte| format!("\\{byte:03o}")).collect();
+    server.define("evil", &format!("printf '{octal}'"));
+    let run_id = server.launch("evil");
+    server.wait_for(&run_id, "STOPPED");
+    for arguments in
+        [&["logs", &run_id][..], &["logs", "-f", &run_id], &["logs", "-q", &run_id], &["run", "evil", "--follow"]]
+    {
+        let shown = on_a_terminal(server.command(arguments));
+        assert!(shown.contains("\x1b[31mred\x1b[0m rm\nls\u{fffd}2J\n"), "{arguments:?}: {shown:?}");
+        let commands: Vec<_> = shown.split('\x1b').skip(1).map(|rest| rest.split('m').next().unwrap()).collect();
+        assert_eq!(commands, ["[31", "[0", "[0"], "{arguments:?}: {shown:?}");
+        // To another program it goes as it is, and to a terminal as well where somebody asks for it.
+        assert_eq!(server.output(arguments).out, exact, "{arguments:?}");
+        let raw = on_a_terminal(server.command(&[arguments, &["--raw"]].concat()));
+        assert!(raw.contains(exact), "{arguments:?}: {raw:?}");
+    }
+    let json = on_a_terminal(server.command(&["logs", &run_id, "--json"]));
+    assert!(json.chars().all(|c| c == '\n' || !c.is_control()), "{json:?}");
+}
+
+#[test]
+fn no_text_of_others_gives_a_terminal_commands() {
+    let server = Server::start();
+    let evil = "a\x1b[2J\x1b]0;owned\x07\r\u{9b}2J\u{202e}b";
+    let definition = serde_json::json!({
+        "alias": "evil", "group_name": "tests", "image": "none", "command": format!("# {evil}\nexit 3"), "env": {"A": evil},
+    });
+    fs::write(server.folder().join("evil.json"), definition.to_string()).unwrap();
+    let run = on_a_terminal(server.command(&["define", "-f", "evil.json"]));
+    assert!(run.contains("created evil"), "{run:?}");
+    let run_id = server.text(&["run", "evil", "-q", "--description", evil]).trim().to_owned();
+    server.wait_for(&run_id, "STOPPED");
+    server.text(&["drain", "local", "--reason", &evil.replace('\x1b', "")]);
+    for arguments in [
+        &["show", "evil"][..],
+        &["show", &run_id],
+        &["show", &run_id, "--json"],
+        &["tasks"],
+        &["ps", "-a"],
+        &["clusters"],
+        &["stop", &run_id],
+        &["show", evil],
+        &["logs", evil],
+        &["run", evil],
+        &["run", "evil", "--cluster", evil],
+        &["define", "-f", "no-such\x1b[2J.toml"],
+    ] {
+        let shown = on_a_terminal(server.command(arguments));
+        let is_harmless = |c: char| c == '\n' || !c.is_control() && c != '\u{202e}' && c != '\u{2028}';
+        // In JSON the direction is the reader's affair.
+        let is_harmless = |c: char| is_harmless(c) || arguments.contains(&"--json") && c == '\u{202e}';
+        assert!(!shown.is_empty() && shown.chars().all(is_harmless), "{arguments:?}: {shown:?}");
+    }
+}
+
+#[test]
+fn an_answer_of_a_server_gives_a_terminal_no_commands() {
+    let folder = TempDir::new().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        while request.read_line(&mut line).unwrap() > 2 {
+            line.clear();
+        }
+        let body = r#"{"error": "no\u001b]0;owned\u0007\nway\u009b2J"}"#;
+        let head = format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + body).as_bytes()).unwrap();
+    });
+    let mut command = flotilla(folder.path());
+    command.args(["tasks", "--server", &address]);
+    let shown = on_a_terminal(command);
+    serving.join().unwrap();
+    assert_eq!(shown, "error: no\u{fffd}]0;owned\u{fffd}\nway\u{fffd}2J\n");
+}
+
+#[test]
+fn every_field_of_a_definition_file_comes_back_as_it_was_or_is_refused_by_name() {
+    let server = Server::start();
+    let (mut accepted, mut refused) = (0, 0);
+    for (name, text) in hostile::texts() {
+        let value = serde_json::Value::String(text.clone());
+        let known = format!("known-{accepted}");
+        // What may hold any text, together; and what may not, each alone.
+        let whole = serde_json::json!({
+            "alias": known, "group_name": "g", "image": "i:1", "command": format!("x{text}"), "env": {"A": text},
+        });
+        let mut files = vec![("command", whole)];
+        for field in ["alias", "user", "tags"] {
+            let mut file = serde_json::json!({"alias": known, "group_name": "g", "image": "i:1", "command": "c"});
+            file[field] = if field == "tags" { serde_json::json!([value]) } else { value.clone() };
+            files.push((field, file));
+        }
+        for (field, file) in files {
+            let said =
+                Said::with_input(&mut server.command(&["define", "-f", "-", "--json"]), file.to_string().as_bytes());
+            if said.code != 0 {
+                assert_eq!(said.code, 1, "{field} = {name}: {said:?}");
+                assert!(
+                    said.err.contains(field) || said.err.contains("env[0].value"),
+                    "{field} = {name}: {}",
+                    said.err
+                );
+                assert!(said.err.trim_end().chars().all(|c| !c.is_control()), "{field} = {name}: {}", said.err);
+                refused += 1;
+                continue;
+            }
+            accepted += 1;
+            let definition: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+            let definition = &definition["definition"];
+            match field {
+                "command" => {
+                    assert_eq!(
+                        definition["command"],
+                        file["command"].as_str().unwrap().replace("\r\n", "\n"),
+                        "{name}"
+                    );
+                    assert_eq!(definition["env"][0]["value"], value, "{name}");
+                }
+                _ if text.is_empty() => assert!(definition[field].is_null(), "{field} = {name}: {definition}"),
+                _ => assert_eq!(definition[field], file[field], "{field} = {name}"),
+            }
+        }
+    }
+    assert!(accepted > 90 && refused > 60, "{accepted} {refused}");
+}
+
+#[test]
+fn every_option_of_a_launch_keeps_or_refuses_every_text() {
+    let server = Server::start();
+    server.text(&["drain", "local"]);
+    server.define("t", "true");
+    // No program can be given a longer argument, nor one with a NUL.
+    for (name, text) in hostile::texts().into_iter().filter(|(_, text)| text.len() < 100_000 && !text.contains('\0')) {
+        let label = format!("team={text}");
+        let variable = format!("A={text}");
+        for (field, pointer, options) in [
+            ("env", "/env/0/value", ["-e", &variable]),
+            ("description", "/description", ["--description", &text]),
+            ("labels", "/labels/team", ["--label", &label]),
+            ("owner_id", "/user", ["--owner", &text]),
+            ("idempotence_key", "/idempotence_key", ["--idempotence-key", &text]),
+        ] {
+            let [option, value] = options;
+            let argument = if option == "-e" { format!("-e{value}") } else { format!("{option}={value}") };
+            let said = server.output(&["run", "t", &argument, "--json"]);
+            if said.code != 0 {
+                assert!(said.err.contains(field), "{field} = {name}: {said:?}");
+                continue;
+            }
+            let run: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+            match (field, text.is_empty()) {
+                ("owner_id", true) => assert_eq!(run["user"], "v1-unknown"),
+                ("idempotence_key", true) => assert!(run[field].is_null(), "{run}"),
+                _ => assert_eq!(run.pointer(pointer).unwrap(), text.as_str(), "{field} = {name}"),
+            }
+        }
+    }
+    assert_eq!(server.output(&["ps"]).code, 0);
 }

@@ -7,11 +7,13 @@ mod support;
 mod world;
 
 mod bad_input;
+mod bounds;
 mod clients;
 mod clock;
 mod clusters;
 mod definitions;
 mod engines;
+mod hostile;
 mod launches;
 mod lists;
 mod log_ends;

@@ -2,6 +2,8 @@
 //! `mod support;` at the top of a test file brings it in.
 #![allow(dead_code, clippy::print_stderr, reason = "each test file uses a part of it")]
 
+pub mod hostile;
+
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -12,6 +12,7 @@ mod changes;
 mod clusters;
 mod forms;
 mod frame;
+mod hostile;
 mod launches;
 mod log;
 mod overview;
