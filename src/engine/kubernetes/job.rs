@@ -612,4 +612,15 @@ mod tests {
             assert_eq!(PodMaker::of_release(major, minor), maker);
         }
     }
+
+    #[test]
+    fn a_command_and_variables_that_no_object_can_hold_are_refused_with_the_bound() {
+        let config = KubernetesConfig::default();
+        let with = |value: String| TaskSpec { env: vec![crate::model::EnvVar::new("A", value)], ..TaskSpec::default() };
+        check(&with("x".repeat(MOST_TEXT_BYTES / 2 + 1)), &config).unwrap();
+        // Each dollar is written as two.
+        let refused = check(&with("$".repeat(MOST_TEXT_BYTES / 2 + 1)), &config);
+        let Err(EngineError::Rejected(reason)) = refused else { panic!("it should not fit: {refused:?}") };
+        assert!(reason.contains("at most 1048576 are possible"), "{reason}");
+    }
 }
