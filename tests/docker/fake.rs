@@ -140,6 +140,7 @@ impl Daemon {
             "Config": { "Labels": body["Labels"], "Image": body["Image"] },
             "State": { "Status": "created", "Running": false, "StartedAt": NEVER, "FinishedAt": NEVER, "Error": "" },
         }));
+        self.add_event("create", json!({}));
     }
 
     fn start(&mut self) {

@@ -184,7 +184,7 @@ async fn a_container_whose_start_nobody_finishes_is_removed_and_given_back() {
 }
 
 /// What a server leaves behind that dies between two calls.
-fn made_and_not_started(world: &World) -> LaunchSpec {
+pub fn made_and_not_started(world: &World) -> LaunchSpec {
     let spec = world.spec("echo once");
     let name = format!("flotilla-{}", spec.attempt_id);
     let labels = [

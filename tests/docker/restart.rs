@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use flotilla::engine::{EngineError, EngineState};
+use flotilla::engine::{EngineError, EngineState, Handle};
 use flotilla::model::{EndCause, LogPosition, Observation};
 use jiff::Timestamp;
 
 use crate::daemon::Daemon;
+use crate::lifecycle::made_and_not_started;
 use crate::world::{World, config, container, eventually};
 
 const COUNTING: &str = "i=0; while true; do echo $i; i=$((i+1)); sleep 0.05; done";
 
 /// While the daemon is away nothing is concluded, of anything.
-async fn concludes_nothing(world: &World, handle: &flotilla::engine::Handle) {
+async fn concludes_nothing(world: &World, handle: &Handle) {
     let engine = world.engine();
     let spec = world.spec("true");
     assert!(matches!(engine.identity().await, Err(EngineError::Unavailable(_))));
@@ -78,6 +79,32 @@ async fn a_container_that_ran_when_its_machine_lost_power_is_lost_and_not_failed
     assert_eq!(seen_started.map(|started| started.at), Some(started.at));
     assert!(last_seen_at.is_some_and(|at| started.at <= at && at <= cut_at), "{last_seen_at:?} {cut_at}");
     world.engine().remove(&handle).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_that_another_daemon_may_have_started_is_lost_and_never_started() {
+    let Some(mut daemon) = Daemon::start(&[]).await else { return };
+    let world = World::new(&daemon.host(), config(&daemon.host()));
+    let (unlaunched, launched) = (made_and_not_started(&world), made_and_not_started(&world));
+    daemon.cut_power();
+    daemon.resume().await;
+    let unstored = Handle { attempt_id: unlaunched.attempt_id, text: String::new() };
+    let stored = Handle { attempt_id: launched.attempt_id, text: "container".into() };
+    // Until it is certain that no daemon is still making it, nothing is concluded.
+    assert!(matches!(world.engine().launch(&unlaunched).await, Err(EngineError::Unavailable(_))));
+    for handle in [unstored, stored] {
+        let is_known = |seen: &Observation| !matches!(seen, Observation::Unknown { .. });
+        let seen = world.until(&handle, "known", is_known).await;
+        let Observation::Lost { reason, started: None, .. } = seen else { panic!("{seen:?}") };
+        assert!(reason.contains("is not known"), "{reason}");
+    }
+    assert!(world.engine().launch(&unlaunched).await.is_ok(), "it counts as launched");
+    let status = |id| world.docker(&["inspect", "--format", "{{.State.Status}}", &format!("flotilla-{id}")]);
+    for spec in [&unlaunched, &launched] {
+        assert_eq!(status(spec.attempt_id).trim(), "created");
+        world.engine().remove(&Handle { attempt_id: spec.attempt_id, text: String::new() }).await.unwrap();
+    }
+    assert_eq!(world.engine().list_ours().await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use super::container::{describe, name_of, without_storage_limit};
 use super::image::of_task;
 use super::launches::Launching;
 use super::link::ApiError;
+use super::memory::Unstarted;
 use super::observe::{Stage, id_of, stage, start_error};
 use super::{Inner, refusal};
 use crate::engine::{EngineError, Handle, LaunchSpec};
@@ -89,13 +90,21 @@ impl Inner {
     }
 
     /// Finds the container of an attempt that was launched before, and starts it if that was not done; `false` where
-    /// there is none. What ran once is never started again.
+    /// there is none. What ran once, or may have, is never started again.
     async fn adopt(&self, attempt_id: AttemptId) -> Result<bool, EngineError> {
         let Some(container) = self.find(attempt_id).await? else { return Ok(false) };
         let id = id_of(&container);
         match stage(&container) {
             Stage::Running | Stage::Ended => Ok(true),
-            Stage::Created => self.start(attempt_id, id).await.map(|_| true),
+            Stage::Created => match self.ask_whether_unstarted(&container).await {
+                Unstarted::Surely => self.start(attempt_id, id).await.map(|_| true),
+                // It counts as launched, and what is observed decides.
+                Unstarted::Perhaps => Ok(true),
+                Unstarted::Unknown => {
+                    let reason = "the Docker daemon does not say whether it made the container itself";
+                    Err(EngineError::Unavailable(reason.to_owned()))
+                }
+            },
             Stage::Failed => {
                 let message = start_error(&container);
                 self.remove_container(id, true).await?;

@@ -11,7 +11,7 @@ use super::launch::{CREATED, PULLING};
 use super::launches::Launching;
 use super::link::ApiError;
 use super::logs::last_messages;
-use super::memory::EndSeen;
+use super::memory::{EndSeen, Unstarted};
 use super::observe::{
     Facts, Stage, exit_code, id_of, may_lack_shell, read_ended, read_started, shell_error, stage, start_error,
 };
@@ -78,7 +78,7 @@ impl Inner {
                 let fault = fault_of(500, &reason);
                 Ok(Observation::NeverRan { reason: format!("Docker can't start the container: {reason}"), fault })
             }
-            Stage::Created => self.look_at_unstarted(handle, launching, id_of(&container)).await,
+            Stage::Created => self.look_at_unstarted(handle, launching, &container).await,
         }
     }
 
@@ -164,12 +164,24 @@ impl Inner {
         &self,
         handle: &Handle,
         launching: Option<Launching>,
-        id: &str,
+        container: &ContainerInspectResponse,
     ) -> Result<Observation, ApiError> {
+        match self.ask_whether_unstarted(container).await {
+            Unstarted::Surely => {}
+            Unstarted::Unknown => {
+                let reason = "the Docker daemon does not say whether it made the container itself";
+                return Ok(Observation::Unknown { reason: reason.to_owned() });
+            }
+            Unstarted::Perhaps => {
+                let reason = "the Docker daemon was restarted, or its machine lost power, around the moment it started the \
+                    container: whether the command ran is not known";
+                return Ok(Observation::Lost { reason: reason.to_owned(), started: None, last_seen_at: None });
+            }
+        }
         if handle.text.is_empty() {
             return Ok(Observation::Gone { reason: "its container was made and never started".to_owned() });
         }
-        match (self.remove_container(id, false).await, launching) {
+        match (self.remove_container(id_of(container), false).await, launching) {
             (Ok(()), Some(Launching::NeverRan { reason, fault, .. })) => Ok(Observation::NeverRan { reason, fault }),
             (Ok(()), _) => Ok(Observation::NeverRan {
                 reason: "its container was made and not started, for the server or the daemon went away".to_owned(),

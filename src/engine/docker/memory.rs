@@ -1,6 +1,7 @@
 //! What the daemon remembers of a container: its events, the last 256 of all together since it was started. They say who
 //! ended a container, and whether this daemon saw it end at all. After a crash, or a loss of power, a daemon notes of each
-//! container that it had left running an exit code of its own, 255, and its own start as the end.
+//! container that it had left running an exit code of its own, 255, and its own start as the end; and one that it had
+//! started in its last moments may be written down as made and never started.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use crate::engine::signal::signal_name;
 const FEW: usize = 240;
 /// How late the daemon may tell of a signal that it sent.
 const LATENESS: SignedDuration = SignedDuration::from_millis(250);
+/// How long a daemon may take to make a container, after which it says so. Another server's request may be under way.
+const MAKING: SignedDuration = SignedDuration::from_secs(30);
 /// How long the daemon may take to say what it remembers.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -43,7 +46,34 @@ pub(super) enum EndSeen {
     Unknown,
 }
 
+/// Whether a container that was never started, as the daemon says, surely was not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unstarted {
+    /// The daemon itself made it.
+    Surely,
+    /// A daemon before it made it. What that one wrote last, a start, a loss of power may have taken.
+    Perhaps,
+    /// The daemon can't say it now.
+    Unknown,
+}
+
 impl Inner {
+    /// Asks the daemon whether a container that it shows as made and not started may have run.
+    pub(super) async fn ask_whether_unstarted(&self, container: &ContainerInspectResponse) -> Unstarted {
+        let clock = match self.link.clock() {
+            Some(clock) => Some(clock),
+            None => self.link.refresh_machine().await.ok().and_then(|machine| machine.clock),
+        };
+        let Some(now) = clock.map(|clock| clock.at(Instant::now())) else { return Unstarted::Unknown };
+        let made_at = container.created.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
+        match self.events_until(made_at.map_or(now, |made_at| made_at.max(now))).await {
+            Some(events) => {
+                judge_unstarted(&events, id_of(container), made_at.map(|made_at| now.duration_since(made_at)))
+            }
+            None => Unstarted::Unknown,
+        }
+    }
+
     /// What the daemon remembers of an ended container. What is not known explains nothing, so an error is no more than
     /// that.
     pub(super) async fn memory_of(&self, container: &ContainerInspectResponse, was_asked_to_stop: bool) -> Memory {
@@ -54,6 +84,14 @@ impl Inner {
         let now = self.link.clock().map(|clock| clock.at(Instant::now()));
         let told = if is_expected { finished_at.saturating_add(LATENESS).ok() } else { None };
         let until = [now, told, Some(finished_at)].into_iter().flatten().max().unwrap_or(finished_at);
+        match self.events_until(until).await {
+            Some(events) => recall(&events, id_of(container), finished_at, now.is_some()),
+            None => Memory::default(),
+        }
+    }
+
+    /// All that the daemon remembers up to a time of its clock; one that has not come is waited for.
+    async fn events_until(&self, until: Timestamp) -> Option<Vec<EventMessage>> {
         let stamp = |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
         let options =
             EventsOptions { since: Some(stamp(Timestamp::UNIX_EPOCH)), until: Some(stamp(until)), filters: None };
@@ -62,10 +100,21 @@ impl Inner {
             let events: Vec<_> = docker.events(Some(options)).collect().await;
             events.into_iter().collect::<Result<Vec<_>, _>>().ok()
         };
-        match tokio::time::timeout(TIMEOUT, history).await {
-            Ok(Some(events)) => recall(&events, id_of(container), finished_at, now.is_some()),
-            Ok(None) | Err(_) => Memory::default(),
-        }
+        tokio::time::timeout(TIMEOUT, history).await.ok().flatten()
+    }
+}
+
+/// `age` is how long ago the container was made, by the daemon's clock.
+fn judge_unstarted(events: &[EventMessage], id: &str, age: Option<SignedDuration>) -> Unstarted {
+    let is_made = |event: &EventMessage| {
+        let of_container = event.actor.as_ref().and_then(|actor| actor.id.as_deref()) == Some(id);
+        of_container && event.action.as_deref() == Some("create")
+    };
+    match age {
+        _ if events.iter().any(is_made) => Unstarted::Surely,
+        // The daemon may still be making it.
+        Some(age) if age.abs() < MAKING => Unstarted::Unknown,
+        _ => Unstarted::Perhaps,
     }
 }
 
@@ -108,6 +157,17 @@ mod tests {
 
     fn recalled(events: &[EventMessage]) -> Memory {
         recall(events, "a", Timestamp::from_nanosecond(END_NANOS.into()).unwrap(), true)
+    }
+
+    #[test]
+    fn what_a_daemon_before_made_may_have_been_started() {
+        let made = [event("b", "create", 1), event("a", "create", 2)];
+        let judge = |events: &[EventMessage], age| judge_unstarted(events, "a", Some(SignedDuration::from_secs(age)));
+        assert_eq!(judge(&made, 1000), Unstarted::Surely);
+        assert_eq!(judge(&made[..1], 1000), Unstarted::Perhaps);
+        assert_eq!(judge(&made[..1], 5), Unstarted::Unknown);
+        assert_eq!(judge(&[event("a", "attach", 2)], -1000), Unstarted::Perhaps, "its machine's clock was wrong");
+        assert_eq!(judge_unstarted(&[], "a", None), Unstarted::Perhaps);
     }
 
     #[test]
