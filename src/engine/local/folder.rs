@@ -268,16 +268,17 @@ impl Folder {
     /// Takes the folder away under another name, which is returned: from now on it is not seen any more. `None` where
     /// there is none.
     pub fn set_aside(&self) -> io::Result<Option<PathBuf>> {
-        match fs::remove_file(self.end_beside()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         // Another that can't be deleted may have the name already.
         let removed = self.sibling(REMOVED).with_extension(Uuid::new_v4().simple().to_string());
-        match fs::rename(&self.0, &removed) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-            Ok(()) => Ok(Some(removed)),
+        let aside = match fs::rename(&self.0, &removed) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+            Ok(()) => Some(removed),
+        };
+        // Last, so that a folder is never seen without its end. What was set aside is found again where this fails.
+        match fs::remove_file(self.end_beside()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(aside),
         }
     }
 

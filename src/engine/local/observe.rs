@@ -58,9 +58,13 @@ impl<'a> Look<'a> {
     ) -> io::Result<Option<Observation>> {
         // First of all: what is written after this was written by a supervisor that was seen alive.
         let has_lock = known(folder.is_supervised())?.unwrap_or(false);
-        let end = folder.end()?.known();
+        let mut end = folder.end()?.known();
         let mut start = folder.start()?.known();
         let supervisor = if has_lock || end.is_some() { None } else { self.supervisor_of(folder) };
+        if !has_lock && supervisor.is_none() && end.is_none() {
+            // One without its folder's lock may have ended since.
+            end = folder.end()?.known();
+        }
         if let Some(supervisor) = supervisor {
             start = start.or_else(|| Some(start_of(supervisor)));
         }
@@ -88,7 +92,8 @@ impl<'a> Look<'a> {
             complaint: folder.complaint(),
         };
         let observation = judge(facts);
-        let lost_power = boot == Boot::Another || (boot == Boot::Unknown && has_folder);
+        // Where the folder is gone, it may have been removed after the end was known: then the log is whole.
+        let lost_power = has_folder && boot != Boot::This;
         if let (Some(Observation::Lost { .. }), Some(log)) = (&observation, log)
             && lost_power
         {

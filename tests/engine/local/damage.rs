@@ -271,6 +271,22 @@ async fn after_a_loss_of_power_what_may_have_run_is_lost_and_does_not_run_again(
 }
 
 #[tokio::test]
+async fn the_log_of_what_had_ended_stays_as_it_is_after_a_loss_of_power() {
+    let world = world();
+    let mut spec = world.spec("echo ran");
+    spec.log_path = Logs::open(&world.folder.path().join("logs")).unwrap().path(spec.attempt_id);
+    let handle = world.engine.launch(&spec).await.unwrap();
+    world.ended(&handle).await;
+    // The folder went, and the power before the server had stored that.
+    world.engine.remove(&handle).await.unwrap();
+    let text = handle.text.rsplit_once('/').unwrap().0;
+    let of_another_boot = Handle { text: format!("{text}/another"), ..handle.clone() };
+    let seen = server_with_logs(&world).observe(&of_another_boot).await;
+    assert!(matches!(seen, Observation::Lost { .. }), "{seen:?}");
+    assert_eq!(fs::read_to_string(&spec.log_path).unwrap(), "ran\n");
+}
+
+#[tokio::test]
 async fn after_a_loss_of_power_what_certainly_never_ran_is_tried_again() {
     let world = world();
     let spec = world.spec("true");
