@@ -28,7 +28,9 @@ pub struct Load {
     client: reqwest::Client,
     pub starts: String,
     cluster: Option<Value>,
-    most_runs: u32,
+    /// How many launches are accepted, at most and at least.
+    most_runs: usize,
+    pub least_runs: usize,
     next: AtomicU32,
     pub is_over: AtomicBool,
     /// The runs of the launches that were answered, by number.
@@ -40,7 +42,7 @@ pub fn is_long(number: u32) -> bool {
 }
 
 impl Load {
-    pub fn new(url: &str, starts: &Path, most_runs: u32, cluster: Option<Value>) -> Self {
+    pub fn new(url: &str, starts: &Path, most_runs: usize, cluster: Option<Value>) -> Self {
         Self {
             url: url.to_owned(),
             // A server that was killed leaves connections behind, and a frozen one does not answer on any.
@@ -48,6 +50,7 @@ impl Load {
             starts: starts.to_str().unwrap().to_owned(),
             cluster,
             most_runs,
+            least_runs: most_runs / 2,
             next: AtomicU32::new(0),
             is_over: AtomicBool::new(false),
             accepted: Mutex::default(),
@@ -62,13 +65,16 @@ impl Load {
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
     }
 
-    /// Launches one run after the other. A launch without an answer may have been stored or not; it is not repeated.
+    /// Launches one run after the other, until the disturbances are over and enough runs were accepted. A launch without an
+    /// answer may have been stored or not; it is not repeated.
     pub async fn launch_until_over(self: Arc<Self>) {
-        while !self.is_over.load(Ordering::Relaxed) {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.most_runs {
+        loop {
+            let accepted = self.accepted.lock().await.len();
+            let is_enough = accepted >= self.least_runs && self.is_over.load(Ordering::Relaxed);
+            if is_enough || accepted >= self.most_runs {
                 return;
             }
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
             let env =
                 json!([{"name": "NUMBER", "value": number.to_string()}, {"name": "STARTS", "value": self.starts}]);
             let alias = if is_long(number) { LONG } else { SHORT };
@@ -172,8 +178,20 @@ impl Load {
         }
     }
 
+    /// Nothing is counted that is not there any more.
+    pub async fn assert_no_place_is_taken(&self) {
+        let answer = self.try_get("/api/v6/clusters").await.unwrap();
+        for cluster in answer["clusters"].as_array().unwrap() {
+            for taken in ["queued", "pending", "running", "needs_retry"] {
+                assert_eq!(cluster[taken], 0, "{taken}: {cluster:#}");
+            }
+        }
+    }
+
     pub async fn log(&self, run_id: &Value) -> String {
         let path = format!("/api/v1/{}/logs?raw_text=true", run_id.as_str().unwrap());
-        self.client.get(format!("{}{path}", self.url)).send().await.unwrap().text().await.unwrap()
+        let answer = self.client.get(format!("{}{path}", self.url)).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "the log of {run_id}");
+        answer.text().await.unwrap()
     }
 }

@@ -42,8 +42,8 @@ pub struct Trial {
     /// How often something happens to the server, each time within so many milliseconds of the time before.
     pub disturbances: u32,
     pub within_ms: u64,
-    /// How many runs there may be in all.
-    pub most_runs: u32,
+    /// How many launches are accepted at most.
+    pub most_runs: usize,
     pub image: &'static str,
 }
 
@@ -68,6 +68,7 @@ pub async fn survive(server: Server, starts: &Path, trial: Trial, cluster: Optio
     }
     stopping.await.unwrap();
     check(&load).await;
+    assert!(!server.said().contains("panicked"), "{}", server.said());
     server
 }
 
