@@ -44,10 +44,8 @@ make_image() {
     mirror=$(apt-get indextargets --format '$(LABEL) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
         awk '$1 == "Debian" && $2 == "main" {print $3; exit}')
     [[ $mirror ]] || fail 'apt has no source of Debian'
-    say "installing $release by debootstrap: a minute or two"
-    debootstrap --variant=minbase \
-        --include=systemd,systemd-sysv,dbus,udev,kmod,iproute2,curl,sqlite3,procps,python3,busybox-static,libpam-systemd \
-        "$release" "$work/root" "$mirror" >"$work/log" 2>&1 || {
+    say "installing $release by debootstrap: a few minutes"
+    install_release "$mirror" >"$work/log" 2>&1 || {
         tail -n 20 "$work/log" >&2
         fail 'debootstrap failed'
     }
@@ -57,6 +55,13 @@ make_image() {
     make_initrd
     cp "$work/kernel/boot/vmlinuz-$kernel" "$work/image/vmlinuz"
     mke2fs -q -t ext4 -L root -d "$work/root" "$work/image/disk" 4G >/dev/null
+}
+
+# PostgreSQL and Docker are there; who wants them enables them. (debootstrap keeps packages from starting their services.)
+install_release() {
+    local packages=systemd,systemd-sysv,dbus,udev,kmod,iproute2,curl,sqlite3,procps,python3,busybox-static,libpam-systemd
+    debootstrap --variant=minbase --include="$packages,postgresql,docker.io" "$release" "$work/root" "$1" &&
+        chroot "$work/root" systemctl disable postgresql.service docker.service docker.socket containerd.service
 }
 
 # The kernel that linux-image-amd64 depends on, into $work/kernel; sets kernel, its version.
