@@ -30,7 +30,7 @@ pub use database::{Database, PostgresUrl};
 use reader::{Reader, Section};
 
 /// The credential that holds the database's address.
-const DATABASE_CREDENTIAL: &str = "database-url";
+const DATABASE_CREDENTIAL: &str = "flotilla-database-url";
 
 /// Read where it exists and no other file is named.
 pub const DEFAULT_FILE: &str = "flotilla.toml";

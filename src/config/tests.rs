@@ -429,13 +429,13 @@ fn the_databases_address_may_lie_in_a_file_or_come_as_a_credential() {
     let with_credentials = Overrides { credentials_dir: Some(folder.path().to_owned()), ..Overrides::default() };
     let database = |text: &str| Config::parse("f", text, &with_credentials).map(|config| config.server.database);
     assert_eq!(database("").unwrap(), Config::default().server.database, "there is none of that name");
-    write("database-url", b"postgres://u:s3cret@h/d");
+    write("flotilla-database-url", b"postgres://u:s3cret@h/d");
     assert_eq!(database("").unwrap(), expected);
     // Whatever the operator says counts more.
     assert_eq!(database("[server]\ndatabase_url = 'sqlite:mine'").unwrap().to_string(), "sqlite:mine");
-    write("database-url", b"");
+    write("flotilla-database-url", b"");
     let told = database("").unwrap_err().to_string();
-    assert!(told.contains("credential `database-url`") && told.contains("is empty"), "{told}");
+    assert!(told.contains("credential `flotilla-database-url`") && told.contains("is empty"), "{told}");
 }
 
 #[test]

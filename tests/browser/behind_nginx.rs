@@ -36,7 +36,7 @@ async fn the_keyboard_leads_everywhere_below_a_path() {
 async fn what_moves_a_page_is_found_below_a_path() {
     for way in [Way::Stripped, Way::Whole] {
         visit(way, async |browser, server| {
-            server.define("moving", "exit 0");
+            server.define("moving", "sleep 300");
             // From the path itself to the first page.
             browser.open("/").await;
             browser.until("location.pathname === '/flotilla/ui' && document.readyState === 'complete'").await;
@@ -44,7 +44,7 @@ async fn what_moves_a_page_is_found_below_a_path() {
             let asked = "performance.getEntriesByType('resource').map(({ name }) => new URL(name).pathname)";
             browser.until(&format!("{asked}.some((path) => path.startsWith('/flotilla/ui/assets/'))")).await;
             let run = server.launch("moving");
-            browser.until_shown("1 run").await;
+            browser.until(&format!("document.querySelector('#running [data-key=\"{run}\"]')")).await;
             assert_eq!(browser.value(&format!("{asked}.every((path) => path.startsWith('/flotilla/'))")).await, true);
             let by_window = format!("{asked}.some((path) => path.endsWith('/ui/changes'))");
             assert_eq!(browser.value(&by_window).await, false, "each window asks by itself");
@@ -56,7 +56,7 @@ async fn what_moves_a_page_is_found_below_a_path() {
             browser.press(Key::Enter).await;
             browser.until("location.pathname === '/flotilla/ui/tasks/new'").await;
             browser.open(&format!("/ui/runs/{run}")).await;
-            browser.until("document.querySelector('#look .is-succeeded')").await;
+            browser.until("document.querySelector('#look .is-running')").await;
             // The description, and what it offers to try.
             browser.open("/docs").await;
             browser.until("location.pathname === '/flotilla/api/docs/'").await;
