@@ -85,7 +85,7 @@ fn tighten_entries(data_dir: &Path) -> io::Result<()> {
 /// Others may pass through, whatever the folder was made with.
 fn open_way(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
-    let wanted = mode & 0o700 | PASSABLE_FOLDER;
+    let wanted = (mode & 0o700) | PASSABLE_FOLDER;
     if wanted == mode { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(wanted)) }
 }
 

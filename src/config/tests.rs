@@ -255,7 +255,7 @@ fn an_unknown_name_is_told_with_the_one_that_was_probably_meant() {
         ),
         (
             "[clusters.a]\nengine = 'local'\nimage = 1\n[clusters.default]\nengine = 'local'",
-            "flotilla.toml line 3: unknown key `image` in [clusters.a]; the keys are enabled, engine, shell, max_running",
+            "flotilla.toml line 3: unknown key `image` in [clusters.a]; the keys are enabled, engine, shell, user, max_running",
         ),
     ] {
         assert_eq!(faults(text), expected);
@@ -421,8 +421,9 @@ fn the_databases_address_may_lie_in_a_file_or_come_as_a_credential() {
         (write("bytes", b"postgres://s3cret\xff"), "is no text"),
         (write("other", b"mysql://u:s3cret@h/d"), "must begin with `postgres://` or `sqlite:`, not with `mysql://`"),
     ] {
+        let path = path.to_str().unwrap();
         let told = parse(&format!("[server]\ndatabase_url_file = {path:?}")).unwrap_err().to_string();
-        assert!(told.contains(expected) && told.contains(path.to_str().unwrap()), "{told}");
+        assert!(told.contains(expected) && told.contains(path), "{told}");
         assert!(!told.contains("s3cret"), "{told}");
     }
 

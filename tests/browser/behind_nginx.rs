@@ -124,6 +124,15 @@ fn the_command_line_and_programs_work_below_a_path() {
             assert!(text(&["clusters"]).contains("local"));
             assert_eq!(output(&["show", "nothing"]).code, server.output(&["show", "nothing"]).code);
         }
+        if way == Way::Whole {
+            // A name of any kind; nginx decodes the slash where it takes the path away.
+            let definition = json!({"alias": "be/l%w", "group_name": "tests", "image": "none", "command": "exit 0"});
+            let file = server.folder().join("slash.json");
+            std::fs::write(&file, definition.to_string()).unwrap();
+            server.text(&["define", "-f", file.to_str().unwrap()]);
+            let said = Said::of(server.command(&["run", "be/l%w", "--follow"]).env("FLOTILLA_SERVER", &nginx.url));
+            assert_eq!(said.code, 0, "{said:?}");
+        }
         // Whatever leads on does so below the path.
         for (path, expected) in [
             ("/", "/flotilla/ui"),
