@@ -243,7 +243,7 @@ impl Inner {
             // Its command may have started, and somebody removed the folder.
             return Ok(handle);
         }
-        if !folder.exists().map_err(failed)? {
+        if self.config.user.is_some() && !folder.exists().map_err(failed)? {
             // The settings may have changed since the launch was accepted.
             user::for_task(self.config.user.as_deref(), launch.task.user.as_deref()).map_err(EngineError::Rejected)?;
         }
