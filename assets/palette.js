@@ -1,5 +1,6 @@
 // The palette: type a part of a task's name, press Enter, be there. Opened by Ctrl K or `/`.
 import { dialog, go, shortcut } from "./keys.js";
+import { at } from "./root.js";
 
 // A server that takes longer is as good as away.
 const PATIENCE_MS = 10_000;
@@ -52,9 +53,9 @@ function build() {
 function offered() {
   const links = [...document.querySelectorAll(".top nav a")].map((link) => ({ text: `Go to ${link.textContent.trim()}`, hint: "Page", address: link.href }));
   const own = [...document.querySelectorAll(".head .button")].map((button) => ({ text: button.textContent.trim(), hint: "This page", press: button }));
-  const task = { text: "New task", hint: "Page", address: "/ui/tasks/new" };
+  const task = { text: "New task", hint: "Page", address: at("ui/tasks/new") };
   const isOwn = own.some((option) => option.text === task.text);
-  return [...own, ...links, ...(isOwn ? [] : [task]), { text: "API", hint: "Page", address: "/api/docs/" }];
+  return [...own, ...links, ...(isOwn ? [] : [task]), { text: "API", hint: "Page", address: at("api/docs/") }];
 }
 
 function matching(text) {
@@ -68,7 +69,7 @@ async function search(text) {
   let found = [];
   let none = NONE;
   try {
-    const answer = await fetch(`/ui/palette?q=${encodeURIComponent(text)}`, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE_MS) });
+    const answer = await fetch(at(`ui/palette?q=${encodeURIComponent(text)}`), { headers: { accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE_MS) });
     if (answer.ok) found = await answer.json();
     else none = AWAY;
   } catch {

@@ -2,6 +2,8 @@
 // so that nothing is lost between two; one that gets no answer in time is given up, and asked again after a pause that
 // grows. Used by the worker that all windows share and, where there is none, by each window.
 
+import { at } from "./root.js";
+
 // How long the server may hold a request that has no news, and how much later its answer may come.
 const WAIT_SECS = 5;
 const PATIENCE_MS = 4000;
@@ -113,7 +115,7 @@ export class Poller {
       for (const [run, known] of [...this.#logs].slice(-MOST_LOGS)) {
         query.append("log", known ? `${run}:${known.lines}:${known.bytes}:${known.is_complete}` : run);
       }
-      const answer = await fetch(`/ui/changes?${query}`, {
+      const answer = await fetch(at(`ui/changes?${query}`), {
         headers: { accept: "application/json" },
         cache: "no-store",
         signal: abort.signal,

@@ -1,5 +1,7 @@
 // How a form is sent: once where it launches something, only to a server that answers, and not left by accident.
 
+import { at } from "./root.js";
+
 // Longer than a server that is well ever takes.
 const PATIENCE_MS = 5000;
 
@@ -46,7 +48,7 @@ addEventListener("pageshow", (event) => {
 // Whether the server can take a form now. A refusal is an answer too: it says more about the form than we could here.
 async function isThere() {
   const signal = AbortSignal.timeout(PATIENCE_MS);
-  const answer = await fetch("/health/ready", { cache: "no-store", signal }).catch(() => null);
+  const answer = await fetch(at("health/ready"), { cache: "no-store", signal }).catch(() => null);
   return answer !== null && ![502, 503, 504].includes(answer.status);
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::handover;
+use super::privacy::Others;
 
 pub(super) struct DataDir {
     pub(super) path: PathBuf,
@@ -17,7 +18,7 @@ pub(super) struct DataDir {
 
 impl DataDir {
     /// Makes the folder where it is missing, and holds it until it is dropped.
-    pub(super) async fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn open(path: &Path, others: Others) -> anyhow::Result<Self> {
         let shown = path.display();
         if path.exists() && !path.is_dir() {
             bail!("cannot use the data directory {shown}: it is not a directory");
@@ -25,7 +26,7 @@ impl DataDir {
         std::fs::create_dir_all(path).with_context(|| format!("cannot make the data directory {shown}"))?;
         let path = path.canonicalize().with_context(|| format!("cannot use the data directory {shown}"))?;
         // Before the lock: another user who can open its file could hold it.
-        super::privacy::tighten(&path);
+        super::privacy::tighten(&path, others);
         let lock_path = path.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.with_context(|| format!("cannot write to the data directory {shown}"))?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use crate::clock::Clock;
 use crate::config;
@@ -34,15 +34,20 @@ impl Maker<'_> {
     /// Must be called within the runtime.
     pub(super) fn make(&self, settings: &config::Engine, pokes: Pokes) -> anyhow::Result<Arc<dyn Engine>> {
         match settings {
-            config::Engine::Local { shell } => {
+            config::Engine::Local { shell, user } => {
                 let runs_dir = self.data_dir.join(RUNS_FOLDER);
                 let context = format!("cannot use the folder {}", runs_dir.display());
                 let local = LocalConfig {
                     shell: shell.clone(),
                     logs: Some(Arc::clone(self.logs)),
                     open_files: self.usual_open_files,
+                    user: user.clone(),
                     ..LocalConfig::new(runs_dir)
                 };
+                local.check_user().map_err(|reason| {
+                    let user = user.as_deref().unwrap_or_default();
+                    anyhow!("the commands of cluster {} can't run as user `{user}`: {reason}", self.cluster)
+                })?;
                 Ok(Arc::new(LocalEngine::new(local, pokes).context(context)?))
             }
             config::Engine::Docker(settings) => {

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use clusters::{ClusterSet, Shared};
 use data_dir::DataDir;
+use privacy::Others;
 pub use privacy::keep_private;
 
 use crate::clock::Clock;
@@ -57,7 +58,7 @@ pub struct RunningServer {
 pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<RunningServer> {
     let usual_open_files = open_files::raise_limit();
     let listener = listen_on(config.server.listen).await?;
-    let data_dir = DataDir::open(&config.server.data_dir).await?;
+    let data_dir = DataDir::open(&config.server.data_dir, Others::of(&config.clusters)).await?;
     let address = listener.local_addr().context("the socket has no address")?;
     let holder = holder(&data_dir, address);
     let Opened { store, lease, lock } = open_store(&config.server.database, &holder).await?;

@@ -4,6 +4,7 @@
 //! the server's own user could still read the server's memory and environment through `/proc`, where the password of the
 //! database is: a process that is not dumpable belongs to root there (`proc(5)`, `PR_SET_DUMPABLE` in `prctl(2)`).
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -13,10 +14,31 @@ use nix::sys::prctl::set_dumpable;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 
+use crate::config::{Cluster, Engine};
+
 /// What nobody but the server's user may enter.
 const PRIVATE_FOLDER: u32 = 0o700;
-/// What others may pass through but not list: only root can run tasks as other users, which have folders below.
+/// What others may pass through but not list.
 const PASSABLE_FOLDER: u32 = 0o711;
+
+/// What other users of the machine have to do with the data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    Nothing,
+    /// Local tasks run as other users, which have folders below.
+    HaveFoldersBelow,
+}
+
+impl Others {
+    /// Only root can run tasks as other users, and only local ones have folders here.
+    pub(super) fn of(clusters: &BTreeMap<String, Cluster>) -> Self {
+        let is_local = |cluster: &Cluster| matches!(cluster.engine, Engine::Local { .. });
+        match geteuid().is_root() && clusters.values().any(is_local) {
+            true => Self::HaveFoldersBelow,
+            false => Self::Nothing,
+        }
+    }
+}
 
 /// Makes files of this process and of its supervisors private from now on, and its memory unreadable. Tasks get the usual
 /// umask back. Called once, before the first file is made.
@@ -29,9 +51,12 @@ pub fn keep_private() -> io::Result<()> {
 /// Takes away what others may do in an existing data directory: an older version, or a person, may have made it.
 ///
 /// A file system that knows no permissions, or a folder of somebody else's, is no reason not to start.
-pub(super) fn tighten(data_dir: &Path) {
-    let folder = if geteuid().is_root() { PASSABLE_FOLDER } else { PRIVATE_FOLDER };
-    let tightened = limit(data_dir, folder).and_then(|()| tighten_entries(data_dir));
+pub(super) fn tighten(data_dir: &Path, others: Others) {
+    let tightened = match others {
+        Others::Nothing => limit(data_dir, PRIVATE_FOLDER),
+        Others::HaveFoldersBelow => open_way(data_dir),
+    };
+    let tightened = tightened.and_then(|()| tighten_entries(data_dir));
     // What can't be written at all is refused with words of its own.
     if let Err(error) = tightened
         && error.kind() != io::ErrorKind::ReadOnlyFilesystem
@@ -55,6 +80,13 @@ fn tighten_entries(data_dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Others may pass through, whatever the folder was made with.
+fn open_way(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+    let wanted = (mode & 0o700) | PASSABLE_FOLDER;
+    if wanted == mode { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(wanted)) }
 }
 
 /// Leaves only these of the permissions.
@@ -84,9 +116,12 @@ mod tests {
         for (path, open) in [(folder.path(), 0o755), (&logs, 0o755), (&runs, 0o711), (&database, 0o664)] {
             fs::set_permissions(path, Permissions::from_mode(open)).unwrap();
         }
-        tighten(folder.path());
-        let expected = if geteuid().is_root() { PASSABLE_FOLDER } else { PRIVATE_FOLDER };
-        assert_eq!(mode(folder.path()), expected);
-        assert_eq!((mode(&logs), mode(&database), mode(&runs)), (0o700, 0o600, 0o711));
+        for (others, expected) in
+            [(Others::HaveFoldersBelow, 0o711), (Others::Nothing, 0o700), (Others::HaveFoldersBelow, 0o711)]
+        {
+            tighten(folder.path(), others);
+            assert_eq!(mode(folder.path()), expected);
+            assert_eq!((mode(&logs), mode(&database), mode(&runs)), (0o700, 0o600, 0o711));
+        }
     }
 }

@@ -45,7 +45,7 @@ pub struct Serve {
     #[arg(
         long,
         value_name = "URL",
-        help = "A PostgreSQL database, instead of the embedded one [env: FLOTILLA_DATABASE_URL]"
+        help = "A PostgreSQL database, instead of the embedded one; every user of the machine can see it here [env: FLOTILLA_DATABASE_URL]"
     )]
     database_url: Option<String>,
     /// The configuration file [default: flotilla.toml, if there is one]
@@ -61,6 +61,7 @@ impl Serve {
             listen: self.listen,
             data_dir: self.data_dir,
             database_url: self.database_url,
+            credentials_dir: env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             variables: variables()?,
         };
         // `--json` and `--quiet` mean the server's own log, which is all that it prints.

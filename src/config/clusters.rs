@@ -37,6 +37,8 @@ pub enum Engine {
     Local {
         /// What a run's command is handed to, as one last argument.
         shell: Vec<String>,
+        /// Whom every command runs as; `None` is the server's own user, or the task's where the server is root.
+        user: Option<String>,
     },
     Docker(Box<Docker>),
     Kubernetes(Box<Kubernetes>),
@@ -239,7 +241,10 @@ impl Cluster {
         let is_enabled = section.read("enabled", true, Ok);
         let kind = section.text("engine", Kind::Local, str::parse);
         let engine = match kind {
-            Kind::Local => Engine::Local { shell: section.read("shell", words(["sh", "-ec"]), program) },
+            Kind::Local => Engine::Local {
+                shell: section.read("shell", words(["sh", "-ec"]), program),
+                user: section.text("user", None, |text| word(text).map(Some)),
+            },
             Kind::Docker => Engine::Docker(Box::new(Docker::read(section))),
             Kind::Kubernetes => Engine::Kubernetes(Box::new(Kubernetes::read(section))),
         };

@@ -1,7 +1,8 @@
 //! Where the rows are kept, as the operator says it. A password in it is never shown.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Which database, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,19 @@ impl Database {
                 Err(format!("{needed}, not with `{scheme}://`"))
             }
             _ => Err(needed.to_owned()),
+        }
+    }
+}
+
+impl Database {
+    /// The address that a file holds, around which there may be white space.
+    pub(super) fn read_file(path: &Path) -> Result<Self, String> {
+        let shown = path.display();
+        let text = fs::read(path).map_err(|error| format!("can't be read: {shown}: {error}"))?;
+        let text = String::from_utf8(text).map_err(|_| format!("must hold an address, and {shown} is no text"))?;
+        match text.trim() {
+            "" => Err(format!("must hold an address, and {shown} is empty")),
+            text => Self::parse(text).map_err(|message| format!("can't be used: what {shown} holds {message}")),
         }
     }
 }

@@ -27,7 +27,10 @@ pub use clusters::{
     PullPolicy, Toleration, Volume, VolumeKind, default_max_running,
 };
 pub use database::{Database, PostgresUrl};
-use reader::Reader;
+use reader::{Reader, Section};
+
+/// The credential that holds the database's address.
+const DATABASE_CREDENTIAL: &str = "flotilla-database-url";
 
 /// Read where it exists and no other file is named.
 pub const DEFAULT_FILE: &str = "flotilla.toml";
@@ -109,6 +112,8 @@ pub struct Overrides {
     pub listen: Option<String>,
     pub data_dir: Option<String>,
     pub database_url: Option<String>,
+    /// Where the service manager puts secrets, each in a file: systemd's `$CREDENTIALS_DIRECTORY`.
+    pub credentials_dir: Option<PathBuf>,
     /// The environment variables whose names begin with `FLOTILLA_`; those that aren't settings are not looked at.
     pub variables: BTreeMap<String, String>,
 }
@@ -158,14 +163,14 @@ impl Config {
     fn read(reader: &mut Reader<'_>) -> Self {
         let mut section = reader.section("server");
         let data_dir = section.text("data_dir", PathBuf::from("flotilla-data"), path);
-        let embedded = Database::Sqlite { path: data_dir.join("flotilla.db") };
+        let database = read_database(&mut section).unwrap_or(Database::Sqlite { path: data_dir.join("flotilla.db") });
         let server = Server {
             listen: section.text("listen", SocketAddr::from(([127, 0, 0, 1], 3000)), address),
             hosts: section.read("hosts", Vec::new(), host_names),
             public_url: section.text("public_url", None, |text| text.parse().map(Some)),
             cors_origins: section.read("cors_origins", CorsOrigins::None, CorsOrigins::parse),
             trusted_proxies: section.read("trusted_proxies", Vec::new(), networks),
-            database: section.text("database_url", embedded, Database::parse),
+            database,
             max_body_bytes: section.read("max_body_bytes", 1 << 20, within(1024..=1 << 30)),
             clusters_by_request: section.read("clusters_by_request", false, Ok),
             data_dir,
@@ -215,6 +220,26 @@ impl Default for Config {
     /// The configuration of a server that is told nothing.
     fn default() -> Self {
         Self::parse(DEFAULT_FILE, "", &Overrides::default()).expect("the defaults are valid")
+    }
+}
+
+/// Where rows are kept, where anybody says so: its address, a file that holds it, or what the service manager hands over.
+fn read_database(section: &mut Section<'_>) -> Option<Database> {
+    let given = section.text("database_url", None, |text| Database::parse(text).map(Some));
+    let in_file = section.text("database_url_file", None, |text| Database::read_file(&path(text)?).map(Some));
+    match (given, in_file) {
+        (Some(_), Some(_)) => {
+            section.fault(
+                "has both `database_url` and `database_url_file`, from here or by variables or flags; leave one out",
+            );
+            None
+        }
+        (Some(database), None) | (None, Some(database)) => Some(database),
+        (None, None) => {
+            let path = section.credential(DATABASE_CREDENTIAL)?;
+            let read = Database::read_file(&path);
+            read.map_err(|message| section.fault(&format!("credential `{DATABASE_CREDENTIAL}` {message}"))).ok()
+        }
     }
 }
 

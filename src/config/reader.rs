@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
@@ -13,10 +14,11 @@ use crate::words::nearest;
 const SECRETS: [&str; 1] = ["database_url"];
 
 /// Settings whose variables are not called `FLOTILLA_SECTION_KEY`: those that are flags too, or are set often.
-const SHORT_VARIABLES: [(&str, &str, &str); 5] = [
+const SHORT_VARIABLES: [(&str, &str, &str); 6] = [
     ("server", "listen", "FLOTILLA_LISTEN"),
     ("server", "data_dir", "FLOTILLA_DATA_DIR"),
     ("server", "database_url", "FLOTILLA_DATABASE_URL"),
+    ("server", "database_url_file", "FLOTILLA_DATABASE_URL_FILE"),
     ("telemetry", "log_format", "FLOTILLA_LOG_FORMAT"),
     ("telemetry", "log_filter", "FLOTILLA_LOG"),
 ];
@@ -151,6 +153,13 @@ impl Section<'_> {
     /// [`Self::read`] of a text.
     pub fn text<U>(&mut self, key: &'static str, default: U, check: impl Fn(&str) -> Result<U, String>) -> U {
         self.read(key, default, |text: String| check(&text))
+    }
+
+    /// The file of a secret that the service manager hands over under this name, where it does.
+    pub fn credential(&self, name: &str) -> Option<PathBuf> {
+        let path = self.document.overrides.credentials_dir.as_ref()?.join(name);
+        // One that can't be looked at is read, and the failure told.
+        path.try_exists().unwrap_or(true).then_some(path)
     }
 
     /// Where the section is in the file, it must hold this key.

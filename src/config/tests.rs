@@ -27,7 +27,7 @@ fn without_a_file_there_is_a_local_cluster_and_the_default_is_what_is_found() {
     assert_eq!(config.clusters.keys().collect::<Vec<_>>(), [LOCAL_CLUSTER]);
     assert_eq!(config.default_cluster, DefaultCluster::WhatIsFound);
     let cluster = &config.clusters[LOCAL_CLUSTER];
-    assert_eq!(cluster.engine, Engine::Local { shell: vec!["sh".into(), "-ec".into()] });
+    assert_eq!(cluster.engine, Engine::Local { shell: vec!["sh".into(), "-ec".into()], user: None });
     assert!(cluster.max_running.is_some_and(|most| most.get() >= 16));
 }
 
@@ -92,11 +92,12 @@ fn every_key_of_the_file_is_read() {
         [clusters."big.one"]
         engine = "local"
         shell = ["bash", "-c"]
+        user = "flotilla-task"
         max_running = 3
         "#,
     );
-    let local = |shell: [&str; 2], most| Cluster {
-        engine: Engine::Local { shell: shell.map(str::to_owned).into() },
+    let local = |shell: [&str; 2], user: Option<&str>, most| Cluster {
+        engine: Engine::Local { shell: shell.map(str::to_owned).into(), user: user.map(Into::into) },
         max_running: NonZeroU32::new(most),
     };
     let mount =
@@ -140,9 +141,13 @@ fn every_key_of_the_file_is_read() {
         runs: Runs { grace: Duration::ZERO, starts: StartLimits::default() },
         logs: Logs { max_bytes: 65_536, chunk_bytes: 65_536, retention: None },
         telemetry: Telemetry { format: LogFormat::Json, filter: "debug".parse().unwrap() },
-        clusters: [("local", local(["sh", "-ec"], 0)), ("big.one", local(["bash", "-c"], 3)), ("boxes", boxes)]
-            .map(|(name, cluster)| (name.to_owned(), cluster))
-            .into(),
+        clusters: [
+            ("local", local(["sh", "-ec"], None, 0)),
+            ("big.one", local(["bash", "-c"], Some("flotilla-task"), 3)),
+            ("boxes", boxes),
+        ]
+        .map(|(name, cluster)| (name.to_owned(), cluster))
+        .into(),
         default_cluster: DefaultCluster::Named("big.one".into()),
     };
     assert_eq!(config.unwrap(), expected);
@@ -250,7 +255,7 @@ fn an_unknown_name_is_told_with_the_one_that_was_probably_meant() {
         ),
         (
             "[clusters.a]\nengine = 'local'\nimage = 1\n[clusters.default]\nengine = 'local'",
-            "flotilla.toml line 3: unknown key `image` in [clusters.a]; the keys are enabled, engine, shell, max_running",
+            "flotilla.toml line 3: unknown key `image` in [clusters.a]; the keys are enabled, engine, shell, user, max_running",
         ),
     ] {
         assert_eq!(faults(text), expected);
@@ -383,6 +388,55 @@ fn a_named_file_must_exist() {
 
     std::fs::write(&file, "[lists]\nmax_limit = 7").unwrap();
     assert_eq!(Config::load(&overrides).unwrap().lists.max_limit, 7);
+}
+
+#[test]
+fn the_databases_address_may_lie_in_a_file_or_come_as_a_credential() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let file = write("url", b"  postgres://u:s3cret@h/d\n");
+    let toml = format!("[server]\ndatabase_url_file = {:?}", file.to_str().unwrap());
+    let expected = Database::parse("postgres://u:s3cret@h/d").unwrap();
+    assert_eq!(parse(&toml).unwrap().server.database, expected);
+    let variables = |name: &str, value: &str| Overrides {
+        variables: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        ..Overrides::default()
+    };
+    let by_variable = variables("FLOTILLA_DATABASE_URL_FILE", file.to_str().unwrap());
+    assert_eq!(Config::parse("f", "", &by_variable).unwrap().server.database, expected);
+
+    // Two that both say it are one too many, wherever they stand.
+    let both = variables("FLOTILLA_DATABASE_URL", "sqlite:other");
+    let told = Config::parse("f", &toml, &both).unwrap_err().to_string();
+    assert!(told.contains("both `database_url` and `database_url_file`"), "{told}");
+
+    for (path, expected) in [
+        (folder.path().join("none"), "can't be read"),
+        (folder.path().to_owned(), "can't be read"),
+        (write("empty", b" \n"), "is empty"),
+        (write("bytes", b"postgres://s3cret\xff"), "is no text"),
+        (write("other", b"mysql://u:s3cret@h/d"), "must begin with `postgres://` or `sqlite:`, not with `mysql://`"),
+    ] {
+        let path = path.to_str().unwrap();
+        let told = parse(&format!("[server]\ndatabase_url_file = {path:?}")).unwrap_err().to_string();
+        assert!(told.contains(expected) && told.contains(path), "{told}");
+        assert!(!told.contains("s3cret"), "{told}");
+    }
+
+    let with_credentials = Overrides { credentials_dir: Some(folder.path().to_owned()), ..Overrides::default() };
+    let database = |text: &str| Config::parse("f", text, &with_credentials).map(|config| config.server.database);
+    assert_eq!(database("").unwrap(), Config::default().server.database, "there is none of that name");
+    write("flotilla-database-url", b"postgres://u:s3cret@h/d");
+    assert_eq!(database("").unwrap(), expected);
+    // Whatever the operator says counts more.
+    assert_eq!(database("[server]\ndatabase_url = 'sqlite:mine'").unwrap().to_string(), "sqlite:mine");
+    write("flotilla-database-url", b"");
+    let told = database("").unwrap_err().to_string();
+    assert!(told.contains("credential `flotilla-database-url`") && told.contains("is empty"), "{told}");
 }
 
 #[test]

@@ -5,10 +5,12 @@ use axum::http::{HeaderValue, header};
 use axum::response::{Redirect, Response};
 use axum::routing::get;
 use utoipa::OpenApi;
+use utoipa::openapi::Server;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::App;
+use super::base::at;
 use super::respond::ok;
 
 #[derive(OpenApi)]
@@ -42,13 +44,17 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     with_api(super::api()).1
 }
 
-pub(super) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<App> {
+pub(super) fn routes(mut openapi: utoipa::openapi::OpenApi, base_path: &str) -> Router<App> {
+    if !base_path.is_empty() {
+        openapi.servers = Some(vec![Server::new(base_path)]);
+    }
     let pages: Router<App> = SwaggerUi::new("/api/docs")
-        .config(utoipa_swagger_ui::Config::new(["/api/openapi.json"]).validator_url("none"))
+        // From the page's own address.
+        .config(utoipa_swagger_ui::Config::new(["../openapi.json"]).validator_url("none"))
         .into();
     Router::new()
         .route("/api/openapi.json", get(move || std::future::ready(description(&openapi))))
-        .route("/docs", get(|| async { Redirect::temporary("/api/docs/") }))
+        .route("/docs", get(|| async { Redirect::temporary(&at("/api/docs/")) }))
         .merge(pages)
 }
 

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::base::at;
 use super::respond::json;
 use crate::model::Faults;
 use crate::service::ServiceError;
@@ -38,7 +39,10 @@ impl ApiError {
     }
 
     pub(super) fn no_route(request: &Request) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("there is nothing at {}; see /api/docs/", request.uri().path()))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            format!("there is nothing at {}; see {}", request.uri().path(), at("/api/docs/")),
+        )
     }
 
     pub(super) fn no_page(request: &Request) -> Self {

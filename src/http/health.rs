@@ -11,8 +11,8 @@ use crate::wire::Health;
 
 /// Whether a path is one of these, which are answered also where there is no room for anything else.
 pub(super) fn is_asked_for(path: &str) -> bool {
-    let path = path.strip_prefix("/api").unwrap_or(path);
-    matches!(path, "/v6/health" | "/health/live" | "/health/ready")
+    // Below `/api`, or the path of a proxy.
+    ["/v6/health", "/health/live", "/health/ready"].iter().any(|known| path.ends_with(known))
 }
 
 /// The server answers

@@ -4,6 +4,7 @@
 //! translates: a request into a call of `service`, its result into a body of `wire`. Whatever goes wrong is answered
 //! with a status and `{"error": …}`, also by what is not a route.
 
+mod base;
 mod clusters;
 mod definitions;
 mod docs;
@@ -101,17 +102,18 @@ impl App {
 /// All that the server answers to those who may ask it.
 pub fn router(app: App, origins: Origins) -> Router {
     let service = Arc::clone(&app.service);
+    let base_path = origins.public_url.as_ref().map(|url| url.base_path().to_owned()).unwrap_or_default();
     let (at_root, _) = api().split_for_parts();
     let (under_api, openapi) = docs::with_api(api());
     let routes = Router::new()
         .merge(at_root)
         .merge(under_api)
         .merge(ui::routes())
-        .merge(docs::routes(openapi))
+        .merge(docs::routes(openapi, &base_path))
         .fallback(nothing_here)
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })
         .with_state(app);
-    layers::around(routes, Arc::new(origins), service)
+    base::around(layers::around(routes, Arc::new(origins), service), &base_path)
 }
 
 async fn nothing_here(request: axum::extract::Request) -> ApiError {

@@ -6,7 +6,7 @@
 //! so a server that listens on loopback alone answers only to names that are known, and a browser's `Origin` has to be a
 //! known one everywhere.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
@@ -102,7 +102,7 @@ impl Origins {
             if !self.trusts(client) {
                 break;
             }
-            let Ok(address) = hop.parse::<IpAddr>() else { break };
+            let Some(address) = address_of(hop) else { break };
             client = address.to_canonical();
         }
         client
@@ -113,12 +113,11 @@ impl Origins {
     /// A site that gives its own name this server's address has one origin with it (DNS rebinding). So where a browser
     /// gives an `Origin`, its name has to be a known one even if any `Host` is accepted.
     pub(super) fn unknown_name<'a>(&self, sent: Sent<'a>) -> Option<&'a str> {
-        // A browser always sends a `Host`; programs of the oldest kind may not.
-        let host = text(sent.headers, "host")?;
         let is_any_accepted = !self.is_loopback && self.hosts.is_empty() && self.public_url.is_none();
-        let has_origin_of_its_own = || text(sent.headers, "origin").and_then(host_of) == Some(host);
-        let is_checked = !is_any_accepted || has_origin_of_its_own();
-        (is_checked && !self.knows(host)).then_some(host)
+        let origin = text(sent.headers, "origin").and_then(host_of);
+        let is_checked = |host: &str| !is_any_accepted || origin == Some(host);
+        // A browser always sends a `Host`; programs of the oldest kind may not.
+        self.names(sent).into_iter().flatten().find(|host| is_checked(host) && !self.knows(host))
     }
 
     /// Whether no other site can have this name: the operator named it, or it is an address, `localhost` or without a dot.
@@ -130,6 +129,13 @@ impl Origins {
         let mut named = self.hosts.iter().map(String::as_str).chain(public);
         is_local || is_address || named.any(|known| known.eq_ignore_ascii_case(&name))
     }
+}
+
+/// As proxies write it: bare, with a port, or as the host of a URL.
+fn address_of(hop: &str) -> Option<IpAddr> {
+    let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let in_brackets = || hop.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::from);
+    hop.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -279,6 +285,66 @@ mod tests {
         // The first that no trusted proxy wrote of is made up for all that is known.
         assert_eq!(trusting.client(sent(&headers)), IpAddr::from([203, 0, 113, 7]));
         assert_eq!(Origins::default().client(sent(&headers)), CLIENT);
+    }
+
+    #[test]
+    fn a_client_is_found_behind_any_number_of_trusted_proxies() {
+        let networks = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"];
+        let networks = networks.map(|text| text.parse().or_else(|_| text.parse().map(IpAddr::into)).unwrap());
+        let trusting = Origins { trusted_proxies: networks.to_vec(), ..Origins::default() };
+        let client = |peer: &str, lists: &[&'static str]| {
+            let pairs: Vec<_> = lists.iter().map(|list| ("x-forwarded-for", *list)).collect();
+            let peer = peer.parse().unwrap();
+            trusting.client(Sent { headers: &headers(&pairs), peer }).to_string()
+        };
+        for (peer, lists, expected) in [
+            ("10.0.0.1", &[][..], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.7"], "203.0.113.7"),
+            // A chain, in one header or in several, whose first part the client made up.
+            ("10.0.0.1", &["6.6.6.6, 203.0.113.7, 192.0.2.1, 10.9.9.9"], "203.0.113.7"),
+            ("10.0.0.1", &["6.6.6.6", "203.0.113.7,192.0.2.1", " 10.9.9.9 "], "203.0.113.7"),
+            // Everybody in it is a proxy: whoever began the chain.
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            // IPv6, bare, in brackets, with a port; and IPv4 within it.
+            ("::1", &["2a00::7, 2001:db8::5"], "2a00::7"),
+            ("::1", &["[2a00::7]:4711, [2001:db8::5]"], "2a00::7"),
+            ("2001:db8::1", &["::ffff:203.0.113.7, ::ffff:10.0.0.1"], "203.0.113.7"),
+            ("10.0.0.1", &["203.0.113.7:4711"], "203.0.113.7"),
+            // What is no address ends the chain at the proxy that wrote it.
+            ("10.0.0.1", &["203.0.113.7, unknown"], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.7, _hidden, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", &["203.0.113.7, "], "10.0.0.1"),
+            ("10.0.0.1", &[""], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.7:99999"], "10.0.0.1"),
+            ("10.0.0.1", &["[203.0.113.7]"], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.0/24"], "10.0.0.1"),
+            // Not a proxy that is trusted.
+            ("203.0.113.9", &["10.0.0.2"], "203.0.113.9"),
+            ("2a00::9", &["::1"], "2a00::9"),
+        ] {
+            assert_eq!(client(peer, lists), expected, "{peer} {lists:?}");
+        }
+        let mut no_text = HeaderMap::new();
+        no_text.append("x-forwarded-for", HeaderValue::from_bytes(b"203.0.113.7, \xff").unwrap());
+        let peer = "10.0.0.1".parse().unwrap();
+        assert_eq!(trusting.client(Sent { headers: &no_text, peer }), peer);
+    }
+
+    #[test]
+    fn a_name_that_a_trusted_proxy_was_asked_by_has_to_be_known_as_well() {
+        let origins =
+            Origins { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..known_as(&["tools.example"], true) };
+        for (forwarded, expected) in [
+            ("tools.example", None),
+            ("tools.example:8443, inner", None),
+            ("evil.example", Some("evil.example")),
+            ("evil.example, tools.example", Some("evil.example")),
+        ] {
+            let headers = headers(&[("host", "127.0.0.1:3000"), ("x-forwarded-host", forwarded)]);
+            assert_eq!(origins.unknown_name(sent(&headers)), expected, "{forwarded}");
+            let stranger = Sent { headers: &headers, peer: [203, 0, 113, 9].into() };
+            assert_eq!(origins.unknown_name(stranger), None, "what others say is not looked at: {forwarded}");
+        }
     }
 
     #[test]

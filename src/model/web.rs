@@ -43,6 +43,10 @@ impl CorsOrigins {
     }
 }
 
+/// What the server's own paths begin with. None of them can be what a proxy puts before: whether a request has that path or
+/// was relieved of it could not be told.
+const OWN_SEGMENTS: [&str; 11] = ["api", "clusters", "docs", "groups", "health", "tags", "ui", "v1", "v2", "v4", "v6"];
+
 /// Such as `https://tools.example/flotilla`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
@@ -95,6 +99,9 @@ impl FromStr for PublicUrl {
         if base_path.split('/').any(|part| part == "." || part == "..") {
             return Err(needed());
         }
+        if let Some(own) = base_path.split('/').nth(1).filter(|first| OWN_SEGMENTS.contains(first)) {
+            return Err(format!("must not have a path that begins with /{own}, as paths of the server's own do"));
+        }
         let host = host.to_ascii_lowercase();
         let host = host.strip_suffix(own_port).unwrap_or(&host);
         Ok(Self { origin: format!("{scheme}://{host}"), host_at: scheme.len() + 3, base_path: base_path.to_owned() })
@@ -128,6 +135,8 @@ mod tests {
             "https://x/../y",
             "https://x/\"",
             "https://x y",
+            "https://x/ui",
+            "https://x/api/below/",
         ] {
             assert!(text.parse::<PublicUrl>().is_err(), "{text}");
         }

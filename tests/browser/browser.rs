@@ -45,6 +45,14 @@ impl Browser {
         browser.close(visited).await;
     }
 
+    /// Lets `visit` use a browser at an address that leads to a server, through whatever is before it.
+    pub async fn visit_at(url: &str, server: &mut Server, visit: impl AsyncFnOnce(&Self, &mut Server)) {
+        let Some(address) = support::browser_address() else { return };
+        let browser = Self::open_at(&address, url).await;
+        let visited = AssertUnwindSafe(visit(&browser, server)).catch_unwind().await;
+        browser.close(visited).await;
+    }
+
     /// The same through a proxy.
     pub async fn visit_through_a_proxy(visit: impl AsyncFnOnce(&Self, &mut Server, &Proxy)) {
         let Some(address) = support::browser_address() else { return };
@@ -120,6 +128,14 @@ impl Browser {
     pub async fn value(&self, expression: &str) -> Value {
         let script = format!("return ({expression})");
         self.driver.execute(script, vec![]).await.unwrap_or_else(|error| panic!("{expression}: {error}")).json().clone()
+    }
+
+    /// What an asynchronous function returns, called in the page.
+    pub async fn called(&self, function: &str) -> Value {
+        let script = format!(
+            "const done = arguments[0]; ({function})().then((value) => done({{ value }}), (error) => done({{ error: String(error) }}))"
+        );
+        self.driver.execute_async(script, vec![]).await.unwrap().json().clone()
     }
 
     /// Waits until an expression is true.

@@ -202,7 +202,7 @@ impl Drop for Server {
 
 /// An address that a restarted server gets again: below the ports that the system gives to connections, so that no
 /// client takes it in between, not even one that asks for the server while it is away and so meets itself.
-fn free_address() -> String {
+pub fn free_address() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 10_000).unwrap();
     loop {

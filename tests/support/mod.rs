@@ -49,6 +49,11 @@ pub fn browser_address() -> Option<String> {
     service("browser", "FLOTILLA_TEST_BROWSER")
 }
 
+/// The program of an nginx with the settings of Debian's package, or `None`, and said so.
+pub fn nginx_program() -> Option<PathBuf> {
+    service("nginx", "FLOTILLA_TEST_NGINX").map(PathBuf::from)
+}
+
 /// The text of axe, which judges how accessible a page is; or `None`, and said so.
 pub fn axe_script() -> Option<String> {
     let path = service("browser", "FLOTILLA_TEST_AXE")?;

@@ -8,6 +8,7 @@ mod support;
 #[path = "../api/world.rs"]
 mod world;
 
+mod below_a_path;
 mod changes;
 mod clusters;
 mod forms;

@@ -17,9 +17,9 @@
 //! supervisor can be found without it (`living.rs`), and an end that can't be written into it lies beside it, as `.end-ATTEMPT`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -365,7 +365,9 @@ pub(super) fn leftovers(runs_dir: &Path) -> io::Result<Vec<(PathBuf, Option<Atte
 }
 
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(FOLDER_MODE).create(path)
+    DirBuilder::new().mode(FOLDER_MODE).create(path)?;
+    // The process's umask takes away more.
+    fs::set_permissions(path, Permissions::from_mode(FOLDER_MODE))
 }
 
 /// Nobody reads the FIFO, or there is none.

@@ -75,6 +75,8 @@ pub struct LocalConfig {
     pub logs: Option<Arc<Logs>>,
     /// How many files a task may have open, unless it raises its limit itself; `None` is as many as the server.
     pub open_files: Option<u64>,
+    /// Whom every command runs as, so that it reaches nothing of the server's. Takes root; see [`LocalConfig::check_user`].
+    pub user: Option<String>,
 }
 
 impl LocalConfig {
@@ -83,7 +85,19 @@ impl LocalConfig {
     pub fn new(runs_dir: impl Into<PathBuf>) -> Self {
         let shell = vec!["sh".to_owned(), "-ec".to_owned()];
         let supervisor = "/proc/self/exe".into();
-        Self { runs_dir: runs_dir.into(), shell, supervisor, logs: None, open_files: None }
+        Self { runs_dir: runs_dir.into(), shell, supervisor, logs: None, open_files: None, user: None }
+    }
+
+    /// Whether commands can run as [`LocalConfig::user`], and that is another user than the server's own.
+    pub fn check_user(&self) -> Result<(), String> {
+        match user::for_task(self.user.as_deref(), None)? {
+            Choice::Other(identity) if !identity.uid.is_root() => Ok(()),
+            Choice::Own if self.user.is_none() => Ok(()),
+            Choice::Own | Choice::Other(_) => {
+                Err("it is the server's own user, from whom nothing could be kept".to_owned())
+            }
+            Choice::Ignored(reason) => Err(reason),
+        }
     }
 }
 
@@ -214,7 +228,7 @@ impl Inner {
 
     fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {
         self.machine.check(task).map_err(EngineError::Rejected)?;
-        match user::choose(task.user.as_deref()) {
+        match user::for_task(self.config.user.as_deref(), task.user.as_deref()) {
             Err(reason) => Err(EngineError::Rejected(format!("the cluster cannot support running the job: {reason}"))),
             Ok(Choice::Own | Choice::Other(_) | Choice::Ignored(_)) => Ok(()),
         }
@@ -228,6 +242,10 @@ impl Inner {
         if !folder.exists().map_err(failed)? && launch.log_path.exists() {
             // Its command may have started, and somebody removed the folder.
             return Ok(handle);
+        }
+        if self.config.user.is_some() && !folder.exists().map_err(failed)? {
+            // The settings may have changed since the launch was accepted.
+            user::for_task(self.config.user.as_deref(), launch.task.user.as_deref()).map_err(EngineError::Rejected)?;
         }
         let spec = self.spec(launch).map_err(failed)?;
         let channels = match folder.create(&spec).map_err(failed)? {
@@ -254,7 +272,11 @@ impl Inner {
     fn spec(&self, launch: &LaunchSpec) -> io::Result<Spec> {
         Ok(Spec {
             attempt_id: launch.attempt_id,
-            task: launch.task.clone(),
+            task: TaskSpec {
+                user: self.config.user.clone().or_else(|| launch.task.user.clone()),
+                ..launch.task.clone()
+            },
+            no_new_privileges: self.config.user.is_some(),
             deadline_secs: launch.execution.active_deadline_secs,
             log_path: std::path::absolute(&launch.log_path)?,
             log_cap_bytes: launch.log_cap_bytes,

@@ -47,6 +47,9 @@ pub(super) struct Spec {
     /// How many files the task may have open, unless it raises its limit itself; `None` is as many as the server.
     #[serde(default)]
     pub open_files: Option<u64>,
+    /// Whether programs that would run as another user, such as `sudo`, gain nothing by it.
+    #[serde(default)]
+    pub no_new_privileges: bool,
 }
 
 /// `started.json`: the command runs.

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, execve, fchown, setsid};
@@ -76,11 +76,11 @@ pub(super) fn start(
         command.current_dir(folder.work()).stdin(Stdio::null());
         command.stdout(input.try_clone()?).stderr(input.try_clone()?);
         let supervisor = Pid::this();
-        let (identity, program) = (identity.cloned(), program.clone());
+        let (identity, program, no_new_privileges) = (identity.cloned(), program.clone(), spec.no_new_privileges);
         // SAFETY: the process that forks has one thread, so the child may do whatever its parent may.
         unsafe {
             command.pre_exec(move || {
-                become_task(supervisor, &entrances, identity.as_ref())?;
+                become_task(supervisor, &entrances, identity.as_ref(), no_new_privileges)?;
                 Err(program.execute())
             });
         }
@@ -133,7 +133,12 @@ fn shell_of(spec: &Spec) -> &str {
 }
 
 /// What the child does between fork and exec.
-fn become_task(supervisor: Pid, entrances: &[File], identity: Option<&Identity>) -> io::Result<()> {
+fn become_task(
+    supervisor: Pid,
+    entrances: &[File],
+    identity: Option<&Identity>,
+    no_new_privileges: bool,
+) -> io::Result<()> {
     for mut entrance in entrances {
         entrance.write_all(b"0")?;
     }
@@ -149,6 +154,9 @@ fn become_task(supervisor: Pid, entrances: &[File], identity: Option<&Identity>)
     }
     if let Some(identity) = identity {
         identity.assume()?;
+    }
+    if no_new_privileges {
+        set_no_new_privs()?;
     }
     // Without its supervisor nobody would see how it ends. After the change of user, which clears this.
     set_pdeathsig(Signal::SIGKILL)?;

@@ -22,6 +22,18 @@ pub(super) enum Choice {
     Ignored(String),
 }
 
+/// Whom a task runs as that asks for `asked`, in a cluster whose commands all run as `of_cluster`. `Err` says why it can't.
+pub(super) fn for_task(of_cluster: Option<&str>, asked: Option<&str>) -> Result<Choice, String> {
+    let Some(of_cluster) = of_cluster else { return choose(asked) };
+    let choice = choose(Some(of_cluster))?;
+    match asked {
+        Some(other) if other != of_cluster && choose(Some(other)) != Ok(choice.clone()) => {
+            Err(format!("it asks to run as user `{other}`, and the cluster's commands all run as `{of_cluster}`"))
+        }
+        _ => Ok(choice),
+    }
+}
+
 /// Finds `name`, `uid`, `name:group` or `uid:gid`, as a container's user is written. `Err` says that there is none.
 pub(super) fn choose(user: Option<&str>) -> Result<Choice, String> {
     let Some(text) = user else { return Ok(Choice::Own) };
@@ -73,6 +85,27 @@ mod tests {
     #[test]
     fn nobody_asked_for_is_the_server_itself() {
         assert_eq!(choose(None), Ok(Choice::Own));
+    }
+
+    #[test]
+    fn where_the_cluster_says_who_it_is_a_task_can_be_nobody_else() {
+        assert_eq!(for_task(None, Some("0")), choose(Some("0")));
+        if !geteuid().is_root() {
+            assert!(matches!(for_task(Some("nobody"), None), Ok(Choice::Ignored(_))));
+            return;
+        }
+        let nobody = choose(Some("nobody"));
+        let Ok(Choice::Other(Identity { uid, .. })) = &nobody else { panic!("{nobody:?}") };
+        let uid = uid.to_string();
+        for asked in [None, Some("nobody"), Some(uid.as_str())] {
+            assert_eq!(for_task(Some("nobody"), asked), nobody, "{asked:?}");
+        }
+        for asked in ["root", "0", "0:0", "nobody:root", "daemon", "no-such-user-here"] {
+            let reason = for_task(Some("nobody"), Some(asked)).unwrap_err();
+            assert!(reason.contains(&format!("`{asked}`, and the cluster's commands all run as `nobody`")), "{reason}");
+        }
+        assert_eq!(for_task(Some("no-such-user-here"), None), choose(Some("no-such-user-here")));
+        assert_eq!(for_task(Some("root"), None), choose(Some("root")));
     }
 
     #[test]

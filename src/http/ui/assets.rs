@@ -12,6 +12,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use crate::http::base::at;
 use crate::http::error::ApiError;
 use crate::http::request::InPath;
 
@@ -45,6 +46,7 @@ const ASSETS: &[(&str, &str, &[u8])] = assets![
     "palette.js": SCRIPT,
     "paste.js": SCRIPT,
     "poll.js": SCRIPT,
+    "root.js": SCRIPT,
     "send.js": SCRIPT,
 ];
 
@@ -75,7 +77,7 @@ pub(super) fn version() -> &'static str {
 /// Where a page finds an asset.
 pub(super) fn address(name: &str) -> String {
     debug_assert!(ASSETS.iter().any(|(known, ..)| *known == name), "there is no asset {name}");
-    format!("/ui/assets/{}/{name}", *VERSION)
+    at(&format!("/ui/assets/{}/{name}", *VERSION))
 }
 
 pub(super) async fn serve(

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::cluster_card::ClusterCard;
 use super::form::{Form, sentence};
 use super::layout::{self, Layout, Section};
+use super::links;
 use super::look::Icon;
 use super::pager::Address;
 use super::queue_depth::{Waited, waited};
@@ -79,7 +80,7 @@ pub(super) async fn change(
     let change =
         ClusterChange { status: Some(status), status_reason: Some(reason.clone()), ..ClusterChange::default() };
     match app.service.change_cluster(&name, change).await {
-        Ok(cluster) => Ok(Redirect::to(&super::links::cluster(&cluster.record.name)).into_response()),
+        Ok(cluster) => Ok(Redirect::to(&links::cluster(&cluster.record.name)).into_response()),
         Err(ServiceError::Faulty(faults)) => {
             let page = look(&app, &name).await?;
             let told: Vec<_> = faults.into_iter().map(|fault| sentence(&fault.message)).collect();
@@ -113,7 +114,7 @@ impl ClusterPage {
             running,
             waiting,
             waiting_left_out: (left_out > 0).then(|| words::count(left_out, "more run")),
-            all_runs: Address::new("/ui/runs").with("cluster", [&card.name]),
+            all_runs: links::runs().with("cluster", [&card.name]),
             details: details(cluster),
             card,
         }

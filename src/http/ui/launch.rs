@@ -17,8 +17,9 @@ use super::layout::{self, Layout, Section};
 use super::links;
 use super::look::Icon;
 use super::task::name;
-use super::words;
+use super::{HOME, words};
 use crate::http::App;
+use crate::http::base::at;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::request::InPath;
@@ -174,7 +175,8 @@ pub(super) fn nonce() -> String {
 fn launched(run_id: RunId, owner: &str) -> Response {
     let mut response = Redirect::to(&links::run(run_id)).into_response();
     let encoded: String = form_urlencoded::byte_serialize(owner.as_bytes()).collect();
-    let cookie = format!("{OWNER_COOKIE}={encoded}; Path=/ui; Max-Age={YEAR_SECS}; SameSite=Lax");
+    let path = at(HOME);
+    let cookie = format!("{OWNER_COOKIE}={encoded}; Path={path}; Max-Age={YEAR_SECS}; SameSite=Lax");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::assets;
+use crate::http::base::at;
 
 /// The part of the navigation that a page belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    /// As the navigation lists them: the section, its address, its name.
+    /// As the navigation lists them: the section, its path, its name.
     pub(super) const ALL: &[(Self, &str, &str)] = &[
         (Self::Overview, "/ui", "Overview"),
         (Self::Tasks, "/ui/tasks", "Tasks"),
@@ -45,6 +46,12 @@ impl Layout {
     #[expect(clippy::unused_self, reason = "templates call what they are given")]
     pub(super) fn asset(self, name: &str) -> String {
         assets::address(name)
+    }
+
+    /// The address of what has this path.
+    #[expect(clippy::unused_self, reason = "templates call what they are given")]
+    pub(super) fn at(self, path: &str) -> String {
+        at(path)
     }
 
     #[expect(clippy::unused_self, reason = "templates call what they are given")]

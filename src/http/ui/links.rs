@@ -1,23 +1,45 @@
-//! Where pages are, for those that lead to them.
+//! Where pages are, for those that lead to them. Every address that a page holds is made here or by the layout.
 
 use askama::filters::urlencode_strict;
 
+use super::HOME;
 use super::pager::Address;
+use crate::http::base::at;
 use crate::model::{DefinitionId, RunId};
+
+/// The first page.
+pub(super) fn home() -> Address {
+    Address::new(at(HOME))
+}
+
+/// The list of tasks.
+pub(super) fn tasks() -> Address {
+    Address::new(at("/ui/tasks"))
+}
+
+/// The form of a new task.
+pub(super) fn new_task() -> Address {
+    Address::new(at("/ui/tasks/new"))
+}
+
+/// The list of runs.
+pub(super) fn runs() -> Address {
+    Address::new(at("/ui/runs"))
+}
 
 /// The page of a task. A group, with which its id begins, may hold anything but a slash.
 pub(super) fn task(id: &DefinitionId) -> String {
     let Ok(segment) = urlencode_strict(id.as_str());
-    format!("/ui/tasks/{segment}")
+    at(&format!("/ui/tasks/{segment}"))
 }
 
 /// The list of tasks, where it says that the task of this name was deleted.
 pub(super) fn tasks_without(name: &str) -> String {
-    Address::new("/ui/tasks").with("deleted", [name]).to_string()
+    tasks().with("deleted", [name]).to_string()
 }
 
 pub(super) fn run(id: RunId) -> String {
-    format!("/ui/runs/{id}")
+    at(&format!("/ui/runs/{id}"))
 }
 
 /// Launches a run's task again, with the run's own values to begin with.
@@ -28,12 +50,17 @@ pub(super) fn launch_again(definition_id: &DefinitionId, run_id: RunId) -> Strin
 /// The name of a cluster may hold anything, and `.` and `..` would lead elsewhere.
 pub(super) fn cluster(name: &str) -> String {
     let Ok(segment) = urlencode_strict(name);
-    format!("/ui/clusters/{segment}")
+    at(&format!("/ui/clusters/{segment}"))
+}
+
+/// A run's log as it is stored.
+pub(super) fn raw_log(id: RunId) -> String {
+    at(&format!("/api/v1/{id}/logs?raw_text=true"))
 }
 
 /// The log of a run alone.
 pub(super) fn log(id: RunId) -> String {
-    format!("/ui/runs/{id}/log")
+    at(&format!("/ui/runs/{id}/log"))
 }
 
 #[cfg(test)]

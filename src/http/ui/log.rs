@@ -120,7 +120,7 @@ impl LogPart {
         Self {
             earlier: (first > 1).then(|| from(first.saturating_sub(LINES).max(1))),
             later: (after <= rows.extent.lines).then(|| from(after)),
-            raw: format!("/api/v1/{run_id}/logs?raw_text=true"),
+            raw: links::raw_log(run_id),
             file_name: file_name(run),
             emptiness: emptiness(run, rows.extent),
             is_end_missing: run.status.is_terminal() && !rows.extent.is_complete,

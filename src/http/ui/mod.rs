@@ -53,15 +53,16 @@ use axum::routing::{get, post};
 pub(super) use around::around;
 
 use super::App;
+use super::base::at;
 
 /// Where the pages begin.
 pub(super) const HOME: &str = "/ui";
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
-        .route("/", get(|| async { Redirect::temporary(HOME) }))
+        .route("/", get(|| async { Redirect::temporary(&at(HOME)) }))
         .route("/ui", get(overview::page))
-        .route("/ui/", get(|| async { Redirect::permanent(HOME) }))
+        .route("/ui/", get(|| async { Redirect::permanent(&at(HOME)) }))
         .route("/ui/tasks", get(tasks::page))
         .route("/ui/runs/{run_id}", get(run::page))
         .route("/ui/runs/{run_id}/stop", get(run::confirm_stop).post(run::stop))

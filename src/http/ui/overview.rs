@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::cluster_card::ClusterCard;
 use super::layout::{self, Layout, Section};
+use super::links;
 use super::look::Icon;
 use super::pager::Address;
 use super::queue_depth::{Waited, waited};
@@ -82,7 +83,7 @@ impl OverviewPage {
         let Overview { clusters, running, failures, ended, waiting } = overview;
         let throughput = throughput(&ended, range, now);
         let sum = |part: fn(&crate::model::Load) -> u64| clusters.iter().map(|cluster| part(&cluster.load)).sum();
-        let runs = |statuses: &[&str]| Address::new("/ui/runs").with("status", statuses).to_string();
+        let runs = |statuses: &[&str]| links::runs().with("status", statuses).to_string();
         let count = words::thousands;
         let failed = throughput.legend.iter().filter(|(name, ..)| matches!(*name, "failed" | "timed-out"));
         let figures = vec![
@@ -100,7 +101,7 @@ impl OverviewPage {
             figures,
             ranges: Range::ALL
                 .into_iter()
-                .map(|one| (one.word(), Address::new("/ui").with("range", [one.as_str()]), one == range))
+                .map(|one| (one.word(), links::home().with("range", [one.as_str()]), one == range))
                 .collect(),
             throughput,
             waited: waited(&waiting, CHART_HEIGHT, range, now),
@@ -115,7 +116,7 @@ impl OverviewPage {
 
 /// Where all that failed is listed.
 fn failed_runs() -> String {
-    Address::new("/ui/runs").with("outcome", Outcome::FAILURES).to_string()
+    links::runs().with("outcome", Outcome::FAILURES).to_string()
 }
 
 const fn failed_word(range: Range) -> &'static str {

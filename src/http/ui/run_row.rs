@@ -38,7 +38,7 @@ impl RunRow {
             reason: excerpt(&run.exit_reason.unwrap_or_default()),
             queued: Moment { at: run.queued_at, now },
             took: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
-            owner_address: Address::new("/ui/runs").with("owner", [&run.user]),
+            owner_address: links::runs().with("owner", [&run.user]),
             owner: Some(run.user).filter(|owner| owner != UNKNOWN_OWNER),
             cluster: run.resolved_cluster,
         }
@@ -59,7 +59,7 @@ impl RunRow {
             queued: Moment { at: now, now },
             took: Some(Elapsed { since: now, until: None, now }),
             owner: Some("<ada>".to_owned()),
-            owner_address: Address::new("/ui/runs").with("owner", ["<ada>"]),
+            owner_address: links::runs().with("owner", ["<ada>"]),
             cluster: "default".to_owned(),
         }
     }

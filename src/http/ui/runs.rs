@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::layout::{self, Layout, Section};
+use super::links;
 use super::look::{Icon, Look};
 use super::pager::{Address, Pager};
 use super::run_row::RunRow;
@@ -104,7 +105,7 @@ fn clusters(app: &App, filter: &RunFilter) -> Vec<(String, bool)> {
 }
 
 fn address(filter: &RunFilter, limit: u32) -> Address {
-    Address::new("/ui/runs")
+    links::runs()
         .with("status", &filter.status)
         .with("outcome", &filter.outcome)
         .with("task", &filter.definition_id)

@@ -74,7 +74,7 @@ pub(super) async fn page(State(app): State<App>, InPath(id): InPath<String>) -> 
         layout: Layout::new(Section::Tasks),
         name: name(&definition),
         address: links::task(&definition.definition_id),
-        copy_address: Address::new("/ui/tasks/new").with("from", [&definition.definition_id]),
+        copy_address: links::new_task().with("from", [&definition.definition_id]),
         tags: tags(&definition),
         resources: resources(&definition),
         created: Moment { at: definition.created_at, now },
@@ -82,7 +82,7 @@ pub(super) async fn page(State(app): State<App>, InPath(id): InPath<String>) -> 
         history: history(&recent),
         runs: listed.rows.into_iter().map(|run| RunRow::new(run, now)).collect(),
         total: listed.total,
-        all_runs: Address::new("/ui/runs").with("task", [&definition.definition_id]),
+        all_runs: links::runs().with("task", [&definition.definition_id]),
         definition,
     }))
 }
@@ -119,7 +119,7 @@ pub(super) fn name(definition: &Definition) -> String {
 }
 
 fn tags(definition: &Definition) -> Vec<(String, Address)> {
-    let all = Address::new("/ui/tasks");
+    let all = links::tasks();
     definition.task.tags.iter().map(|tag| (tag.clone(), all.with("tag", [tag]))).collect()
 }
 
@@ -173,7 +173,7 @@ impl TaskPage {
             layout: Layout::new(Section::Tasks),
             name: name(&definition),
             address: links::task(&definition.definition_id),
-            copy_address: Address::new("/ui/tasks/new"),
+            copy_address: links::new_task(),
             tags: tags(&definition),
             resources: resources(&definition),
             created: Moment { at: now, now },
@@ -181,7 +181,7 @@ impl TaskPage {
             history: history(&[run]),
             runs: Vec::new(),
             total: 0,
-            all_runs: Address::new("/ui/runs"),
+            all_runs: links::runs(),
             definition,
         }
     }

@@ -82,7 +82,7 @@ pub(super) async fn page(State(app): State<App>, mut params: Params) -> Result<R
     let recent = app.service.recent_runs(&ids, RUNS_SHOWN).await?;
     let now = app.service.now();
 
-    let mut address = Address::new("/ui/tasks").with("q", [&search]);
+    let mut address = links::tasks().with("q", [&search]);
     for (name, values) in filters(&filter) {
         address = address.with(name, values);
     }
@@ -140,7 +140,7 @@ fn sort_links(address: &Address, page: &crate::model::PageRequest<DefinitionSort
 impl TaskRow {
     fn new(definition: DefinitionSummary, runs: &[RunBrief], now: jiff::Timestamp) -> Self {
         let looks: Vec<_> = runs.iter().map(|run| Look::new(run.status, run.outcome)).collect();
-        let all = Address::new("/ui/tasks");
+        let all = links::tasks();
         let tags = definition.tags.iter().take(TAGS_SHOWN);
         Self {
             name: definition.alias.unwrap_or_else(|| definition.definition_id.to_string()),
@@ -170,7 +170,7 @@ impl TasksPage {
         use crate::model::Outcome;
         let (definition, now, run) = (sample::definition_summary(), sample::now(), sample::brief(Outcome::Failed));
         let page = crate::model::PageRequest { limit: 1, offset: 1, sort_by: DefinitionSort::Alias, order: Order::Asc };
-        let address = Address::new("/ui/tasks").with("q", ["x"]);
+        let address = links::tasks().with("q", ["x"]);
         let filter = DefinitionFilter { tag: vec!["gpu".to_owned()], ..DefinitionFilter::default() };
         Self {
             layout: Layout::new(Section::Tasks),
