@@ -121,4 +121,8 @@ pub enum EndCause {
     },
     /// The engine's own guard of the deadline ended it.
     Deadline,
+    /// The server had given it up because it did not start, and then it started after all.
+    GivenUp {
+        why: String,
+    },
 }

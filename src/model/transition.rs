@@ -244,7 +244,7 @@ fn ending_stop<'a>(run: &'a Run, ended: &Ended) -> Option<&'a StopRequest> {
     match ended.cause {
         EndCause::Stopped => Some(stop),
         EndCause::Deadline => None,
-        EndCause::Exited | EndCause::Signal { .. } | EndCause::Outside { .. } => {
+        EndCause::Exited | EndCause::Signal { .. } | EndCause::Outside { .. } | EndCause::GivenUp { .. } => {
             Some(stop).filter(|stop| stop.sent_at.is_some())
         }
     }
@@ -255,7 +255,11 @@ const fn outcome_of(ended: &Ended) -> Outcome {
     match &ended.cause {
         EndCause::Exited if ended.exit_code == 0 => Outcome::Succeeded,
         EndCause::Deadline => Outcome::TimedOut,
-        EndCause::Exited | EndCause::Signal { .. } | EndCause::Stopped | EndCause::Outside { .. } => Outcome::Failed,
+        EndCause::Exited
+        | EndCause::Signal { .. }
+        | EndCause::Stopped
+        | EndCause::Outside { .. }
+        | EndCause::GivenUp { .. } => Outcome::Failed,
     }
 }
 
@@ -449,6 +453,7 @@ mod tests {
             killed_for_memory(3, EndCause::Exited),
             ended(143, EndCause::Stopped),
             ended(143, EndCause::Deadline),
+            ended(143, EndCause::GivenUp { why: "no such host".into() }),
             never_ran("no such image", StartFault::Task),
             never_ran("the registry is away", StartFault::Image),
             never_ran("no space", StartFault::Machine),
@@ -535,6 +540,11 @@ mod tests {
                 Some("stopped from outside of flotilla: the machine was shut down"),
             ),
             (ended(143, EndCause::Deadline), Outcome::TimedOut, Some("stopped because it passed its deadline of 60 s")),
+            (
+                ended(143, EndCause::GivenUp { why: "no such host".into() }),
+                Outcome::Failed,
+                Some("it started after flotilla had given it up, and was ended: no such host"),
+            ),
             (never_ran("no such image", StartFault::Task), Outcome::Rejected, Some("no such image")),
             (Observation::Gone { reason: "it is gone".into() }, Outcome::Lost, Some("it is gone")),
             (lost(None, None), Outcome::Lost, Some("its machine lost power")),

@@ -69,6 +69,22 @@ async fn an_image_that_cannot_be_pulled_ends_the_attempt_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_init_container_whose_image_cannot_be_pulled_ends_the_attempt_with_the_reason() {
+    let init = serde_json::json!({ "name": "prep", "image": "registry.invalid/prep:1", "command": ["true"] });
+    let template = serde_json::json!({ "spec": { "initContainers": [init] } });
+    let world = world_where(|config| {
+        config.pod_template = Some(template);
+        config.image_pull_grace_secs = 2;
+    });
+    let Some(world) = world.await else { return };
+    let handle = world.launch("true").await;
+    let (reason, fault) = world.never_ran(&handle).await;
+    let image = "image `registry.invalid/prep:1` of its init container `prep` can't be pulled: ";
+    assert!(reason.starts_with(image), "{reason}");
+    assert_eq!(fault, StartFault::Image, "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_without_a_valid_name_or_that_is_not_there_is_the_tasks_fault() {
     let Some(world) = world_where(|config| config.pull_policy = flotilla::engine::kubernetes::PullPolicy::Never).await
     else {

@@ -6,6 +6,7 @@ mod node;
 mod outage;
 mod output;
 mod rights;
+mod scripted;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;

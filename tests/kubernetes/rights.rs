@@ -6,14 +6,14 @@ use axum::Json;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::get;
-use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
+use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine, PodMaker};
 use flotilla::engine::{Engine, EngineError, EngineState, Handle, Identity, Pokes};
-use flotilla::model::{AttemptId, RunId};
+use flotilla::model::{AttemptId, Event, Observation, RunId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::world::LONGEST;
+use crate::world::{LONGEST, kubectl, world};
 
 async fn refuse(method: Method, uri: Uri) -> (StatusCode, Json<Value>) {
     let what = uri.path().rsplit('/').next().unwrap_or_default();
@@ -75,4 +75,42 @@ async fn a_cluster_without_the_right_to_look_is_not_reachable_and_its_runs_say_s
     let told = |reason: &str| notes.iter().filter(|(id, note)| *id == attempt_id && note.reason == reason).count();
     assert_eq!((told("NotAllowed"), told("StopRefused")), (1, 1), "{notes:?}");
     assert!(matches!(engine.state(), EngineState::Unreachable { .. }), "other answers don't make it reachable");
+}
+
+/// Whoever may not read events is not left without a word about a pod that admission refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_a_pod_says_that_the_server_may_not_read_why() {
+    let Some(world) = world().await else { return };
+    let account = format!("flotilla-test-{}", &RunId::generate().to_string()[24..]);
+    let verbs = "--verb=get,list,watch,create,delete,patch";
+    kubectl(&["create", "role", &account, verbs, "--resource=jobs.batch,pods,pods/log"]);
+    kubectl(&["create", "rolebinding", &account, &format!("--role={account}"), &format!("--user={account}")]);
+    let mut client: Value =
+        serde_json::from_str(&kubectl(&["config", "view", "--raw", "--flatten", "-o", "json"])).unwrap();
+    for user in client["users"].as_array_mut().unwrap() {
+        user["user"]["as"] = account.clone().into();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, client.to_string()).unwrap();
+    let config = KubernetesConfig { kubeconfig: Some(kubeconfig), ..world.config.clone() };
+    let pokes = Pokes::default();
+    // As from 1.26 on, where the job's controller makes the pod.
+    let maker = Some(PodMaker::Controller);
+    let engine = KubernetesEngine::with_pod_maker(config, world.identity.clone(), pokes.clone(), Timestamp::now, maker);
+    let mut spec = world.task("true", |_| {});
+    spec.execution.service_account = Some("not-there".into());
+    let handle = engine.launch(&spec).await.unwrap();
+    let deadline = Instant::now() + LONGEST;
+    let mut notes = Vec::new();
+    while !notes.iter().any(|(_, note): &(AttemptId, Event)| note.reason == "EventsNotAllowed") {
+        assert!(Instant::now() < deadline, "{notes:?}");
+        assert_eq!(engine.observe(std::slice::from_ref(&handle)).await.unwrap(), [Observation::Starting]);
+        notes.extend(pokes.take_notes());
+        sleep(Duration::from_millis(100)).await;
+    }
+    let told = notes.iter().find(|(_, note)| note.reason == "EventsNotAllowed").unwrap();
+    assert_eq!(told.0, handle.attempt_id);
+    assert!(told.1.message.contains(&format!("User \"{account}\" cannot list resource \"events\"")), "{told:?}");
+    kubectl(&["delete", "role,rolebinding", &account]);
 }

@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 
 use super::facts::{Evidence, FirstOutput, Now, Trouble, Verdict};
 use super::read::trouble_of;
+use super::refusal::of_pod;
 use super::usage::{Sample, Sampling};
-use super::view::{Container, JobView, Phase, PodView};
+use super::view::{Container, InitWaiting, JobView, Phase, PodView};
 use crate::model::{AttemptId, Event};
 
 /// How many different events of one attempt are told.
@@ -52,6 +53,7 @@ pub(super) struct Entry {
     pub troubled_at: Option<Duration>,
     pub deleting_at: Option<Duration>,
     pub released_at: Option<Duration>,
+    pub failed_at: Option<Duration>,
     /// The deletion was seen with a grace.
     pub had_grace: bool,
     /// Admission refuses the pod that the job's controller wants to make.
@@ -67,6 +69,7 @@ pub(super) struct Entry {
     /// This server deleted the job.
     pub is_job_deleted_by_us: bool,
     pub evidence: Evidence,
+    pub evidence_at: Option<Duration>,
     pub first_output: FirstOutput,
     pub sampling: Sampling,
     /// It was removed by us; what is still to be seen of it is on its way out.
@@ -75,7 +78,7 @@ pub(super) struct Entry {
     told: HashSet<(String, String)>,
 }
 
-/// Why no pod is made, since [`Now::uptime`] was `at`.
+/// Why no pod is made, and since when the reason is of this kind, as [`Now::uptime`] is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub words: String,
@@ -125,16 +128,18 @@ impl Entry {
                 self.had_grace = true;
             }
         }
+        if pod.phase == Phase::Failed {
+            self.failed_at.get_or_insert(now.uptime);
+        }
         match &pod.container {
-            Container::Waiting { reason, message } => {
-                if let Some(trouble) = trouble_of(reason, message) {
-                    self.troubled_at.get_or_insert(now.uptime);
-                    // The words of the back-off that follows say less.
-                    if reason != "ImagePullBackOff" || self.trouble.is_none() {
-                        self.trouble = Some(trouble);
-                    }
+            Container::Waiting { reason, message } => match &pod.init_waiting {
+                Some(InitWaiting { init, reason, message }) => {
+                    let trouble =
+                        trouble_of(reason, message).map(|trouble| Trouble { init: Some(init.clone()), ..trouble });
+                    self.note_trouble(reason, trouble, now);
                 }
-            }
+                None => self.note_trouble(reason, trouble_of(reason, message), now),
+            },
             Container::Unknown => {}
             Container::Running { at } => {
                 self.running_since = Some(*at);
@@ -152,6 +157,20 @@ impl Entry {
         self.pod = Some(pod);
     }
 
+    fn note_trouble(&mut self, reason: &str, trouble: Option<Trouble>, now: Now) {
+        let Some(trouble) = trouble else { return };
+        // Each container has its own time.
+        if self.trouble.as_ref().is_some_and(|known| known.init != trouble.init) {
+            self.trouble = None;
+            self.troubled_at = None;
+        }
+        self.troubled_at.get_or_insert(now.uptime);
+        // The words of the back-off that follows say less.
+        if reason != "ImagePullBackOff" || self.trouble.is_none() {
+            self.trouble = Some(trouble);
+        }
+    }
+
     fn forget_pod(&mut self) {
         self.running_since = None;
         self.running_seen_at = None;
@@ -161,8 +180,10 @@ impl Entry {
         self.troubled_at = None;
         self.deleting_at = None;
         self.released_at = None;
+        self.failed_at = None;
         self.had_grace = false;
         self.evidence = Evidence::NotAsked;
+        self.evidence_at = None;
         self.first_output = FirstOutput::NotAsked;
     }
 }
@@ -244,7 +265,9 @@ impl Cache {
     /// Takes in that admission refuses an attempt's pod.
     pub(super) fn refuse(&self, attempt_id: AttemptId, words: String, now: Now) {
         self.change_known(attempt_id, |entry| {
-            let at = entry.refusal.as_ref().map_or(now.uptime, |refusal| refusal.at);
+            let kind = of_pod(&words);
+            let known = entry.refusal.as_ref().filter(|refusal| of_pod(&refusal.words) == kind);
+            let at = known.map_or(now.uptime, |refusal| refusal.at);
             entry.refusal = Some(Refusal { words, at });
         });
     }

@@ -12,20 +12,56 @@ pub(super) fn weigh(events: &[Event]) -> Evidence {
     let own_path = format!("spec.containers{{{CONTAINER}}}");
     let about_ours = || events.iter().filter(|event| event.involved_object.field_path.as_ref() == Some(&own_path));
     let reason = |event: &&Event, reasons: &[&str]| event.reason.as_deref().is_some_and(|own| reasons.contains(&own));
-    // A container that is made is started right away, and only what was made can be killed.
-    if about_ours().any(|event| reason(&event, &["Created", "Started", "Killing"]) || is_restart(event)) {
+    // Only what runs is killed.
+    if about_ours().any(|event| reason(&event, &["Started", "Killing"]) || is_restart(event)) {
         return Evidence::Ran;
     }
     let latest = |reasons: &[&str]| about_ours().filter(|event| reason(event, reasons)).filter_map(time_of).max();
-    let Some(failed_at) = latest(&["Failed", "ErrImageNeverPull", "InspectFailed", "BackOff"]) else {
-        return Evidence::Nothing;
-    };
-    let trouble = trouble_of(about_ours().filter(|event| reason(event, &["Failed", "ErrImageNeverPull"])));
-    // Each try with an image that is there says `Pulled` first, and then, in the same second, what is wrong.
-    match latest(&["Pulled"]) {
-        Some(pulled_at) if pulled_at > failed_at => Evidence::MayHaveStarted(trouble),
-        _ => Evidence::CouldNotStart(trouble),
+    if about_ours().any(|event| reason(&event, &["Created"])) {
+        let made_at = latest(&["Created"]);
+        let failed = about_ours().filter(|event| reason(event, &["Failed"]) && time_of(event) >= made_at);
+        let failed = failed.filter_map(|event| event.message.as_deref()).find(|words| is_failed_start(words));
+        return failed.map_or(Evidence::Made, |words| {
+            let words = clean(words.strip_prefix("Error: ").unwrap_or(words));
+            Evidence::CouldNotStart(Trouble { is_about_image: false, words, init: None })
+        });
     }
+    let failures =
+        || about_ours().filter(|event| reason(event, &["Failed", "ErrImageNeverPull", "InspectFailed", "BackOff"]));
+    let failed_at = failures().filter_map(time_of).max();
+    let trouble = trouble_of(about_ours().filter(|event| reason(event, &["Failed", "ErrImageNeverPull"])));
+    let trouble = failed_at.map(|_| trouble);
+    // Each try with an image that is there says `Pulled` first, and then, in the same second, what is wrong.
+    let (fetching_at, fetched_at) = (latest(&["Pulling"]), latest(&["Pulled"]));
+    // A fetch that fails in the second in which it began is over; one that began in the second of a back-off is not.
+    let is_fetching = fetching_at >= failed_at
+        && fetching_at > failures().filter(|event| !is_back_off(event)).filter_map(time_of).max();
+    match trouble {
+        trouble if fetched_at > failed_at && fetched_at >= fetching_at => Evidence::MayHaveStarted(trouble),
+        _ if is_fetching => Evidence::Fetching,
+        Some(trouble) => Evidence::CouldNotStart(trouble),
+        None => Evidence::Nothing,
+    }
+}
+
+/// Whether a runtime says that it has not started a container that was made. One that did not answer in time may have
+/// started it all the same.
+fn is_failed_start(words: &str) -> bool {
+    const STARTS: [&str; 6] = [
+        "create containerd task",
+        "start containerd task",
+        "start container",
+        "create shim",
+        "OCI runtime",
+        "PreStartContainer hook failed",
+    ];
+    const UNDECIDED: [&str; 5] = ["deadline exceeded", "timeout", "timed out", "connection", "transport"];
+    let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
+    says(&STARTS) && !says(&UNDECIDED)
+}
+
+fn is_back_off(event: &Event) -> bool {
+    event.reason.as_deref() == Some("BackOff") || event.message.as_deref() == Some("Error: ImagePullBackOff")
 }
 
 fn is_restart(event: &Event) -> bool {
@@ -47,15 +83,16 @@ fn trouble_of<'a>(events: impl Iterator<Item = &'a Event>) -> Trouble {
                 let is_about_image = matches!(words, "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull");
                 (u8::from(!is_about_image) * 2, is_about_image, words)
             };
-            Some((weight, time_of(event), Trouble { is_about_image, words: clean(words) }))
+            Some((weight, time_of(event), Trouble { is_about_image, words: clean(words), init: None }))
         })
         .collect();
     told.sort_by_key(|(weight, at, _)| (*weight, *at));
     let last = told.pop().map(|(_, _, trouble)| trouble);
-    last.unwrap_or_else(|| Trouble { is_about_image: true, words: "it is tried again and again".to_owned() })
+    let words = || "it is tried again and again".to_owned();
+    last.unwrap_or_else(|| Trouble { is_about_image: true, words: words(), init: None })
 }
 
-fn time_of(event: &Event) -> Option<Timestamp> {
+pub(super) fn time_of(event: &Event) -> Option<Timestamp> {
     let last = event.last_timestamp.as_ref().map(|time| time.0);
     last.or_else(|| event.event_time.as_ref().map(|time| time.0))
         .or_else(|| event.first_timestamp.as_ref().map(|time| time.0))
@@ -85,15 +122,34 @@ mod tests {
         let back_off = |second| event("Failed", "Error: ImagePullBackOff", second);
         let secret = |second| event("Failed", "Error: secret \"a\" not found", second);
         let pulled = |second| event("Pulled", "Container image is there", second);
-        let trouble = |is_about_image, words: &str| Trouble { is_about_image, words: words.to_owned() };
+        let trouble = |is_about_image, words: &str| Trouble { is_about_image, words: words.to_owned(), init: None };
         let host = trouble(true, "no such host");
+        let pulling = |second| event("Pulling", "Pulling image", second);
+        let created = |second| event("Created", "Created container run", second);
+        let runc =
+            "failed to create containerd task: failed to create shim: OCI runtime create failed: runc create failed";
+        let late = "failed to start container \"run\": context deadline exceeded";
+        let failed = |words: &str, second| event("Failed", &format!("Error: {words}"), second);
         let table = [
             (vec![], Evidence::Nothing),
-            (vec![event("Pulling", "Pulling image", 1)], Evidence::Nothing),
+            (vec![pulling(1)], Evidence::Fetching),
+            (vec![pulling(1), pull(1)], Evidence::CouldNotStart(host.clone())),
+            (vec![pulling(3), pull(2), back_off(2)], Evidence::Fetching),
+            (vec![pulling(3), pull(2), back_off(3)], Evidence::Fetching),
+            (vec![pulling(3), pull(3), back_off(4)], Evidence::CouldNotStart(host.clone())),
+            (vec![pulling(1), pulled(3)], Evidence::MayHaveStarted(None)),
+            (vec![pulled(3), pulling(4)], Evidence::Fetching),
             (vec![pull(1), back_off(2)], Evidence::CouldNotStart(host.clone())),
-            (vec![pull(1), pulled(2)], Evidence::MayHaveStarted(host)),
+            (vec![pull(1), pulled(2)], Evidence::MayHaveStarted(Some(host))),
             (vec![pulled(1), secret(1)], Evidence::CouldNotStart(trouble(false, "secret \"a\" not found"))),
-            (vec![pull(1), pulled(2), event("Created", "Container created", 2)], Evidence::Ran),
+            (vec![pull(1), pulled(2), created(2)], Evidence::Made),
+            // As 1.20 said it of a pod that was deleted while its image came.
+            (vec![pull(1), pulled(2), created(2), failed(runc, 2)], Evidence::CouldNotStart(trouble(false, runc))),
+            (vec![created(2), failed(late, 2)], Evidence::Made),
+            (vec![failed(runc, 1), created(2)], Evidence::Made),
+            (vec![secret(2), created(2)], Evidence::Made),
+            (vec![created(2), failed(runc, 2), event("Started", "Started container run", 2)], Evidence::Ran),
+            (vec![created(2), failed(runc, 2), event("Killing", "Stopping container run", 3)], Evidence::Ran),
             (vec![event("Started", "Container started", 2)], Evidence::Ran),
             (vec![event("BackOff", "Back-off restarting failed container", 2)], Evidence::Ran),
             // Another container's start, and another one's failure, say nothing about ours.

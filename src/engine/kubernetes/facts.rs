@@ -40,8 +40,12 @@ pub(super) struct Facts {
     /// For how long the pod is known to be deleted, and to be released by its node.
     pub deleting_for: Duration,
     pub released_for: Duration,
-    /// The deletion began with a grace, so that it was the node that released the pod.
+    /// For how long its phase is known to be `Failed`.
+    pub failed_for: Duration,
+    /// The deletion began with a grace, so that it was the node that released the pod, or somebody who forced it later.
     pub had_grace: bool,
+    /// The nodes of this release write how a deleted pod ended before they let go of it, also where nothing of it ran.
+    pub has_last_status: bool,
     /// The pod's node is not there any more, or does not answer the cluster.
     pub is_node_lost: bool,
     /// Somebody suspended its job, or deleted it.
@@ -49,6 +53,8 @@ pub(super) struct Facts {
     pub is_job_gone: bool,
     pub is_job_past_deadline: bool,
     pub evidence: Evidence,
+    /// How long ago the events were asked.
+    pub evidence_age: Duration,
     /// The first bytes of the output of a container that failed at once.
     pub first_output: FirstOutput,
     pub peak: Usage,
@@ -66,6 +72,15 @@ pub(super) struct Verdict {
 pub(super) struct Trouble {
     pub is_about_image: bool,
     pub words: String,
+    /// Where it is not the run's own container.
+    pub init: Option<Init>,
+}
+
+/// An init container of the operator's template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Init {
+    pub name: String,
+    pub image: String,
 }
 
 /// What the events of a pod say about whether its command began. They are kept for an hour, and may be dropped: that one
@@ -74,13 +89,18 @@ pub(super) struct Trouble {
 pub(super) enum Evidence {
     #[default]
     NotAsked,
+    /// The server may not read events.
+    NotAllowed,
     Nothing,
-    /// The container was made, and so may have run.
     Ran,
+    /// The container was made, and is started right after that.
+    Made,
     /// The last that its node said was why it can't start.
     CouldNotStart(Trouble),
-    /// It could not start at first, and its node was about to try again.
-    MayHaveStarted(Trouble),
+    /// Its image is there, perhaps after trouble with it, and its node was about to make the container.
+    MayHaveStarted(Option<Trouble>),
+    /// Its node is fetching the image, or was when that was last heard of.
+    Fetching,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

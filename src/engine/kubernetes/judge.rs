@@ -21,6 +21,8 @@ pub(super) struct Around {
     pub was_made: bool,
     /// The pod's node is not there any more, or does not answer the cluster.
     pub is_node_lost: bool,
+    /// The nodes of this release write how a deleted pod ended before they let go of it.
+    pub has_last_status: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,11 +100,17 @@ fn without_pod(entry: &Entry, around: Around, now: Now, is_suspended: bool) -> J
         (Some(job), PodMaker::Controller) => match &job.failure {
             Some(failure) => gone(&format!("its job failed without a pod: {failure}")),
             None if is_suspended => Judgement::Seen(Observation::Starting),
-            // A server that was away learns from the job's events why there is no pod.
-            None if entry.launched_at.is_none() && !entry.was_refusal_asked => Judgement::AskRefusal,
+            // A server that was away, or that may not watch events, learns from the job's why there is no pod.
+            None if entry.refusal.is_none() && !entry.was_refusal_asked && is_long_launched(entry, now) => {
+                Judgement::AskRefusal
+            }
             None => refused(entry, around, now),
         },
     }
+}
+
+fn is_long_launched(entry: &Entry, now: Now) -> bool {
+    entry.launched_at.is_none_or(|at| now.wall.duration_since(at).unsigned_abs() > NEWS_PATIENCE)
 }
 
 /// A job whose controller makes no pod: admission refuses it, for now or for good.
@@ -110,13 +118,14 @@ fn refused(entry: &Entry, around: Around, now: Now) -> Judgement {
     let starting = Judgement::Seen(Observation::Starting);
     let Some(refusal) = &entry.refusal else { return starting };
     let waited = now.uptime.saturating_sub(refusal.at);
-    match refusal::of_pod(&refusal.words) {
-        refusal::OfPod::Final => {}
-        refusal::OfPod::MayPass if waited >= around.pull_grace => {}
-        refusal::OfPod::MayPass | refusal::OfPod::Passing => return starting,
-    }
+    let fault = match refusal::of_pod(&refusal.words) {
+        refusal::OfPod::Final => StartFault::Task,
+        refusal::OfPod::Missing if waited >= around.pull_grace => StartFault::Task,
+        refusal::OfPod::Hiccup if waited >= around.pull_grace => StartFault::Machine,
+        refusal::OfPod::Missing | refusal::OfPod::Hiccup | refusal::OfPod::Passing => return starting,
+    };
     let reason = format!("Kubernetes refuses the run's pod: {}", refusal.words);
-    Judgement::GiveUpJob(Verdict { reason, fault: StartFault::Task })
+    Judgement::GiveUpJob(Verdict { reason, fault })
 }
 
 fn facts(entry: &Entry, around: Around, now: Now) -> Facts {
@@ -134,13 +143,103 @@ fn facts(entry: &Entry, around: Around, now: Now) -> Facts {
         pull_grace: around.pull_grace,
         deleting_for: since(entry.deleting_at),
         released_for: since(entry.released_at),
+        failed_for: since(entry.failed_at),
         had_grace: entry.had_grace,
+        has_last_status: around.has_last_status,
         is_node_lost: around.is_node_lost,
         was_suspended: entry.was_suspended,
         is_job_gone: entry.job.is_none() && !entry.is_job_deleted_by_us,
         is_job_past_deadline: entry.job.as_ref().is_some_and(|job| job.is_past_deadline),
         evidence: entry.evidence.clone(),
+        evidence_age: since(entry.evidence_at),
         first_output: entry.first_output.clone(),
         peak: entry.sampling.peak,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+    use crate::engine::kubernetes::cache::Cache;
+    use crate::engine::kubernetes::view::JobView;
+    use crate::model::{AttemptId, RunId};
+
+    const QUOTA: &str = "pods \"a\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2";
+    const HICCUP: &str =
+        "Internal error occurred: failed calling webhook \"w\": dial tcp 10.0.0.1:443: connect: connection refused";
+    const MISSING: &str =
+        "pods \"a\" is forbidden: error looking up service account n/x: serviceaccount \"x\" not found";
+
+    /// A job whose controller makes no pod, launched by this process.
+    struct World {
+        cache: Cache,
+        attempt_id: AttemptId,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let attempt_id = AttemptId { run_id: RunId::generate(), attempt: 1 };
+            let cache = Cache::default();
+            cache.change(attempt_id, |entry| entry.launched_at = Some(Timestamp::UNIX_EPOCH));
+            cache.apply_job(attempt_id, JobView::default());
+            Self { cache, attempt_id }
+        }
+
+        fn now(second: u64) -> Now {
+            let wall = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second.try_into().unwrap());
+            Now { wall, uptime: Duration::from_secs(second) }
+        }
+
+        fn refuse(&self, second: u64, words: &str) {
+            self.cache.refuse(self.attempt_id, words.to_owned(), Self::now(second));
+        }
+
+        fn judge(&self, second: u64) -> Judgement {
+            let around = Around {
+                maker: PodMaker::Controller,
+                pull_grace: Duration::from_mins(1),
+                was_asked_for: false,
+                was_made: true,
+                is_node_lost: false,
+                has_last_status: true,
+            };
+            judge(&self.cache.get(self.attempt_id).unwrap(), around, Self::now(second))
+        }
+    }
+
+    fn given_up(words: &str, fault: StartFault) -> Judgement {
+        Judgement::GiveUpJob(Verdict { reason: format!("Kubernetes refuses the run's pod: {words}"), fault })
+    }
+
+    #[test]
+    fn each_kind_of_refusal_has_a_time_of_its_own() {
+        let starting = Judgement::Seen(Observation::Starting);
+        let world = World::new();
+        world.refuse(1, QUOTA);
+        assert_eq!(world.judge(1200), starting, "a quota is waited for");
+        world.refuse(1200, HICCUP);
+        assert_eq!(world.judge(1200), starting);
+        world.refuse(1210, QUOTA);
+        world.refuse(1215, HICCUP);
+        assert_eq!(world.judge(1274), starting);
+        assert_eq!(world.judge(1275), given_up(HICCUP, StartFault::Machine), "what does not answer is no task's fault");
+        world.refuse(1276, MISSING);
+        world.refuse(1300, MISSING);
+        assert_eq!(world.judge(1335), starting);
+        assert_eq!(world.judge(1336), given_up(MISSING, StartFault::Task));
+        let policy = "pods \"a\" is forbidden: violates PodSecurity \"restricted:latest\"";
+        world.refuse(1337, policy);
+        assert_eq!(world.judge(1337), given_up(policy, StartFault::Task));
+    }
+
+    #[test]
+    fn a_job_that_gets_no_pod_is_asked_about_once_although_no_event_was_seen() {
+        let world = World::new();
+        assert_eq!(world.judge(10), Judgement::Seen(Observation::Starting));
+        assert_eq!(world.judge(11), Judgement::AskRefusal);
+        world.cache.change(world.attempt_id, |entry| entry.was_refusal_asked = true);
+        assert_eq!(world.judge(12), Judgement::Seen(Observation::Starting));
     }
 }

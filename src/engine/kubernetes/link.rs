@@ -52,11 +52,18 @@ struct Known {
     lacking: BTreeMap<&'static str, (String, Timestamp)>,
 }
 
+/// Whether nodes write `Failed` and `ContainerStatusUnknown` for a pod of which nothing ran, before they let go of it.
+const fn has_last_status(major: u32, minor: u32) -> bool {
+    major > 1 || minor >= 27
+}
+
 /// A cluster that answered.
 #[derive(Clone)]
 pub(super) struct Connected {
     pub client: Client,
     pub pod_maker: PodMaker,
+    /// Its nodes write how a deleted pod ended before they let go of it.
+    pub has_last_status: bool,
     pub release: String,
 }
 
@@ -133,8 +140,14 @@ impl Link {
         let version = client.apiserver_version().await?;
         // Some providers write `20+`.
         let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
-        let pod_maker = PodMaker::of_release(number(&version.major), number(&version.minor));
-        Ok(Connected { client, pod_maker, release: version.git_version })
+        let (major, minor) = (number(&version.major), number(&version.minor));
+        let pod_maker = PodMaker::of_release(major, minor);
+        Ok(Connected {
+            client,
+            pod_maker,
+            has_last_status: has_last_status(major, minor),
+            release: version.git_version,
+        })
     }
 
     /// Read anew for each connection, for keys and tokens change.

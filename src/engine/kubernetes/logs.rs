@@ -27,6 +27,7 @@ use super::lines::{Line, Lines};
 use super::link::ApiError;
 use super::names::CONTAINER;
 use super::place::{Place, Tracker};
+use super::stop::is_over;
 use super::view::{Container, PodView};
 use crate::engine::marker::Stamp;
 use crate::engine::{Chunk, EngineError};
@@ -128,6 +129,8 @@ impl Inner {
             _mark: self.outputs.begin(attempt_id),
         };
         reader.phase = match &pod.container {
+            // Nothing was seen of it, and nothing will be.
+            Container::Unknown | Container::Waiting { .. } if is_over(&pod) => Phase::Done,
             Container::Unknown | Container::Waiting { .. } => {
                 return Err(EngineError::Unavailable("the container has not started yet".to_owned()));
             }

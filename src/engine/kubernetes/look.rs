@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{Event as KubernetesEvent, Pod};
 use kube::api::{ListParams, LogParams};
 
 use super::Inner;
-use super::evidence::weigh;
-use super::facts::FirstOutput;
+use super::evidence::{time_of, weigh};
+use super::facts::{Evidence, FirstOutput};
 use super::judge::{Around, Judgement, judge};
 use super::link::ApiError;
 use super::names::{CONTAINER, name_of};
@@ -55,6 +55,7 @@ impl Inner {
         let attempt_id = handle.attempt_id;
         let mut was_asked_for = false;
         let maker = self.pod_maker().await?;
+        let has_last_status = self.link.connected().await?.has_last_status;
         for _ in 0..MOST_STEPS {
             let entry = self.cache.get(attempt_id).unwrap_or_default();
             if let Some(pod) = entry.pod.as_ref().filter(|pod| entry.has_lost_finalizer(pod)) {
@@ -67,6 +68,7 @@ impl Inner {
                 was_asked_for,
                 was_made: !handle.text.is_empty(),
                 is_node_lost: node.is_some_and(|node| self.rooms.is_lost(node)),
+                has_last_status,
             };
             match judge(&entry, around, self.link.now()) {
                 Judgement::Seen(observation) => return Ok(observation),
@@ -76,12 +78,19 @@ impl Inner {
                 }
                 Judgement::AskEvents => {
                     let uid = entry.pod.map(|pod| pod.uid).unwrap_or_default();
-                    let evidence = weigh(&self.events(&format!("involvedObject.uid={uid}")).await?);
-                    self.cache.change(attempt_id, |entry| entry.evidence = evidence);
+                    let events = self.events(attempt_id, &format!("involvedObject.uid={uid}")).await?;
+                    let evidence = events.map_or(Evidence::NotAllowed, |events| weigh(&events));
+                    let now = self.link.now();
+                    self.cache.change(attempt_id, |entry| {
+                        entry.evidence = evidence;
+                        entry.evidence_at = Some(now.uptime);
+                    });
                 }
                 Judgement::AskRefusal => {
                     let job = name_of(attempt_id);
-                    let events = self.events(&format!("involvedObject.kind=Job,involvedObject.name={job}")).await?;
+                    let selector = format!("involvedObject.kind=Job,involvedObject.name={job}");
+                    let mut events = self.events(attempt_id, &selector).await?.unwrap_or_default();
+                    events.sort_by_key(time_of);
                     if let Some(words) = events.iter().filter_map(|event| refusal_in(event, attempt_id)).next_back() {
                         self.cache.refuse(attempt_id, words, self.link.now());
                     }
@@ -131,13 +140,19 @@ impl Inner {
         }
     }
 
-    /// The events about an object. Where the server may not see any, none say anything.
-    async fn events(&self, selector: &str) -> Result<Vec<KubernetesEvent>, ApiError> {
+    /// The events about an object; `None`, and said on the run, where the server may not see any.
+    async fn events(&self, attempt_id: AttemptId, selector: &str) -> Result<Option<Vec<KubernetesEvent>>, ApiError> {
         let params = ListParams::default().fields(selector);
         let listed = self.link.call(async |client| self.api::<KubernetesEvent>(client).list(&params).await).await;
         match listed {
-            Ok(events) => Ok(events.items),
-            Err(ApiError::Refused { .. }) => Ok(Vec::new()),
+            Ok(events) => Ok(Some(events.items)),
+            Err(ApiError::Refused { message, .. }) => {
+                let message = format!(
+                    "the server may not read the cluster's events, which say why a run has no pod and whether its command began: {message}"
+                );
+                self.note(attempt_id, Event::warning(self.link.now().wall, "EventsNotAllowed", message));
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -201,6 +201,10 @@ fn end_cause(exit_code: i64, is_killed_for_memory: bool, pod: &PodView, facts: &
     if pod.reason.as_deref() == Some("DeadlineExceeded") || facts.is_job_past_deadline && pod.deleting.is_some() {
         return EndCause::Deadline;
     }
+    // It was under way when it was given up.
+    if let Some(verdict) = facts.verdict.as_ref().filter(|_| pod.deleting.is_some()) {
+        return EndCause::GivenUp { why: verdict.reason.clone() };
+    }
     if let Some(by) = taken_away(pod, facts) {
         return EndCause::Outside { by };
     }
@@ -210,6 +214,9 @@ fn end_cause(exit_code: i64, is_killed_for_memory: bool, pod: &PodView, facts: &
 /// Who took a pod away, where it was not its command that ended.
 pub(super) fn taken_away(pod: &PodView, facts: &Facts) -> Option<String> {
     let message = pod.message.as_deref().unwrap_or_default();
+    if let Some(verdict) = facts.verdict.as_ref().filter(|_| pod.deleting.is_some()) {
+        return Some(format!("flotilla gave it up and deleted its pod ({})", verdict.reason));
+    }
     match pod.reason.as_deref() {
         Some("Evicted") => return Some(format!("evicted from its node: {message}")),
         Some("Shutdown" | "NodeShutdown" | "Terminated") => return Some(format!("its node was shut down: {message}")),
@@ -246,7 +253,7 @@ pub(super) fn trouble_of(reason: &str, message: &str) -> Option<Trouble> {
         _ => return None,
     };
     let words = if message.is_empty() { reason } else { message };
-    Some(Trouble { is_about_image, words: words.to_owned() })
+    Some(Trouble { is_about_image, words: words.to_owned(), init: None })
 }
 
 #[cfg(test)]
@@ -323,6 +330,7 @@ mod tests {
             first_output: FirstOutput::Known(String::new()),
             had_grace: true,
             released_for: Duration::from_secs(11),
+            failed_for: Duration::from_secs(11),
             ..Facts::default()
         }
     }
@@ -339,6 +347,8 @@ mod tests {
         let suspended = Facts { was_suspended: true, ..quiet.clone() };
         let job_gone = Facts { is_job_gone: true, ..quiet.clone() };
         let job_deadline = Facts { is_job_past_deadline: true, ..quiet.clone() };
+        let verdict = Verdict { reason: "no such host".to_owned(), fault: StartFault::Image };
+        let given_up = Facts { verdict: Some(verdict), ..quiet.clone() };
         let outside = |by: &str| EndCause::Outside { by: by.to_owned() };
         let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" });
         let shutdown = json!({ "phase": "Failed", "reason": "NodeShutdown", "message": "Node is shutting down" });
@@ -376,6 +386,8 @@ mod tests {
                 outside("its pod was taken away: preempted for b"),
             ),
             (ended_pod(143, "Error", &deadline, &none), &quiet, EndCause::Deadline),
+            (ended_pod(143, "Error", &none, &deleted(30)), &given_up, EndCause::GivenUp { why: "no such host".into() }),
+            (ended_pod(0, "Completed", &none, &deleted(30)), &given_up, EndCause::Exited),
         ];
         for (pod, facts, cause) in table {
             assert_eq!(ended(&pod, facts).cause, cause, "{pod:?}");
@@ -494,7 +506,7 @@ mod tests {
             ),
             (
                 pod(&waiting, &failed("Evicted", "low on disk"), &none),
-                "its node did not take it: Evicted: low on disk",
+                "evicted from its node: low on disk, before its command started",
                 Displaced,
             ),
             (
@@ -589,7 +601,7 @@ mod tests {
     fn a_container_in_trouble_is_given_up_after_its_grace() {
         use StartFault::{Image, Machine, Task};
         let trouble = |words: &str, waited_secs: u64| Facts {
-            trouble: Some(Trouble { is_about_image: true, words: words.to_owned() }),
+            trouble: Some(Trouble { is_about_image: true, words: words.to_owned(), init: None }),
             troubled_for: Duration::from_secs(waited_secs),
             pull_grace: Duration::from_mins(1),
             ..Facts::default()

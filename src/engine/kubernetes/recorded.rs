@@ -133,6 +133,7 @@ impl<'a> Replay<'a> {
             was_asked_for: false,
             was_made: true,
             is_node_lost: false,
+            has_last_status: true,
         };
         for _ in 0..8 {
             let entry = self.cache.get(attempt_id).unwrap_or_default();
@@ -151,7 +152,10 @@ impl<'a> Replay<'a> {
                     let uid = entry.pod.map(|pod| pod.uid);
                     let about = self.events.iter().filter(|event| event.involved_object.uid == uid);
                     let events: Vec<_> = about.map(|event| (*event).clone()).collect();
-                    self.cache.change(attempt_id, |entry| entry.evidence = weigh(&events));
+                    self.cache.change(attempt_id, |entry| {
+                        entry.evidence = weigh(&events);
+                        entry.evidence_at = Some(now.uptime);
+                    });
                 }
                 Judgement::AskRefusal => {
                     let words = self.events.iter().filter_map(|event| refusal_in(event, attempt_id)).next_back();
@@ -228,6 +232,7 @@ fn words(observation: &Observation) -> String {
             match cause {
                 EndCause::Outside { by } => format!("exit {exit_code}{memory}: {by}"),
                 EndCause::Deadline => format!("exit {exit_code}{memory}: deadline"),
+                EndCause::GivenUp { why } => format!("exit {exit_code}{memory}: given up: {why}"),
                 EndCause::Exited | EndCause::Signal { .. } | EndCause::Stopped => format!("exit {exit_code}{memory}"),
             }
         }

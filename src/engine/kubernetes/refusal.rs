@@ -3,6 +3,7 @@
 
 use super::link::ApiError;
 use crate::engine::EngineError;
+use crate::engine::docker::refusal::is_final;
 use crate::model::StartFault;
 
 /// The error for a launch whose job or pod the API did not take, so that nothing was started.
@@ -17,8 +18,7 @@ fn of_refusal(status: u16, message: &str) -> EngineError {
     let says = |words: &str| message.contains(words);
     let told = format!("Kubernetes refuses the run: {message}");
     match status {
-        // Room that others take now.
-        403 if says("exceeded quota") || says("being terminated") => {
+        403 if is_passing(message) || is_hiccup(message) => {
             EngineError::NotStarted { reason: told, fault: StartFault::Machine }
         }
         // The operator's fault: the account that the server uses may not do it, or its namespace is not there. The
@@ -33,24 +33,44 @@ fn of_refusal(status: u16, message: &str) -> EngineError {
     }
 }
 
+/// Room that others take now, and an API that is not ready: just after it began, or before it has counted what a new
+/// quota is about.
+fn is_passing(message: &str) -> bool {
+    ["exceeded quota", "being terminated", "status unknown for quota", "not yet ready to handle request"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
+/// Something that admission asks did not answer. What is invalid may have a field with "timeout" in its name.
+fn is_hiccup(message: &str) -> bool {
+    !message.contains("is invalid") && !is_final(403, message)
+}
+
 /// What it means that a job's controller is refused a pod, which it tries again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OfPod {
     /// It will be refused for ever: a policy forbids it.
     Final,
     /// Something is missing that may be made.
-    MayPass,
+    Missing,
+    /// Something that admission asks did not answer.
+    Hiccup,
     /// Others take the room now.
     Passing,
 }
 
 pub(super) fn of_pod(message: &str) -> OfPod {
-    match of_refusal(403, message) {
-        EngineError::Rejected(_) if message.contains("not found") => OfPod::MayPass,
-        EngineError::Rejected(_) if is_forbidden(message) => OfPod::Final,
+    if is_passing(message) {
+        OfPod::Passing
+    } else if is_hiccup(message) || message.contains("failed calling webhook") {
+        OfPod::Hiccup
+    } else if message.contains("not found") {
+        OfPod::Missing
+    } else if is_forbidden(message) {
+        OfPod::Final
+    } else {
         // Whatever else went wrong, such as an API that did not answer its own controller.
-        EngineError::Rejected(_) => OfPod::MayPass,
-        _ => OfPod::Passing,
+        OfPod::Hiccup
     }
 }
 
@@ -76,8 +96,18 @@ mod tests {
         let security =
             "pods \\\"a\\\" is forbidden: violates PodSecurity \\\"restricted:latest\\\": runAsNonRoot != true";
         let invalid = "Job.batch \\\"a\\\" is invalid: spec.template.spec.containers[0].image: Required value";
+        // Just after a quota was made, and just after an API began.
+        let uncounted = "pods \\\"a\\\" is forbidden: status unknown for quota: q";
+        let early = "pods \\\"a\\\" is forbidden: not yet ready to handle request";
+        let slow = "jobs.batch \\\"a\\\" is forbidden: error looking up the namespace: etcdserver: request timed out";
+        let field =
+            "Job.batch \\\"a\\\" is invalid: spec.containers[0].livenessProbe.timeoutSeconds: Invalid value: -1";
         let table = [
             (403, quota, not_started(quota)),
+            (403, uncounted, not_started(uncounted)),
+            (403, early, not_started(early)),
+            (403, slow, not_started(slow)),
+            (403, field, rejected(field)),
             (403, account, rejected(account)),
             (403, webhook, rejected(webhook)),
             (400, webhook, rejected(webhook)),
@@ -94,5 +124,36 @@ mod tests {
         );
         assert!(matches!(of_refusal(404, "namespaces \"n\" not found"), EngineError::Unavailable(_)));
         assert!(matches!(of_launch(ApiError::Away("x".into())), EngineError::Unavailable(_)));
+    }
+
+    #[test]
+    fn what_a_controller_is_refused_passes_or_does_not() {
+        let table = [
+            ("pods \"a\" is forbidden: exceeded quota: q, requested: pods=1", OfPod::Passing),
+            ("pods \"a\" is forbidden: status unknown for quota: q", OfPod::Passing),
+            ("pods \"a\" is forbidden: not yet ready to handle request", OfPod::Passing),
+            (
+                "pods \"a\" is forbidden: unable to create new content in namespace n because it is being terminated",
+                OfPod::Passing,
+            ),
+            (
+                "pods \"a\" is forbidden: error looking up service account n/x: serviceaccount \"x\" not found",
+                OfPod::Missing,
+            ),
+            (
+                "Internal error occurred: failed calling webhook \"w\": Post \"https://w\": dial tcp 10.0.0.1:443: connect: connection refused",
+                OfPod::Hiccup,
+            ),
+            ("Timeout: request did not complete within requested timeout", OfPod::Hiccup),
+            ("pods \"a\" is forbidden: the namespace could not be looked up: timed out", OfPod::Hiccup),
+            ("Internal error occurred: failed calling webhook \"w\": service \"w\" not found", OfPod::Hiccup),
+            ("etcdserver: leader changed", OfPod::Hiccup),
+            ("pods \"a\" is forbidden: violates PodSecurity \"restricted:latest\"", OfPod::Final),
+            ("admission webhook \"w\" denied the request: no images from there", OfPod::Final),
+            ("Pod \"a\" is invalid: spec.containers[0].livenessProbe.timeoutSeconds: Invalid value: -1", OfPod::Final),
+        ];
+        for (message, expected) in table {
+            assert_eq!(of_pod(message), expected, "{message}");
+        }
     }
 }

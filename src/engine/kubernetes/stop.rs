@@ -186,7 +186,7 @@ impl Inner {
 }
 
 /// Whether nothing of a pod runs any more, or ever will.
-fn is_over(pod: &PodView) -> bool {
+pub(super) fn is_over(pod: &PodView) -> bool {
     let has_ended = matches!(pod.container, Container::Terminated { .. });
     let never_began = !pod.has_started() && pod.deleting.is_some_and(Deleting::is_released);
     has_ended || never_began || matches!(pod.phase, Phase::Failed | Phase::Succeeded)

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::facts::{Evidence, Facts, Trouble, Verdict};
+use super::facts::{Evidence, Facts, Init, Trouble, Verdict};
 use super::read::{NODE_PATIENCE, Reading, is_overdue, node_lost, taken_away};
 use super::view::{Container, Deleting, PodView};
 use crate::engine::docker::refusal::is_final;
@@ -16,20 +16,26 @@ use crate::model::{Observation, StartFault};
 /// How long the news that a command started may be under way when its node has let go of the pod already.
 pub(super) const NEWS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long an image may take that was being fetched when its pod was over: once it is there, the command may start yet.
+const FETCH_PATIENCE: Duration = Duration::from_mins(10);
+
 pub(super) fn waiting(pod: &PodView, reason: &str, message: &str, facts: &Facts) -> Reading {
-    let image = &pod.image;
-    let has_waited = facts.trouble.is_some() && facts.troubled_for >= facts.pull_grace;
-    let give_up = |reason: String, fault: StartFault| Reading::GiveUp(Verdict { reason, fault });
     // It ran before: its node says what becomes of it.
     if pod.has_run_before() {
         return Reading::Seen(Observation::Starting);
     }
+    let (reason, message, init) = match &pod.init_waiting {
+        Some(waiting) => (waiting.reason.as_str(), waiting.message.as_str(), Some(&waiting.init)),
+        None => (reason, message, None),
+    };
+    let has_waited = facts.trouble.is_some() && facts.troubled_for >= facts.pull_grace;
+    let give_up = |reason: String, fault: StartFault| Reading::GiveUp(Verdict { reason, fault });
     match reason {
         "InvalidImageName" => {
-            give_up(format!("image `{image}` can't be pulled: its name is not valid"), StartFault::Task)
+            give_up(format!("{} can't be pulled: its name is not valid", image_of(pod, init)), StartFault::Task)
         }
         "ErrImageNeverPull" => {
-            let words = format!("image `{image}` is not on the node, and this cluster does not fetch images");
+            let words = format!("{} is not on the node, and this cluster does not fetch images", image_of(pod, init));
             give_up(words, StartFault::Task)
         }
         "ErrImagePull"
@@ -40,15 +46,26 @@ pub(super) fn waiting(pod: &PodView, reason: &str, message: &str, facts: &Facts)
             if has_waited =>
         {
             let why = facts.trouble.as_ref().map_or(message, |trouble| &trouble.words);
-            give_up(format!("image `{image}` can't be pulled: {why}"), fault_of_image(why))
+            give_up(format!("{} can't be pulled: {why}", image_of(pod, init)), fault_of_image(why))
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" if has_waited => {
             // As a refusal of the API's: for good, unless its words say that it passes.
             let fault = if is_final(400, message) { StartFault::Task } else { StartFault::Machine };
-            give_up(format!("its container can't be made: {message}"), fault)
+            give_up(format!("{} can't be made: {message}", container_of(init)), fault)
         }
         _ => Reading::Seen(Observation::Starting),
     }
+}
+
+fn image_of(pod: &PodView, init: Option<&Init>) -> String {
+    match init {
+        Some(Init { name, image }) => format!("image `{image}` of its init container `{name}`"),
+        None => format!("image `{}`", pod.image),
+    }
+}
+
+fn container_of(init: Option<&Init>) -> String {
+    init.map_or_else(|| "its container".to_owned(), |init| format!("its init container `{}`", init.name))
 }
 
 fn fault_of_image(why: &str) -> StartFault {
@@ -67,10 +84,10 @@ pub(super) fn deleted(pod: &PodView, deleting: Deleting, facts: &Facts) -> Readi
     if facts.is_node_lost && is_overdue(deleting, facts) {
         return Reading::lost(pod, facts, node_lost(pod));
     }
-    // What releases the pod is its node, except where the deletion was forced.
-    let patience = if facts.had_grace { NEWS_PATIENCE } else { NODE_PATIENCE };
-    let is_certain = facts.had_grace && facts.trouble.is_some();
-    if !deleting.is_released() || !(is_certain || facts.released_for > patience) {
+    // A deletion that somebody forces looks like a release by the node, which may be about to start the container. Where
+    // nodes write a last status, `read` has found none. Elsewhere its news may be under way.
+    let patience = if facts.had_grace && !facts.has_last_status { NEWS_PATIENCE } else { NODE_PATIENCE };
+    if !deleting.is_released() || facts.released_for <= patience {
         return Reading::Seen(Observation::Starting);
     }
     if pod.has_run_before() {
@@ -83,8 +100,26 @@ pub(super) fn deleted(pod: &PodView, deleting: Deleting, facts: &Facts) -> Readi
     match &facts.evidence {
         Evidence::NotAsked => Reading::AskEvents,
         Evidence::Ran => it_ran(pod, facts),
+        Evidence::Made => was_made(pod, facts),
+        Evidence::Fetching => fetching(pod, facts, facts.released_for),
+        Evidence::MayHaveStarted(trouble) => not_known(pod, facts, trouble.as_ref()),
+        Evidence::CouldNotStart(trouble) if facts.has_last_status => not_known(pod, facts, Some(trouble)),
+        Evidence::Nothing if facts.has_last_status => not_known(pod, facts, facts.trouble.as_ref()),
+        Evidence::NotAllowed => not_known(pod, facts, facts.trouble.as_ref()),
         Evidence::CouldNotStart(trouble) => never_ran(pod, facts, Some(trouble)),
-        Evidence::Nothing | Evidence::MayHaveStarted(_) => never_ran(pod, facts, facts.trouble.as_ref()),
+        Evidence::Nothing => never_ran(pod, facts, facts.trouble.as_ref()),
+    }
+}
+
+/// A pod that is over while its node still fetches the image: what comes of that is waited for, unless the run is not to
+/// start any more.
+fn fetching(pod: &PodView, facts: &Facts, over_for: Duration) -> Reading {
+    if facts.was_asked_to_stop || over_for > FETCH_PATIENCE {
+        not_known(pod, facts, facts.trouble.as_ref())
+    } else if facts.evidence_age > NEWS_PATIENCE {
+        Reading::AskEvents
+    } else {
+        Reading::Seen(Observation::Starting)
     }
 }
 
@@ -99,9 +134,11 @@ pub(super) fn without_a_trace(pod: &PodView, facts: &Facts) -> Reading {
     match &facts.evidence {
         Evidence::NotAsked => Reading::AskEvents,
         Evidence::Ran => it_ran(pod, facts),
+        Evidence::Made => was_made(pod, facts),
         Evidence::CouldNotStart(trouble) => never_ran(pod, facts, Some(trouble)),
-        Evidence::MayHaveStarted(trouble) => not_known(pod, facts, Some(trouble)),
-        Evidence::Nothing => match &facts.trouble {
+        Evidence::MayHaveStarted(trouble) => not_known(pod, facts, trouble.as_ref()),
+        // A node writes so only when it fetches nothing any more.
+        Evidence::Nothing | Evidence::NotAllowed | Evidence::Fetching => match &facts.trouble {
             Some(trouble) => never_ran(pod, facts, Some(trouble)),
             None => not_known(pod, facts, None),
         },
@@ -122,7 +159,7 @@ pub(super) fn failed(pod: &PodView, facts: &Facts) -> Reading {
     if pod.node.is_none() {
         return never_ran(pod, facts, None);
     }
-    if facts.was_asked_to_stop && pod.init_failure.is_some() {
+    if (facts.was_asked_to_stop || facts.verdict.is_some()) && pod.init_failure.is_some() {
         return never_ran(pod, facts, None);
     }
     if let Some(failure) = &pod.init_failure {
@@ -137,29 +174,59 @@ pub(super) fn failed(pod: &PodView, facts: &Facts) -> Reading {
         };
     }
     // The node was not asked.
-    if pod.disruption.as_ref().is_some_and(super::view::Disruption::is_without_node) {
-        return match &facts.evidence {
-            Evidence::NotAsked => Reading::AskEvents,
-            Evidence::Ran => it_ran(pod, facts),
-            Evidence::CouldNotStart(trouble) => never_ran(pod, facts, Some(trouble)),
-            Evidence::Nothing | Evidence::MayHaveStarted(_) => not_known(pod, facts, facts.trouble.as_ref()),
-        };
+    let is_without_node = pod.disruption.as_ref().is_some_and(super::view::Disruption::is_without_node);
+    let is_refused = !is_without_node && is_refusal(reason, message);
+    if !is_without_node && !is_refused && facts.failed_for <= NEWS_PATIENCE {
+        return Reading::Seen(Observation::Starting);
     }
-    match (reason, &pod.container) {
-        ("DeadlineExceeded", _) => {
-            let words = "its pod's deadline passed before it started".to_owned();
-            Reading::never(words, StartFault::Task)
-        }
-        // Evicted while it ran, or before: an older release says nothing about the container. What may have run does
-        // not run again.
-        ("Evicted", Container::Unknown) if !message.contains("The node had condition") => {
-            Reading::lost(pod, facts, format!("evicted from its node: {message}"))
-        }
-        _ => {
+    // Releases before 1.22 or so write the same status for a pod that ran and for one that did not, without a word about
+    // its container. An agent that began anew may even refuse a pod that ran before.
+    let is_unsaid = matches!(pod.container, Container::Unknown);
+    let could_not_start = matches!(facts.evidence, Evidence::CouldNotStart(_));
+    let is_late = reason == "DeadlineExceeded" && (could_not_start || !is_unsaid);
+    match &facts.evidence {
+        Evidence::NotAsked => Reading::AskEvents,
+        Evidence::Ran => it_ran(pod, facts),
+        Evidence::Made => was_made(pod, facts),
+        Evidence::MayHaveStarted(trouble) => not_known(pod, facts, trouble.as_ref()),
+        _ if is_refused => {
             let fault = if reason == "Evicted" { StartFault::Displaced } else { StartFault::Machine };
             Reading::never(format!("its node did not take it: {}", describe(reason, message)), fault)
         }
+        Evidence::Fetching if !is_without_node => fetching(pod, facts, facts.failed_for),
+        Evidence::CouldNotStart(_) | Evidence::Nothing if is_late && !is_without_node => {
+            let words = "its pod's deadline passed before it started".to_owned();
+            Reading::never(words, StartFault::Task)
+        }
+        Evidence::CouldNotStart(trouble) => never_ran(pod, facts, Some(trouble)),
+        Evidence::Nothing if !is_unsaid && !is_without_node => never_ran(pod, facts, facts.trouble.as_ref()),
+        Evidence::Nothing | Evidence::NotAllowed | Evidence::Fetching => not_known(pod, facts, facts.trouble.as_ref()),
     }
+}
+
+/// Whether a node's agent refused the pod when it first saw it, in the words of every release from 1.20 on.
+fn is_refusal(reason: &str, message: &str) -> bool {
+    const REASONS: [&str; 17] = [
+        "AppArmor",
+        "HostName",
+        "InitContainerRestartPolicyForbidden",
+        "InvalidNodeInfo",
+        "MatchNodeSelector",
+        "NoNewPrivs",
+        "NodeAffinity",
+        "NodeName",
+        "NodePorts",
+        "PodFeatureUnsupported",
+        "PodFitsHostPorts",
+        "PodOSNotSupported",
+        "SysctlForbidden",
+        "TaintToleration",
+        "TopologyAffinityError",
+        "UnexpectedAdmissionError",
+        "UnexpectedPredicateFailureType",
+    ];
+    const WORDS: [&str; 3] = ["Pod was rejected", "The node had condition", "not admitting any new pods"];
+    reason.starts_with("OutOf") || REASONS.contains(&reason) || WORDS.iter().any(|words| message.contains(words))
 }
 
 fn describe(reason: &str, message: &str) -> String {
@@ -194,10 +261,11 @@ fn never_ran(pod: &PodView, facts: &Facts, trouble: Option<&Trouble>) -> Reading
 }
 
 fn words_of(pod: &PodView, trouble: &Trouble) -> String {
+    let init = trouble.init.as_ref();
     if trouble.is_about_image {
-        format!("image `{}` can't be pulled: {}", pod.image, trouble.words)
+        format!("{} can't be pulled: {}", image_of(pod, init), trouble.words)
     } else {
-        format!("its container could not be made: {}", trouble.words)
+        format!("{} could not be made: {}", container_of(init), trouble.words)
     }
 }
 
@@ -210,9 +278,230 @@ fn it_ran(pod: &PodView, facts: &Facts) -> Reading {
     )
 }
 
+/// A container that was made, of which nobody has said that it started.
+fn was_made(pod: &PodView, facts: &Facts) -> Reading {
+    let by = taken_away(pod, facts).map_or_else(String::new, |by| format!("; {by}"));
+    let words = "its container was made, and may have started: whether its command ran is not known";
+    Reading::lost(pod, facts, format!("{words}{by}"))
+}
+
 fn not_known(pod: &PodView, facts: &Facts, trouble: Option<&Trouble>) -> Reading {
-    let by = taken_away(pod, facts).unwrap_or_else(|| "its pod failed".to_owned());
+    let by = taken_away(pod, facts).unwrap_or_else(|| match pod.reason.as_deref().unwrap_or_default() {
+        "" => "its pod failed".to_owned(),
+        reason => format!("its pod failed ({})", describe(reason, pod.message.as_deref().unwrap_or_default())),
+    });
+    // A verdict says it already.
+    let trouble = trouble.filter(|_| facts.verdict.is_none());
     let beside = trouble.map_or_else(String::new, |trouble| format!("; before that, {}", words_of(pod, trouble)));
     let words = "and its node has no trace of its container: whether its command ran is not known";
     Reading::lost(pod, facts, format!("{by}, {words}{beside}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::engine::kubernetes::facts::Now;
+    use crate::engine::kubernetes::read::read;
+    use crate::engine::kubernetes::view::{InitWaiting, Phase};
+    use crate::model::Observation::{Lost, NeverRan, Starting};
+
+    fn now() -> Now {
+        Now { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn waiting_for(reason: &str) -> Container {
+        Container::Waiting { reason: reason.to_owned(), message: "m".to_owned() }
+    }
+
+    fn pod(container: Container) -> PodView {
+        PodView { node: Some("node-1".to_owned()), image: "x:1".to_owned(), container, ..PodView::default() }
+    }
+
+    fn failed_pod(reason: &str, message: &str, container: Container) -> PodView {
+        let (reason, message) = (Some(reason.to_owned()), Some(message.to_owned()));
+        PodView { phase: Phase::Failed, reason, message, ..pod(container) }
+    }
+
+    /// Deleted, and let go of.
+    fn released(container: Container) -> PodView {
+        PodView { deleting: Some(Deleting { grace: Duration::ZERO }), ..pod(container) }
+    }
+
+    fn trouble() -> Trouble {
+        Trouble { is_about_image: true, words: "no such host".to_owned(), init: None }
+    }
+
+    /// What is known of a pod that was over a while ago, by its node's release.
+    fn facts(evidence: Evidence, has_last_status: bool) -> Facts {
+        let patience = if has_last_status { NODE_PATIENCE } else { NEWS_PATIENCE };
+        Facts {
+            evidence,
+            has_last_status,
+            had_grace: true,
+            failed_for: patience + seconds(1),
+            released_for: patience + seconds(1),
+            ..Facts::default()
+        }
+    }
+
+    fn words(pod: &PodView, facts: &Facts) -> String {
+        match read(pod, facts, now()) {
+            Reading::Seen(NeverRan { reason, fault }) if fault.is_retried() => format!("again ({fault}): {reason}"),
+            Reading::Seen(NeverRan { reason, .. }) => format!("rejected: {reason}"),
+            Reading::Seen(Lost { reason, .. }) => format!("lost: {reason}"),
+            Reading::Seen(Starting) => "starting".to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// Releases before 1.22 or so write only these three fields for a pod that they end, whatever ran in it.
+    #[test]
+    fn a_pod_that_failed_without_a_word_about_its_container_is_tried_again_only_where_it_certainly_never_ran() {
+        let ended = [
+            ("Preempting", "Preempted in order to admit critical pod", "preempted by a run of higher priority"),
+            ("Shutdown", "Node is shutting, evicting pods", "its node was shut down"),
+            ("Terminated", "Pod was terminated in response to imminent node shutdown.", "its node was shut down"),
+            ("Evicted", "The node was low on resource: memory.", "evicted from its node"),
+            ("SomethingNew", "m", "its pod failed (SomethingNew: m)"),
+            ("", "", "its pod failed"),
+            (
+                "DeadlineExceeded",
+                "Pod was active on the node longer than the specified deadline",
+                "its pod failed (Dead",
+            ),
+        ];
+        for (reason, message, by) in ended {
+            let pod = failed_pod(reason, message, Container::Unknown);
+            let told = |evidence: Evidence| words(&pod, &facts(evidence, false));
+            assert_eq!(told(Evidence::NotAsked), "AskEvents", "{reason}");
+            assert!(
+                told(Evidence::Ran).starts_with("lost: its node lost the container after it was started"),
+                "{reason}"
+            );
+            assert!(told(Evidence::Made).starts_with("lost: its container was made, and may have started"), "{reason}");
+            for unsure in [Evidence::Nothing, Evidence::NotAllowed, Evidence::MayHaveStarted(None)] {
+                let told = told(unsure);
+                assert!(
+                    told.starts_with(&format!("lost: {by}")) && told.ends_with("its command ran is not known"),
+                    "{told}"
+                );
+            }
+            let never = told(Evidence::CouldNotStart(trouble()));
+            let expected = if reason == "DeadlineExceeded" { "rejected: its pod's deadline passed" } else { "again" };
+            assert!(never.starts_with(expected), "{reason}: {never}");
+            assert_eq!(told(Evidence::Fetching), "starting", "{reason}");
+            let just_now = Facts { failed_for: seconds(1), ..facts(Evidence::NotAsked, false) };
+            assert_eq!(words(&pod, &just_now), "starting", "{reason}: news may be under way");
+        }
+        let refused = [
+            ("OutOfcpu", "Pod Node didn't have enough resource: cpu"),
+            ("OutOfnvidia.com/gpu", "Pod Node didn't have enough resource"),
+            ("NodeAffinity", "Pod Predicate NodeAffinity failed"),
+            ("UnexpectedAdmissionError", "Pod Allocate failed due to no device"),
+            ("Evicted", "Pod The node had condition: [MemoryPressure]. "),
+            ("Shutdown", "Pod Node is in progress of shutting down, not admitting any new pods"),
+            ("NodeShutdown", "Pod was rejected as the node is shutting down."),
+        ];
+        for (reason, message) in refused {
+            let pod = failed_pod(reason, message, Container::Unknown);
+            let told = |evidence: Evidence| words(&pod, &Facts { failed_for: seconds(0), ..facts(evidence, false) });
+            assert_eq!(told(Evidence::NotAsked), "AskEvents", "an agent that began anew may refuse what ran");
+            assert!(told(Evidence::Ran).starts_with("lost: "), "{reason}");
+            let again = told(Evidence::Nothing);
+            assert!(again.starts_with("again") && again.contains("its node did not take it"), "{again}");
+        }
+    }
+
+    #[test]
+    fn a_forced_deletion_behind_a_normal_one_is_no_release_by_the_node() {
+        let old = |evidence: Evidence, seconds_ago: u64| {
+            let known = Some(trouble());
+            let facts = Facts { released_for: seconds(seconds_ago), trouble: known, ..facts(evidence, false) };
+            words(&released(waiting_for("ErrImagePull")), &facts)
+        };
+        // As it was seen: 0.4 s after the force, the node being about to fetch the image again.
+        assert_eq!(old(Evidence::NotAsked, 0), "starting");
+        assert_eq!(old(Evidence::NotAsked, 11), "AskEvents");
+        assert_eq!(old(Evidence::Fetching, 11), "starting");
+        assert!(old(Evidence::Fetching, 601).starts_with("lost: its pod was deleted"));
+        assert!(old(Evidence::MayHaveStarted(Some(trouble())), 11).starts_with("lost: its pod was deleted"));
+        assert!(old(Evidence::NotAllowed, 11).starts_with("lost: its pod was deleted"));
+        assert!(old(Evidence::Made, 11).starts_with("lost: its container was made"));
+        assert!(old(Evidence::CouldNotStart(trouble()), 11).starts_with("again (displaced): its pod was deleted"));
+        assert!(old(Evidence::Nothing, 11).starts_with("again (displaced): its pod was deleted"));
+        // What is fetched is looked at again, and not waited for where the run is to stop.
+        let asked_long_ago = Facts { evidence_age: seconds(11), ..facts(Evidence::Fetching, false) };
+        assert_eq!(words(&released(waiting_for("ErrImagePull")), &asked_long_ago), "AskEvents");
+        let stopped = Facts { was_asked_to_stop: true, ..facts(Evidence::Fetching, false) };
+        assert!(words(&released(waiting_for("ErrImagePull")), &stopped).starts_with("lost: its pod was deleted"));
+
+        // A newer node writes a last status before it lets go.
+        let pod = released(waiting_for("ErrImagePull"));
+        let soon = Facts { released_for: seconds(11), ..facts(Evidence::NotAsked, true) };
+        assert_eq!(words(&pod, &soon), "starting");
+        for evidence in [Evidence::Nothing, Evidence::CouldNotStart(trouble()), Evidence::MayHaveStarted(None)] {
+            assert!(words(&pod, &facts(evidence, true)).starts_with("lost: its pod was deleted"));
+        }
+        let failed = PodView { phase: Phase::Failed, ..pod };
+        let could_not = facts(Evidence::CouldNotStart(trouble()), true);
+        assert!(words(&failed, &could_not).starts_with("again (displaced): its pod was deleted, before"));
+    }
+
+    #[test]
+    fn what_was_given_up_is_told_in_the_words_of_why() {
+        let reason = "image `x:1` can't be pulled: 500 Internal Server Error".to_owned();
+        let verdict = Some(Verdict { reason, fault: StartFault::Image });
+        let pod = released(waiting_for("ErrImagePull"));
+        let told = |evidence: Evidence| words(&pod, &Facts { verdict: verdict.clone(), ..facts(evidence, false) });
+        // The image came when it had been given up, and the runtime could not start the container.
+        let runc = Trouble { is_about_image: false, words: "runc create failed".to_owned(), init: None };
+        let never = told(Evidence::CouldNotStart(runc));
+        assert_eq!(never, "again (image): image `x:1` can't be pulled: 500 Internal Server Error");
+        for evidence in [Evidence::Ran, Evidence::Made, Evidence::MayHaveStarted(Some(trouble()))] {
+            let lost = told(evidence);
+            assert!(lost.starts_with("lost: "), "{lost}");
+            assert!(
+                lost.contains("flotilla gave it up and deleted its pod (image `x:1` can't be pulled: 500"),
+                "{lost}"
+            );
+            assert!(!lost.contains("no such host"), "{lost}");
+        }
+    }
+
+    #[test]
+    fn an_init_container_that_cannot_start_is_given_up_as_the_runs_own() {
+        let give_up = |reason: &str, waited: u64, words: &str| {
+            let init = Init { name: "prep".to_owned(), image: "tools:2".to_owned() };
+            let waiting = InitWaiting { init: init.clone(), reason: reason.to_owned(), message: "m".to_owned() };
+            let pod = PodView { init_waiting: Some(waiting), ..pod(waiting_for("PodInitializing")) };
+            let trouble = Trouble { is_about_image: true, words: words.to_owned(), init: Some(init) };
+            let facts = Facts {
+                trouble: Some(trouble),
+                troubled_for: seconds(waited),
+                pull_grace: seconds(60),
+                ..Facts::default()
+            };
+            read(&pod, &facts, now())
+        };
+        let verdict = |reason: &str, fault| Reading::GiveUp(Verdict { reason: reason.to_owned(), fault });
+        assert_eq!(give_up("ImagePullBackOff", 59, "no such host"), Reading::Seen(Starting));
+        assert_eq!(
+            give_up("ImagePullBackOff", 60, "no such host"),
+            verdict("image `tools:2` of its init container `prep` can't be pulled: no such host", StartFault::Image)
+        );
+        assert_eq!(
+            give_up("ErrImagePull", 60, "manifest unknown"),
+            verdict("image `tools:2` of its init container `prep` can't be pulled: manifest unknown", StartFault::Task)
+        );
+        assert_eq!(
+            give_up("CreateContainerConfigError", 60, "m"),
+            verdict("its init container `prep` can't be made: m", StartFault::Task)
+        );
+    }
 }

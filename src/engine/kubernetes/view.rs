@@ -8,9 +8,11 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::facts::Init;
 use super::job::NO_POD_CLASS;
 use super::names::{CONTAINER, FINALIZER, attempt_of_name, name_of};
 use super::quantity::{bytes_of, millis_of};
+use super::read::trouble_of;
 use super::words::clean;
 use crate::model::{AttemptId, Event, EventType};
 
@@ -54,6 +56,8 @@ pub(super) struct PodView {
     pub gated: Option<String>,
     /// Why Kubernetes itself took the pod away, where the release says so.
     pub disruption: Option<Disruption>,
+    /// An init container of the operator's that can't start.
+    pub init_waiting: Option<InitWaiting>,
     /// How an init container of the operator's failed.
     pub init_failure: Option<InitFailure>,
     /// Our finalizer is on it.
@@ -76,6 +80,13 @@ impl Disruption {
     pub(super) fn words(&self) -> &str {
         if self.message.is_empty() { &self.reason } else { &self.message }
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InitWaiting {
+    pub init: Init,
+    pub reason: String,
+    pub message: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,6 +194,7 @@ impl PodView {
             gated: unscheduled("SchedulingGated"),
             disruption: disruption
                 .map(|condition| Disruption { reason: text(&condition.reason), message: text(&condition.message) }),
+            init_waiting: init_waiting(pod),
             init_failure: status.and_then(init_failure),
             is_kept: metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
         }
@@ -225,6 +237,20 @@ fn container_of(state: &core::ContainerState) -> Container {
         },
         None => Container::Unknown,
     }
+}
+
+fn init_waiting(pod: &Pod) -> Option<InitWaiting> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    statuses.iter().find_map(|status| {
+        let waiting = status.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.clone().unwrap_or_default();
+        let message = waiting.message.as_deref().map(clean).unwrap_or_default();
+        trouble_of(&reason, &message)?;
+        let containers = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
+        let own = containers.into_iter().find(|container| container.name == status.name);
+        let image = own.and_then(|container| container.image.clone()).unwrap_or_else(|| status.image.clone());
+        Some(InitWaiting { init: Init { name: status.name.clone(), image }, reason, message })
+    })
 }
 
 fn init_failure(status: &core::PodStatus) -> Option<InitFailure> {

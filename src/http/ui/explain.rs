@@ -127,8 +127,12 @@ fn waiting(run: &Run, around: Around<'_>) -> Explanation {
 
 /// While an engine has it, the last thing that was told says what takes long.
 fn starting(run: &Run, around: Around<'_>) -> Explanation {
-    let since_dispatch = around.events.iter().rev().take_while(|event| event.reason != "Dispatched");
-    let told = since_dispatch.into_iter().find(|event| event.event_type == EventType::Warning || is_progress(event));
+    let since_dispatch = || around.events.iter().rev().take_while(|event| event.reason != "Dispatched");
+    let told = since_dispatch().find(|event| event.event_type == EventType::Warning || is_progress(event));
+    let told = told.map(|event| match is_bare(event) {
+        true => since_dispatch().find(|earlier| is_registry_answer(earlier)).unwrap_or(event),
+        false => event,
+    });
     let heading = format!("The cluster {} is starting it", run.execution.resolved_cluster);
     match told {
         Some(event) if event.event_type == EventType::Warning => Explanation::new(format!(
@@ -138,6 +142,15 @@ fn starting(run: &Run, around: Around<'_>) -> Explanation {
         .advise("It is tried again by itself. If this does not pass, look at the cluster.", NextStep::SeeCluster),
         told => Explanation::new(heading).because(told.map(|event| sentence(&event.message)).unwrap_or_default()),
     }
+}
+
+/// A node names only the kind of trouble that it has with an image, where the registry's words came before.
+fn is_bare(event: &Event) -> bool {
+    matches!(event.message.as_str(), "Error: ErrImagePull" | "Error: ImagePullBackOff")
+}
+
+fn is_registry_answer(event: &Event) -> bool {
+    event.message.starts_with("Failed to pull image ")
 }
 
 fn is_progress(event: &Event) -> bool {
@@ -415,6 +428,29 @@ mod tests {
         assert_eq!(told(&pulling).reason, "Fetched 1 of 2 MB.");
         let trouble = [pulling.as_slice(), &[warning("PullFailed", "no route")]].concat();
         assert!(told(&trouble).heading.ends_with("and has trouble with it"));
+    }
+
+    #[test]
+    fn one_whose_image_is_not_to_be_had_is_told_the_registrys_words() {
+        let run = Run { status: Status::Pending, attempt_count: 1, ..sample::run() };
+        let told = |events: &[Event]| explain(&run, Around { events, ..Around::default() }, sample::now()).reason;
+        let event = |reason, message: &str| Event::normal(sample::now(), reason, message);
+        let warning = |message: &str| Event::warning(sample::now(), "Failed", message);
+        let answer = warning("Failed to pull image \"r/x:1\": manifest unknown");
+        // As a node says it.
+        let events = [
+            event("Dispatched", "handed over"),
+            event("Pulling", "Pulling image \"r/x:1\""),
+            answer,
+            warning("Error: ErrImagePull"),
+            event("BackOff", "Back-off pulling image \"r/x:1\""),
+            warning("Error: ImagePullBackOff"),
+        ];
+        for end in 3..=events.len() {
+            assert_eq!(told(&events[..end]), "Failed to pull image \"r/x:1\": manifest unknown.");
+        }
+        assert_eq!(told(&[events.as_slice(), &[event("Pulled", "it came")]].concat()), "It came.");
+        assert_eq!(told(&[warning("Error: ImagePullBackOff")]), "Error: ImagePullBackOff.");
     }
 
     #[test]

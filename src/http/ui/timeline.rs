@@ -20,13 +20,16 @@ pub(super) enum Phase {
     Queued,
     Starting,
     Fetching,
+    /// The image could not be fetched, and is tried again by the same attempt.
+    BackingOff,
     Running,
     /// Until it is tried again.
     Waiting,
 }
 
 impl Phase {
-    const ALL: [Self; 5] = [Self::Queued, Self::Starting, Self::Fetching, Self::Running, Self::Waiting];
+    const ALL: [Self; 6] =
+        [Self::Queued, Self::Starting, Self::Fetching, Self::BackingOff, Self::Running, Self::Waiting];
 
     /// As the stylesheet knows it.
     const fn name(self) -> &'static str {
@@ -35,7 +38,7 @@ impl Phase {
             Self::Starting => "starting",
             Self::Fetching => "fetching",
             Self::Running => "running",
-            Self::Waiting => "waiting",
+            Self::BackingOff | Self::Waiting => "waiting",
         }
     }
 
@@ -44,6 +47,7 @@ impl Phase {
             Self::Queued => "Queued",
             Self::Starting => "Starting",
             Self::Fetching => "Fetching the image",
+            Self::BackingOff => "Waiting to fetch the image again",
             Self::Running => "Running",
             Self::Waiting => "Waiting for the next try",
         }
@@ -75,6 +79,7 @@ enum Step {
     Queue,
     Dispatch,
     Fetch,
+    FetchFailed,
     Fetched,
     Start,
     Retry,
@@ -87,10 +92,11 @@ pub(super) fn attempts(run: &Run, events: &[Event], now: Timestamp) -> Vec<Attem
     let (mut phase, mut since) = (Phase::Queued, run.queued_at);
     for (at, step) in steps(run, events) {
         let next = match (phase, step) {
-            (Phase::Queued, Step::Dispatch) | (Phase::Fetching, Step::Fetched) => Phase::Starting,
-            (Phase::Queued | Phase::Starting, Step::Fetch) => Phase::Fetching,
-            (Phase::Queued | Phase::Starting | Phase::Fetching, Step::Start) => Phase::Running,
-            (Phase::Starting | Phase::Fetching, Step::Retry) => Phase::Waiting,
+            (Phase::Queued, Step::Dispatch) | (Phase::Fetching | Phase::BackingOff, Step::Fetched) => Phase::Starting,
+            (Phase::Queued | Phase::Starting | Phase::BackingOff, Step::Fetch) => Phase::Fetching,
+            (Phase::Starting | Phase::Fetching, Step::FetchFailed) => Phase::BackingOff,
+            (Phase::Queued | Phase::Starting | Phase::Fetching | Phase::BackingOff, Step::Start) => Phase::Running,
+            (Phase::Starting | Phase::Fetching | Phase::BackingOff, Step::Retry) => Phase::Waiting,
             (Phase::Waiting, Step::Queue) => Phase::Queued,
             _ => continue,
         };
@@ -118,18 +124,21 @@ fn push(rows: &mut [Vec<Span>], span: Span) {
 }
 
 fn steps(run: &Run, events: &[Event]) -> Vec<(Timestamp, Step)> {
-    let mut steps: Vec<_> = events.iter().filter_map(|event| Some((event.timestamp, step(&event.reason)?))).collect();
+    let mut steps: Vec<_> = events.iter().filter_map(|event| Some((event.timestamp, step(event)?))).collect();
     steps.extend(run.started_at.map(|at| (at, Step::Start)));
     steps.sort_by_key(|(at, _)| *at);
     steps
 }
 
-fn step(reason: &str) -> Option<Step> {
-    Some(match reason {
+fn step(event: &Event) -> Option<Step> {
+    Some(match event.reason.as_str() {
         "Queued" => Step::Queue,
         "Dispatched" => Step::Dispatch,
         "Pulling" => Step::Fetch,
         "Pulled" => Step::Fetched,
+        // A node of Kubernetes' fetches again by itself, and tells of that in the same words, which are kept once.
+        "Failed" if event.message.starts_with("Failed to pull image ") => Step::FetchFailed,
+        "BackOff" if event.message.starts_with("Back-off pulling image ") => Step::FetchFailed,
         "NeedsRetry" => Step::Retry,
         _ => return None,
     })
@@ -313,6 +322,30 @@ mod tests {
         let pulling = [event(2, "Dispatched"), event(3, "Pulling"), event(5, "Pulling")];
         let attempts = attempts(&run(Status::Pending, 1), &pulling, at(7));
         assert_eq!(phases(&attempts[0]), [("queued", 0, 2), ("starting", 2, 3), ("fetching", 3, 7)]);
+    }
+
+    #[test]
+    fn an_image_that_is_tried_again_is_not_being_fetched_meanwhile() {
+        let said = |second, reason: &str, message: &str| Event::warning(at(second), reason, message);
+        let mut events = vec![
+            event(1, "Dispatched"),
+            event(2, "Pulling"),
+            said(4, "Failed", "Failed to pull image \"r/x:1\": no such host"),
+            said(4, "Failed", "Error: ErrImagePull"),
+            said(5, "BackOff", "Back-off pulling image \"r/x:1\""),
+        ];
+        let run = run(Status::Pending, 1);
+        let before = [("queued", 0, 1), ("starting", 1, 2), ("fetching", 2, 4)];
+        assert_eq!(phases(&attempts(&run, &events, at(50))[0]), [before.as_slice(), &[("waiting", 4, 50)]].concat());
+        let timeline = draw(&run, &attempts(&run, &events, at(50)));
+        let told: Vec<_> = timeline.legend.iter().map(|(_, word, took)| (*word, took.as_str())).collect();
+        assert_eq!(told[2..], [("Fetching the image", "2.0 s"), ("Waiting to fetch the image again", "46.0 s")]);
+        let tried_again = [events.as_slice(), &[event(50, "NeedsRetry"), event(51, "Queued")]].concat();
+        assert_eq!(attempts(&run, &tried_again, at(60)).len(), 2);
+        events.push(event(45, "Pulled"));
+        let run = Run { started_at: Some(at(46)), ..run };
+        let after = [("waiting", 4, 45), ("starting", 45, 46), ("running", 46, 50)];
+        assert_eq!(phases(&attempts(&run, &events, at(50))[0]), [before.as_slice(), &after].concat());
     }
 
     #[test]
