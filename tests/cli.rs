@@ -373,6 +373,23 @@ fn ps_lists_what_runs_and_more_when_asked() {
 }
 
 #[test]
+fn a_task_without_an_alias_is_called_by_its_id_and_shows_its_own_runs_alone() {
+    let server = Server::start();
+    server.define("other", "true");
+    server.launch("other");
+    let mut command = server.command(&["define", "-f", "-", "--json"]);
+    let said = Said::with_input(&mut command, br#"{"group_name": "g", "image": "i", "command": "true"}"#);
+    let defined: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(defined["definition"]["alias"], "");
+    let id = defined["definition"]["definition_id"].as_str().unwrap();
+    assert!(server.text(&["tasks"]).contains(id));
+    assert_eq!(server.json(&["show", id])["history"], serde_json::json!([]));
+    let run_id = server.launch(id);
+    assert_eq!(server.json(&["show", id])["history"][0]["run_id"], run_id.as_str());
+    assert!(server.text(&["show", &run_id]).contains(id));
+}
+
+#[test]
 fn json_is_one_document_or_one_object_a_line() {
     let server = Server::start();
     server.define("t", "echo hi");

@@ -50,6 +50,7 @@ impl Ps {
             statuses: statuses.iter().map(ToString::to_string).collect(),
             outcomes: self.outcome.iter().map(ToString::to_string).collect(),
             alias: self.alias,
+            definition_id: None,
             cluster: self.cluster,
             limit: Some(self.limit),
         };

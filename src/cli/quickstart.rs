@@ -93,7 +93,7 @@ impl Journey<'_> {
 
         let body = define::parse(EXAMPLE).context("the example is not a definition")?;
         let (definition, _) = define::define(&client, &body).await.context("cannot define the example task")?;
-        let alias = definition.alias.unwrap_or_default();
+        let alias = definition.alias;
         self.output.note(&format!("The task `{alias}` is defined, as examples/hello.toml says."))?;
 
         let name = std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "you".to_owned());

@@ -42,7 +42,8 @@ impl Show {
             }
         }
         let definition = definition(client, &self.name).await?;
-        let filter = RunFilter { alias: definition.alias.clone(), limit: Some(LATEST_RUNS), ..RunFilter::default() };
+        let definition_id = Some(definition.definition_id.clone());
+        let filter = RunFilter { definition_id, limit: Some(LATEST_RUNS), ..RunFilter::default() };
         let runs = client.runs(&filter).await?;
         output.definition(&definition, &runs, now())?;
         Ok(ExitCode::SUCCESS)

@@ -65,6 +65,7 @@ pub struct RunFilter {
     /// Likewise.
     pub outcomes: Vec<String>,
     pub alias: Option<String>,
+    pub definition_id: Option<String>,
     pub cluster: Option<String>,
     pub limit: Option<u32>,
 }
@@ -140,6 +141,7 @@ impl Client {
         query.extend(filter.statuses.iter().map(|status| ("status", status.clone())));
         query.extend(filter.outcomes.iter().map(|outcome| ("outcome", outcome.clone())));
         query.extend(filter.alias.as_ref().map(|alias| ("alias", alias.clone())));
+        query.extend(filter.definition_id.as_ref().map(|id| ("definition_id", id.clone())));
         query.extend(filter.cluster.as_ref().map(|cluster| ("cluster_name", cluster.clone())));
         query.extend(filter.limit.map(|limit| ("limit", limit.to_string())));
         self.send(self.get(&["api", "v1", "history"])?.query(&query)).await

@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn no_path_below_which_it_lies_can_be_taken_for_one_of_its_own() {
-        let paths = crate::http::openapi().paths.paths.into_keys();
+        let document = crate::http::openapi();
+        let paths = document["paths"].as_object().unwrap().keys();
         // The same routes are there without `/api`.
         let own = paths.map(|path| path.trim_start_matches("/api").to_owned());
         for path in own.chain(["/api", "/docs", "/ui"].map(str::to_owned)) {

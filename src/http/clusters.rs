@@ -17,8 +17,11 @@ use crate::wire::{
 ///
 /// Those of this server, those that anything was said about, and those that runs wait for.
 #[utoipa::path(
-    get, path = "/v6/clusters", tag = "clusters", operation_id = "list_cluster_details",
-    responses((status = 200, body = ClusterDetailList))
+    get, path = "/v6/clusters", tag = "clusters", operation_id = "listClusters",
+    responses(
+        (status = 200, description = "All clusters", body = ClusterDetailList),
+        (status = 400, description = "A parameter is unknown", body = ErrorBody),
+    )
 )]
 pub(super) async fn list(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
     params.finish()?;
@@ -28,9 +31,12 @@ pub(super) async fn list(State(app): State<App>, params: Params) -> Result<Respo
 
 /// Get a cluster
 #[utoipa::path(
-    get, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "get_cluster",
+    get, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "getCluster",
     params(("id" = String, Path, description = "Its name")),
-    responses((status = 200, body = Cluster), (status = 404, body = ErrorBody))
+    responses(
+        (status = 200, description = "The cluster", body = Cluster),
+        (status = 404, description = "There is no such cluster", body = ErrorBody),
+    )
 )]
 pub(super) async fn get(State(app): State<App>, InPath(name): InPath<String>) -> Result<Response, ApiError> {
     Ok(ok(&Cluster::from(app.service.cluster(&name).await?)))
@@ -40,9 +46,9 @@ pub(super) async fn get(State(app): State<App>, InPath(name): InPath<String>) ->
 ///
 /// To all servers of the database, without a restart; where the server's configuration allows it.
 #[utoipa::path(
-    post, path = "/v6/clusters", tag = "clusters", operation_id = "create_cluster", request_body = ClusterBody,
+    post, path = "/v6/clusters", tag = "clusters", operation_id = "createCluster", request_body = ClusterBody,
     responses(
-        (status = 200, body = ClusterCreated),
+        (status = 200, description = "The new cluster", body = ClusterCreated),
         (status = 400, description = "A field is missing or can't be read", body = ErrorBody),
         (status = 403, description = "The configuration does not allow it", body = ErrorBody),
         (status = 409, description = "There is one of that name", body = ErrorBody),
@@ -58,13 +64,13 @@ pub(super) async fn create(State(app): State<App>, RawBody(body): RawBody) -> Re
 ///
 /// A status other than `active` keeps further runs from it; those that it has go on. A field left out keeps its value.
 #[utoipa::path(
-    put, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "change_cluster", request_body = ClusterBody,
+    put, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "updateCluster", request_body = ClusterBody,
     params(("id" = String, Path, description = "Its name")),
     responses(
-        (status = 200, body = ClusterUpdated),
+        (status = 200, description = "The cluster as it is now", body = ClusterUpdated),
         (status = 400, description = "A field can't be read", body = ErrorBody),
         (status = 403, description = "The configuration does not allow other settings", body = ErrorBody),
-        (status = 404, body = ErrorBody),
+        (status = 404, description = "There is no such cluster", body = ErrorBody),
         (status = 409, description = "Its settings are in the configuration, or name another place while runs are on it", body = ErrorBody),
     )
 )]
@@ -80,12 +86,12 @@ pub(super) async fn change(
 
 /// Remove a cluster that was added by a request
 #[utoipa::path(
-    delete, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "delete_cluster",
+    delete, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "deleteCluster",
     params(("id" = String, Path, description = "Its name")),
     responses(
-        (status = 200, body = ClusterDeleted),
+        (status = 200, description = "It is removed", body = ClusterDeleted),
         (status = 403, description = "The configuration does not allow it", body = ErrorBody),
-        (status = 404, body = ErrorBody),
+        (status = 404, description = "There is no such cluster", body = ErrorBody),
         (status = 409, description = "Runs are on it or wait for it, or it is in the configuration", body = ErrorBody),
     )
 )]
@@ -99,11 +105,11 @@ pub(super) async fn delete(State(app): State<App>, InPath(name): InPath<String>)
 /// Where another engine answers than the one that has a run, nothing is concluded about that run: its container or job may
 /// still be there. This says that it is not. What the present engine does not have is lost from then on.
 #[utoipa::path(
-    post, path = "/v6/clusters/{id}/adopt", tag = "clusters", operation_id = "adopt_runs",
+    post, path = "/v6/clusters/{id}/adopt", tag = "clusters", operation_id = "adoptRuns",
     params(("id" = String, Path, description = "Its name")),
     responses(
-        (status = 200, body = ClusterAdopted),
-        (status = 404, body = ErrorBody),
+        (status = 200, description = "How many attempts were adopted", body = ClusterAdopted),
+        (status = 404, description = "There is no such cluster", body = ErrorBody),
         (status = 409, description = "The engine does not answer", body = ErrorBody),
     )
 )]

@@ -17,23 +17,24 @@ use crate::wire::{DefinitionBody, DefinitionList, Deregistered, ErrorBody, TaskD
 
 /// List task definitions
 ///
-/// A filter may be given several times and then means any of the values.
+/// A filter may be given several times and then means any of the values; several filters must all hold.
 #[utoipa::path(
-    get, path = "/v1/task", tag = "tasks", operation_id = "list_tasks",
+    get, path = "/v1/task", tag = "tasks", operation_id = "listTasks",
     params(
-        ("limit" = Option<u32>, Query, description = "At most this many; 1024 where it is left out"),
-        ("offset" = Option<u32>, Query, description = "Leave out this many from the beginning"),
+        ("limit" = Option<u64>, Query, description = "At most this many; 1024 where it is left out"),
+        ("offset" = Option<u64>, Query, description = "Leave out this many from the beginning"),
         ("sort_by" = Option<String>, Query, description = "A field's name; `group_name` where it is left out"),
-        ("order" = Option<String>, Query, description = "`asc` or `desc`"),
-        ("image" = Option<String>, Query, description = "Exactly this image"),
-        ("group_name" = Option<String>, Query, description = "Exactly this group"),
-        ("alias" = Option<String>, Query, description = "An alias that holds this"),
-        ("tag" = Option<String>, Query, description = "Tagged with exactly this; `tags` is the same"),
-        ("env" = Option<String>, Query, description = "A variable, as NAME|VALUE"),
+        ("order" = Option<String>, Query, description = "`asc` where it is left out"),
+        ("image" = Option<Vec<String>>, Query, description = "Exactly any of these images"),
+        ("group_name" = Option<Vec<String>>, Query, description = "Exactly any of these groups"),
+        ("alias" = Option<Vec<String>>, Query, description = "Aliases that hold any of these"),
+        ("tag" = Option<Vec<String>>, Query, description = "Tagged with exactly any of these"),
+        ("tags" = Option<Vec<String>>, Query, description = "The same as `tag`"),
+        ("env" = Option<Vec<String>>, Query, description = "With these variables, each as NAME|VALUE"),
     ),
     responses(
-        (status = 200, body = DefinitionList),
-        (status = 400, description = "A parameter can't be read", body = ErrorBody),
+        (status = 200, description = "One page of the definitions", body = DefinitionList),
+        (status = 400, description = "A parameter is unknown or can't be read", body = ErrorBody),
     )
 )]
 pub(super) async fn list(State(app): State<App>, asker: Asker, mut params: Params) -> Result<Response, ApiError> {
@@ -73,12 +74,11 @@ pub(super) async fn list(State(app): State<App>, asker: Asker, mut params: Param
 ///
 /// Run it with the execute routes.
 #[utoipa::path(
-    post, path = "/v1/task", tag = "tasks", operation_id = "create_task", request_body = DefinitionBody,
+    post, path = "/v1/task", tag = "tasks", operation_id = "createTask", request_body = DefinitionBody,
     responses(
-        (status = 200, body = TaskDefinition),
+        (status = 200, description = "The new definition", body = TaskDefinition),
         (status = 400, description = "A field is missing or can't be read", body = ErrorBody),
         (status = 409, description = "Another definition has the alias", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
     )
 )]
 pub(super) async fn create(State(app): State<App>, RawBody(body): RawBody) -> Result<Response, ApiError> {
@@ -89,9 +89,12 @@ pub(super) async fn create(State(app): State<App>, RawBody(body): RawBody) -> Re
 
 /// Get a task definition by its id
 #[utoipa::path(
-    get, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "get_task",
+    get, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "getTask",
     params(("definition_id" = String, Path)),
-    responses((status = 200, body = TaskDefinition), (status = 404, body = ErrorBody))
+    responses(
+        (status = 200, description = "The definition", body = TaskDefinition),
+        (status = 404, description = "There is no such definition", body = ErrorBody),
+    )
 )]
 pub(super) async fn get(State(app): State<App>, InPath(id): InPath<String>) -> Result<Response, ApiError> {
     let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
@@ -100,9 +103,12 @@ pub(super) async fn get(State(app): State<App>, InPath(id): InPath<String>) -> R
 
 /// Get a task definition by its alias
 #[utoipa::path(
-    get, path = "/v1/task/alias/{alias}", tag = "tasks", operation_id = "get_task_by_alias",
+    get, path = "/v1/task/alias/{alias}", tag = "tasks", operation_id = "getTaskByAlias",
     params(("alias" = String, Path)),
-    responses((status = 200, body = TaskDefinition), (status = 404, body = ErrorBody))
+    responses(
+        (status = 200, description = "The definition", body = TaskDefinition),
+        (status = 404, description = "There is no such definition", body = ErrorBody),
+    )
 )]
 pub(super) async fn get_by_alias(State(app): State<App>, InPath(alias): InPath<String>) -> Result<Response, ApiError> {
     let definition = app.service.definition_by_alias(&alias).await?;
@@ -113,13 +119,13 @@ pub(super) async fn get_by_alias(State(app): State<App>, InPath(alias): InPath<S
 ///
 /// A field left out keeps its value, and `[]` empties a list. The group can't change.
 #[utoipa::path(
-    put, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "update_task",
+    put, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "updateTask",
     params(("definition_id" = String, Path)), request_body = DefinitionBody,
     responses(
-        (status = 200, body = TaskDefinition),
-        (status = 400, description = "A field can't be read, or the group would change", body = ErrorBody),
-        (status = 404, body = ErrorBody),
-        (status = 409, description = "Another definition has the alias", body = ErrorBody),
+        (status = 200, description = "The definition as it is now", body = TaskDefinition),
+        (status = 400, description = "A field can't be read, the group would change, or `env` and `environment` contradict one another", body = ErrorBody),
+        (status = 404, description = "There is no such definition", body = ErrorBody),
+        (status = 409, description = "Another definition has the alias, or others changed this one all the time", body = ErrorBody),
     )
 )]
 pub(super) async fn update(
@@ -137,9 +143,12 @@ pub(super) async fn update(
 ///
 /// It leaves lists, look-ups and launches, and its alias becomes free. Its running runs go on, its history stays.
 #[utoipa::path(
-    delete, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "delete_task",
+    delete, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "deleteTask",
     params(("definition_id" = String, Path)),
-    responses((status = 200, body = Deregistered), (status = 404, body = ErrorBody))
+    responses(
+        (status = 200, description = "It is deregistered", body = Deregistered),
+        (status = 404, description = "There is no such definition", body = ErrorBody),
+    )
 )]
 pub(super) async fn deregister(State(app): State<App>, InPath(id): InPath<String>) -> Result<Response, ApiError> {
     let id = DefinitionId::from_text(id);

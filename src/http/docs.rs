@@ -1,11 +1,14 @@
 //! The description of the API, made from the code, and pages to browse it that load nothing from elsewhere.
 
+mod accepted;
+mod answers;
+
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::response::{Redirect, Response};
 use axum::routing::get;
+use serde_json::{Value, json};
 use utoipa::OpenApi;
-use utoipa::openapi::Server;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -19,7 +22,12 @@ use super::respond::ok;
         title = "Flotilla",
         description = "Define tasks once, launch them as often as needed, and see what became of them.\n\n\
             Every route is also served at the root, without `/api`. Times are RFC 3339 in UTC. Whatever is refused is \
-            answered with `{\"error\": \"…\"}`.",
+            answered with `{\"error\": \"…\"}`: 404 also for a path that does not exist, 405 for another method, with \
+            `Allow`. Bodies are read as JSON whatever their content type says, and fields that are not described are \
+            ignored; a query parameter that is not described is refused, unless it begins with `_`.\n\n\
+            No answer holds `null`: a field without a value is left out. In a request, `null` says the same as leaving \
+            the field out. The length of a text is counted in bytes of UTF-8, and names are in Unicode's composed form \
+            (NFC).",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
@@ -28,38 +36,58 @@ use super::respond::ok;
         (name = "runs", description = "What became of launches"),
         (name = "logs", description = "What runs have written"),
         (name = "names", description = "Groups, tags and clusters"),
+        (name = "clusters", description = "Where runs are executed"),
         (name = "health", description = "The server itself"),
     )
 )]
 struct Description;
 
-/// The routes below `/api`, and the whole description.
+/// The routes below `/api`, and their description as far as it stands beside the handlers.
 pub(super) fn with_api(api: OpenApiRouter<App>) -> (Router<App>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Description::openapi()).nest("/api", api).split_for_parts()
 }
 
 /// The description as `/api/openapi.json` gives it.
 #[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    with_api(super::api()).1
+pub fn openapi() -> Value {
+    document(&with_api(super::api()).1)
 }
 
-pub(super) fn routes(mut openapi: utoipa::openapi::OpenApi, base_path: &str) -> Router<App> {
+/// The whole description: with what requests may hold, by the constants that they are checked by, and with what any
+/// request may be answered.
+pub(super) fn document(description: &utoipa::openapi::OpenApi) -> Value {
+    let mut document = serde_json::to_value(description).expect("a description has string keys and serializes");
+    accepted::add(&mut document);
+    answers::add(&mut document);
+    document
+}
+
+/// Each operation, with its path and method.
+fn each_operation(document: &mut Value, mut visit: impl FnMut(&str, &str, &mut Value)) {
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (path, item) in paths {
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            visit(path, method, operation);
+        }
+    }
+}
+
+pub(super) fn routes(mut document: Value, base_path: &str) -> Router<App> {
     if !base_path.is_empty() {
-        openapi.servers = Some(vec![Server::new(base_path)]);
+        document["servers"] = json!([{ "url": base_path }]);
     }
     let pages: Router<App> = SwaggerUi::new("/api/docs")
         // From the page's own address.
         .config(utoipa_swagger_ui::Config::new(["../openapi.json"]).validator_url("none"))
         .into();
     Router::new()
-        .route("/api/openapi.json", get(move || std::future::ready(description(&openapi))))
+        .route("/api/openapi.json", get(move || std::future::ready(description(&document))))
         .route("/docs", get(|| async { Redirect::temporary(&at("/api/docs/")) }))
         .merge(pages)
 }
 
-fn description(openapi: &utoipa::openapi::OpenApi) -> Response {
-    let mut response = ok(openapi);
+fn description(document: &Value) -> Response {
+    let mut response = ok(document);
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

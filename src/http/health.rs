@@ -19,8 +19,8 @@ pub(super) fn is_asked_for(path: &str) -> bool {
 ///
 /// Liveness: says nothing about its database.
 #[utoipa::path(
-    get, path = "/v6/health", tag = "health", operation_id = "live",
-    responses((status = 200, body = Health))
+    get, path = "/v6/health", tag = "health", operation_id = "getHealth",
+    responses((status = 200, description = "It does", body = Health))
 )]
 pub(super) async fn live() -> Response {
     ok(&Health { status: "healthy".to_owned(), message: "the server answers".to_owned() })
@@ -31,8 +31,11 @@ pub(super) async fn live() -> Response {
 /// Readiness: its database stores what it is told to, no other server has taken that over, its control loops end their
 /// steps, and it is not stopping.
 #[utoipa::path(
-    get, path = "/health/ready", tag = "health", operation_id = "ready",
-    responses((status = 200, body = Health), (status = 503, body = Health))
+    get, path = "/health/ready", tag = "health", operation_id = "getReadiness",
+    responses(
+        (status = 200, description = "It can", body = Health),
+        (status = 503, description = "It can't now, and why", body = Health),
+    )
 )]
 pub(super) async fn ready(State(app): State<App>) -> Response {
     let unready = |message: &str| {

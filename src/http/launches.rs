@@ -14,12 +14,12 @@ use crate::wire::{ErrorBody, LaunchBody, Run, parse_launch_body};
 ///
 /// Reads `cluster` and `env`; the body may be empty.
 #[utoipa::path(
-    put, path = "/v1/task/{definition_id}/execute", tag = "launches", operation_id = "execute_v1",
+    put, path = "/v1/task/{definition_id}/execute", tag = "launches", operation_id = "executeTaskV1",
     params(("definition_id" = String, Path)), request_body = LaunchBody,
     responses(
         (status = 200, description = "The run, QUEUED", body = Run),
         (status = 400, description = "Malformed; most typically an invalid image is used, or the cluster cannot support running the job", body = ErrorBody),
-        (status = 404, body = ErrorBody),
+        (status = 404, description = "There is no such definition", body = ErrorBody),
     )
 )]
 pub(super) async fn execute_v1(
@@ -34,12 +34,12 @@ pub(super) async fn execute_v1(
 ///
 /// Reads `run_tags` as well.
 #[utoipa::path(
-    put, path = "/v2/task/{definition_id}/execute", tag = "launches", operation_id = "execute_v2",
+    put, path = "/v2/task/{definition_id}/execute", tag = "launches", operation_id = "executeTaskV2",
     params(("definition_id" = String, Path)), request_body = LaunchBody,
     responses(
         (status = 200, description = "The run, QUEUED", body = Run),
-        (status = 400, body = ErrorBody),
-        (status = 404, body = ErrorBody),
+        (status = 400, description = "Malformed; most typically an invalid image is used, or the cluster cannot support running the job", body = ErrorBody),
+        (status = 404, description = "There is no such definition", body = ErrorBody),
     )
 )]
 pub(super) async fn execute_v2(
@@ -52,12 +52,12 @@ pub(super) async fn execute_v2(
 
 /// Launch a task
 #[utoipa::path(
-    put, path = "/v4/task/{definition_id}/execute", tag = "launches", operation_id = "execute_v4",
+    put, path = "/v4/task/{definition_id}/execute", tag = "launches", operation_id = "executeTask",
     params(("definition_id" = String, Path)), request_body = LaunchBody,
     responses(
         (status = 200, description = "The run, QUEUED; or the first run of the same idempotence key", body = Run),
-        (status = 400, body = ErrorBody),
-        (status = 404, body = ErrorBody),
+        (status = 400, description = "Malformed; most typically an invalid image is used, or the cluster cannot support running the job", body = ErrorBody),
+        (status = 404, description = "There is no such definition", body = ErrorBody),
     )
 )]
 pub(super) async fn execute_v4(
@@ -70,12 +70,12 @@ pub(super) async fn execute_v4(
 
 /// Launch a task by its alias
 #[utoipa::path(
-    put, path = "/v1/task/alias/{alias}/execute", tag = "launches", operation_id = "execute_by_alias",
+    put, path = "/v1/task/alias/{alias}/execute", tag = "launches", operation_id = "executeTaskByAlias",
     params(("alias" = String, Path)), request_body = LaunchBody,
     responses(
         (status = 200, description = "The run, QUEUED; or the first run of the same idempotence key", body = Run),
-        (status = 400, body = ErrorBody),
-        (status = 404, body = ErrorBody),
+        (status = 400, description = "Malformed; most typically an invalid image is used, or the cluster cannot support running the job", body = ErrorBody),
+        (status = 404, description = "There is no such definition", body = ErrorBody),
     )
 )]
 pub(super) async fn execute_alias(

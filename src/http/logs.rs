@@ -31,16 +31,21 @@ const LOG_COMPLETE: HeaderName = HeaderName::from_static("log-complete");
 /// The answer for a run that has stopped waits until the last byte of its log is stored. Where that takes too long, it
 /// says `"is_complete": false`, or has the header `log-complete: false` with `raw_text`.
 #[utoipa::path(
-    get, path = "/v1/{run_id}/logs", tag = "logs", operation_id = "get_logs",
+    get, path = "/v1/{run_id}/logs", tag = "logs", operation_id = "getLog",
     params(
         ("run_id" = String, Path),
         ("last_seen" = Option<String>, Query, description = "The token of an earlier answer"),
         ("raw_text" = Option<bool>, Query, description = "The whole log as text/plain"),
+        ("role" = Option<String>, Query, description = "Accepted for existing clients; says nothing here"),
+        ("facility" = Option<String>, Query, description = "Accepted for existing clients; says nothing here"),
     ),
     responses(
-        (status = 200, description = "A piece of the log; with `raw_text`, all of it as text/plain", body = LogChunk),
-        (status = 400, description = "The token is not ours", body = ErrorBody),
-        (status = 404, body = ErrorBody),
+        (status = 200, description = "A piece of the log; with `raw_text`, all of it as text/plain", content(
+            (LogChunk = "application/json"),
+            (String = "text/plain"),
+        )),
+        (status = 400, description = "The token is not ours, or a parameter is unknown or can't be read", body = ErrorBody),
+        (status = 404, description = "There is no such run", body = ErrorBody),
     )
 )]
 pub(super) async fn read(
@@ -97,15 +102,15 @@ fn raw(log: LogFollower) -> Response {
 /// all is sent, or with `"is_complete": false` that the end of its log is not stored yet and nothing has come for a
 /// while; one `error` that the server could not go on.
 #[utoipa::path(
-    get, path = "/v1/{run_id}/logs/stream", tag = "logs", operation_id = "stream_logs",
+    get, path = "/v1/{run_id}/logs/stream", tag = "logs", operation_id = "followLog",
     params(
         ("run_id" = String, Path),
         ("last_seen" = Option<String>, Query, description = "The token of an earlier answer"),
     ),
     responses(
-        (status = 200, description = "text/event-stream", body = LogChunk, content_type = "text/event-stream"),
-        (status = 400, description = "The token is not ours", body = ErrorBody),
-        (status = 404, body = ErrorBody),
+        (status = 200, description = "Events, each with a `LogChunk` as its data", body = String, content_type = "text/event-stream"),
+        (status = 400, description = "The token is not ours, or a parameter is unknown", body = ErrorBody),
+        (status = 404, description = "There is no such run", body = ErrorBody),
         (status = 503, description = "The server follows as many logs as it can", body = ErrorBody),
     )
 )]

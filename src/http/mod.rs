@@ -104,12 +104,12 @@ pub fn router(app: App, origins: Origins) -> Router {
     let service = Arc::clone(&app.service);
     let base_path = origins.public_url.as_ref().map(|url| url.base_path().to_owned()).unwrap_or_default();
     let (at_root, _) = api().split_for_parts();
-    let (under_api, openapi) = docs::with_api(api());
+    let (under_api, description) = docs::with_api(api());
     let routes = Router::new()
         .merge(at_root)
         .merge(under_api)
         .merge(ui::routes())
-        .merge(docs::routes(openapi, &base_path))
+        .merge(docs::routes(docs::document(&description), &base_path))
         .fallback(nothing_here)
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })
         .with_state(app);
@@ -126,47 +126,54 @@ async fn nothing_here(request: axum::extract::Request) -> ApiError {
 /// The routes, as they stand below `/api`, and their description.
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(also_at(&["/v6/task"], routes!(definitions::list, definitions::create)))
+        .routes(also_at(&[("/v6/task", "V6")], routes!(definitions::list, definitions::create)))
         .routes(also_at(
-            &["/v6/task/{definition_id}"],
+            &[("/v6/task/{definition_id}", "V6")],
             routes!(definitions::get, definitions::update, definitions::deregister),
         ))
-        .routes(also_at(&["/v6/task/alias/{alias}"], routes!(definitions::get_by_alias)))
+        .routes(also_at(&[("/v6/task/alias/{alias}", "V6")], routes!(definitions::get_by_alias)))
         .routes(routes!(launches::execute_v1))
         .routes(routes!(launches::execute_v2))
-        .routes(also_at(&["/v6/task/{definition_id}/execute"], routes!(launches::execute_v4)))
-        .routes(also_at(&["/v6/task/alias/{alias}/execute"], routes!(launches::execute_alias)))
-        .routes(also_at(&["/v6/history"], routes!(runs::list)))
+        .routes(also_at(&[("/v6/task/{definition_id}/execute", "V6")], routes!(launches::execute_v4)))
+        .routes(also_at(&[("/v6/task/alias/{alias}/execute", "V6")], routes!(launches::execute_alias)))
+        .routes(also_at(&[("/v6/history", "V6")], routes!(runs::list)))
         .routes(also_at(
-            &["/v1/task/history/{run_id}", "/v6/history/{run_id}", "/v6/task/history/{run_id}"],
+            &[
+                ("/v1/task/history/{run_id}", "OfAnyTask"),
+                ("/v6/history/{run_id}", "V6"),
+                ("/v6/task/history/{run_id}", "OfAnyTaskV6"),
+            ],
             routes!(runs::get),
         ))
-        .routes(also_at(&["/v6/task/{definition_id}/history"], routes!(runs::list_of_definition)))
-        .routes(also_at(&["/v6/task/{definition_id}/history/{run_id}"], routes!(runs::get_of_definition, runs::stop)))
-        .routes(also_at(&["/v1/{run_id}/status"], routes!(runs::status, runs::set_status)))
-        .routes(also_at(&["/v6/{run_id}/events"], routes!(runs::events)))
-        .routes(also_at(&["/v6/{run_id}/logs"], routes!(logs::read)))
-        .routes(also_at(&["/v6/{run_id}/logs/stream"], routes!(logs::stream)))
-        .routes(also_at(&["/groups", "/v6/groups"], routes!(names::groups)))
-        .routes(also_at(&["/tags", "/v6/tags"], routes!(names::tags)))
-        .routes(also_at(&["/clusters"], routes!(names::clusters)))
+        .routes(also_at(&[("/v6/task/{definition_id}/history", "V6")], routes!(runs::list_of_definition)))
+        .routes(also_at(
+            &[("/v6/task/{definition_id}/history/{run_id}", "V6")],
+            routes!(runs::get_of_definition, runs::stop),
+        ))
+        .routes(also_at(&[("/v1/{run_id}/status", "V1")], routes!(runs::status, runs::set_status)))
+        .routes(also_at(&[("/v6/{run_id}/events", "V6")], routes!(runs::events)))
+        .routes(also_at(&[("/v6/{run_id}/logs", "V6")], routes!(logs::read)))
+        .routes(also_at(&[("/v6/{run_id}/logs/stream", "V6")], routes!(logs::stream)))
+        .routes(also_at(&[("/groups", "Unversioned"), ("/v6/groups", "V6")], routes!(names::groups)))
+        .routes(also_at(&[("/tags", "Unversioned"), ("/v6/tags", "V6")], routes!(names::tags)))
+        .routes(also_at(&[("/clusters", "Unversioned")], routes!(names::clusters)))
         .routes(routes!(clusters::list, clusters::create))
         .routes(routes!(clusters::get, clusters::change, clusters::delete))
         .routes(routes!(clusters::adopt))
-        .routes(also_at(&["/health/live"], routes!(health::live)))
+        .routes(also_at(&[("/health/live", "Live")], routes!(health::live)))
         .routes(routes!(health::ready))
 }
 
-/// The same handlers at further paths, described there as well.
-fn also_at(others: &[&str], (schemas, mut paths, methods): UtoipaMethodRouter<App>) -> UtoipaMethodRouter<App> {
+/// The same handlers at further paths, described there as well. There the ids of the operations, which are unique in the
+/// whole document and name functions of generated clients, end with the word beside the path.
+fn also_at(others: &[(&str, &str)], (schemas, mut paths, methods): UtoipaMethodRouter<App>) -> UtoipaMethodRouter<App> {
     let described: Vec<_> = paths.paths.values().cloned().collect();
-    for path in others {
+    for (path, word) in others {
         for item in &described {
             let mut item = item.clone();
             for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten() {
-                // An operation's id is unique in the whole document.
                 if let Some(id) = &mut operation.operation_id {
-                    *id = format!("{id}{}", path.replace(['/', '{', '}'], "_"));
+                    id.push_str(word);
                 }
             }
             paths.paths.insert((*path).to_owned(), item);

@@ -13,13 +13,16 @@ use crate::wire::{ClusterList, ErrorBody, GroupList, TagList};
 
 /// List the groups in use
 #[utoipa::path(
-    get, path = "/v1/groups", tag = "names", operation_id = "list_groups",
+    get, path = "/v1/groups", tag = "names", operation_id = "listGroups",
     params(
-        ("limit" = Option<u32>, Query),
-        ("offset" = Option<u32>, Query),
+        ("limit" = Option<u64>, Query, description = "At most this many; 1024 where it is left out"),
+        ("offset" = Option<u64>, Query, description = "Leave out this many from the beginning"),
         ("name" = Option<String>, Query, description = "Groups that hold this"),
     ),
-    responses((status = 200, body = GroupList), (status = 400, body = ErrorBody))
+    responses(
+        (status = 200, description = "One page of the groups", body = GroupList),
+        (status = 400, description = "A parameter is unknown or can't be read", body = ErrorBody),
+    )
 )]
 pub(super) async fn groups(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
     names(&app, NameList::Groups, &asker, params, |names| {
@@ -31,13 +34,16 @@ pub(super) async fn groups(State(app): State<App>, asker: Asker, params: Params)
 
 /// List the tags in use
 #[utoipa::path(
-    get, path = "/v1/tags", tag = "names", operation_id = "list_tags",
+    get, path = "/v1/tags", tag = "names", operation_id = "listTags",
     params(
-        ("limit" = Option<u32>, Query),
-        ("offset" = Option<u32>, Query),
+        ("limit" = Option<u64>, Query, description = "At most this many; 1024 where it is left out"),
+        ("offset" = Option<u64>, Query, description = "Leave out this many from the beginning"),
         ("name" = Option<String>, Query, description = "Tags that hold this"),
     ),
-    responses((status = 200, body = TagList), (status = 400, body = ErrorBody))
+    responses(
+        (status = 200, description = "One page of the tags", body = TagList),
+        (status = 400, description = "A parameter is unknown or can't be read", body = ErrorBody),
+    )
 )]
 pub(super) async fn tags(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
     names(&app, NameList::Tags, &asker, params, |names| {
@@ -73,8 +79,8 @@ async fn names(
 
 /// List the clusters
 #[utoipa::path(
-    get, path = "/v1/clusters", tag = "names", operation_id = "list_clusters",
-    responses((status = 200, body = ClusterList))
+    get, path = "/v1/clusters", tag = "names", operation_id = "listClusterNames",
+    responses((status = 200, description = "The names of all", body = ClusterList))
 )]
 pub(super) async fn clusters(State(app): State<App>) -> Response {
     ok(&ClusterList { clusters: app.service.cluster_names() })

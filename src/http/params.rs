@@ -2,11 +2,13 @@
 //! is told instead of ignored: a misspelt filter would otherwise list everything.
 
 use std::collections::BTreeMap;
+use std::num::IntErrorKind;
 use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use jiff::Timestamp;
+use jiff::fmt::temporal::Pieces;
 
 use super::error::ApiError;
 use super::{App, Limits};
@@ -16,6 +18,9 @@ use crate::words::nearest;
 
 /// What parameters begin with that say nothing to the server: `_=1732665600` only keeps a cache from answering.
 const IGNORED: char = '_';
+
+/// What [`Params::env`] reads.
+pub(super) const ENV_PATTERN: &str = r"^[^|\u0000]+\|[^\u0000]*$";
 
 pub(super) struct Params {
     /// In the order they came. An empty value is no value: existing clients send their forms' empty fields.
@@ -85,9 +90,9 @@ impl Params {
 
     fn time(&mut self, name: &'static str) -> Option<Timestamp> {
         let text = self.last(name)?;
-        match text.parse() {
-            Ok(time) => Some(time),
-            Err(_) => {
+        match read_time(&text) {
+            Some(time) => Some(time),
+            None => {
                 let needed = "must be a time such as 2026-01-31T12:00:00Z (a `+` in it is written %2B)";
                 self.faults.add(name, format!("{needed}, not {text:?}"));
                 None
@@ -110,10 +115,12 @@ impl Params {
     /// `limit`, cut to what the operator allows.
     pub(super) fn limit(&mut self) -> u32 {
         let Limits { list_default, list_most, .. } = self.limits;
-        match self.last("limit").map(|text| (text.parse::<u64>(), text)) {
-            None => list_default,
-            Some((Ok(limit), _)) => u32::try_from(limit).unwrap_or(u32::MAX).min(list_most),
-            Some((Err(_), text)) => {
+        let Some(text) = self.last("limit") else { return list_default };
+        match text.parse::<u32>() {
+            Ok(limit) => limit.min(list_most),
+            // However large.
+            Err(error) if *error.kind() == IntErrorKind::PosOverflow => list_most,
+            Err(_) => {
                 self.faults.add("limit", format!("must be a whole number that is not negative, not {text:?}"));
                 0
             }
@@ -173,6 +180,17 @@ impl Params {
         }
         Ok(self.faults.into_result(())?)
     }
+}
+
+/// A time as RFC 3339 writes it. The few hours at either end of what it can write that are beyond a timestamp are as good as
+/// the first or the last one.
+fn read_time(text: &str) -> Option<Timestamp> {
+    let beyond = || {
+        let pieces = Pieces::parse(text).ok()?;
+        let is_whole = pieces.time().is_some() && pieces.offset().is_some();
+        is_whole.then(|| if pieces.date().year() > 0 { Timestamp::MAX } else { Timestamp::MIN })
+    };
+    text.parse().ok().or_else(beyond)
 }
 
 /// Each name with its value, or with its values where it was given several times.

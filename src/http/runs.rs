@@ -22,27 +22,34 @@ use crate::wire::{
 
 /// List all runs
 ///
-/// A filter may be given several times and then means any of the values.
+/// A filter may be given several times and then means any of the values; several filters must all hold.
 #[utoipa::path(
-    get, path = "/v1/history", tag = "runs", operation_id = "list_runs",
+    get, path = "/v1/history", tag = "runs", operation_id = "listRuns",
     params(
-        ("limit" = Option<u32>, Query, description = "At most this many; 1024 where it is left out"),
-        ("offset" = Option<u32>, Query, description = "Leave out this many from the beginning"),
-        ("sort_by" = Option<String>, Query, description = "A field's name; `queued_at` where it is left out"),
-        ("order" = Option<String>, Query, description = "`asc` or `desc`"),
-        ("status" = Option<String>, Query, description = "QUEUED, PENDING, RUNNING, NEEDS_RETRY or STOPPED; case-sensitive"),
-        ("outcome" = Option<String>, Query, description = "How it ended: succeeded, failed, stopped, timed_out, lost or rejected"),
-        ("cluster_name" = Option<String>, Query, description = "Exactly this cluster"),
-        ("definition_id" = Option<String>, Query, description = "Exactly this definition"),
-        ("alias" = Option<String>, Query, description = "Exactly this alias"),
-        ("group_name" = Option<String>, Query, description = "Exactly this group"),
-        ("image" = Option<String>, Query, description = "Exactly this image"),
-        ("user" = Option<String>, Query, description = "Exactly this owner"),
-        ("env" = Option<String>, Query, description = "A variable, as NAME|VALUE"),
+        ("limit" = Option<u64>, Query, description = "At most this many; 1024 where it is left out"),
+        ("offset" = Option<u64>, Query, description = "Leave out this many from the beginning"),
+        ("sort_by" = Option<String>, Query, description = "A field's name; `queued_at` where it is left out. What has not happened comes last"),
+        ("order" = Option<String>, Query, description = "`desc` where it is left out"),
+        ("status" = Option<Vec<String>>, Query, description = "Any of these"),
+        ("outcome" = Option<Vec<String>>, Query, description = "How it ended: any of these"),
+        ("cluster_name" = Option<Vec<String>>, Query, description = "Any of these clusters, as the launch named them; `cluster` is the same"),
+        ("cluster" = Option<Vec<String>>, Query, description = "The same as `cluster_name`"),
+        ("definition_id" = Option<Vec<String>>, Query, description = "Of any of these definitions"),
+        ("alias" = Option<Vec<String>>, Query, description = "Exactly any of these aliases"),
+        ("group_name" = Option<Vec<String>>, Query, description = "Exactly any of these groups"),
+        ("image" = Option<Vec<String>>, Query, description = "Exactly any of these images"),
+        ("user" = Option<Vec<String>>, Query, description = "Exactly any of these owners"),
+        ("env" = Option<Vec<String>>, Query, description = "With these variables, each as NAME|VALUE"),
+        ("queued_at_since" = Option<String>, Query, description = "Launched then or later"),
+        ("queued_at_until" = Option<String>, Query, description = "Launched before then"),
+        ("started_at_since" = Option<String>, Query, description = "Started then or later"),
+        ("started_at_until" = Option<String>, Query, description = "Started before then"),
+        ("finished_at_since" = Option<String>, Query, description = "Finished then or later"),
+        ("finished_at_until" = Option<String>, Query, description = "Finished before then"),
     ),
     responses(
-        (status = 200, body = RunList),
-        (status = 400, description = "A parameter can't be read", body = ErrorBody),
+        (status = 200, description = "One page of the runs", body = RunList),
+        (status = 400, description = "A parameter is unknown or can't be read", body = ErrorBody),
     )
 )]
 pub(super) async fn list(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
@@ -55,16 +62,34 @@ pub(super) async fn list(State(app): State<App>, asker: Asker, params: Params) -
 ///
 /// Also of one that is deregistered.
 #[utoipa::path(
-    get, path = "/v1/task/{definition_id}/history", tag = "runs", operation_id = "list_task_runs",
+    get, path = "/v1/task/{definition_id}/history", tag = "runs", operation_id = "listTaskRuns",
     params(
         ("definition_id" = String, Path),
-        ("limit" = Option<u32>, Query, description = "At most this many; 1024 where it is left out"),
-        ("offset" = Option<u32>, Query, description = "Leave out this many from the beginning"),
-        ("status" = Option<String>, Query, description = "QUEUED, PENDING, RUNNING, NEEDS_RETRY or STOPPED; case-sensitive"),
-        ("outcome" = Option<String>, Query, description = "How it ended: succeeded, failed, stopped, timed_out, lost or rejected"),
-        ("cluster_name" = Option<String>, Query, description = "Exactly this cluster"),
+        ("limit" = Option<u64>, Query, description = "At most this many; 1024 where it is left out"),
+        ("offset" = Option<u64>, Query, description = "Leave out this many from the beginning"),
+        ("sort_by" = Option<String>, Query, description = "A field's name; `queued_at` where it is left out. What has not happened comes last"),
+        ("order" = Option<String>, Query, description = "`desc` where it is left out"),
+        ("status" = Option<Vec<String>>, Query, description = "Any of these"),
+        ("outcome" = Option<Vec<String>>, Query, description = "How it ended: any of these"),
+        ("cluster_name" = Option<Vec<String>>, Query, description = "Any of these clusters, as the launch named them; `cluster` is the same"),
+        ("cluster" = Option<Vec<String>>, Query, description = "The same as `cluster_name`"),
+        ("alias" = Option<Vec<String>>, Query, description = "Exactly any of these aliases"),
+        ("group_name" = Option<Vec<String>>, Query, description = "Exactly any of these groups"),
+        ("image" = Option<Vec<String>>, Query, description = "Exactly any of these images"),
+        ("user" = Option<Vec<String>>, Query, description = "Exactly any of these owners"),
+        ("env" = Option<Vec<String>>, Query, description = "With these variables, each as NAME|VALUE"),
+        ("queued_at_since" = Option<String>, Query, description = "Launched then or later"),
+        ("queued_at_until" = Option<String>, Query, description = "Launched before then"),
+        ("started_at_since" = Option<String>, Query, description = "Started then or later"),
+        ("started_at_until" = Option<String>, Query, description = "Started before then"),
+        ("finished_at_since" = Option<String>, Query, description = "Finished then or later"),
+        ("finished_at_until" = Option<String>, Query, description = "Finished before then"),
     ),
-    responses((status = 200, body = RunList), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
+    responses(
+        (status = 200, description = "One page of its runs", body = RunList),
+        (status = 400, description = "A parameter is unknown or can't be read", body = ErrorBody),
+        (status = 404, description = "There has never been such a definition", body = ErrorBody),
+    )
 )]
 pub(super) async fn list_of_definition(
     State(app): State<App>,
@@ -131,9 +156,12 @@ impl ListRequest {
 
 /// Get a run
 #[utoipa::path(
-    get, path = "/v1/history/{run_id}", tag = "runs", operation_id = "get_run",
+    get, path = "/v1/history/{run_id}", tag = "runs", operation_id = "getRun",
     params(("run_id" = String, Path)),
-    responses((status = 200, body = Run), (status = 404, body = ErrorBody))
+    responses(
+        (status = 200, description = "The run", body = Run),
+        (status = 404, description = "There is no such run", body = ErrorBody),
+    )
 )]
 pub(super) async fn get(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
     let run = app.service.run(&run_id).await?;
@@ -142,9 +170,12 @@ pub(super) async fn get(State(app): State<App>, InPath(run_id): InPath<String>) 
 
 /// Get a run of a task definition
 #[utoipa::path(
-    get, path = "/v1/task/{definition_id}/history/{run_id}", tag = "runs", operation_id = "get_task_run",
+    get, path = "/v1/task/{definition_id}/history/{run_id}", tag = "runs", operation_id = "getTaskRun",
     params(("definition_id" = String, Path), ("run_id" = String, Path)),
-    responses((status = 200, body = Run), (status = 404, body = ErrorBody))
+    responses(
+        (status = 200, description = "The run", body = Run),
+        (status = 404, description = "There is no such run", body = ErrorBody),
+    )
 )]
 pub(super) async fn get_of_definition(
     State(app): State<App>,
@@ -169,9 +200,13 @@ async fn with_details(app: &App, run: model::Run) -> Result<Response, ApiError> 
 /// The request is stored when the answer comes, and carried out until the run is seen to have ended. Nothing happens
 /// to a run that has stopped.
 #[utoipa::path(
-    delete, path = "/v1/task/{definition_id}/history/{run_id}", tag = "runs", operation_id = "stop_run",
+    delete, path = "/v1/task/{definition_id}/history/{run_id}", tag = "runs", operation_id = "stopRun",
     params(("definition_id" = String, Path), ("run_id" = String, Path)),
-    responses((status = 200, body = StoppedRun), (status = 404, body = ErrorBody))
+    responses(
+        (status = 200, description = "The run as it is now; the stop is stored", body = StoppedRun),
+        (status = 404, description = "There is no such run", body = ErrorBody),
+        (status = 409, description = "The run was changing all the time", body = ErrorBody),
+    )
 )]
 pub(super) async fn stop(
     State(app): State<App>,
@@ -186,9 +221,13 @@ pub(super) async fn stop(
 ///
 /// With an `ETag`: a client that sends it back in `If-None-Match` gets 304 where nothing has changed.
 #[utoipa::path(
-    get, path = "/v6/{run_id}/status", tag = "runs", operation_id = "get_status",
-    params(("run_id" = String, Path), ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = RunStatus), (status = 304, description = "Nothing has changed"), (status = 404, body = ErrorBody))
+    get, path = "/v6/{run_id}/status", tag = "runs", operation_id = "getRunStatus",
+    params(("run_id" = String, Path), ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
+    responses(
+        (status = 200, description = "What is known now", body = RunStatus),
+        (status = 304, description = "Nothing has changed"),
+        (status = 404, description = "There is no such run", body = ErrorBody),
+    )
 )]
 pub(super) async fn status(
     State(app): State<App>,
@@ -220,12 +259,12 @@ fn entity_tag(status: &RunStatus) -> String {
 ///
 /// For jobs that know about themselves. The lifecycle's order holds.
 #[utoipa::path(
-    put, path = "/v6/{run_id}/status", tag = "runs", operation_id = "set_status",
+    put, path = "/v6/{run_id}/status", tag = "runs", operation_id = "setRunStatus",
     params(("run_id" = String, Path)), request_body = StatusUpdate,
     responses(
-        (status = 200, body = UpdatedRun),
-        (status = 400, body = ErrorBody),
-        (status = 404, body = ErrorBody),
+        (status = 200, description = "The run as it is now", body = UpdatedRun),
+        (status = 400, description = "A field is missing or can't be read", body = ErrorBody),
+        (status = 404, description = "There is no such run", body = ErrorBody),
         (status = 409, description = "The run can't take this status", body = ErrorBody),
     )
 )]
@@ -262,9 +301,12 @@ fn holds_nul(value: &serde_json::Value) -> bool {
 
 /// Get the story of a run
 #[utoipa::path(
-    get, path = "/v1/{run_id}/events", tag = "runs", operation_id = "get_events",
+    get, path = "/v1/{run_id}/events", tag = "runs", operation_id = "getRunEvents",
     params(("run_id" = String, Path)),
-    responses((status = 200, body = EventList), (status = 404, body = ErrorBody))
+    responses(
+        (status = 200, description = "All its events, oldest first", body = EventList),
+        (status = 404, description = "There is no such run", body = ErrorBody),
+    )
 )]
 pub(super) async fn events(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
     let events = app.service.events(&run_id).await?;

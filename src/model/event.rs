@@ -1,12 +1,9 @@
 //! Events: the lines of a run's story, in the shape Kubernetes made familiar.
 
-use std::fmt;
-use std::str::FromStr;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::run::UnknownWord;
+use super::run::{UnknownWord, as_word};
 
 /// The reason of the event which says that the end of a run's log may be missing.
 pub const LOG_CUT: &str = "LogCut";
@@ -52,23 +49,16 @@ impl Event {
     }
 }
 
-impl fmt::Display for EventType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl EventType {
+    pub const ALL: [Self; 2] = [Self::Normal, Self::Warning];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Normal => "Normal",
             Self::Warning => "Warning",
-        })
-    }
-}
-
-impl FromStr for EventType {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        match text {
-            "Normal" => Ok(Self::Normal),
-            "Warning" => Ok(Self::Warning),
-            _ => Err(UnknownWord::new(text, &["Normal", "Warning"])),
         }
     }
 }
+
+as_word!(EventType);

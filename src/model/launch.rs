@@ -98,9 +98,10 @@ pub enum NodeLifecycle {
 }
 
 impl NodeLifecycle {
-    const ALL: [Self; 2] = [Self::Spot, Self::Ondemand];
+    pub const ALL: [Self; 2] = [Self::Spot, Self::Ondemand];
 
-    const fn as_str(self) -> &'static str {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Spot => "spot",
             Self::Ondemand => "ondemand",

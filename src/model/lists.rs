@@ -161,6 +161,8 @@ impl RunSort {
         Self::DefinitionId,
         Self::RunId,
     ];
+    /// What [`RunSort::Cluster`] is called as well: existing clients sort by the name that the field has in `RunStatus`.
+    pub const CLUSTER_IN_STATUS: &str = "cluster_name";
 
     /// The field's name on the wire.
     #[must_use]
@@ -189,8 +191,9 @@ impl FromStr for RunSort {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        // Existing clients sort by the name that the field has in `RunStatus`.
-        let text = if text == "cluster_name" { "cluster" } else { text };
+        if text == Self::CLUSTER_IN_STATUS {
+            return Ok(Self::Cluster);
+        }
         Self::ALL.into_iter().find(|field| field.as_str() == text).ok_or(())
     }
 }

@@ -33,6 +33,7 @@ mod lists;
 mod log;
 mod observation;
 mod page;
+pub mod pattern;
 mod place;
 mod queue_depth;
 mod reason;

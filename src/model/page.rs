@@ -9,12 +9,21 @@ pub enum Order {
     Desc,
 }
 
-impl fmt::Display for Order {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Order {
+    pub const ALL: [Self; 2] = [Self::Asc, Self::Desc];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Asc => "asc",
             Self::Desc => "desc",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -22,11 +31,7 @@ impl FromStr for Order {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "asc" => Ok(Self::Asc),
-            "desc" => Ok(Self::Desc),
-            _ => Err(()),
-        }
+        Self::ALL.into_iter().find(|order| order.as_str() == text).ok_or(())
     }
 }
 

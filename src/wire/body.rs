@@ -31,11 +31,30 @@ fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, BodyError> {
 }
 
 fn from_object<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, BodyError> {
-    serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
+    let value = with_whole_numbers(Value::Object(object));
+    serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let problem = in_words_of_json(&error.inner().to_string());
         BodyError(if path == "." { problem } else { format!("`{path}`: {problem}") })
     })
+}
+
+/// To JSON 5.0 and 5 are one number, and languages that have only one kind of number may write either.
+fn with_whole_numbers(value: Value) -> Value {
+    /// Up to here every whole number is exact as a floating point number.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            #[expect(clippy::cast_possible_truncation, reason = "it is whole, and small enough")]
+            Some(float) if float.fract() == 0.0 && float.abs() <= EXACT => Value::from(float as i64),
+            _ => Value::Number(number),
+        },
+        Value::Array(items) => Value::Array(items.into_iter().map(with_whole_numbers).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, value)| (name, with_whole_numbers(value))).collect())
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::String(_)) => other,
+    }
 }
 
 /// serde names Rust's types and its own; a client knows JSON's.
@@ -130,6 +149,15 @@ mod tests {
             "{}",
             error("{")
         );
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_fraction_of_nothing() {
+        let body: DefinitionBody = parse_body(br#"{"memory": 512.0, "ports": [8e1], "cpu": -0.0}"#).unwrap();
+        assert_eq!((body.memory, body.ports, body.cpu), (Some(512), Some(vec![80]), Some(0)));
+        for text in [r#"{"memory": 1.5}"#, r#"{"memory": 1e300}"#] {
+            assert!(parse_body::<DefinitionBody>(text.as_bytes()).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -10,8 +10,7 @@ use crate::model::{self, ClusterChange, ClusterStatus, Faults};
 /// What a client sends to create or change a cluster. In a change, a field left out keeps its value. Unknown fields are
 /// ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(as = ClusterRequest)]
-#[serde(default)]
+#[schema(as = ClusterUpdate)]
 pub struct ClusterBody {
     /// Needed to create one; it can't change.
     #[schema(example = "batch")]
@@ -73,7 +72,7 @@ impl ClusterBody {
     }
 }
 
-/// A cluster as it stands.
+/// A cluster as it stands. A field without a value is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cluster {
     /// The same as `name`.
@@ -91,33 +90,41 @@ pub struct Cluster {
     pub cluster_version: String,
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// The kind of engine; `null` where this server has no such cluster, and runs of it wait.
+    /// The kind of engine; left out where this server has no such cluster, and runs of it wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
     /// Whether a launch that names no cluster goes there.
     pub is_default: bool,
     /// Whether the engine answers.
     pub reachable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub unreachable_reason: Option<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub unreachable_since: Option<Timestamp>,
-    /// How many runs it may have at a time; `null` is no limit.
+    /// How many runs it may have at a time; left out where there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_running: Option<u32>,
     /// Runs by status.
     pub queued: u64,
     pub pending: u64,
     pub running: u64,
     pub needs_retry: u64,
-    /// Megabytes that its machines have for runs; `null` is not known.
+    /// Megabytes that its machines have for runs; left out where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<i64>,
     /// Thousandths of a core.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<i64>,
     /// Megabytes that its pending and running runs asked for.
     pub reserved_memory: i64,
     /// Thousandths of a core.
     pub reserved_cpu: i64,
-    /// What it was created with; `null` for one of the server's configuration.
+    /// What it was created with; left out for one of the server's configuration.
     #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<Map<String, Value>>,
 }
 

@@ -6,15 +6,13 @@ use utoipa::ToSchema;
 
 use crate::model::{Definition, DefinitionUpdate, EnvVar, Faults, NewDefinition};
 
-/// An environment variable.
+/// An environment variable. In a request, one without a value is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = EnvVar)]
 pub struct EnvVarBody {
     #[schema(example = "NAME")]
     pub name: String,
-    /// Empty where it is left out.
-    #[serde(default)]
-    #[schema(example = "value")]
+    #[schema(value_type = String, example = "value")]
     pub value: Option<String>,
 }
 
@@ -33,8 +31,7 @@ impl From<&EnvVar> for EnvVarBody {
 /// What a client sends to create or update a task definition. To create, `image`, `command` and `group_name` are
 /// needed; in an update a field left out keeps its value and `[]` empties a list. Unknown fields are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(as = DefinitionRequest)]
-#[serde(default)]
+#[schema(as = DefinitionUpdate)]
 pub struct DefinitionBody {
     /// A unique name among live definitions.
     #[schema(example = "hello-world")]
@@ -116,13 +113,14 @@ impl DefinitionBody {
     }
 }
 
-/// A task definition.
+/// A task definition. A field without a value is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Definition)]
 pub struct TaskDefinition {
     /// `<group_name>-<uuid>`
     pub definition_id: String,
-    pub alias: Option<String>,
+    /// Empty where it has none.
+    pub alias: String,
     pub group_name: String,
     pub image: String,
     pub command: String,
@@ -130,17 +128,24 @@ pub struct TaskDefinition {
     /// The older name of `env`: the same list.
     pub environment: Vec<EnvVarBody>,
     /// Megabytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<i64>,
     /// Thousandths of a core.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<i64>,
     pub tags: Vec<String>,
     /// The user the command runs as in the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Megabytes of scratch disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage: Option<i64>,
     pub ports: Vec<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive_resource_allocation: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,
     pub task_type: String,
     #[schema(value_type = String, format = DateTime)]
@@ -155,7 +160,7 @@ impl From<Definition> for TaskDefinition {
         let task = definition.task;
         Self {
             definition_id: definition.definition_id.to_string(),
-            alias: definition.alias,
+            alias: definition.alias.unwrap_or_default(),
             group_name: definition.group_name,
             image: task.image,
             command: task.command,

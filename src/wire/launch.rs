@@ -11,7 +11,6 @@ use crate::model::{EnvVar, LaunchRequest, Owner};
 /// What a client may say when it launches a task; the body may be empty. Keys match without regard to case.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = LaunchRequest)]
-#[serde(default)]
 pub struct LaunchBody {
     /// The cluster to run on, `default` where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]

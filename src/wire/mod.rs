@@ -1,7 +1,8 @@
 //! The bodies on the wire: what clients send and get, shared by the server's routes and our own client.
 //!
 //! The field names are the Flotilla API's. Where its documents differ, a request may use either and a response carries
-//! both. Every field of a response is always there, as `null` where there is nothing to say.
+//! both. No answer holds `null`: a field without a value is left out, but for the texts that clients have always been given,
+//! which are empty. docs/api.md has the table.
 
 /// The header of each answer that says what time it is at the server, to the millisecond.
 pub const SERVER_TIME: &str = "x-server-time";

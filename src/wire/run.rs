@@ -10,15 +10,17 @@ use utoipa::ToSchema;
 use super::EnvVarBody;
 use crate::model;
 
-/// One launch of a task, and what became of it.
+/// One launch of a task, and what became of it. A field without a value is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Run {
     pub run_id: String,
     pub definition_id: String,
-    pub alias: Option<String>,
+    /// Empty where its definition has none.
+    pub alias: String,
     pub group_name: String,
     pub image: String,
     /// The image that really ran, as `sha256:…`, where the engine has images.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
     pub cluster: String,
     pub command: String,
@@ -26,32 +28,44 @@ pub struct Run {
     /// The older name of `env`: the same list.
     pub environment: Vec<EnvVarBody>,
     /// Megabytes asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<i64>,
     /// Thousandths of a core asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage: Option<i64>,
     pub tags: Vec<String>,
     pub ports: Vec<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive_resource_allocation: Option<bool>,
     /// `QUEUED`, `PENDING`, `RUNNING`, `NEEDS_RETRY` or `STOPPED`.
     #[schema(example = "STOPPED")]
     pub status: String,
     /// How a stopped run ended: `succeeded`, `failed`, `stopped`, `timed_out`, `lost` or `rejected`.
     #[schema(example = "succeeded")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// 0 is success, 128 + n says that signal n ended it; without one the task never ran, or its end was not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
     /// Why it ended, or is to be tried again, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_reason: Option<String>,
-    /// Why a queued run has not started, or why nothing is known of one that an engine has, in words; told for a single run, `null` in lists.
+    /// Why a queued run has not started, or why nothing is known of one that an engine has, in words; told for a single run, not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_reason: Option<String>,
     #[schema(value_type = String, format = DateTime)]
     pub queued_at: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
     pub instance: RunInstance,
     /// The owner.
@@ -62,32 +76,51 @@ pub struct Run {
     /// How often it was handed to the engine.
     pub attempt_count: u32,
     /// Megabytes, the peak.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory_used: Option<i64>,
     /// Thousandths of a core, the peak.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cpu_used: Option<i64>,
     /// Milliseconds of CPU time in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_time_ms: Option<i64>,
     /// Megabytes, where a limit was in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<i64>,
     /// Thousandths of a core, where a limit was in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_limit: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node_lifecycle: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub active_deadline_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotence_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_run_id: Option<String>,
-    /// Its children; told for a single run, `null` in lists.
+    /// Its children; told for a single run, not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub spawned_runs: Option<Vec<SpawnedRun>>,
-    /// Its story; told for a single run, `null` in lists.
+    /// Its story; told for a single run, not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_events: Option<Vec<PodEvent>>,
     pub executable_id: String,
     pub executable_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_request_custom: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub run_exceptions: Option<Value>,
 }
 
@@ -115,7 +148,7 @@ impl From<model::Run> for Run {
             executable_id: run.definition_id.to_string(),
             executable_type: "task_definition".to_owned(),
             definition_id: run.definition_id.to_string(),
-            alias: run.alias,
+            alias: run.alias.unwrap_or_default(),
             group_name: run.group_name,
             image: task.image,
             image_digest: run.image_digest,
@@ -185,7 +218,7 @@ pub struct UpdatedRun {
     pub updated: bool,
 }
 
-/// The few fields that change while a run goes on.
+/// The few fields that change while a run goes on. A field without a value is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunStatus {
     pub run_id: String,
@@ -193,14 +226,19 @@ pub struct RunStatus {
     #[schema(value_type = String, format = DateTime)]
     pub queued_at: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_reason: Option<String>,
     pub engine: String,
     pub definition_id: String,
-    pub alias: Option<String>,
+    /// Empty where its definition has none.
+    pub alias: String,
     pub cluster_name: String,
 }
 
@@ -216,7 +254,7 @@ impl From<model::Run> for RunStatus {
             exit_reason: run.exit_reason,
             engine: run.execution.engine,
             definition_id: run.definition_id.to_string(),
-            alias: run.alias,
+            alias: run.alias.unwrap_or_default(),
             cluster_name: run.execution.cluster,
         }
     }
@@ -224,12 +262,13 @@ impl From<model::Run> for RunStatus {
 
 /// A status that a job reports about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default)]
 pub struct StatusUpdate {
+    /// `RUNNING` or `STOPPED`; the others are for the server to say.
     #[schema(example = "STOPPED")]
     pub status: Option<String>,
     pub exit_code: Option<i64>,
     pub exit_reason: Option<String>,
+    /// Whatever the job wants to say about how it failed, such as the names of its exceptions.
     pub run_exceptions: Option<Value>,
 }
 

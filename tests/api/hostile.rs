@@ -12,7 +12,7 @@ type Field = (&'static str, &'static str, Value);
 fn of_definition() -> Vec<Field> {
     let missing = || json!("refused");
     vec![
-        ("/alias", "/alias", Value::Null),
+        ("/alias", "/alias", json!("")),
         ("/group_name", "/group_name", missing()),
         ("/image", "/image", missing()),
         ("/command", "/command", missing()),

@@ -13,6 +13,7 @@ mod clock;
 mod clusters;
 mod definitions;
 mod engines;
+mod fields;
 mod hostile;
 mod launches;
 mod lists;

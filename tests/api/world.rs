@@ -254,6 +254,15 @@ impl World {
         Self { stage, image, control, clock: hand, store, stop, router, _folder: folder }
     }
 
+    /// Serves the world at an address of its own, for programs, until the test is over.
+    #[allow(dead_code, reason = "tests/clients does")]
+    pub async fn serve(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(axum::serve(listener, self.router.clone()).into_future());
+        format!("http://{address}")
+    }
+
     pub async fn request(&self, request: Request<Body>) -> Response {
         self.router.clone().oneshot(request).await.unwrap()
     }

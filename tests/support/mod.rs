@@ -60,6 +60,11 @@ pub fn axe_script() -> Option<String> {
     Some(std::fs::read_to_string(path).expect("FLOTILLA_TEST_AXE is a file"))
 }
 
+/// The folder of the generators of API clients and their surroundings, or `None`, and said so.
+pub fn clients_folder() -> Option<PathBuf> {
+    service("clients", "FLOTILLA_TEST_CLIENTS").map(PathBuf::from)
+}
+
 /// What the tests' attempts are launched from.
 pub fn origin() -> Origin {
     Origin { definition_id: DefinitionId::from_text("test-1"), alias: Some("test".into()), group_name: "test".into() }

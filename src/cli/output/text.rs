@@ -330,11 +330,11 @@ fn status(run: &Run) -> String {
 
 /// What a definition is called by.
 fn name(definition: &TaskDefinition) -> &str {
-    definition.alias.as_deref().unwrap_or(&definition.definition_id)
+    if definition.alias.is_empty() { &definition.definition_id } else { &definition.alias }
 }
 
 fn task(run: &Run) -> String {
-    words::plain(run.alias.as_deref().unwrap_or(&run.definition_id))
+    words::plain(if run.alias.is_empty() { &run.definition_id } else { &run.alias })
 }
 
 fn number(number: Option<i64>, unit: &str) -> String {

@@ -1,0 +1,165 @@
+//! What the checks of texts accept, as regular expressions: for the API's description, so that a client knows before it
+//! sends. They stand beside the checks, and tests hold the two together.
+//!
+//! They are written in what regular expressions have in common everywhere. What they can't say (the number of bytes,
+//! Unicode's composed form) is left to the checks.
+
+/// Control characters, and those that show nothing of themselves, as a part of a class.
+macro_rules! unseen {
+    () => {
+        concat!(
+            r"\u0000-\u001f\u007f-\u009f",
+            r"\u00ad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff",
+            "\u{e0000}-\u{e007f}"
+        )
+    };
+}
+
+/// Any text without a NUL, which neither a process nor a database can carry.
+pub const TEXT: &str = r"^[^\u0000]*$";
+/// The same, with something in it.
+pub const TEXT_WITH_CONTENT: &str = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
+/// One line of what can be seen, or nothing.
+pub const LINE: &str = concat!("^[^", unseen!(), "]*$");
+/// Such a line that neither begins nor ends with white space, and is not empty.
+pub const NAME: &str = concat!(r"^[^\s", unseen!(), "]([^", unseen!(), r"]*[^\s", unseen!(), "])?$");
+pub const NAME_OR_NOTHING: &str = concat!(r"^([^\s", unseen!(), "]([^", unseen!(), r"]*[^\s", unseen!(), "])?)?$");
+/// A group's name, which becomes a part of its definitions' ids.
+pub const GROUP: &str = concat!(r"^[^\s/", unseen!(), "]([^/", unseen!(), r"]*[^\s/", unseen!(), "])?$");
+/// The name of an environment variable.
+pub const VARIABLE: &str = r"^[^=\u0000]+$";
+
+/// An image reference: see [`ImageReference`](super::ImageReference).
+#[must_use]
+pub fn image() -> String {
+    const LABEL: &str = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?";
+    const PORT: &str = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+    const PART: &str = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*";
+    // A first part with a dot before a slash is a host's, though a path's may look like it.
+    const PLAIN: &str = "[a-z0-9]+((_|__|-+)[a-z0-9]+)*";
+    const TAG: &str = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
+    const DIGEST: &str = "(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})";
+    let host = format!(r"({LABEL}(\.{LABEL})*|\[{}\])", ip_v6());
+    format!("^({PART}|({host}(:{PORT})?|{PLAIN})(/{PART})+)(:{TAG})?(@{DIGEST})?$")
+}
+
+fn ip_v6() -> String {
+    const GROUP: &str = "[0-9a-fA-F]{1,4}";
+    let whole = format!("({GROUP}:){{7}}{GROUP}");
+    // `::` stands for at least one group: so many before it, and at most so many after it.
+    let shortened = (0..=7_usize).map(|before| {
+        let first = if before == 0 { String::new() } else { format!("{GROUP}(:{GROUP}){{{}}}", before - 1) };
+        match 7 - before {
+            0 => format!("{first}::"),
+            after => format!("{first}::({GROUP}(:{GROUP}){{0,{}}})?", after - 1),
+        }
+    });
+    let all: Vec<_> = std::iter::once(whole).chain(shortened).collect();
+    format!("({})", all.join("|"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::string::string_regex;
+    use regex::Regex;
+
+    use super::super::definition::check_image;
+    use super::super::env::check_env;
+    use super::super::{EnvVar, Faults};
+    use super::*;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        Regex::new(pattern).unwrap().is_match(text)
+    }
+
+    /// What the check says, without what no pattern can say.
+    fn faults(check: impl Fn(&mut Faults)) -> Vec<String> {
+        let mut faults = Faults::default();
+        check(&mut faults);
+        let messages = faults.into_iter().map(|fault| fault.message);
+        messages.filter(|message| !message.contains("bytes long") && !message.contains("(NFC)")).collect()
+    }
+
+    fn any_text() -> impl Strategy<Value = String> {
+        // The characters that matter come often.
+        let special = prop::sample::select(vec![
+            '\0',
+            '\t',
+            '\n',
+            '\r',
+            '\u{1f}',
+            ' ',
+            '/',
+            '=',
+            '|',
+            '\u{7f}',
+            '\u{85}',
+            '\u{a0}',
+            '\u{ad}',
+            '\u{1680}',
+            '\u{180e}',
+            '\u{200a}',
+            '\u{200b}',
+            '\u{2028}',
+            '\u{202f}',
+            '\u{3000}',
+            '\u{feff}',
+            '\u{e0041}',
+        ]);
+        prop::collection::vec(prop_oneof![special, any::<char>(), prop::char::range('a', 'z')], 0..6)
+            .prop_map(|chars| chars.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn names_and_lines_match_where_the_checks_accept_them(text in any_text()) {
+            let name = faults(|faults| faults.check_name("alias", &text));
+            prop_assert_eq!(matches(NAME, &text), name.is_empty(), "{:?}: {:?}", text, name);
+            prop_assert_eq!(matches(NAME_OR_NOTHING, &text), text.is_empty() || name.is_empty());
+            prop_assert_eq!(matches(GROUP, &text), name.is_empty() && !text.contains('/'));
+            let line = faults(|faults| faults.check_line("user", &text, 1000));
+            prop_assert_eq!(matches(LINE, &text), line.is_empty(), "{:?}: {:?}", text, line);
+            let is_text = faults(|faults| faults.check_text("command", &text, 1000)).is_empty();
+            prop_assert_eq!(matches(TEXT, &text), is_text);
+            prop_assert_eq!(matches(TEXT_WITH_CONTENT, &text), is_text && !text.trim().is_empty(), "{:?}", text);
+            let variable = faults(|faults| check_env(faults, &[EnvVar::new(&text, "")]));
+            prop_assert_eq!(matches(VARIABLE, &text), variable.is_empty(), "{:?}", variable);
+        }
+
+        #[test]
+        fn whatever_matches_is_an_image(text in string_regex(&image().replace(['^', '$'], "")).unwrap()) {
+            prop_assert_eq!(faults(|faults| check_image(faults, &text)), Vec::<String>::new());
+        }
+
+        #[test]
+        fn no_other_text_is_an_image(text in "[a-zA-Z0-9:/@._\\[\\]-]{0,12}") {
+            let told = faults(|faults| check_image(faults, &text));
+            prop_assert_eq!(matches(&image(), &text), told.is_empty(), "{}: {:?}", text, told);
+        }
+    }
+
+    #[test]
+    fn every_form_of_an_image_matches() {
+        let hex = "0123456789abcdef".repeat(4);
+        for text in [
+            "busybox",
+            "a.b_c",
+            "a_b/c.d_e",
+            "team/busybox:1.36-musl_2",
+            "localhost:5000/a/b",
+            "Registry.Example.com/a__b/c.d/e--f:2",
+            "[::1]:5000/a",
+            "[2001:db8::1]/a",
+            "[1:2:3:4:5:6:7:8]/a",
+            "[1:2:3:4:5:6:7::]/a",
+            "[::]/a",
+            "h:65535/a",
+            &format!("sha256:{hex}"),
+            &format!("h:1/a/b:tag@sha256:{hex}"),
+            &format!("a@sha512:{hex}{hex}"),
+        ] {
+            assert!(matches(&image(), text), "{text}");
+        }
+    }
+}
