@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(25);
 const BATCH_BYTES: usize = 1 << 20;
 /// How much output, in time, is read from the engine again after a crash: a sync of the disk costs more than a write.
 const SYNC_PERIOD: Duration = Duration::from_secs(5);
+/// How often a log is tended into which nothing is written.
+const TEND_PERIOD: Duration = Duration::from_secs(30);
 
 /// How a pump came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +120,8 @@ impl Pump {
         let (log, stored) =
             blocking(move || Ok((logs.resume(attempt_id, cap_bytes, &stored, move || clock.now())?, stored))).await?;
         if let Stored::UpTo { distrust: Some(reason), .. } = stored {
-            let message = format!("its output is read again from the beginning: {reason}");
+            let message =
+                format!("its output is read again from the beginning, as far as the cluster still has it: {reason}");
             self.note(Event::warning(self.clock.now(), "LogReadAgain", message));
         }
         let (mut log, result) = self.append_all(log, &mut output).await?;
@@ -126,7 +129,7 @@ impl Pump {
             Ok(PumpEnd::Finished { .. }) => blocking(move || log.finish()).await?,
             // What came is kept, so that it need not be asked for again, or can't be any more.
             Ok(_) | Err(_) if log.is_ahead_of_disk() => blocking(move || log.sync()).await?,
-            Ok(_) | Err(_) => {}
+            Ok(_) | Err(_) => blocking(move || log.tend()).await?,
         }
         if result.is_ok() {
             self.note_end_of_delay();
@@ -147,8 +150,9 @@ impl Pump {
                 biased;
                 () = self.stop.cancelled() => return Ok((log, Ok(PumpEnd::Stopped))),
                 next = output.next() => next,
-                () = sleep_until(sync_at), if log.is_ahead_of_disk() => {
+                () = sleep_until(sync_at) => {
                     log = self.sync(log).await?;
+                    sync_at = Instant::now() + TEND_PERIOD;
                     continue;
                 }
             };
@@ -166,6 +170,7 @@ impl Pump {
             self.progress.reach(log.output_bytes());
             if sync_at <= Instant::now() {
                 log = self.sync(log).await?;
+                sync_at = Instant::now() + TEND_PERIOD;
             }
             gather_until = Instant::now() + PAUSE;
             if let Err(error) = rest {
@@ -174,7 +179,11 @@ impl Pump {
         }
     }
 
+    /// Puts on the disk what is not there yet; a log that is there is tended.
     async fn sync(&self, mut log: PumpedLog) -> Result<PumpedLog, PumpError> {
+        if !log.is_ahead_of_disk() {
+            return blocking(move || log.tend().map(|()| log)).await;
+        }
         let log = blocking(move || log.sync().map(|()| log)).await?;
         self.note_end_of_delay();
         Ok(log)

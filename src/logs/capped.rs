@@ -72,20 +72,25 @@ impl CappedLog {
     /// Mends what somebody did to the file while it is being written: one that was removed or replaced is made again with
     /// all that was in it, and one that was cut says that output is missing.
     pub fn tend(&mut self) -> io::Result<()> {
+        if let missing @ 1.. = self.put_back()? {
+            let line =
+                format!("\n[flotilla: the log was cut from outside: {missing} bytes of output are missing here]\n");
+            self.file.write_all(line.as_bytes())?;
+            self.written_bytes -= missing;
+        }
+        Ok(())
+    }
+
+    /// Makes the file again with all that was in it, where somebody removed or replaced it. Says how many bytes of the
+    /// output are missing in it, because somebody cut it.
+    pub(super) fn put_back(&mut self) -> io::Result<u64> {
         let own = self.file.metadata()?;
         let is_in_place =
             std::fs::metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()));
         if !is_in_place {
             self.make_again()?;
         }
-        let length = self.file.metadata()?.len();
-        if let Some(missing @ 1..) = self.written_bytes.checked_sub(length) {
-            let line =
-                format!("\n[flotilla: the log was cut from outside: {missing} bytes of output are missing here]\n");
-            self.file.write_all(line.as_bytes())?;
-            self.written_bytes = length;
-        }
-        Ok(())
+        Ok(self.written_bytes.saturating_sub(self.file.metadata()?.len()))
     }
 
     fn make_again(&mut self) -> io::Result<()> {

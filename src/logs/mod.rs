@@ -84,7 +84,7 @@ impl Logs {
 }
 
 /// What lies beside the log at this path.
-fn beside(log_path: &Path) -> [PathBuf; 7] {
+fn beside(log_path: &Path) -> [PathBuf; 8] {
     [
         position::position_path(log_path),
         lines::index_path(log_path),
@@ -94,6 +94,7 @@ fn beside(log_path: &Path) -> [PathBuf; 7] {
         log_path.with_extension("position-new"),
         log_path.with_extension("lines-new"),
         log_path.with_extension("usage-new"),
+        log_path.with_extension("again"),
     ]
 }
 

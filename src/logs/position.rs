@@ -52,6 +52,9 @@ pub(super) struct Record {
     /// The boot of the machine in which this was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
+    /// Why the log can't be relied on, although it may be as long as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distrust: Option<String>,
     /// There will be no more output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
@@ -65,7 +68,7 @@ pub(super) struct End {
 impl Record {
     pub fn new(position: LogPosition, kept_bytes: u64) -> Self {
         let boot_id = Some(boot_id()).filter(|id| !id.is_empty());
-        Self { version: VERSION, position, kept_bytes: Some(kept_bytes), boot_id, end: None }
+        Self { version: VERSION, position, kept_bytes: Some(kept_bytes), boot_id, distrust: None, end: None }
     }
 
     /// Replaces what is recorded for this log. `is_synced` puts it on the disk before it takes the place of the old one.
@@ -121,6 +124,9 @@ impl OnDisk {
         if record.version > VERSION {
             return Stored::nothing(Some("the record of how much of it is stored is of another version"));
         }
+        if let Some(reason) = &record.distrust {
+            return Stored::nothing(Some(reason));
+        }
         let kept_bytes = record.kept_bytes.unwrap_or_else(|| record.position.bytes.min(cap_bytes));
         if self.log_bytes < kept_bytes {
             return Stored::nothing(Some("less of it is stored than was recorded"));
@@ -174,7 +180,7 @@ mod tests {
     fn record(bytes: u64, boot_id: &str) -> Record {
         let position = LogPosition { bytes, marker: Some("m".to_owned()) };
         let boot_id = Some(boot_id.to_owned());
-        Record { version: VERSION, position, kept_bytes: Some(bytes), boot_id, end: None }
+        Record { version: VERSION, position, kept_bytes: Some(bytes), boot_id, distrust: None, end: None }
     }
 
     fn up_to(bytes: u64) -> Stored {
@@ -205,6 +211,7 @@ mod tests {
             on_disk(&record(10, "another"), 10, 1),
             on_disk(&record(10, "another"), 15, 6),
             on_disk(&Record { version: VERSION + 1, ..record(10, BOOT) }, 10, 0),
+            on_disk(&Record { distrust: Some("it was cut".to_owned()), ..record(10, BOOT) }, 10, 0),
         ] {
             assert!(is_begun_anew(&found), "{found:?}");
         }

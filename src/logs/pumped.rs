@@ -79,10 +79,11 @@ impl Logs {
         let on_disk = OnDisk::read(&path)?;
         let record = on_disk.record();
         let is_of_this_boot = record.as_ref().is_some_and(|record| record.boot_id.as_deref() == Some(&*boot_id()));
-        let (position, kept_bytes) = match on_disk.stored(cap_bytes, &boot_id()) {
+        let (position, kept_bytes, distrust) = match on_disk.stored(cap_bytes, &boot_id()) {
             Stored::Whole { gap } => return Ok(Sealed::Whole { gap }),
-            Stored::UpTo { position, kept_bytes, .. } => (position, kept_bytes),
+            Stored::UpTo { position, kept_bytes, distrust } => (position, kept_bytes, distrust),
         };
+        let reason = distrust.map_or_else(|| reason.to_owned(), |distrust| format!("{reason}; {distrust}"));
         let nul_bytes = if is_of_this_boot { 0 } else { on_disk.nul_bytes.min(on_disk.log_bytes - kept_bytes) };
         if nul_bytes > 0 {
             file.set_len(on_disk.log_bytes - nul_bytes)?;
@@ -93,7 +94,7 @@ impl Logs {
         // A log without a position was written in place, by somebody who read all there was.
         let gap = match (on_disk.record.is_some(), nul_bytes > 0) {
             (true, true) => Some(format!("{reason}; {cut}")),
-            (true, false) => Some(reason.to_owned()),
+            (true, false) => Some(reason),
             (false, true) => Some(cut),
             (false, false) => None,
         };
@@ -123,8 +124,24 @@ impl PumpedLog {
         self.log.output_bytes() > self.synced_bytes
     }
 
-    /// Puts the log on the disk, and then the position up to which it is there.
+    /// Mends what somebody did to the file meanwhile: one that was removed or replaced is made again.
+    ///
+    /// # Errors
+    /// Where somebody cut the file: from then on [`Logs::stored`] relies on nothing in it.
+    pub fn tend(&mut self) -> io::Result<()> {
+        let missing_bytes = self.log.put_back()?;
+        if missing_bytes == 0 {
+            return Ok(());
+        }
+        let reason = format!("{missing_bytes} bytes of it were cut off from outside");
+        let nothing = Record::new(LogPosition::default(), 0);
+        Record { distrust: Some(reason.clone()), ..nothing }.write(&self.path, true)?;
+        Err(io::Error::other(reason))
+    }
+
+    /// Puts the log on the disk, and then the position up to which it is there. [Tends](Self::tend) the log before.
     pub fn sync(&mut self) -> io::Result<()> {
+        self.tend()?;
         self.log.sync()?;
         self.record().write(&self.path, true)?;
         self.synced_bytes = self.log.output_bytes();
@@ -132,8 +149,9 @@ impl PumpedLog {
     }
 
     /// The output has come to its end: puts the whole log on the disk, so that the engine's copy may go. From now on
-    /// [`Logs::stored`] says so, and nobody writes to the log again.
+    /// [`Logs::stored`] says so, and nobody writes to the log again. [Tends](Self::tend) the log before.
     pub fn finish(mut self) -> io::Result<()> {
+        self.tend()?;
         let record = self.record();
         self.log.end()?;
         // A power loss that takes this record leaves the engine's copy: that goes after the database knows of the end.
@@ -188,6 +206,11 @@ mod tests {
 
         fn append_unseen(&self, bytes: &[u8]) {
             OpenOptions::new().append(true).open(self.path()).unwrap().write_all(bytes).unwrap();
+        }
+
+        /// In place of what the file holds.
+        fn write_whole(&self, bytes: &[u8]) {
+            std::fs::write(self.path(), bytes).unwrap();
         }
 
         fn log(&self) -> String {
@@ -284,6 +307,74 @@ mod tests {
             log.finish().unwrap();
             assert_eq!(world.log(), "first\nsecond\n", "{damage}");
         }
+    }
+
+    #[test]
+    fn a_log_that_is_removed_or_replaced_while_it_is_written_is_made_again() {
+        for damage in ["removed", "replaced", "folder"] {
+            let world = World::new();
+            let mut log = world.resume();
+            log.append(b"first ", Some("m1".into())).unwrap();
+            log.sync().unwrap();
+            log.append(b"second ", Some("m2".into())).unwrap();
+            match damage {
+                "removed" => std::fs::remove_file(world.path()).unwrap(),
+                "replaced" => {
+                    std::fs::remove_file(world.path()).unwrap();
+                    world.write_whole(b"of somebody else, and longer than ours");
+                }
+                _ => std::fs::remove_dir_all(world.path().parent().unwrap()).unwrap(),
+            }
+            log.tend().unwrap();
+            assert_eq!(world.log(), "first second ", "{damage}");
+            std::fs::remove_file(world.path()).unwrap();
+            log.append(b"third", Some("m3".into())).unwrap();
+            log.finish().unwrap();
+            assert_eq!(world.log(), "first second third", "{damage}");
+            assert_eq!(world.stored(), Stored::Whole { gap: None }, "{damage}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_cut_while_it_is_written_is_begun_anew_however_long_it_is_by_then() {
+        let ways: [fn(PumpedLog) -> io::Result<()>; 3] =
+            [|mut log| log.tend(), |mut log| log.sync(), PumpedLog::finish];
+        for (way, left_bytes) in ways.into_iter().flat_map(|way| [(way, 0), (way, 5)]) {
+            let world = World::new();
+            let mut log = world.resume();
+            log.append(b"first ", Some("m1".into())).unwrap();
+            log.sync().unwrap();
+            log.append(b"second ", Some("m2".into())).unwrap();
+            OpenOptions::new().write(true).open(world.path()).unwrap().set_len(left_bytes).unwrap();
+            log.append(b"third and more", Some("m3".into())).unwrap();
+            let error = way(log).unwrap_err();
+            assert!(error.to_string().contains(&format!("{} bytes", 13 - left_bytes)), "{error}");
+            let Stored::UpTo { position, kept_bytes: 0, distrust: Some(reason) } = world.stored() else {
+                panic!("{:?}", world.stored())
+            };
+            assert_eq!(position, LogPosition::default());
+            // Where the engine has nothing any more.
+            let left = world.log();
+            let Sealed::Whole { gap: Some(gap) } = world.seal() else { panic!("something is missing") };
+            assert_eq!((gap, world.log()), (format!("it is gone; {reason}"), left));
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_cut_is_whole_once_it_was_read_again() {
+        let world = World::new();
+        let mut log = world.resume();
+        log.append(b"first ", Some("m1".into())).unwrap();
+        log.sync().unwrap();
+        world.write_whole(b"");
+        log.append(b"second and more", Some("m2".into())).unwrap();
+        log.sync().unwrap_err();
+        drop(log);
+        let mut log = world.resume();
+        assert_eq!(world.stored(), up_to(0, None), "it is said once");
+        log.append(b"first second and more", Some("m2".into())).unwrap();
+        log.finish().unwrap();
+        assert_eq!((world.log().as_str(), world.stored()), ("first second and more", Stored::Whole { gap: None }));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! the run says so, once.
 
 use std::fs::OpenOptions;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
@@ -103,7 +103,87 @@ async fn read_while_the_end_comes(world: &World, run_id: &str) -> Vec<(String, S
     ways.into_iter().zip(answers).collect()
 }
 
+/// Something that is done from outside to a log that is being written.
+type Damage = fn(&Path);
+
+fn remove(path: &Path) {
+    std::fs::remove_file(path).unwrap();
+}
+
+fn remove_with_its_folder(path: &Path) {
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+}
+
+fn replace(path: &Path) {
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, "of somebody else, and longer than ours").unwrap();
+}
+
+fn empty(path: &Path) {
+    std::fs::write(path, "").unwrap();
+}
+
+fn shorten(path: &Path) {
+    OpenOptions::new().write(true).open(path).unwrap().set_len(1).unwrap();
+}
+
+mod damage {
+    use super::*;
+
+    crate::on_every_engine! {
+        async fn a_log_that_is_removed_replaced_or_cut_while_it_is_written_is_whole_in_the_end(world: World) {
+            let damages: [(Damage, usize); 5] =
+                [(remove, 0), (remove_with_its_folder, 0), (replace, 0), (empty, 1), (shorten, 1)];
+            for (i, (damage, read_again)) in damages.into_iter().enumerate() {
+                let run_id = world.run(&format!("echo one; {WAIT}; echo two, and a lot more than before")).await;
+                world.step_until_printed(&run_id, "one\n").await;
+                damage(&log_path(&world, &run_id));
+                world.go_on(&run_id).await;
+                world.finish(&run_id).await;
+                assert_eq!(world.log(&run_id).await, "one\ntwo, and a lot more than before\n", "{i}");
+                assert_eq!(told(&world, &run_id, "LogReadAgain").await.len(), read_again, "{i}");
+                assert!(told(&world, &run_id, "LogCut").await.is_empty(), "{i}");
+            }
+        }
+    }
+}
+
 crate::on_fake_engine! {
+    async fn a_log_that_was_cut_and_whose_output_the_engine_has_no_more_says_so(world: World) {
+        for damage in [empty as Damage, shorten] {
+            let run_id = world.run("echo one; sleep 100").await;
+            world.step_until_printed(&run_id, "one\n").await;
+            damage(&log_path(&world, &run_id));
+            world.vanish(&run_id);
+            world.finish(&run_id).await;
+            let [cut] = &told(&world, &run_id, "LogCut").await[..] else { panic!("it is said once") };
+            assert!(cut.contains("the end of the log may be missing") && cut.contains("cut off from outside"), "{cut}");
+        }
+    }
+
+    async fn a_log_that_was_removed_and_whose_output_the_engine_has_no_more_is_kept(world: World) {
+        let run_id = world.run("echo one; sleep 100").await;
+        world.step_until_printed(&run_id, "one\n").await;
+        remove(&log_path(&world, &run_id));
+        world.vanish(&run_id);
+        world.finish(&run_id).await;
+        assert_eq!(world.log(&run_id).await, "one\n");
+    }
+
+    async fn output_that_can_not_be_read_for_a_while_after_the_end_is_whole_when_it_can(world: World) {
+        world.script().set_readable(Some("the daemon does not send it"));
+        let run_id = world.run("echo one").await;
+        world.step_until(&run_id, |run| run["status"] == "STOPPED").await;
+        for _ in 0..STEPS {
+            world.step().await;
+        }
+        assert!(!is_complete(&world, &run_id).await && !world.is_engine_empty().await);
+        world.script().set_readable(None);
+        world.finish(&run_id).await;
+        assert_eq!(world.log(&run_id).await, "one\n");
+        assert!(told(&world, &run_id, "LogCut").await.is_empty());
+    }
+
     async fn who_has_seen_a_run_stopped_reads_its_whole_log_in_every_way(world: World = waiting()) {
         let run_id = stopped_before_its_log(&world).await;
         for (way, answer) in read_while_the_end_comes(&world, &run_id).await {

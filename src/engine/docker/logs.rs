@@ -25,9 +25,10 @@ use crate::model::LogPosition;
 
 /// Messages are put together up to about this size, for they may be as small as a line.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// How long the rest of an ended container's output may send nothing, before it is asked for anew.
+/// How long the rest of an ended container's output may send nothing, before it is asked for anew; twice as long each
+/// further time, for a daemon that is slow may have to read a lot before it comes to what is new.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How often it is asked for without getting a byte, while the daemon answers everything else.
+/// How often it is asked for without getting a byte, until whoever reads decides how to go on.
 const SILENT_ANSWERS: u32 = 4;
 
 type Messages = BoxStream<'static, Result<LogOutput, bollard::errors::Error>>;
@@ -106,7 +107,7 @@ impl Reader {
                 Phase::Finishing(messages) => tokio::select! {
                     biased;
                     next = next_chunk(messages, &mut self.unpacker, None, &self.link) => next?,
-                    () = tokio::time::sleep(SILENCE) => Next::Overdue,
+                    () = tokio::time::sleep(SILENCE * 2_u32.pow(self.silent_answers)) => Next::Overdue,
                 },
                 Phase::Done => return Ok(None),
             };
@@ -146,7 +147,7 @@ impl Reader {
     }
 
     /// An answer with the rest says nothing more, and does not end. Where it has brought everything, that is the end; else
-    /// another is asked for, a few times while the daemon answers everything else.
+    /// another is asked for, a few times. What the daemon does not send now it may send later: it is not gone.
     async fn after_silence(&mut self) -> Result<Phase, EngineError> {
         if self.stage().await?.is_none() {
             return Err(removed());
@@ -159,10 +160,7 @@ impl Reader {
         match seen {
             _ if self.silent_answers < SILENT_ANSWERS => Ok(Phase::Finishing(self.open(false).await?)),
             Seen::Perhaps => Ok(Phase::Done),
-            Seen::Yes | Seen::No => {
-                let secs = SILENCE.as_secs() * u64::from(SILENT_ANSWERS);
-                Err(EngineError::Gone(format!("the Docker daemon has not sent it for {secs} s, though it answers")))
-            }
+            Seen::Yes | Seen::No => Err(not_sent()),
         }
     }
 
@@ -180,7 +178,7 @@ impl Reader {
         }
     }
 
-    /// Whether the last message that the daemon has is among those that came.
+    /// Whether the last message that the daemon has is among those that came. Asked for after it has answered otherwise.
     async fn has_last_message(&mut self) -> Result<Seen, EngineError> {
         let docker = self.link.docker().await?;
         let mut messages = docker.logs(&self.id, Some(last_messages(1)));
@@ -189,7 +187,7 @@ impl Reader {
             Ok(Some(Ok(output))) => Ok(self.unpacker.has_as_last(&Message::read(&output)?)),
             Ok(Some(Err(error))) => Err(self.link.missed(error.into()).into()),
             Ok(None) => Ok(Seen::Yes),
-            Err(_) => Ok(Seen::No),
+            Err(_) => Err(not_sent()),
         }
     }
 
@@ -205,6 +203,10 @@ impl Reader {
 /// What asks for the last messages of an output.
 pub(super) fn last_messages(count: usize) -> LogsOptions {
     LogsOptions { tail: count.to_string(), ..options(Marker::default(), false) }
+}
+
+fn not_sent() -> EngineError {
+    EngineError::Unavailable("the Docker daemon does not send it, though it answers otherwise".to_owned())
 }
 
 fn removed() -> EngineError {

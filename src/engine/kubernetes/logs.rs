@@ -39,8 +39,6 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const LOOK_ANYWAY: Duration = Duration::from_secs(5);
 /// How long a node may say nothing while it sends what there is of a container that has ended.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
-/// How often in a row it may say nothing until what it has is given up.
-const MOST_STALLS: u32 = 4;
 /// A node turns a file over at most this often, so that within it no file can have been missed.
 const TURNOVER: Duration = Duration::from_secs(3);
 /// How much output of one pod is kept that nobody reads. A node itself keeps no more than 10 MiB of it at hand, unless it
@@ -57,8 +55,6 @@ type Source = Pin<Box<dyn AsyncBufRead + Send>>;
 pub(super) struct Outputs {
     readers: Mutex<HashMap<AttemptId, Weak<Instant>>>,
     kept: Mutex<HashMap<AttemptId, watch::Receiver<Keeping>>>,
-    /// How often in a row a node has said nothing, at which place.
-    stalls: Mutex<HashMap<AttemptId, (Place, u32)>>,
 }
 
 /// How far the keeping of an output is.
@@ -93,18 +89,8 @@ impl Outputs {
         mark.is_some_and(|since| since.elapsed() > BEGIN_PATIENCE)
     }
 
-    /// Counts that a node said nothing, and gives how often in a row it has at this place.
-    fn stall(&self, attempt_id: AttemptId, place: Place) -> u32 {
-        let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, count) = stalls.entry(attempt_id).or_insert((place, 0));
-        *count = if *at == place { *count + 1 } else { 1 };
-        *at = place;
-        *count
-    }
-
     pub(super) fn forget(&self, attempt_id: AttemptId) {
         self.kept().remove(&attempt_id);
-        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt_id);
     }
 }
 
@@ -259,19 +245,13 @@ impl Reader {
                         self.phase = self.after_following().await?;
                     }
                 }
-                Err(_) => return self.stalled(),
+                // What it does not send now it may send later: whoever reads decides how long to go on.
+                Err(_) => {
+                    let reason = format!("the node sent no output for {} s", IDLE_LIMIT.as_secs());
+                    return Err(EngineError::Unavailable(reason));
+                }
             }
         }
-    }
-
-    /// The node does not send the rest, nor an end: it is asked again, and at last given up.
-    fn stalled(&mut self) -> Result<Option<Chunk>, EngineError> {
-        if self.inner.outputs.stall(self.attempt_id, self.unpacker.tracker.place()) < MOST_STALLS {
-            let reason = format!("the node sent no output for {} s", IDLE_LIMIT.as_secs());
-            return Err(EngineError::Unavailable(reason));
-        }
-        self.phase = Phase::Done;
-        Ok(Some(self.unpacker.lost(STALLED)))
     }
 
     // By `&mut`, for a stream can be sent to another thread and not be shared by two.
@@ -438,8 +418,6 @@ const GAP: &str = "\n[flotilla: some output may be missing here: the node threw 
 /// What stands at its end where the pod was deleted before we had read it all.
 const LOST: &str =
     "\n[flotilla: output may be missing here: the pod was deleted, and its node threw the output away]\n";
-/// What stands at its end where the node had more and did not send it.
-const STALLED: &str = "\n[flotilla: output may be missing here: the node does not send the rest of it]\n";
 
 #[cfg(test)]
 mod tests {
@@ -463,12 +441,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_that_never_sends_the_end_of_an_output_is_given_up_and_the_log_says_so() {
+    async fn a_node_that_does_not_send_the_end_of_an_output_is_asked_again_as_long_as_anybody_wants_it() {
         let engine = engine();
         let attempt_id = AttemptId { run_id: RunId::generate(), attempt: 1 };
         let mut place = Place::default();
         let mut log = Vec::new();
-        for stall in 1.. {
+        for _ in 0..10 {
             let mut reader = Reader {
                 inner: Arc::clone(&engine.inner),
                 attempt_id,
@@ -487,16 +465,9 @@ mod tests {
                     other => break other,
                 }
             };
-            match result {
-                Err(EngineError::Unavailable(reason)) => assert!(reason.contains("sent no output"), "{reason}"),
-                Ok(None) => {
-                    assert_eq!(stall, MOST_STALLS);
-                    break;
-                }
-                other => panic!("{other:?}"),
-            }
+            let Err(EngineError::Unavailable(reason)) = result else { panic!("{result:?}") };
+            assert!(reason.contains("sent no output"), "{reason}");
         }
-        let log = String::from_utf8(log).unwrap();
-        assert_eq!(log, format!("hello\n{STALLED}"));
+        assert_eq!(String::from_utf8(log).unwrap(), "hello\n");
     }
 }
