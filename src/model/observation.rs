@@ -121,4 +121,8 @@ pub enum EndCause {
     },
     /// The engine's own guard of the deadline ended it.
     Deadline,
+    /// The engine kept the exit code, and not how it came to it; the words follow the code.
+    Forgotten {
+        why: String,
+    },
 }

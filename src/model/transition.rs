@@ -244,7 +244,7 @@ fn ending_stop<'a>(run: &'a Run, ended: &Ended) -> Option<&'a StopRequest> {
     match ended.cause {
         EndCause::Stopped => Some(stop),
         EndCause::Deadline => None,
-        EndCause::Exited | EndCause::Signal { .. } | EndCause::Outside { .. } => {
+        EndCause::Exited | EndCause::Signal { .. } | EndCause::Outside { .. } | EndCause::Forgotten { .. } => {
             Some(stop).filter(|stop| stop.sent_at.is_some())
         }
     }
@@ -255,7 +255,11 @@ const fn outcome_of(ended: &Ended) -> Outcome {
     match &ended.cause {
         EndCause::Exited if ended.exit_code == 0 => Outcome::Succeeded,
         EndCause::Deadline => Outcome::TimedOut,
-        EndCause::Exited | EndCause::Signal { .. } | EndCause::Stopped | EndCause::Outside { .. } => Outcome::Failed,
+        EndCause::Exited
+        | EndCause::Signal { .. }
+        | EndCause::Stopped
+        | EndCause::Outside { .. }
+        | EndCause::Forgotten { .. } => Outcome::Failed,
     }
 }
 
@@ -529,6 +533,11 @@ mod tests {
             ),
             (killed_for_memory(0, EndCause::Exited), Outcome::Succeeded, None),
             (ended(143, EndCause::Stopped), Outcome::Failed, Some("stopped from outside of flotilla")),
+            (
+                ended(255, EndCause::Forgotten { why: "nobody knows more".into() }),
+                Outcome::Failed,
+                Some("exited with code 255; nobody knows more"),
+            ),
             (
                 ended(137, EndCause::Outside { by: "the machine was shut down".into() }),
                 Outcome::Failed,
