@@ -125,4 +125,8 @@ pub enum EndCause {
     GivenUp {
         why: String,
     },
+    /// The engine kept the exit code, and not how it came to it; the words follow the code.
+    Forgotten {
+        why: String,
+    },
 }

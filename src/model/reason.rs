@@ -24,6 +24,7 @@ pub(super) fn reason_of_end(run: &Run, ended: &Ended, usage: Usage) -> Option<St
         EndCause::Stopped => "stopped from outside of flotilla".to_owned(),
         EndCause::Outside { by } => format!("stopped from outside of flotilla: {by}"),
         EndCause::GivenUp { why } => format!("it started after flotilla had given it up, and was ended: {why}"),
+        EndCause::Forgotten { why } => format!("{}; {why}", exit_reason(exit_code)),
         EndCause::Deadline => stop_reason(run, &StopRequest::new(StopCause::Deadline, ended.finished_at)),
     };
     Some(match ended.killed_for_memory {

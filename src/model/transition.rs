@@ -244,9 +244,11 @@ fn ending_stop<'a>(run: &'a Run, ended: &Ended) -> Option<&'a StopRequest> {
     match ended.cause {
         EndCause::Stopped => Some(stop),
         EndCause::Deadline => None,
-        EndCause::Exited | EndCause::Signal { .. } | EndCause::Outside { .. } | EndCause::GivenUp { .. } => {
-            Some(stop).filter(|stop| stop.sent_at.is_some())
-        }
+        EndCause::Exited
+        | EndCause::Signal { .. }
+        | EndCause::Outside { .. }
+        | EndCause::GivenUp { .. }
+        | EndCause::Forgotten { .. } => Some(stop).filter(|stop| stop.sent_at.is_some()),
     }
 }
 
@@ -259,7 +261,8 @@ const fn outcome_of(ended: &Ended) -> Outcome {
         | EndCause::Signal { .. }
         | EndCause::Stopped
         | EndCause::Outside { .. }
-        | EndCause::GivenUp { .. } => Outcome::Failed,
+        | EndCause::GivenUp { .. }
+        | EndCause::Forgotten { .. } => Outcome::Failed,
     }
 }
 
@@ -534,6 +537,11 @@ mod tests {
             ),
             (killed_for_memory(0, EndCause::Exited), Outcome::Succeeded, None),
             (ended(143, EndCause::Stopped), Outcome::Failed, Some("stopped from outside of flotilla")),
+            (
+                ended(255, EndCause::Forgotten { why: "nobody knows more".into() }),
+                Outcome::Failed,
+                Some("exited with code 255; nobody knows more"),
+            ),
             (
                 ended(137, EndCause::Outside { by: "the machine was shut down".into() }),
                 Outcome::Failed,

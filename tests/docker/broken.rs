@@ -113,6 +113,58 @@ async fn a_daemon_with_another_time_changes_no_cause() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_before_the_daemon_was_started_anew_keeps_its_code_and_claims_no_more_than_is_known() {
+    let secs = SignedDuration::from_secs;
+    let not_kept = "the Docker daemon was started anew since, and";
+    // With how long after the end the daemon made its network, and what is said then; nothing where the run is lost.
+    let table = [
+        (255, Some(secs(-3600)), Some("")),
+        (255, Some(secs(3600)), Some("")),
+        (255, Some(secs(20)), Some("notes this code also of what it then finds dead")),
+        (255, None, Some("notes this code also of what it then finds dead")),
+        (255, Some(SignedDuration::from_millis(500)), None),
+        (143, Some(secs(3600)), Some("does not remember who ended it")),
+        (137, None, Some("does not remember who ended it")),
+        (3, None, Some("")),
+    ];
+    for (exit_code, network_made_after, words) in table {
+        let case = format!("{exit_code} {network_made_after:?}");
+        let daemon = FakeDaemon::start();
+        let mut world = world(&daemon);
+        let handle = world.launch("true").await;
+        let started = world.running(&handle).await;
+        let ended_at = daemon.with(|daemon| {
+            daemon.end(exit_code, None);
+            daemon.forget();
+            let at: Timestamp =
+                daemon.container.as_ref().unwrap()["State"]["FinishedAt"].as_str().unwrap().parse().unwrap();
+            daemon.network_made_at = network_made_after.map(|after| at + after);
+            at
+        });
+        // The server was away as well.
+        world.restart();
+        match (world.over(&handle).await, words) {
+            (Observation::Ended(ended), Some(words)) => {
+                assert_eq!(
+                    (ended.exit_code, ended.finished_at, ended.started.at),
+                    (exit_code, ended_at, started.at),
+                    "{case}"
+                );
+                match ended.cause {
+                    EndCause::Exited => assert_eq!(words, "", "{case}"),
+                    EndCause::Forgotten { why } => {
+                        assert!(why.starts_with(not_kept) && !words.is_empty() && why.contains(words), "{case}: {why}");
+                    }
+                    other => panic!("{case}: {other:?}"),
+                }
+            }
+            (Observation::Lost { reason, .. }, None) => assert!(reason.contains("exit code 255"), "{case}: {reason}"),
+            (other, _) => panic!("{case}: {other:?}"),
+        }
+    }
+}
+
 /// A container that is thought to have printed this and to have ended.
 async fn ended_with(daemon: &FakeDaemon, world: &World, output: Vec<(u8, Timestamp, String)>) -> Handle {
     let handle = world.launch("true").await;
@@ -134,6 +186,23 @@ async fn an_answer_that_hangs_after_the_end_is_not_waited_for() {
     let handle = ended_with(&daemon, &world, vec![(1, now, "one\n".into()), (2, now, "two\n".into())]).await;
     let output = timeout(SOON, world.output(&handle)).await.expect("the output ends");
     assert_eq!(output, b"one\ntwo\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn output_that_does_not_come_after_the_end_is_asked_for_again_and_not_thought_gone() {
+    let daemon = FakeDaemon::start();
+    let world = world(&daemon);
+    let now = Timestamp::now();
+    let handle = ended_with(&daemon, &world, vec![(1, now, "one\n".into()), (2, now, "two\n".into())]).await;
+    daemon.with(|daemon| daemon.sends_output = false);
+    let (mut log, mut position) = (Vec::new(), LogPosition::default());
+    let waiting = world.pump(&handle, &mut log, &mut position, usize::MAX);
+    let error = timeout(SOON, waiting).await.expect("nobody waits for long").unwrap_err();
+    let EngineError::Unavailable(reason) = error else { panic!("it may still come: {error}") };
+    assert!(reason.contains("does not send it, though it answers"), "{reason}");
+    daemon.with(|daemon| daemon.sends_output = true);
+    world.pump(&handle, &mut log, &mut position, usize::MAX).await.unwrap();
+    assert_eq!(log, b"one\ntwo\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

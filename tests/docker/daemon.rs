@@ -16,12 +16,31 @@ pub struct Daemon {
     /// The name of the folder of its data.
     pub data: &'static str,
     flags: Vec<String>,
+    bridge: Bridge,
     process: Option<Child>,
+}
+
+/// The network that a daemon makes anew when it is started.
+enum Bridge {
+    None,
+    /// On this device, which goes with it.
+    Device(String),
 }
 
 impl Daemon {
     /// `None` after saying why it is not tested here: no daemon can be started, or Docker is not tested at all.
     pub async fn start(flags: &[&str]) -> Option<Self> {
+        Self::start_on(Bridge::None, flags).await
+    }
+
+    /// One with a network of its own, as daemons have it unless they are told otherwise.
+    pub async fn start_with_network() -> Option<Self> {
+        // At most 15 characters.
+        let device = format!("flt{}", std::process::id());
+        Self::start_on(Bridge::Device(device), &[]).await
+    }
+
+    async fn start_on(bridge: Bridge, flags: &[&str]) -> Option<Self> {
         let shared = shared_host()?;
         let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
         if !is_root || program("dockerd").is_none() {
@@ -31,7 +50,11 @@ impl Daemon {
         // Not in TMPDIR: the path of a socket is short.
         let folder = tempfile::Builder::new().prefix("flt").tempdir_in("/tmp").unwrap();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut daemon = Self { folder, data: "data", flags, process: None };
+        if let Bridge::Device(device) = &bridge {
+            ip(&["link", "add", device, "type", "bridge"]);
+            ip(&["addr", "add", "198.18.0.1/24", "dev", device]);
+        }
+        let mut daemon = Self { folder, data: "data", flags, bridge, process: None };
         daemon.resume().await;
         daemon.copy_image(&shared);
         Some(daemon)
@@ -54,7 +77,11 @@ impl Daemon {
         let child = Command::new(program("dockerd").unwrap())
             .arg(format!("--host={}", self.host()))
             .args([option("data-root", data), option("exec-root", "exec"), option("pidfile", "pid")])
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+            .arg(match &self.bridge {
+                Bridge::None => "--bridge=none".to_owned(),
+                Bridge::Device(device) => format!("--bridge={device}"),
+            })
+            .args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"])
             .arg(format!("--containerd-namespace={}", self.folder.path().file_name().unwrap().to_str().unwrap()))
             .args(&self.flags)
             .stdout(Stdio::null())
@@ -135,7 +162,15 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.end("KILL");
         self.end_what_is_left();
+        if let Bridge::Device(device) = &self.bridge {
+            ip(&["link", "del", device]);
+        }
     }
+}
+
+fn ip(arguments: &[&str]) {
+    let output = Command::new(program("ip").expect("the program ip")).args(arguments).output().unwrap();
+    assert!(output.status.success() || std::thread::panicking(), "ip {arguments:?}: {output:?}");
 }
 
 /// The processes whose command line names the folder, and all that descend from them.

@@ -45,11 +45,15 @@ pub struct Daemon {
     pub clock: SignedDuration,
     /// Whether an answer with output ends.
     pub ends_output: bool,
+    /// Whether it answers at all when it is asked for output.
+    pub sends_output: bool,
     /// Whether it answers when it is asked about an image.
     pub knows_images: bool,
     /// Standard output is 1, standard error 2.
     pub output: Vec<(u8, Timestamp, String)>,
     pub container: Option<Value>,
+    /// When it made its network; `None` where it has none.
+    pub network_made_at: Option<Timestamp>,
     pub requests: Vec<String>,
     events: Vec<Value>,
 }
@@ -63,9 +67,11 @@ impl FakeDaemon {
             on_create: OnCreate::Answer,
             clock: SignedDuration::ZERO,
             ends_output: true,
+            sends_output: true,
             knows_images: true,
             output: Vec::new(),
             container: None,
+            network_made_at: None,
             requests: Vec::new(),
             events: Vec::new(),
         };
@@ -121,6 +127,11 @@ impl Daemon {
         state["Status"] = json!("exited");
         state["ExitCode"] = json!(exit_code);
         state["FinishedAt"] = json!(now.to_string());
+    }
+
+    /// Forgets what a daemon forgets that is started anew.
+    pub fn forget(&mut self) {
+        self.events.clear();
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "the request is used up by its answer")]
@@ -270,8 +281,15 @@ async fn answer_to(
             let body = if query.contains_key("until") { text.into_bytes() } else { Vec::new() };
             Some(Answer { status: 200, body, ends })
         }
+        ("GET", ["networks", "bridge"]) => match daemon.network_made_at {
+            Some(at) => ok(&json!({ "Name": "bridge", "Created": at.to_string() })),
+            None => refused(404, "network bridge not found"),
+        },
         ("GET", ["containers", "json"]) => ok(&daemon.summaries()),
         ("GET", ["containers", _, "json"]) => ok(daemon.container.as_ref().unwrap()),
+        ("GET", ["containers", _, "logs"]) if !daemon.sends_output => {
+            Some(Answer { status: 200, body: Vec::new(), ends: false })
+        }
         ("GET", ["containers", _, "logs"]) => {
             let is_whole = !query.contains_key("tail") || query["tail"] == "all";
             let ends = if is_whole { daemon.ends_output && !is_running } else { true };

@@ -159,10 +159,10 @@ async fn an_attempt_whose_pull_died_with_the_server_never_ran_and_is_tried_again
     drop(registry);
     let handle = world.engine().launch(&with_image(&world, &image, "true")).await.unwrap();
     world.restart();
-    let Observation::NeverRan { fault: StartFault::Image, reason } = world.over(&handle).await else {
+    let Observation::NeverRan { fault: StartFault::Displaced, reason } = world.over(&handle).await else {
         panic!("it never ran")
     };
-    assert!(reason.contains("server was restarted"), "{reason}");
+    assert!(reason.contains("the server was restarted, or the cluster was changed"), "{reason}");
 }
 
 #[tokio::test]

@@ -63,11 +63,17 @@ async fn a_daemon_that_is_killed_ends_its_containers_when_it_is_back_and_that_is
 
 #[tokio::test]
 async fn a_container_that_ran_when_its_machine_lost_power_is_lost_and_not_failed_with_the_code_of_the_daemon() {
-    let Some(mut daemon) = Daemon::start(&[]).await else { return };
+    let Some(mut daemon) = Daemon::start_with_network().await else { return };
     let mut world = World::new(&daemon.host(), config(&daemon.host()));
     let handle = world.launch(COUNTING).await;
     let started = world.running(&handle).await;
+    // One that has the same code of its own.
+    let ended_before = world.launch("exit 255").await;
+    let ended = world.ended(&ended_before).await;
+    assert_eq!((ended.exit_code, &ended.cause), (255, &EndCause::Exited));
     eventually("it has printed something", || world.docker(&["logs", &container(&handle)]).contains('1')).await;
+    // Long enough ago to be no end that the daemon's start made up.
+    eventually("that was a while ago", || Timestamp::now().duration_since(ended.finished_at).as_secs() > 6).await;
     daemon.cut_power();
     let cut_at = Timestamp::now();
     // The server went with it.
@@ -78,6 +84,14 @@ async fn a_container_that_ran_when_its_machine_lost_power_is_lost_and_not_failed
     assert!(reason.contains("lost power"), "{reason}");
     assert_eq!(seen_started.map(|started| started.at), Some(started.at));
     assert!(last_seen_at.is_some_and(|at| started.at <= at && at <= cut_at), "{last_seen_at:?} {cut_at}");
+    let ended_again = world.ended(&ended_before).await;
+    assert_eq!((ended_again.exit_code, ended_again.finished_at), (255, ended.finished_at));
+    let is_honest = match &ended_again.cause {
+        EndCause::Exited => true,
+        EndCause::Forgotten { why } => why.contains("started anew since"),
+        _ => false,
+    };
+    assert!(is_honest, "{ended_again:?}");
     world.engine().remove(&handle).await.unwrap();
 }
 

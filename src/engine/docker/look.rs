@@ -11,9 +11,9 @@ use super::launch::{CREATED, PULLING};
 use super::launches::Launching;
 use super::link::ApiError;
 use super::logs::last_messages;
-use super::memory::{EndSeen, Unstarted};
+use super::memory::Unstarted;
 use super::observe::{
-    Facts, Stage, exit_code, id_of, may_lack_shell, read_ended, read_started, shell_error, stage, start_error,
+    Facts, Stage, exit_code, id_of, is_lost, may_lack_shell, read_ended, read_started, shell_error, stage, start_error,
 };
 use super::refusal::fault_of;
 use super::seen::{Digest, LastSeen, SHELL_STARTS_WITHIN};
@@ -125,7 +125,7 @@ impl Inner {
         } else {
             self.seen.add_shell(image_id);
         }
-        if facts.last_seen_at.is_none() && facts.memory.end == EndSeen::No {
+        if facts.last_seen_at.is_none() && is_lost(exit_code(container), &facts) {
             let output = self.last_output(container, 1).await;
             facts.last_seen_at = output.last().and_then(|message| message.stamp.as_timestamp());
         }
@@ -224,8 +224,9 @@ fn missing(handle: &Handle, launching: Option<Launching>) -> Observation {
         (Some(Launching::Making | Launching::Pulling(_)), _) => Observation::Starting,
         (Some(Launching::NeverRan { reason, fault, .. }), _) => Observation::NeverRan { reason, fault },
         (None, PULLING) => Observation::NeverRan {
-            reason: "the server was restarted while the image was being fetched".to_owned(),
-            fault: StartFault::Image,
+            reason: "fetching its image was broken off: the server was restarted, or the cluster was changed"
+                .to_owned(),
+            fault: StartFault::Displaced,
         },
         (Some(Launching::Started), _) | (None, CREATED) => {
             Observation::Gone { reason: "the container was removed from outside of flotilla".to_owned() }

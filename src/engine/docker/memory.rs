@@ -1,7 +1,11 @@
 //! What the daemon remembers of a container: its events, the last 256 of all together since it was started. They say who
-//! ended a container, and whether this daemon saw it end at all. After a crash, or a loss of power, a daemon notes of each
-//! container that it had left running an exit code of its own, 255, and its own start as the end; and one that it had
-//! started in its last moments may be written down as made and never started.
+//! ended a container. After a crash, or a loss of power, a daemon notes of each container that it had left running an exit
+//! code of its own, 255, and its own start as the end; and one that it had started in its last moments may be written down
+//! as made and never started. So an end is a true one where this daemon ran before it, and where
+//! it lies well before the daemon's start.
+//!
+//! A daemon does not say when it was started. But it makes its network `bridge` anew each time, right after it has looked at
+//! the containers, unless some of them still run (live restore) or it is told to have none.
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +25,10 @@ const FEW: usize = 240;
 const LATENESS: SignedDuration = SignedDuration::from_millis(250);
 /// How long a daemon may take to make a container, after which it says so. Another server's request may be under way.
 const MAKING: SignedDuration = SignedDuration::from_secs(30);
+/// How long before a daemon has its network it finds containers dead. It was seen to take half a second.
+const FINDING: SignedDuration = SignedDuration::from_secs(5);
+/// How long that may be at most, where there are many containers, or the machine has much else to start.
+const MOST_FINDING: SignedDuration = SignedDuration::from_mins(1);
 /// How long the daemon may take to say what it remembers.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -34,12 +42,16 @@ pub(super) struct Memory {
     pub end: EndSeen,
 }
 
-/// Whether the daemon saw the container end.
+/// Whether a daemon saw the container end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum EndSeen {
-    /// It remembers the end.
+    /// It remembers the end, or ran before and after it.
     Yes,
-    /// It would remember the end, and does not: it was started when the container had ended, or ended with it.
+    /// An earlier daemon did, well before this one was started.
+    Earlier,
+    /// This daemon was started after the end, or at that moment; whether it found the container dead is not known.
+    Perhaps,
+    /// None did: it was found dead when this daemon was started.
     No,
     /// It has forgotten what happened at that time, or was not asked.
     #[default]
@@ -55,6 +67,13 @@ pub(super) enum Unstarted {
     Perhaps,
     /// The daemon can't say it now.
     Unknown,
+}
+
+impl EndSeen {
+    /// Whether the daemon was started anew since, so that it can't say who ended the container.
+    pub(super) const fn is_before_daemon(self) -> bool {
+        matches!(self, Self::Earlier | Self::Perhaps | Self::No)
+    }
 }
 
 impl Inner {
@@ -78,16 +97,22 @@ impl Inner {
     /// that.
     pub(super) async fn memory_of(&self, container: &ContainerInspectResponse, was_asked_to_stop: bool) -> Memory {
         let Some(finished_at) = finished_at(container) else { return Memory::default() };
-        // The daemon tells of a signal right after sending it, which may be after the end. Where there should be one,
-        // because of the exit code or because we asked for it, it is waited for.
-        let is_expected = was_asked_to_stop || [130, 131, 137, 143].contains(&exit_code(container));
+        // The daemon tells of a signal right after sending it, and of the end right after it shows it. Where that decides,
+        // because of the exit code or because we asked for the end, it is waited for.
+        let is_expected = was_asked_to_stop || [130, 131, 137, 143, 255].contains(&exit_code(container));
         let now = self.link.clock().map(|clock| clock.at(Instant::now()));
         let told = if is_expected { finished_at.saturating_add(LATENESS).ok() } else { None };
         let until = [now, told, Some(finished_at)].into_iter().flatten().max().unwrap_or(finished_at);
-        match self.events_until(until).await {
+        let mut memory = match self.events_until(until).await {
             Some(events) => recall(&events, id_of(container), finished_at, now.is_some()),
             None => Memory::default(),
+        };
+        if memory.end != EndSeen::Yes
+            && let Some(network_made_at) = self.network_made_at().await
+        {
+            memory.end = end_seen(finished_at, network_made_at);
         }
+        memory
     }
 
     /// All that the daemon remembers up to a time of its clock; one that has not come is waited for.
@@ -101,6 +126,15 @@ impl Inner {
             events.into_iter().collect::<Result<Vec<_>, _>>().ok()
         };
         tokio::time::timeout(TIMEOUT, history).await.ok().flatten()
+    }
+
+    /// When the daemon made its network, at its start or the one before; `None` where it has none.
+    async fn network_made_at(&self) -> Option<Timestamp> {
+        let inspecting = async {
+            let docker = self.link.docker().await.ok()?;
+            docker.inspect_network("bridge", None).await.ok()?.created?.parse().ok()
+        };
+        tokio::time::timeout(TIMEOUT, inspecting).await.ok().flatten()
     }
 }
 
@@ -118,6 +152,22 @@ fn judge_unstarted(events: &[EventMessage], id: &str, age: Option<SignedDuration
     }
 }
 
+/// Whether a daemon saw an end, by when it made its network. Both times are the daemon's.
+fn end_seen(finished_at: Timestamp, network_made_at: Timestamp) -> EndSeen {
+    let before = network_made_at.duration_since(finished_at);
+    if before.is_negative() {
+        // A daemon ran by then. With live restore this may be another one: such a daemon learns the true end from the process
+        // that watched the container.
+        EndSeen::Yes
+    } else if before <= FINDING {
+        EndSeen::No
+    } else if before <= MOST_FINDING {
+        EndSeen::Perhaps
+    } else {
+        EndSeen::Earlier
+    }
+}
+
 /// What the events say of a container; `are_all` where they are all that the daemon remembers.
 fn recall(events: &[EventMessage], id: &str, finished_at: Timestamp, are_all: bool) -> Memory {
     const ENDING: [&str; 4] = ["SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"];
@@ -130,9 +180,9 @@ fn recall(events: &[EventMessage], id: &str, finished_at: Timestamp, are_all: bo
     let has = |action: &str| events.iter().filter(of_container).any(|event| event.action.as_deref() == Some(action));
     // Both times are the daemon's.
     let reaches_back = events.first().and_then(time_of).is_some_and(|oldest| oldest <= finished_at);
-    let end = match has("die") {
+    let end = match has("die") || reaches_back {
         true => EndSeen::Yes,
-        false if are_all && (events.len() < FEW || reaches_back) => EndSeen::No,
+        false if are_all && events.len() < FEW => EndSeen::Perhaps,
         false => EndSeen::Unknown,
     };
     Memory { signals: signals.collect(), has_start: has("start"), end }
@@ -172,8 +222,10 @@ mod tests {
 
     #[test]
     fn a_daemon_that_was_started_after_the_end_does_not_remember_it() {
-        assert_eq!(recalled(&[]).end, EndSeen::No);
-        assert_eq!(recalled(&[event("b", "die", END_NANOS + 1)]).end, EndSeen::No);
+        assert_eq!(recalled(&[]).end, EndSeen::Perhaps);
+        assert_eq!(recalled(&[event("b", "die", END_NANOS + 1)]).end, EndSeen::Perhaps);
+        // It tells of an end a moment after the container shows it.
+        assert_eq!(recalled(&[event("a", "start", END_NANOS - 1)]).end, EndSeen::Yes);
         let remembered = recalled(&[event("a", "start", 1), event("a", "kill", 2), event("a", "die", END_NANOS)]);
         assert_eq!(remembered, Memory { signals: vec![15], has_start: true, end: EndSeen::Yes });
     }
@@ -184,8 +236,28 @@ mod tests {
         assert_eq!(recalled(&later).end, EndSeen::Unknown);
         let mut around = later;
         around[0] = event("b", "die", END_NANOS - 1);
-        assert_eq!(recalled(&around).end, EndSeen::No);
+        assert_eq!(recalled(&around).end, EndSeen::Yes);
         let end = recall(&[], "a", Timestamp::from_nanosecond(END_NANOS.into()).unwrap(), false).end;
         assert_eq!(end, EndSeen::Unknown);
+    }
+
+    #[test]
+    fn only_what_ended_when_the_daemon_was_started_was_found_dead() {
+        let finished_at = Timestamp::from_nanosecond(END_NANOS.into()).unwrap();
+        let table = [
+            (-100_000, EndSeen::Yes),
+            (-1, EndSeen::Yes),
+            (0, EndSeen::No),
+            (500, EndSeen::No),
+            (20_000, EndSeen::Perhaps),
+            (100_000, EndSeen::Earlier),
+        ];
+        for (millis, expected) in table {
+            assert_eq!(
+                end_seen(finished_at, finished_at + SignedDuration::from_millis(millis)),
+                expected,
+                "{millis} ms"
+            );
+        }
     }
 }

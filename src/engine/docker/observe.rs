@@ -147,9 +147,9 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
         let reason = format!("the image has no usable shell: {error}");
         return Observation::NeverRan { reason, fault: StartFault::Task };
     }
-    if exit_code == FOUND_DEAD && facts.memory.end == EndSeen::No {
-        let reason =
-            "its end was not seen: the Docker daemon crashed, or its machine lost power or was reset, while it ran";
+    if is_lost(exit_code, facts) {
+        let reason = "its end was not seen: it was dead when the Docker daemon was started, with exit code 255, which the \
+            daemon notes where it crashed, or its machine lost power or was reset";
         let last_seen_at = facts.last_seen_at;
         return Observation::Lost { reason: reason.to_owned(), started: Some(started), last_seen_at };
     }
@@ -179,6 +179,16 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
 /// What a daemon that was started again notes of a container that it finds dead, in place of its exit code.
 const FOUND_DEAD: i64 = 255;
 
+/// Whether nobody saw how it ended, so that its exit code is the daemon's own.
+pub(super) const fn is_lost(exit_code: i64, facts: &Facts) -> bool {
+    let was_found_dead = match facts.memory.end {
+        EndSeen::No => true,
+        EndSeen::Perhaps => facts.ended_with_daemon_away,
+        EndSeen::Yes | EndSeen::Earlier | EndSeen::Unknown => false,
+    };
+    exit_code == FOUND_DEAD && was_found_dead
+}
+
 /// Who ended it, never decided by comparing the daemon's times with ours.
 fn end_cause(exit_code: i64, was_oom_killed: bool, facts: &Facts) -> EndCause {
     const SIGKILL: i64 = 9;
@@ -196,12 +206,21 @@ fn end_cause(exit_code: i64, was_oom_killed: bool, facts: &Facts) -> EndCause {
         return EndCause::Signal { name: "SIGKILL".to_owned() };
     }
     // A daemon that is stopped ends its containers, and one that is started those that its predecessor left.
-    if is_killed_code && (*end == EndSeen::No || (facts.ended_with_daemon_away && !has_start)) {
+    if is_killed_code && facts.ended_with_daemon_away && !has_start {
         return EndCause::Outside { by: "it ended while the Docker daemon was stopped or restarted".to_owned() };
     }
     if let Some(sent) = signals.last() {
         let name = signal_name(*sent).unwrap_or("a signal");
         return EndCause::Outside { by: format!("another client of the Docker daemon sent {name}") };
+    }
+    if is_killed_code && end.is_before_daemon() {
+        let why = "the Docker daemon was started anew since, and does not remember who ended it, if anybody did";
+        return EndCause::Forgotten { why: why.to_owned() };
+    }
+    if exit_code == FOUND_DEAD && *end == EndSeen::Perhaps {
+        let why = "the Docker daemon was started anew since, and notes this code also of what it then finds dead, after a \
+            crash or a loss of power";
+        return EndCause::Forgotten { why: why.to_owned() };
     }
     match signal.and_then(signal_name) {
         Some(name) => EndCause::Signal { name: name.to_owned() },
@@ -291,7 +310,10 @@ mod tests {
         };
         let quiet = remembered(&[], EndSeen::Yes);
         let forgotten = remembered(&[], EndSeen::Unknown);
-        let before_daemon = remembered(&[], EndSeen::No);
+        let earlier = remembered(&[], EndSeen::Earlier);
+        let perhaps = remembered(&[], EndSeen::Perhaps);
+        let found_dead = remembered(&[], EndSeen::No);
+        let with_daemon_away = Facts { ended_with_daemon_away: true, ..perhaps.clone() };
         // A daemon that starts ends what its predecessor left running.
         let by_new_daemon = Facts { ended_with_daemon_away: true, ..remembered(&[15], EndSeen::Yes) };
         let killed = remembered(&[15, 9], EndSeen::Yes);
@@ -302,6 +324,10 @@ mod tests {
         let asked_too_late = Facts { was_asked_to_stop: true, ..quiet.clone() };
         let by_daemon = outside("it ended while the Docker daemon was stopped or restarted");
         let by_client = outside("another client of the Docker daemon sent SIGKILL");
+        let forgotten_by =
+            |words: &str| EndCause::Forgotten { why: format!("the Docker daemon was started anew since, and {words}") };
+        let by_whom = forgotten_by("does not remember who ended it, if anybody did");
+        let whose = forgotten_by("notes this code also of what it then finds dead, after a crash or a loss of power");
         let table = [
             (0, false, &quiet, EndCause::Exited),
             (3, false, &quiet, EndCause::Exited),
@@ -312,9 +338,16 @@ mod tests {
             (1, true, &quiet, EndCause::Exited),
             (0, true, &quiet, EndCause::Exited),
             (143, false, &forgotten, signal("SIGTERM")),
-            (143, false, &before_daemon, by_daemon.clone()),
+            (143, false, &earlier, by_whom.clone()),
+            (137, false, &perhaps, by_whom.clone()),
+            (143, false, &found_dead, by_whom),
+            (143, false, &with_daemon_away, by_daemon.clone()),
             (143, false, &by_new_daemon, by_daemon),
-            (3, false, &before_daemon, EndCause::Exited),
+            (255, false, &earlier, EndCause::Exited),
+            (255, false, &perhaps, whose),
+            (3, false, &perhaps, EndCause::Exited),
+            (3, false, &found_dead, EndCause::Exited),
+            (139, false, &perhaps, signal("SIGSEGV")),
             (0, false, &killed, EndCause::Exited),
             (137, false, &killed, by_client.clone()),
             (137, false, &silent_daemon, by_client.clone()),
@@ -335,12 +368,15 @@ mod tests {
     #[test]
     fn a_code_that_a_daemon_made_up_when_it_was_started_is_no_end_that_was_seen() {
         let last_seen_at = Some(Timestamp::UNIX_EPOCH);
-        let memory = Memory { end: EndSeen::No, ..Memory::default() };
-        let facts = Facts { memory, last_seen_at, ..Facts::default() };
-        let seen = read_ended(&exited(255, false), &facts, Timestamp::UNIX_EPOCH);
-        let Observation::Lost { reason, started, last_seen_at: seen_at } = seen else { panic!("{seen:?}") };
-        assert!(reason.contains("lost power"), "{reason}");
-        assert_eq!((started.unwrap().at.to_string().as_str(), seen_at), (START, last_seen_at));
+        // That the daemon was away in between says the same as its start does.
+        for (end, ended_with_daemon_away) in [(EndSeen::No, false), (EndSeen::Perhaps, true)] {
+            let memory = Memory { end, ..Memory::default() };
+            let facts = Facts { memory, last_seen_at, ended_with_daemon_away, ..Facts::default() };
+            let seen = read_ended(&exited(255, false), &facts, Timestamp::UNIX_EPOCH);
+            let Observation::Lost { reason, started, last_seen_at: seen_at } = seen else { panic!("{seen:?}") };
+            assert!(reason.contains("code 255") && reason.contains("lost power"), "{reason}");
+            assert_eq!((started.unwrap().at.to_string().as_str(), seen_at), (START, last_seen_at));
+        }
     }
 
     #[test]

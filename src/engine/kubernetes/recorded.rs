@@ -230,7 +230,9 @@ fn words(observation: &Observation) -> String {
         Observation::Ended(Ended { exit_code, cause, killed_for_memory, .. }) => {
             let memory = if *killed_for_memory { ", killed for memory" } else { "" };
             match cause {
-                EndCause::Outside { by } => format!("exit {exit_code}{memory}: {by}"),
+                EndCause::Outside { by: words } | EndCause::Forgotten { why: words } => {
+                    format!("exit {exit_code}{memory}: {words}")
+                }
                 EndCause::Deadline => format!("exit {exit_code}{memory}: deadline"),
                 EndCause::GivenUp { why } => format!("exit {exit_code}{memory}: given up: {why}"),
                 EndCause::Exited | EndCause::Signal { .. } | EndCause::Stopped => format!("exit {exit_code}{memory}"),
