@@ -371,7 +371,7 @@ mod tests {
         // That the daemon was away in between says the same as its start does.
         for (end, ended_with_daemon_away) in [(EndSeen::No, false), (EndSeen::Perhaps, true)] {
             let memory = Memory { end, ..Memory::default() };
-            let facts = Facts { memory, last_seen_at, ended_with_daemon_away, ..Facts::default() };
+            let facts = Facts { memory, ended_with_daemon_away, last_seen_at, ..Facts::default() };
             let seen = read_ended(&exited(255, false), &facts, Timestamp::UNIX_EPOCH);
             let Observation::Lost { reason, started, last_seen_at: seen_at } = seen else { panic!("{seen:?}") };
             assert!(reason.contains("code 255") && reason.contains("lost power"), "{reason}");

@@ -12,6 +12,7 @@ use crate::model::{Observation, StartFault};
 
 /// What is known beside an attempt's entry.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they come in any combination")]
 pub(super) struct Around {
     pub maker: PodMaker,
     pub pull_grace: Duration,
