@@ -119,7 +119,7 @@ fn named_tests(document: &str) -> usize {
     for quoted in
         document.lines().filter(|line| line.starts_with('|')).flat_map(|row| row.split('`').skip(1).step_by(2))
     {
-        if quoted.ends_with(".rs") {
+        if Path::new(quoted).extension().is_some_and(|extension| extension == "rs") {
             file = quoted;
             source = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         } else if quoted.len() > 20 && quoted.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
