@@ -10,7 +10,7 @@ use crate::world::{World, each, text};
 async fn store_large_run(world: &World, like: &str, number: usize) -> String {
     let mut run = world.store.run(like.parse().unwrap()).await.unwrap().unwrap();
     run.run_id = RunId::generate();
-    run.queued_at = run.queued_at + jiff::SignedDuration::from_secs(1 + i64::try_from(number).unwrap());
+    run.queued_at += jiff::SignedDuration::from_secs(1 + i64::try_from(number).unwrap());
     let value = |part: usize| format!("{}{part}-{number}", "x".repeat(100_000));
     run.task.env = (0..9).map(|part| EnvVar::new(format!("V{part}"), value(part))).collect();
     world.store.insert_run(&run).await.unwrap();

@@ -38,6 +38,7 @@ struct State {
     go_on: Notify,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is something else that a daemon can do")]
 pub struct Daemon {
     pub has_image: bool,
     pub on_create: OnCreate,
