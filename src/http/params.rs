@@ -173,6 +173,7 @@ impl Params {
             if !self.known.contains(&name.as_str()) {
                 let hint = match nearest(name, &known) {
                     Some(nearest) => format!("is no parameter here; did you mean `{nearest}`?"),
+                    None if known.is_empty() => "is no parameter here, where there is none".to_owned(),
                     None => format!("is no parameter here; there is {}", known.join(", ")),
                 };
                 self.faults.add(name.replace('\0', "\\0"), hint);

@@ -193,6 +193,7 @@ on_every_engine! {
             ("/api/v1/history?order=asc&order=", ""),
             ("/api/v1/groups?limit=x", "`limit`"),
             ("/api/v1/tags?colour=x", "`colour` is no parameter here"),
+            ("/api/v6/clusters?colour=x", "`colour` is no parameter here, where there is none"),
         ] {
             let answer = world.get(path).await;
             if expected.is_empty() {
