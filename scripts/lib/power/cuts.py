@@ -187,7 +187,7 @@ class CutChecks:
         booted_at = self.guest.booted_at()
         witness = self.guest.witness()
         for number, run in sorted(self.runs().items()):
-            end = [run[name] for name in ('status', 'outcome', 'exit_code', 'exit_reason', 'finished_at')]
+            end = [run.get(name) for name in ('status', 'outcome', 'exit_code', 'exit_reason', 'finished_at')]
             if number in self.settled:
                 if self.settled[number] != end:
                     complaints.append(f'run {number} had ended as {self.settled[number]}, and now as {end}')
@@ -203,7 +203,7 @@ class CutChecks:
 
     def judge(self, number, run, log, witness, booted_at):
         """What is wrong with an ended run; `None` where nothing is."""
-        starts, outcome, reason = witness.count(f'start-{number}'), run['outcome'], run['exit_reason'] or ''
+        starts, outcome, reason = witness.count(f'start-{number}'), run['outcome'], run.get('exit_reason', '')
         if starts > 1:
             return f'it started {starts} times'
         if '\0' in log:
@@ -226,18 +226,18 @@ class CutChecks:
         if starts != 1:
             return f'it started {starts} times'
         code = number % 7
-        if run['exit_code'] != code or (outcome == 'succeeded') != (code == 0):
+        if run.get('exit_code') != code or (outcome == 'succeeded') != (code == 0):
             return f'its command ended with {code}'
         if code != 0 and reason != f'exited with code {code}':
             return 'its reason is another than its exit code'
         return None if log == whole else 'its log is not what it wrote'
 
     def judge_lost(self, number, run, reason, log, booted_at):
-        if f'start-{number}' not in self.before_cut and run['started_at'] is not None:
+        if f'start-{number}' not in self.before_cut and 'started_at' in run:
             return 'it is lost, although it started after the cut'
         if reason not in LOST:
             return 'these are no true words for a run that a cut ended'
-        if run['started_at'] is not None and seconds_of(run['finished_at']) >= booted_at:
+        if 'started_at' in run and seconds_of(run['finished_at']) >= booted_at:
             return f'its duration does not end before the machine booted, which was at {booted_at}'
         noted = NOTE.search(log)
         if not noted and not self.says_cut(run):
@@ -278,7 +278,7 @@ class CutChecks:
 def brief(run):
     names = ('run_id', 'alias', 'status', 'outcome', 'exit_code', 'exit_reason', 'waiting_reason', 'queued_at', 'started_at',
              'finished_at', 'attempt_count')
-    return json.dumps({name: run[name] for name in names}, indent=1)
+    return json.dumps({name: run.get(name) for name in names}, indent=1)
 
 
 def number_of(run):

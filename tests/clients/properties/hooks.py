@@ -21,6 +21,7 @@ IN_WORDS = [
     # What the server has, and what the cluster's machines have.
     r"^`cluster` .* is not known; there is ",
     r"the cluster cannot support",
+    r"^`tier` must be one of those of the cluster ",
     # What was there before.
     r"^`last_seen` .* is not a token of this server",
     r"^`group_name` can't change",
