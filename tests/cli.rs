@@ -373,6 +373,19 @@ fn ps_lists_what_runs_and_more_when_asked() {
 }
 
 #[test]
+fn what_begins_with_a_dash_is_a_command_and_an_alias_as_anything_else() {
+    let server = Server::start();
+    let definition = br#"{"alias": "-x", "group_name": "g", "image": "i", "command": "true"}"#;
+    let said = Said::with_input(&mut server.command(&["define", "-f", "-"]), definition);
+    assert!(said.err.contains("run it with: flotilla run --follow -- -x\n"), "{said:?}");
+    let said = server.output(&["run", "--follow", "--", "-x"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let description = "- a list";
+    let said = server.output(&["run", "--command", "-c 1", "--description", description, "--follow", "--", "-x"]);
+    assert_eq!(said.code, 127, "the shell finds no program `-c`: {said:?}");
+}
+
+#[test]
 fn a_task_without_an_alias_is_called_by_its_id_and_shows_its_own_runs_alone() {
     let server = Server::start();
     server.define("other", "true");

@@ -26,7 +26,7 @@ pub struct Drain {
     #[arg(value_name = "CLUSTER")]
     name: String,
     /// What the owners of waiting runs are told
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     reason: Option<String>,
     /// Call it offline, not in maintenance
     #[arg(long)]

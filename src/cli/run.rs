@@ -51,7 +51,7 @@ pub struct RunTask {
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
     /// Another command than the definition's
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     command: Option<String>,
     /// Megabytes of memory
     #[arg(long, value_name = "MB", allow_negative_numbers = true)]
@@ -63,7 +63,7 @@ pub struct RunTask {
     #[arg(long, value_name = "ID")]
     owner: Option<String>,
     /// What it is for, in your words
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     description: Option<String>,
     /// A repeat with the same key gets the first run instead of a second one
     #[arg(long, value_name = "KEY")]

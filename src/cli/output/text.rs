@@ -87,7 +87,10 @@ impl<W: Write, N: Write> Output for Text<W, N> {
         };
         writeln!(self.out, "{verb} {} ({})", words::plain(name(definition)), words::plain(&definition.definition_id))?;
         self.out.flush()?;
-        self.note(&format!("run it with: flotilla run {} --follow", shell_word(name(definition))))
+        let name = shell_word(name(definition));
+        // What begins with `-` would be taken for an option.
+        let arguments = if name.starts_with('-') { format!("--follow -- {name}") } else { format!("{name} --follow") };
+        self.note(&format!("run it with: flotilla run {arguments}"))
     }
 
     fn definitions(&mut self, list: &DefinitionList, now: Timestamp) -> io::Result<()> {
