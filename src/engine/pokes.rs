@@ -1,10 +1,11 @@
 //! "Look at this attempt now": what an engine says to the control loops when it notices something.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use crate::model::{AttemptId, Event, UsageSample};
 
@@ -21,7 +22,8 @@ pub struct Pokes(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     waiting: Mutex<BTreeSet<AttemptId>>,
-    later: Mutex<BTreeSet<AttemptId>>,
+    /// When the next poke comes of those that were asked for after a pause.
+    later: Mutex<BTreeMap<AttemptId, Instant>>,
     notes: Mutex<VecDeque<(AttemptId, Event)>>,
     samples: Mutex<VecDeque<(AttemptId, UsageSample)>>,
     notify: Notify,
@@ -33,17 +35,25 @@ impl Pokes {
         self.0.notify.notify_one();
     }
 
-    /// Pokes after a pause, once for as many as ask meanwhile. Whoever pokes for what it saw itself when it was poked needs
-    /// a pause, or it would go on without end.
+    /// Pokes after a pause, unless one that was asked for before comes no later. Whoever pokes for what it saw itself when
+    /// it was poked needs a pause, or it would go on without end.
     pub fn poke_after(&self, attempt_id: AttemptId, pause: Duration) {
-        if !self.0.later.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt_id) {
+        let due = Instant::now() + pause;
+        let mut later = self.0.later.lock().unwrap_or_else(PoisonError::into_inner);
+        if later.get(&attempt_id).is_some_and(|known| *known <= due) {
             return;
         }
+        later.insert(attempt_id, due);
+        drop(later);
         let inner = Arc::downgrade(&self.0);
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            sleep_until(due).await;
             if let Some(inner) = inner.upgrade() {
-                inner.later.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt_id);
+                let mut later = inner.later.lock().unwrap_or_else(PoisonError::into_inner);
+                if later.get(&attempt_id) == Some(&due) {
+                    later.remove(&attempt_id);
+                }
+                drop(later);
                 Self(inner).poke(attempt_id);
             }
         });
@@ -155,5 +165,21 @@ mod tests {
         pokes.poke_after(attempt_id, Duration::from_secs(1));
         assert!(pokes.take().await.contains(&attempt_id));
         assert_eq!(begin.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poke_that_is_to_come_late_keeps_no_earlier_one_from_coming() {
+        let (pokes, attempt_id) = (Pokes::default(), note("").0);
+        let begin = Instant::now();
+        for secs in [30, 1, 2] {
+            pokes.poke_after(attempt_id, Duration::from_secs(secs));
+        }
+        for expected in [1, 30] {
+            assert!(pokes.take().await.contains(&attempt_id));
+            assert_eq!(begin.elapsed(), Duration::from_secs(expected));
+        }
+        pokes.poke_after(attempt_id, Duration::from_secs(1));
+        assert!(pokes.take().await.contains(&attempt_id));
+        assert_eq!(begin.elapsed(), Duration::from_secs(31));
     }
 }
