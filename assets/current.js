@@ -4,6 +4,8 @@ import { now, timeOfDay } from "./clock.js";
 
 // By their names: what is said.
 const reasons = new Map();
+// Of several the first of these is said, as it tells why the others are so; else the last one.
+const FIRST = ["version", "gone", "server"];
 const version = document.documentElement.dataset.version;
 
 // `text` begins the sentence "… since 12:00:00"; without a time it is the present one.
@@ -52,7 +54,8 @@ function show() {
     notice.setAttribute("role", "status");
     document.body.append(notice);
   }
-  const [name, { text, since }] = [...reasons].at(-1);
+  const name = FIRST.find((name) => reasons.has(name)) ?? [...reasons.keys()].at(-1);
+  const { text, since } = reasons.get(name);
   const at = since === undefined ? "" : ` since ${timeOfDay(since)}`;
   const words = {
     version: "The server was updated after this page was opened. Reload it to go on.",

@@ -184,6 +184,8 @@ impl Control {
         if !Self::needs_log_end(attempt) {
             return Ok(());
         }
+        // Who reads of a complete log has its whole story, such as that it was delayed and came after all.
+        self.store_notes().await?;
         let message = end.gap.map(|reason| format!("the end of the log may be missing: {reason}"));
         let event = message.map(|message| Event::warning(self.clock.now(), LOG_CUT, message));
         if self.store.set_log_complete(attempt_id, event.as_ref()).await? {

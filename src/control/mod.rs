@@ -96,6 +96,8 @@ pub struct State {
     ages: ages::Ages,
     retries: retries::Retries,
     delays: delays::Delays,
+    /// Held while events that engines told are stored, so that who waits for it finds the earlier ones in their places.
+    noting: tokio::sync::Mutex<()>,
     /// Why nothing is concluded about some attempts, so that each reason is logged once.
     elsewhere: Mutex<HashSet<String>>,
     /// How many runs waited when it was last kept.

@@ -52,8 +52,9 @@ impl Control {
     }
 
     /// What the engine told of attempts beside their status becomes part of their runs' story, or lies beside their logs.
-    /// What can't be stored now is kept for the next time.
-    async fn store_notes(&self) -> Result<(), StoreError> {
+    /// What can't be stored now is kept for the next time. When this is back, all that was told before it is there.
+    pub(super) async fn store_notes(&self) -> Result<(), StoreError> {
+        let _noting = self.state.noting.lock().await;
         self.store_samples().await;
         let mut notes = VecDeque::from(self.pokes.take_notes());
         while let Some((attempt_id, event)) = notes.front() {

@@ -79,7 +79,8 @@ async fn a_command_that_outlives_a_child_killed_for_memory_keeps_its_own_code() 
     let Some(world) = world() else { return };
     let command = "sh -c 'x=a; while true; do x=$x$x; done' || echo coped; exit 3";
     let (ended, output) = world.run(&world.task(command, |task| task.memory_mb = Some(32))).await;
-    assert!(output.ends_with("coped\n"), "{output}");
+    // The shell says on the other stream that its child was killed, before this or after it.
+    assert!(output.lines().any(|line| line == "coped"), "{output}");
     assert_eq!((ended.exit_code, ended.cause, ended.killed_for_memory), (3, EndCause::Exited, true));
 }
 
