@@ -39,20 +39,29 @@ pub fn merge_env<'a>(layers: impl IntoIterator<Item = &'a [EnvVar]>) -> Vec<EnvV
 }
 
 pub(super) fn check_env(faults: &mut Faults, env: &[EnvVar]) {
-    let mut total = 0;
+    check_variables(faults, env);
+    check_env_bounds(faults, env);
+}
+
+/// Each by itself.
+pub(super) fn check_variables(faults: &mut Faults, env: &[EnvVar]) {
     for (i, EnvVar { name, value }) in env.iter().enumerate() {
-        total += name.len() + value.len() + 2;
-        if name.is_empty() {
-            faults.add(format!("env[{i}].name"), "must not be empty");
-        } else if name.contains(['=', '\0']) {
-            faults.add(format!("env[{i}].name"), format!("must not hold `=` or NUL: {name:?}"));
+        let field = format!("env[{i}].name");
+        match name.contains('=') {
+            true => faults.add(field, format!("must not hold `=`: {name:?}")),
+            false => faults.check_name(&field, name),
         }
-        faults.check_length(&format!("env[{i}].name"), name, limits::NAME_BYTES);
         faults.check_text(&format!("env[{i}].value"), value, limits::ARGUMENT_BYTES - limits::NAME_BYTES - 1);
     }
+}
+
+/// All of them together.
+pub(super) fn check_env_bounds(faults: &mut Faults, env: &[EnvVar]) {
     if env.len() > limits::ENV_ITEMS {
         faults.add("env", format!("has {} variables, at most {} are allowed", env.len(), limits::ENV_ITEMS));
     }
+    // With `=` between name and value, and a NUL behind.
+    let total: usize = env.iter().map(|EnvVar { name, value }| name.len() + value.len() + 2).sum();
     if total > limits::ENV_BYTES {
         faults.add("env", format!("is {total} bytes in all, at most {} are allowed", limits::ENV_BYTES));
     }
@@ -88,14 +97,22 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_process_can_have_are_refused() {
+    fn names_that_no_process_can_have_or_that_hide_something_are_refused() {
         let mut faults = Faults::default();
         check_env(&mut faults, &[EnvVar::new("", "x"), EnvVar::new("A=B", "x"), EnvVar::new("C", "a\0b")]);
         assert_eq!(
             faults.to_string(),
-            "`env[0].name` must not be empty; `env[1].name` must not hold `=` or NUL: \"A=B\"; \
+            "`env[0].name` must not be empty; `env[1].name` must not hold `=`: \"A=B\"; \
              `env[2].value` must not hold a NUL character"
         );
+        for name in [" A", "A ", "A\n", "A\0", "A\nB", "A\u{202e}B", "A\u{200b}", "\u{3164}", "\u{1b}[2J"] {
+            let mut faults = Faults::default();
+            check_env(&mut faults, &[EnvVar::new(name, "x")]);
+            assert!(!faults.is_empty(), "{name:?}");
+        }
+        let mut faults = Faults::default();
+        check_env(&mut faults, &["A", "a.b-c", "MY VAR", "été", "2BAD"].map(|name| EnvVar::new(name, "a\nb")));
+        assert!(faults.is_empty(), "{faults}");
     }
 
     #[test]

@@ -134,11 +134,14 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Whether a character shows nothing of itself: it has no width, or changes the direction of others.
+/// Whether a character shows nothing of itself: it has no width, changes the direction of others, or is a letter that
+/// stands for none. (Those that choose between forms of the character before them are part of it, as in many emoji.)
 const fn is_invisible(c: char) -> bool {
     matches!(c,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180e}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// The start of a value, quoted, short enough for an error text.
@@ -178,6 +181,9 @@ mod tests {
             ("cafe\u{301}", "`alias` must be in Unicode's composed form (NFC), which is \"café\""),
             ("a\u{202e}b", "`alias` must not hold invisible characters, such as U+202E: \"a\\u{202e}b\""),
             ("a\u{200b}b", "`alias` must not hold invisible characters, such as U+200B: \"a\\u{200b}b\""),
+            ("\u{3164}", "`alias` must not hold invisible characters, such as U+3164: \"\u{3164}\""),
+            ("a \u{2800}", "`alias` must not hold invisible characters, such as U+2800: \"a \u{2800}\""),
+            ("\u{2764}\u{fe0f}", ""),
             ("\u{feff}a", "`alias` must not hold invisible characters, such as U+FEFF: \"\\u{feff}a\""),
         ] {
             let mut faults = Faults::default();

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::definition::{check_command, check_image, with_unix_lines};
-use super::env::check_env;
+use super::env::{check_env_bounds, check_variables};
 use super::run::UnknownWord;
 use super::{
     Definition, EnvVar, FailedStarts, Faults, Instance, Run, RunId, Status, TaskSpec, Usage, limits, merge_env,
@@ -187,7 +187,9 @@ pub fn plan_launch(
         EnvVar::new(&policy.owner_variable, &user),
     ];
     let asked = merge_env([definition.task.env.as_slice(), &request.env]);
-    check_env(&mut faults, &asked);
+    // What the definition has was checked when it was made, perhaps by other rules.
+    check_variables(&mut faults, &request.env);
+    check_env_bounds(&mut faults, &asked);
     let env = merge_env([asked.as_slice(), &own_env]);
     let parent_run_id = env.iter().find(|var| var.name == PARENT_VARIABLE).and_then(|var| var.value.parse().ok());
 
@@ -389,7 +391,7 @@ mod tests {
             ..LaunchRequest::default()
         };
         let text = plan(request, &LaunchPolicy::default()).unwrap_err().to_string();
-        for part in ["`memory`", "`active_deadline_seconds`", "\"cloud\" is none of spot, ondemand", "`env[2].name`"] {
+        for part in ["`memory`", "`active_deadline_seconds`", "\"cloud\" is none of spot, ondemand", "`env[0].name`"] {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
     }

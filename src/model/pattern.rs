@@ -9,8 +9,9 @@ macro_rules! unseen {
     () => {
         concat!(
             r"\u0000-\u001f\u007f-\u009f",
-            r"\u00ad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff",
-            "\u{e0000}-\u{e007f}"
+            r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164",
+            r"\ufeff\uffa0\ufff0-\ufffb",
+            "\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e007f}"
         )
     };
 }
@@ -27,7 +28,7 @@ pub const NAME_OR_NOTHING: &str = concat!(r"^([^\s", unseen!(), "]([^", unseen!(
 /// A group's name, which becomes a part of its definitions' ids.
 pub const GROUP: &str = concat!(r"^[^\s/", unseen!(), "]([^/", unseen!(), r"]*[^\s/", unseen!(), "])?$");
 /// The name of an environment variable.
-pub const VARIABLE: &str = r"^[^=\u0000]+$";
+pub const VARIABLE: &str = concat!(r"^[^\s=", unseen!(), "]([^=", unseen!(), r"]*[^\s=", unseen!(), "])?$");
 
 /// An image reference: see [`ImageReference`](super::ImageReference).
 #[must_use]
@@ -97,14 +98,19 @@ mod tests {
             '\u{85}',
             '\u{a0}',
             '\u{ad}',
+            '\u{115f}',
             '\u{1680}',
             '\u{180e}',
             '\u{200a}',
             '\u{200b}',
             '\u{2028}',
             '\u{202f}',
+            '\u{2800}',
             '\u{3000}',
+            '\u{3164}',
             '\u{feff}',
+            '\u{fff9}',
+            '\u{1d173}',
             '\u{e0041}',
         ]);
         prop::collection::vec(prop_oneof![special, any::<char>(), prop::char::range('a', 'z')], 0..6)
