@@ -66,6 +66,9 @@ impl Database {
         let text = String::from_utf8(text).map_err(|_| format!("must hold an address, and {shown} is no text"))?;
         match text.trim() {
             "" => Err(format!("must hold an address, and {shown} is empty")),
+            text if text.contains(char::is_whitespace) => {
+                Err(format!("must hold an address and nothing else, and {shown} holds several words or lines"))
+            }
             text => Self::parse(text).map_err(|message| format!("can't be used: what {shown} holds {message}")),
         }
     }

@@ -173,7 +173,11 @@ impl Section<'_> {
     /// Tells what is wrong with the section as a whole.
     pub fn fault(&mut self, text: &str) {
         let text = format!("[{}] {text}", self.name);
-        self.document.fault(self.findings, self.start..self.start, &text);
+        match self.table {
+            Some(_) => self.document.fault(self.findings, self.start..self.start, &text),
+            // No line of the file has to do with it.
+            None => self.findings.faults.push((None, text)),
+        }
     }
 
     /// The variable, then the flag, as far as they are given.
