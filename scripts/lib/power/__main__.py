@@ -26,7 +26,7 @@ def main():
     parser.add_argument('--cuts', type=int, default=10, help='how often the power is cut in each suite')
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 32), help='what chance begins with')
     parser.add_argument('--keep', action='store_true', help='leave the guest of a suite that fails as it is')
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     unknown = [suite for suite in options.suites if suite not in SUITES]
     if unknown:
         parser.error(f'no suite {" ".join(unknown)}: {", ".join(SUITES)}')
