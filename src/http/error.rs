@@ -38,6 +38,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// A fault of the server's, which its log tells.
+    pub(super) fn ours(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let cause = Some(Cause(Arc::new(error)));
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, message: String::new(), cause }
+    }
+
     pub(super) fn no_route(request: &Request) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -72,7 +78,9 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::TookTooLong(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "this took the database too long and was given up. A list by `env`, or in an order other than by time,                  looks at every row that its other filters leave: filter by `status`, `alias`, `group_name`,                  `cluster_name`, `image` or `user` as well, or try again later"
+                "this took the database too long and was given up. A list by `env`, or in an order other than by time, looks \
+                 at every row that its other filters leave: filter by `status`, `alias`, `group_name`, `cluster_name`, \
+                 `image` or `user` as well, or try again later"
                     .to_owned(),
             ),
             ServiceError::OutOfFiles(_) => {

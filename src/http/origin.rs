@@ -6,11 +6,13 @@
 //! so a server that listens on loopback alone answers only to names that are known, and a browser's `Origin` has to be a
 //! known one everywhere.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 use ipnet::IpNet;
+use url::{Host, Url};
 
 use crate::model::{CorsOrigins, PublicUrl};
 
@@ -70,10 +72,12 @@ impl Origins {
         if origins.any(|other| other != first) {
             return Sender::OtherSite;
         }
+        let public = self.public_url.as_ref();
+        // Of the public address the scheme is known as well; another name may be asked over TLS or not.
         let is_our_name = host_of(first).is_some_and(|origin| {
-            self.names(sent).into_iter().flatten().any(|host| !host.is_empty() && host == origin)
+            public.is_none_or(|url| url.host() != origin) && self.names(sent).any(|name| name == origin)
         });
-        if is_our_name || self.public_url.as_ref().is_some_and(|url| url.origin() == first) {
+        if is_our_name || public.is_some_and(|url| url.origin() == first) {
             Sender::OurPage
         } else if self.cors.has(first) {
             Sender::LetIn
@@ -82,10 +86,17 @@ impl Origins {
         }
     }
 
-    /// The names that the request says the server has: a proxy may use another than the browser did, and passes that on.
-    fn names<'a>(&self, Sent { headers, peer }: Sent<'a>) -> [Option<&'a str>; 2] {
-        let forwarded = self.trusts(peer).then(|| text(headers, "x-forwarded-host")).flatten();
-        [text(headers, "host"), forwarded.and_then(|hosts| hosts.split(',').next()).map(str::trim)]
+    /// The names that the request says the server has, with a port where it gives one: a proxy may use another than the
+    /// browser did, and passes that on. What is no text is no name that is known.
+    fn names<'a>(&self, Sent { headers, peer }: Sent<'a>) -> impl Iterator<Item = Cow<'a, str>> {
+        let forwarded = self.trusts(peer).then(|| headers.get_all("x-forwarded-host"));
+        let forwarded = forwarded.into_iter().flatten().map(|hosts| match String::from_utf8_lossy(hosts.as_bytes()) {
+            Cow::Borrowed(hosts) => Cow::Borrowed(hosts.split(',').next().unwrap_or_default().trim()),
+            unreadable @ Cow::Owned(_) => unreadable,
+        });
+        let asked = headers.get_all(header::HOST).iter().map(|host| String::from_utf8_lossy(host.as_bytes()));
+        // A browser always gives one; programs of the oldest kind may not.
+        asked.chain(forwarded).filter(|name| !name.is_empty())
     }
 
     fn trusts(&self, peer: IpAddr) -> bool {
@@ -112,23 +123,31 @@ impl Origins {
     ///
     /// A site that gives its own name this server's address has one origin with it (DNS rebinding). So where a browser
     /// gives an `Origin`, its name has to be a known one even if any `Host` is accepted.
-    pub(super) fn unknown_name<'a>(&self, sent: Sent<'a>) -> Option<&'a str> {
+    pub(super) fn unknown_name<'a>(&self, sent: Sent<'a>) -> Option<Cow<'a, str>> {
         let is_any_accepted = !self.is_loopback && self.hosts.is_empty() && self.public_url.is_none();
         let origin = text(sent.headers, "origin").and_then(host_of);
-        let is_checked = |host: &str| !is_any_accepted || origin == Some(host);
-        // A browser always sends a `Host`; programs of the oldest kind may not.
-        self.names(sent).into_iter().flatten().find(|host| is_checked(host) && !self.knows(host))
+        self.names(sent).find(|name| match read_host(name) {
+            Some(host) => (!is_any_accepted || origin == Some(name)) && !self.knows(&host),
+            None => true,
+        })
     }
 
     /// Whether no other site can have this name: the operator named it, or it is an address, `localhost` or without a dot.
-    fn knows(&self, host: &str) -> bool {
-        let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
+    fn knows(&self, host: &Host) -> bool {
+        let Host::Domain(name) = host else { return true };
+        let name = name.trim_end_matches('.');
+        let public = self.public_url.as_ref().and_then(|url| read_host(url.host()));
         let is_local = !name.contains('.') || name.ends_with(".localhost");
-        let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        let public = self.public_url.as_ref().map(|url| without_port(url.host()));
-        let mut named = self.hosts.iter().map(String::as_str).chain(public);
-        is_local || is_address || named.any(|known| known.eq_ignore_ascii_case(&name))
+        is_local || public.as_ref() == Some(host) || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
+}
+
+/// The host of what a `Host` header says, as browsers read it: the name in small letters, an address in any way to write
+/// one. `None` for what no browser would send.
+fn read_host(text: &str) -> Option<Host> {
+    let is_plain = |c: char| c.is_ascii_graphic() && !"/?#@\\".contains(c);
+    let url = text.chars().all(is_plain).then(|| Url::parse(&format!("http://{text}/")).ok()).flatten()?;
+    url.host().map(|host| host.to_owned())
 }
 
 /// As proxies write it: bare, with a port, or as the host of a URL.
@@ -144,14 +163,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// The host and port of an origin such as `https://flotilla.example:3000`.
 fn host_of(origin: &str) -> Option<&str> {
-    origin.split_once("://").map(|(_, host)| host)
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
-        _ => host,
-    }
+    let (scheme, host) = origin.split_once("://")?;
+    matches!(scheme, "http" | "https").then_some(host)
 }
 
 /// Shared by all requests.
@@ -236,6 +249,7 @@ mod tests {
             (vec![host, ("origin", "http://flotilla.example:3000")], Sender::OurPage),
             (vec![host, ("origin", "https://flotilla.example:3000")], Sender::OurPage),
             (vec![host, ("origin", "http://flotilla.example")], Sender::OtherSite),
+            (vec![host, ("origin", "app://flotilla.example:3000")], Sender::OtherSite),
             (vec![host, ("origin", "http://evil.example")], Sender::OtherSite),
             (vec![host, ("origin", "null")], Sender::OtherSite),
             (vec![("host", ""), ("origin", "http://")], Sender::OtherSite),
@@ -268,7 +282,50 @@ mod tests {
             assert!(!is_known(&loopback, host) && !is_known(&with_name, host) && is_known(&anywhere, host), "{host}");
         }
         assert!(is_known(&with_name, "flotilla.example:443") && !is_known(&loopback, "flotilla.example"));
-        assert_eq!(loopback.unknown_name(sent(&HeaderMap::new())), None, "a program of the oldest kind");
+        for headers in [HeaderMap::new(), headers(&[("host", "")])] {
+            assert_eq!(loopback.unknown_name(sent(&headers)), None, "a program of the oldest kind");
+        }
+    }
+
+    #[test]
+    fn what_no_browser_would_send_as_a_host_is_no_name_that_is_known() {
+        let is_known = |headers: &HeaderMap| {
+            [known_as(&[], true), known_as(&["flotilla.example"], false), known_as(&[], false)]
+                .map(|origins| origins.unknown_name(sent(headers)).is_none())
+        };
+        for host in [
+            "evil:80:80",
+            "localhost:x",
+            "localhost:99999",
+            "user@localhost",
+            "localhost/",
+            "localhost?evil.example",
+            "localhost#",
+            "evil.example\\@localhost",
+            "local host",
+            "[::1",
+            "::1",
+            "[evil.example]",
+            ":80",
+            "\u{202e}localhost",
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap());
+            assert_eq!(is_known(&headers), [false; 3], "{host}");
+        }
+        let mut no_text = HeaderMap::new();
+        no_text.insert(header::HOST, HeaderValue::from_bytes(b"localhost\xff").unwrap());
+        assert_eq!(is_known(&no_text), [false; 3]);
+        // Of several each has to be known.
+        for second in ["evil.example", "evil:80:80"] {
+            let mut twice = headers(&[("host", "flotilla.example")]);
+            twice.append(header::HOST, HeaderValue::from_static(second));
+            assert!(known_as(&["flotilla.example"], true).unknown_name(sent(&twice)).is_some(), "{second}");
+        }
+        let trusting =
+            Origins { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..known_as(&["tools.example"], true) };
+        let hosts = ["tools.example", "evil.example"].map(|host| ("x-forwarded-host", host));
+        assert_eq!(trusting.unknown_name(sent(&headers(&hosts))).as_deref(), Some("evil.example"));
     }
 
     #[test]
@@ -341,7 +398,7 @@ mod tests {
             ("evil.example, tools.example", Some("evil.example")),
         ] {
             let headers = headers(&[("host", "127.0.0.1:3000"), ("x-forwarded-host", forwarded)]);
-            assert_eq!(origins.unknown_name(sent(&headers)), expected, "{forwarded}");
+            assert_eq!(origins.unknown_name(sent(&headers)).as_deref(), expected, "{forwarded}");
             let stranger = Sent { headers: &headers, peer: [203, 0, 113, 9].into() };
             assert_eq!(origins.unknown_name(stranger), None, "what others say is not looked at: {forwarded}");
         }
@@ -365,6 +422,9 @@ mod tests {
             let headers = headers(&[("host", "127.0.0.1:3000"), ("origin", origin), ("sec-fetch-site", site)]);
             assert_eq!(origins.sender(sent(&headers)), expected, "{origin}");
         }
+        let under_its_name = |origin| headers(&[("host", "tools.example"), ("origin", origin)]);
+        assert_eq!(origins.sender(sent(&under_its_name("http://tools.example"))), Sender::OtherSite);
+        assert_eq!(origins.sender(sent(&under_its_name("https://tools.example"))), Sender::OurPage);
         assert_eq!(origins.unknown_name(sent(&headers(&[("host", "tools.example")]))), None);
         let any = Origins { cors: CorsOrigins::Any, ..Origins::default() };
         assert_eq!(any.sender(sent(&headers(&[("host", "h"), ("origin", "null")]))), Sender::LetIn);

@@ -9,6 +9,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use jiff::Timestamp;
 use jiff::fmt::temporal::Pieces;
+use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
 use super::{App, Limits};
@@ -40,6 +41,9 @@ impl FromRequestParts<App> for Params {
             .filter(|(name, value)| !value.is_empty() && !name.starts_with(IGNORED))
             .collect();
         let mut faults = Faults::default();
+        if percent_decode_str(query).decode_utf8().is_err() {
+            faults.add("?", format!("must be text in UTF-8, percent-encoded, not {query:?}"));
+        }
         for (name, _) in pairs.iter().filter(|(name, value)| name.contains('\0') || value.contains('\0')) {
             faults.add(name.replace('\0', "\\0"), "must not hold a NUL character");
         }

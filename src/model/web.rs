@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use url::Url;
+
 /// The sites whose pages may use the API from a browser.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CorsOrigins {
@@ -81,30 +83,21 @@ impl FromStr for PublicUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let needed = || format!("must be an address such as https://tools.example/flotilla/, not {text:?}");
-        let (scheme, rest) = text.split_once("://").ok_or_else(needed)?;
-        let scheme = scheme.to_ascii_lowercase();
-        let own_port = match scheme.as_str() {
-            "http" => ":80",
-            "https" => ":443",
-            _ => return Err(needed()),
-        };
-        let (host, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-        let is_of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-        let is_of_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '~' | '/');
-        let base_path = path.trim_end_matches('/');
-        if host.is_empty() || !host.chars().all(is_of_host) || !path.chars().all(is_of_path) || base_path.contains("//")
-        {
-            return Err(needed());
-        }
-        if base_path.split('/').any(|part| part == "." || part == "..") {
+        let url: Url = text.parse().map_err(|_| needed())?;
+        // What is read as something else than it says is a mistake: a backslash, white space, a path with `..`.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_~:/[]".contains(c);
+        let (_, rest) = text.split_once("://").ok_or_else(needed)?;
+        let path = rest.split_once('/').map_or("", |(_, path)| path);
+        let base_path = url.path().trim_end_matches('/');
+        let is_as_written = url.path().strip_prefix('/') == Some(path) && !base_path.contains("//");
+        if !matches!(url.scheme(), "http" | "https") || !text.chars().all(is_plain) || !is_as_written {
             return Err(needed());
         }
         if let Some(own) = base_path.split('/').nth(1).filter(|first| OWN_SEGMENTS.contains(first)) {
             return Err(format!("must not have a path that begins with /{own}, as paths of the server's own do"));
         }
-        let host = host.to_ascii_lowercase();
-        let host = host.strip_suffix(own_port).unwrap_or(&host);
-        Ok(Self { origin: format!("{scheme}://{host}"), host_at: scheme.len() + 3, base_path: base_path.to_owned() })
+        let origin = url.origin().ascii_serialization();
+        Ok(Self { origin, host_at: url.scheme().len() + 3, base_path: base_path.to_owned() })
     }
 }
 
@@ -118,6 +111,7 @@ mod tests {
             ("https://Tools.example", "https://tools.example", "tools.example", ""),
             ("https://tools.example:443/", "https://tools.example", "tools.example", ""),
             ("http://tools.example:8080/a/b/", "http://tools.example:8080", "tools.example:8080", "/a/b"),
+            ("http://127.1:8080", "http://127.0.0.1:8080", "127.0.0.1:8080", ""),
             ("HTTP://[::1]:80/flotilla", "http://[::1]", "[::1]", "/flotilla"),
         ] {
             let url: PublicUrl = text.parse().unwrap();
@@ -137,6 +131,19 @@ mod tests {
             "https://x y",
             "https://x/ui",
             "https://x/api/below/",
+            "https://:80/x",
+            "https://x:99999",
+            "https://x:80:80/",
+            "https://x:port",
+            "https://[::1/x",
+            "https://::1/x",
+            "https://[::g]/",
+            "https:///x",
+            "https:x",
+            "https://x\\y",
+            "https://x/.",
+            "https://256.1.1.1/",
+            "https://a..b:/y z",
         ] {
             assert!(text.parse::<PublicUrl>().is_err(), "{text}");
         }
@@ -154,6 +161,11 @@ mod tests {
             &["https://a.example/"],
             &["null"],
             &["https://A.example"],
+            &["https://a.example:443"],
+            &["https://a.example:99999"],
+            &["https://:80"],
+            &["https://[::1"],
+            &["https://u@a.example"],
             &[""],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
