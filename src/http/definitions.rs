@@ -7,7 +7,8 @@ use axum::response::Response;
 
 use super::App;
 use super::error::ApiError;
-use super::lists::Asker;
+use super::large::Asker;
+use super::lists;
 use super::params::{Params, env_filters};
 use super::request::{InPath, RawBody};
 use super::respond::ok;
@@ -67,7 +68,7 @@ pub(super) async fn list(State(app): State<App>, asker: Asker, mut params: Param
         let service = Arc::clone(&service);
         async move { service.read_definitions(&ids).await }
     };
-    app.lists.answer(&asker, &frame, found.rows, TaskDefinition::from, read).await
+    lists::answer(&app.large, asker, &frame, found.rows, TaskDefinition::from, read).await
 }
 
 /// Create a task definition

@@ -4,8 +4,9 @@ mod accepted;
 mod answers;
 
 use axum::Router;
-use axum::http::{HeaderValue, header};
-use axum::response::{Redirect, Response};
+use axum::body::Bytes;
+use axum::http::header;
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
@@ -14,7 +15,6 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::App;
 use super::base::at;
-use super::respond::ok;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -80,14 +80,19 @@ pub(super) fn routes(mut document: Value, base_path: &str) -> Router<App> {
         // From the page's own address.
         .config(utoipa_swagger_ui::Config::new(["../openapi.json"]).validator_url("none"))
         .into();
+    // Made once, for it is large.
+    let description = Bytes::from(serde_json::to_vec(&document).expect("a JSON value serializes"));
     Router::new()
-        .route("/api/openapi.json", get(move || std::future::ready(description(&document))))
+        .route("/api/openapi.json", get(move || std::future::ready(answer(description.clone()))))
         .route("/docs", get(|| async { Redirect::temporary(&at("/api/docs/")) }))
         .merge(pages)
 }
 
-fn description(document: &Value) -> Response {
-    let mut response = ok(document);
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    response
+fn answer(description: Bytes) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json; charset=utf-8"),
+        // Tools that run in a browser read it from anywhere.
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    ];
+    (headers, description).into_response()
 }

@@ -11,13 +11,21 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
 use super::error::ApiError;
+use super::large::Asker;
 use super::params::Params;
 use super::request::InPath;
-use super::respond::ok;
 use super::streams::StreamPlace;
 use super::{App, Limits};
 use crate::service::{LogFollower, LogPiece, LogRead, ServiceError};
 use crate::wire::{ErrorBody, LogChunk, LogEnd};
+
+/// How much of a log is read at a time where it is sent as it is read, so that a reader who takes nothing holds little.
+const RAW_BYTES: usize = 64 << 10;
+/// The same as events, in which a byte may stand as six.
+const EVENT_BYTES: usize = 16 << 10;
+/// How many times a piece of a log is held while it is made: control characters take six bytes each in JSON, and what is no
+/// text stands in it a second time.
+const COPIES: u64 = 8;
 
 /// `false` beside the raw log of a stopped run whose end is not stored yet.
 const LOG_COMPLETE: HeaderName = HeaderName::from_static("log-complete");
@@ -51,6 +59,7 @@ const LOG_COMPLETE: HeaderName = HeaderName::from_static("log-complete");
 pub(super) async fn read(
     State(app): State<App>,
     InPath(run_id): InPath<String>,
+    asker: Asker,
     mut params: Params,
 ) -> Result<Response, ApiError> {
     let last_seen = params.last("last_seen");
@@ -63,13 +72,16 @@ pub(super) async fn read(
     let Limits { log_bytes, log_wait, .. } = app.limits;
     let service = &app.service;
     if is_raw {
-        let log = |patience| service.stored_log(&run_id, from, log_bytes, patience);
+        let log = |patience| service.stored_log(&run_id, from, log_bytes.min(RAW_BYTES), patience);
         return Ok(raw(Box::pin(app.unless_stopping(log(log_wait), log(Duration::ZERO))).await?));
     }
     let log = |patience| service.log(&run_id, from, log_bytes, patience);
     let read = Box::pin(app.unless_stopping(log(log_wait), log(Duration::ZERO)));
     let LogRead { bytes, next, is_end_missing } = read.await?;
-    Ok(ok(&LogChunk::new(bytes, next.to_string(), is_end_missing.then_some(false))))
+    let turn = app.large.turn(asker, bytes.len() as u64 * COPIES).await?;
+    let chunk = LogChunk::new(bytes, next.to_string(), is_end_missing.then_some(false));
+    let text = serde_json::to_vec(&chunk).expect("the bodies of `wire` serialize");
+    app.large.json(asker, text, turn)
 }
 
 /// The bytes as they are, up to the present end.
@@ -127,7 +139,7 @@ pub(super) async fn stream(
     // A browser that reconnects by itself repeats the address it began with, and tells where it was.
     let from = app.service.log_token(last_event.or(last_seen).as_deref())?;
     let Limits { log_bytes, follow_wait, .. } = app.limits;
-    let log = app.service.follow(&run_id, from, log_bytes, follow_wait).await?;
+    let log = app.service.follow(&run_id, from, log_bytes.min(EVENT_BYTES), follow_wait).await?;
     let events = stream::unfold(Some((log, app.stop)), |state| async move {
         let (mut log, stop) = state?;
         tokio::select! {

@@ -10,6 +10,7 @@ mod definitions;
 mod docs;
 mod error;
 mod health;
+mod large;
 mod launches;
 mod layers;
 mod lists;
@@ -32,13 +33,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 pub use docs::openapi;
 use error::ApiError;
-use lists::Lists;
+use large::Large;
 pub use origin::Origins;
 use room::Room;
 pub use serve::serve;
@@ -75,13 +77,13 @@ pub struct App {
     /// Ends answers that would go on without end, when the server stops.
     stop: CancellationToken,
     streams: Room,
-    lists: Arc<Lists>,
+    large: Arc<Large>,
 }
 
 impl App {
     #[must_use]
     pub fn new(service: Service, limits: Limits, stop: CancellationToken) -> Self {
-        Self { service: Arc::new(service), limits, stop, streams: streams::room(), lists: Arc::default() }
+        Self { service: Arc::new(service), limits, stop, streams: streams::room(), large: Arc::default() }
     }
 
     /// The run, for a page that shows its log: of a stopped run with its end, where that comes within a moment.
@@ -103,12 +105,14 @@ impl App {
 pub fn router(app: App, origins: Origins) -> Router {
     let service = Arc::clone(&app.service);
     let base_path = origins.public_url.as_ref().map(|url| url.base_path().to_owned()).unwrap_or_default();
+    let large = Arc::clone(&app.large);
     let (at_root, _) = api().split_for_parts();
     let (under_api, description) = docs::with_api(api());
     let routes = Router::new()
         .merge(at_root)
         .merge(under_api)
         .merge(ui::routes())
+        .layer(from_fn_with_state(large, large::meter))
         .merge(docs::routes(docs::document(&description), &base_path))
         .fallback(nothing_here)
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })

@@ -5,7 +5,7 @@ use axum::response::Response;
 
 use super::App;
 use super::error::ApiError;
-use super::lists::Asker;
+use super::large::Asker;
 use super::params::Params;
 use super::respond::ok;
 use crate::model::{NameList, Page, limits};
@@ -25,7 +25,7 @@ use crate::wire::{ClusterList, ErrorBody, GroupList, TagList};
     )
 )]
 pub(super) async fn groups(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
-    names(&app, NameList::Groups, &asker, params, |names| {
+    names(&app, NameList::Groups, asker, params, |names| {
         let Names { found, limit, offset, name } = names;
         serde_json::to_vec(&GroupList { groups: found.rows, total: found.total, limit, offset, name })
     })
@@ -46,7 +46,7 @@ pub(super) async fn groups(State(app): State<App>, asker: Asker, params: Params)
     )
 )]
 pub(super) async fn tags(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
-    names(&app, NameList::Tags, &asker, params, |names| {
+    names(&app, NameList::Tags, asker, params, |names| {
         let Names { found, limit, offset, name } = names;
         serde_json::to_vec(&TagList { tags: found.rows, total: found.total, limit, offset, name })
     })
@@ -63,7 +63,7 @@ struct Names {
 async fn names(
     app: &App,
     list: NameList,
-    asker: &Asker,
+    asker: Asker,
     mut params: Params,
     write: fn(Names) -> serde_json::Result<Vec<u8>>,
 ) -> Result<Response, ApiError> {
@@ -71,10 +71,10 @@ async fn names(
     const COPIES: usize = 4;
     let (limit, offset, name) = (params.limit(), params.offset(), params.last("name"));
     params.finish()?;
-    let turn = app.lists.turn(asker, u64::from(limit) * (limits::NAME_BYTES * COPIES) as u64).await?;
+    let turn = app.large.turn(asker, u64::from(limit) * (limits::NAME_BYTES * COPIES) as u64).await?;
     let found = app.service.names(list, name.as_deref().unwrap_or_default(), limit, offset).await?;
     let text = write(Names { found, limit, offset, name }).expect("the bodies of `wire` serialize");
-    app.lists.send(asker, text, turn)
+    app.large.json(asker, text, turn)
 }
 
 /// List the clusters

@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::App;
 use super::error::ApiError;
-use super::lists::Asker;
+use super::large::Asker;
+use super::lists;
 use super::params::{Params, env_filters};
 use super::request::{InPath, RawBody};
 use super::respond::ok;
@@ -55,7 +56,7 @@ use crate::wire::{
 pub(super) async fn list(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
     let request = ListRequest::read(params)?;
     let found = app.service.runs(&request.filter, request.page).await?;
-    request.answer(&app, &asker, found).await
+    request.answer(&app, asker, found).await
 }
 
 /// List the runs of a task definition
@@ -101,7 +102,7 @@ pub(super) async fn list_of_definition(
     let id = DefinitionId::from_text(id);
     let found = app.service.runs_of(&id, request.filter.clone(), request.page).await?;
     request.filters.insert("definition_id".to_owned(), crate::wire::OneOrMany::One(id.to_string()));
-    request.answer(&app, &asker, found).await
+    request.answer(&app, asker, found).await
 }
 
 struct ListRequest {
@@ -134,7 +135,7 @@ impl ListRequest {
         Ok(Self { filter, page, filters })
     }
 
-    async fn answer(self, app: &App, asker: &Asker, found: Page<Unread<RunId>>) -> Result<Response, ApiError> {
+    async fn answer(self, app: &App, asker: Asker, found: Page<Unread<RunId>>) -> Result<Response, ApiError> {
         let frame = RunList {
             history: Vec::new(),
             total: found.total,
@@ -150,7 +151,7 @@ impl ListRequest {
             let service = Arc::clone(&service);
             async move { service.read_runs(&ids).await }
         };
-        app.lists.answer(asker, &frame, found.rows, Run::from, read).await
+        lists::answer(&app.large, asker, &frame, found.rows, Run::from, read).await
     }
 }
 

@@ -3,7 +3,9 @@
 //! A connection that waits for its client, between requests or within the head of one, is closed after a while; so
 //! clients that say nothing can't use up the process's open files, which the database and the runs need as well. How many
 //! there may be is decided in [`places`](super::places).
-//! How long a body may take is the matter of `request.rs`; an answer may take as long as its reader likes.
+//! How long a body may take is the matter of `request.rs`; an answer may take long, but not for ever without a byte of it
+//! being taken. How much memory it holds meanwhile is the matter of [`large`](super::large), and of the bound on what the
+//! system buffers.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,8 +20,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -48,6 +52,11 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 const HEAD_PATIENCE_WITHOUT_ROOM: Duration = Duration::from_secs(5);
 /// The largest head of a request, in bytes; a larger one is answered with 431. Also how much of a body is buffered.
 const HEAD_BYTES: usize = 64 << 10;
+/// How long an answer's reader may take nothing: somebody who reads a log page by page may pause.
+const READER_PATIENCE: Duration = Duration::from_mins(10);
+/// How much of an answer the system buffers that it can't send yet. Left to itself, it takes megabytes for each reader
+/// who takes nothing. What is on its way to a reader is not counted, so this slows nobody down.
+const UNSENT_BYTES: u32 = 128 << 10;
 /// How long requests in flight may take to end after the server was told to stop; `docker stop` kills after 10 s.
 const END_PATIENCE: Duration = Duration::from_secs(8);
 /// Until accepting is tried again that failed for a reason of the machine's.
@@ -101,11 +110,13 @@ async fn answer(
             Ok::<_, std::convert::Infallible>(response)
         }
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(READER_PATIENCE));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(if has_room { HEAD_PATIENCE } else { HEAD_PATIENCE_WITHOUT_ROOM })
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut connection = pin!(connection);
     let ended = match stop.run_until_cancelled(connection.as_mut()).await {
         Some(ended) => ended,
@@ -129,9 +140,8 @@ async fn accept(listener: &TcpListener, places: &mut Places) -> (TcpStream, IpAd
         places.until_there_is_one().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // Or a small piece of a followed log would wait for the client to acknowledge the one before.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "a connection can't be told to send small pieces at once");
+                if let Err(error) = set_up(&stream) {
+                    tracing::debug!(%error, "a connection could not be set up as it should be");
                 }
                 let address = peer.ip().to_canonical();
                 // Without a place, which takes one address with many connections, it is closed at once.
@@ -146,6 +156,15 @@ async fn accept(listener: &TcpListener, places: &mut Places) -> (TcpStream, IpAd
             }
         }
     }
+}
+
+fn set_up(stream: &TcpStream) -> io::Result<()> {
+    // Or a small piece of a followed log would wait for the client to acknowledge the one before.
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    // Also after the answer is handed over, which is then the system's to send.
+    socket.set_tcp_user_timeout(Some(READER_PATIENCE))
 }
 
 fn is_clients_fault(error: &io::Error) -> bool {
@@ -227,6 +246,29 @@ mod tests {
         let (text, waited) = read_to_end(&mut client).await;
         assert!(text.ends_with("hello"), "{text}");
         assert!(waited >= HEAD_PATIENCE && waited < 2 * HEAD_PATIENCE, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_of_its_answer_is_not_waited_for_and_a_slow_one_is() {
+        let routes = Router::new().route("/", get(|| async { vec![b'x'; 1 << 20] }));
+        let ask = || async {
+            let (mut client, connection) = connect(routes.clone(), &CancellationToken::new());
+            client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            (client, connection)
+        };
+        let (_client, connection) = ask().await;
+        let begun = Instant::now();
+        connection.await.unwrap();
+        let waited = begun.elapsed();
+        assert!(waited >= READER_PATIENCE && waited < 2 * READER_PATIENCE, "{waited:?}");
+
+        let (mut client, _connection) = ask().await;
+        let (mut taken, mut part) = (0, vec![0; 64 << 10]);
+        while let read @ 1.. = client.read(&mut part).await.unwrap() {
+            taken += read;
+            tokio::time::sleep(READER_PATIENCE / 2).await;
+        }
+        assert!(taken > 1 << 20, "{taken}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,9 +12,9 @@ use futures_util::{Stream, StreamExt};
 
 use super::App;
 use super::error::ApiError;
+use super::large::Asker;
 use super::places::most_connections;
 use super::room::{Place, Room};
-use super::serve::{Client, peer_of};
 
 /// Room for as many streams as this process can serve.
 #[must_use]
@@ -29,12 +29,11 @@ impl FromRequestParts<App> for StreamPlace {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let client = parts.extensions.get::<Client>().map_or_else(|| peer_of(&parts.extensions), |client| client.0);
         let refused = || {
             let message = "the server follows as many logs and pages as it can; try again later, or ask now and then";
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
         };
-        app.streams.take(client).map(Self).ok_or_else(refused)
+        app.streams.take(Asker::of(&parts.extensions).0).map(Self).ok_or_else(refused)
     }
 }
 

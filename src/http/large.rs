@@ -1,0 +1,383 @@
+//! Answers that are larger than what a connection takes at once, which would lie in memory for as long as their readers
+//! like.
+//!
+//! ```text
+//! a turn: a part of the budget ──→ the answer is made ──→ frames ──→ the reader, as it takes them
+//! ```
+//!
+//! All of them together have a bound in bytes, of which one address has half; so have those that wait for their turn, in
+//! number. One whose reader takes nothing for a while breaks off. What is small, or is sent as it comes and in small
+//! pieces, needs no turn.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::App;
+use super::error::ApiError;
+use super::places::most_connections;
+use super::room::{Place, Room};
+use super::serve::{Client, peer_of};
+
+/// Up to which size an answer is handed over whole: about what the connection takes at once.
+const SMALL_BYTES: usize = 64 << 10;
+/// How much is handed over at a time of a larger one. What a reader does not take waits beside the connection.
+const FRAME_BYTES: usize = 64 << 10;
+/// How much all answers that are being made may take together, in KiB. One address may take half of it.
+const BUDGET_KB: u32 = 64 << 10;
+const BUDGET_OF_AN_ADDRESS_KB: u32 = BUDGET_KB / 2;
+/// How many large answers there may be at a time.
+const MOST_ANSWERS: usize = 256;
+/// How many may wait for their turn to begin: each holds what it is made from, or already is.
+const MOST_WAITING: usize = 64;
+/// How long an answer waits for its turn before it is refused, and later before it breaks off.
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+const NEXT_PATIENCE: Duration = Duration::from_mins(1);
+/// How long a reader may take nothing.
+pub(super) const READER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What large answers have to themselves.
+pub(super) struct Large {
+    budget: Budget,
+    places: Room,
+    waiting: Room,
+}
+
+/// Who asks: by address, also behind proxies that are trusted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker(pub(super) IpAddr);
+
+impl Asker {
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        Self(extensions.get::<Client>().map_or_else(|| peer_of(extensions), |client| client.0))
+    }
+}
+
+impl FromRequestParts<App> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.extensions))
+    }
+}
+
+impl Default for Large {
+    fn default() -> Self {
+        Self {
+            budget: Budget::default(),
+            places: Room::of((most_connections() / 2).clamp(1, MOST_ANSWERS)),
+            waiting: Room::of(MOST_WAITING),
+        }
+    }
+}
+
+impl Large {
+    /// The right to make an answer that takes about as many bytes.
+    pub(super) async fn turn(&self, asker: Asker, bytes: u64) -> Result<Turn, ApiError> {
+        let _waits = self.waiting.take(asker.0).ok_or_else(busy)?;
+        self.budget.take(asker.0, bytes, FIRST_PATIENCE).await.ok_or_else(busy)
+    }
+
+    /// The same for a further part of an answer that has begun.
+    pub(super) async fn next_turn(&self, asker: Asker, bytes: u64) -> Result<Turn, BrokenOff> {
+        let turn = self.budget.take(asker.0, bytes, NEXT_PATIENCE).await;
+        turn.ok_or_else(|| "other answers took all the memory that there is for large ones".into())
+    }
+
+    /// A place among those that are sent at the same time.
+    pub(super) fn place(&self, asker: Asker) -> Result<Place, ApiError> {
+        self.places.take(asker.0).ok_or_else(busy)
+    }
+
+    /// An answer of JSON that is made.
+    pub(super) fn json(&self, asker: Asker, text: Vec<u8>, turn: Turn) -> Result<Response, ApiError> {
+        match text.len() {
+            0..=SMALL_BYTES => Ok(json(Body::from(text))),
+            _ => Ok(json(self.send(asker, text, turn)?)),
+        }
+    }
+
+    fn send(&self, asker: Asker, mut text: Vec<u8>, mut turn: Turn) -> Result<Fed, ApiError> {
+        let place = self.place(asker)?;
+        let (reader, body) = Reader::new(Some(text.len() as u64));
+        turn.keep(text.len());
+        tokio::spawn(async move {
+            told(reader.take(&mut text, true).await.map(|_| ()));
+            drop((turn, place));
+        });
+        Ok(body)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_unused(&self) -> bool {
+        self.budget.all.available_permits() == BUDGET_KB as usize
+    }
+
+    /// The answer with its body handed over piece by piece, where it is large and lies in memory as a whole.
+    async fn meter(&self, asker: Asker, response: Response) -> Result<Response, ApiError> {
+        let length = response.body().size_hint().exact().unwrap_or_default();
+        if length <= SMALL_BYTES as u64 || response.extensions().get::<IsMetered>().is_some() {
+            return Ok(response);
+        }
+        let turn = self.turn(asker, length).await?;
+        let (parts, body) = response.into_parts();
+        let bytes = match body.collect().await {
+            Ok(collected) => collected.to_bytes(),
+            Err(error) => return Err(ApiError::ours(error)),
+        };
+        Ok(Response::from_parts(parts, Body::new(self.send(asker, bytes.into(), turn)?)))
+    }
+}
+
+/// Around routes whose answers may be large without being lists: a run with all its variables, a piece of a log, a page.
+pub(super) async fn meter(State(large): State<Arc<Large>>, request: Request, next: Next) -> Response {
+    let asker = Asker::of(request.extensions());
+    let response = next.run(request).await;
+    large.meter(asker, response).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// The answer is handed over piece by piece already.
+#[derive(Debug, Clone, Copy)]
+struct IsMetered;
+
+pub(super) fn json(body: impl HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static) -> Response {
+    let content_type = HeaderValue::from_static("application/json; charset=utf-8");
+    let mut response = (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], Body::new(body)).into_response();
+    response.extensions_mut().insert(IsMetered);
+    response
+}
+
+fn busy() -> ApiError {
+    let message = "the server makes as many large answers as it can; try again later, or ask for less at a time (`limit`)";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+pub(super) type BrokenOff = Box<dyn std::error::Error + Send + Sync>;
+
+pub(super) fn told(sent: Result<(), BrokenOff>) {
+    if let Err(error) = sent {
+        tracing::warn!(error = &*error, "an answer broke off");
+    }
+}
+
+/// How much memory answers may take while they are made, so that a few clients can't take all of it.
+struct Budget {
+    all: Arc<Semaphore>,
+    by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(BUDGET_KB as usize)), by_address: Mutex::default() }
+    }
+}
+
+/// A part of the budget, until it is dropped.
+#[derive(Default)]
+pub(super) struct Turn(Vec<OwnedSemaphorePermit>);
+
+impl Budget {
+    /// Waits until there is so much left, also for this address; `None` where that takes too long.
+    async fn take(&self, address: IpAddr, bytes: u64, patience: Duration) -> Option<Turn> {
+        let kb = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX).min(BUDGET_OF_AN_ADDRESS_KB);
+        let of_address = self.of(address);
+        let taking = async {
+            // First its own, so that who waits for that holds up nobody else.
+            let own = of_address.acquire_many_owned(kb).await.ok()?;
+            Some(Turn(vec![own, Arc::clone(&self.all).acquire_many_owned(kb).await.ok()?]))
+        };
+        timeout(patience, taking).await.ok()?
+    }
+
+    fn of(&self, address: IpAddr) -> Arc<Semaphore> {
+        let mut by_address = self.by_address.lock();
+        if let Some(known) = by_address.get(&address).and_then(Weak::upgrade) {
+            return known;
+        }
+        by_address.retain(|_, semaphore| semaphore.strong_count() > 0);
+        let new = Arc::new(Semaphore::new(BUDGET_OF_AN_ADDRESS_KB as usize));
+        by_address.insert(address, Arc::downgrade(&new));
+        new
+    }
+}
+
+impl Turn {
+    /// Gives back all but what so many bytes need.
+    pub(super) fn keep(&mut self, bytes: usize) {
+        for permit in &mut self.0 {
+            let surplus = permit.num_permits().saturating_sub((bytes >> 10) + 1);
+            drop(permit.split(surplus));
+        }
+    }
+}
+
+/// Who takes the answer, by way of its body.
+pub(super) struct Reader(mpsc::Sender<(Bytes, bool)>);
+
+/// A body that another task makes.
+pub(super) struct Fed {
+    frames: mpsc::Receiver<(Bytes, bool)>,
+    /// How much is still to come, where that is known.
+    left: Option<u64>,
+    is_over: bool,
+}
+
+impl Reader {
+    pub(super) fn new(length: Option<u64>) -> (Self, Fed) {
+        let (sender, frames) = mpsc::channel(1);
+        (Self(sender), Fed { frames, left: length, is_over: false })
+    }
+
+    /// Hands over whole frames of the text, or all of it where it is the last: `false` where the reader has gone.
+    pub(super) async fn take(&self, text: &mut Vec<u8>, is_last: bool) -> Result<bool, BrokenOff> {
+        let mut handed_over = 0;
+        while text.len() - handed_over > FRAME_BYTES || is_last && handed_over < text.len() {
+            let until = text.len().min(handed_over + FRAME_BYTES);
+            // A copy, for a part of the text would keep all of it until it is sent.
+            let frame = Bytes::copy_from_slice(&text[handed_over..until]);
+            handed_over = until;
+            match timeout(READER_PATIENCE, self.0.send((frame, is_last && until == text.len()))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Ok(false),
+                Err(_) => return Err("its reader took nothing for a while".into()),
+            }
+        }
+        text.drain(..handed_over);
+        text.shrink_to(FRAME_BYTES);
+        Ok(true)
+    }
+}
+
+impl HttpBody for Fed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        self.frames.poll_recv(cx).map(|frame| {
+            let Some((bytes, is_last)) = frame else {
+                self.is_over = true;
+                return Some(Err(axum::Error::new("the answer broke off")));
+            };
+            self.is_over = is_last;
+            self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
+            Some(Ok(Frame::data(bytes)))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    const ASKER: Asker = Asker(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+
+    fn is_refused_for_now(answer: Result<Response, ApiError>) -> bool {
+        let Err(refused) = answer else { return false };
+        let refused = refused.into_response();
+        refused.status() == StatusCode::SERVICE_UNAVAILABLE && refused.headers().contains_key(header::RETRY_AFTER)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_together_have_a_bound_of_which_one_address_has_half() {
+        let large = Large::default();
+        let answer = async |bytes: usize| {
+            let turn = large.turn(ASKER, bytes as u64).await?;
+            large.json(ASKER, vec![b'x'; bytes], turn)
+        };
+        let own = large.turn(ASKER, u64::from(BUDGET_OF_AN_ADDRESS_KB) * 1024).await.unwrap();
+        assert!(is_refused_for_now(answer(1).await));
+        large.turn(Asker([10, 0, 0, 1].into()), 1 << 20).await.map(drop).unwrap();
+        drop(own);
+        let sent = answer(4_000_000).await.unwrap().into_body();
+        assert_eq!(sent.collect().await.unwrap().to_bytes().len(), 4_000_000);
+        // What is more than there ever is has all of it.
+        large.turn(ASKER, 1 << 40).await.map(drop).unwrap();
+        let mut held = Vec::new();
+        while let Ok(place) = large.place(ASKER) {
+            held.push(place);
+        }
+        answer(1).await.unwrap();
+        assert!(is_refused_for_now(answer(1_000_000).await));
+        drop(held);
+        answer(1_000_000).await.map(drop).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_wait_for_their_turn() {
+        let large = Arc::new(Large::default());
+        let own = large.turn(ASKER, u64::from(BUDGET_OF_AN_ADDRESS_KB) * 1024).await.unwrap();
+        let waiting: Vec<_> = (0..MOST_WAITING / 2)
+            .map(|_| {
+                let large = Arc::clone(&large);
+                tokio::spawn(async move { large.turn(ASKER, 1024).await.map(drop) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let begun = tokio::time::Instant::now();
+        assert!(large.turn(ASKER, 1024).await.is_err());
+        assert_eq!(begun.elapsed(), Duration::ZERO, "at once");
+        drop(own);
+        for turn in waiting {
+            turn.await.unwrap().unwrap();
+        }
+        assert!(large.is_unused());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whatever_is_large_is_handed_over_as_it_is_taken() {
+        let large = Arc::new(Large::default());
+        let of = |bytes: usize| get(move || async move { ([("x-kept", "yes")], vec![b'x'; bytes]) });
+        let routes = Router::new().route("/small", of(SMALL_BYTES)).route("/large", of(1_000_000));
+        let routes = routes.layer(from_fn_with_state(Arc::clone(&large), meter));
+        let ask = async |path: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let response = routes.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.headers()["x-kept"], "yes");
+            response.into_body()
+        };
+        let small = ask("/small").await;
+        assert!(large.is_unused());
+        assert_eq!(small.collect().await.unwrap().to_bytes().len(), SMALL_BYTES);
+        let whole = ask("/large").await;
+        assert!(!large.is_unused());
+        assert_eq!(whole.size_hint().exact(), Some(1_000_000));
+        assert_eq!(whole.collect().await.unwrap().to_bytes(), vec![b'x'; 1_000_000]);
+        let mut slow = ask("/large").await;
+        slow.frame().await.unwrap().unwrap();
+        tokio::time::sleep(2 * READER_PATIENCE).await;
+        assert!(large.is_unused(), "its reader took nothing for a while");
+        assert!(slow.collect().await.is_err(), "which the reader learns");
+    }
+}
