@@ -25,6 +25,7 @@ mod respond;
 mod room;
 mod runs;
 mod serve;
+mod spares;
 mod streams;
 mod ui;
 mod unread;

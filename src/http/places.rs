@@ -28,13 +28,33 @@ pub(super) struct Places {
     was_full: bool,
 }
 
+/// What is answered on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Terms {
+    /// Everything, as often as the client asks.
+    Ordinary,
+    /// One request.
+    OneRequest,
+    /// One request, if it asks after the server's health: what the reserve is for.
+    HealthAlone,
+}
+
 /// A connection's place, until it is dropped.
 pub(super) struct Place {
-    /// Whether everything is answered on the connection, or only what the reserve is for.
-    pub(super) is_ordinary: bool,
+    pub(super) terms: Terms,
     /// Given back before anybody is notified.
     taken: Option<room::Place>,
     returned: Arc<Notify>,
+}
+
+impl Place {
+    /// The same place, where it is an ordinary one, for a single request.
+    pub(super) fn for_one_request(mut self) -> Self {
+        if self.terms == Terms::Ordinary {
+            self.terms = Terms::OneRequest;
+        }
+        self
+    }
 }
 
 impl Drop for Place {
@@ -72,9 +92,15 @@ impl Places {
         if ordinary.is_none() && !was_full {
             tracing::warn!(%address, "there is no room for further connections; they get 503");
         }
-        let is_ordinary = ordinary.is_some();
+        let terms = if ordinary.is_some() { Terms::Ordinary } else { Terms::HealthAlone };
         let taken = Some(ordinary.or_else(|| self.reserve.take(address))?);
-        Some(Place { is_ordinary, taken, returned: Arc::clone(&self.returned) })
+        Some(Place { terms, taken, returned: Arc::clone(&self.returned) })
+    }
+
+    /// A place of the reserve alone, for a connection that the server has no file for.
+    pub(super) fn take_reserve(&self, address: IpAddr) -> Option<Place> {
+        let taken = Some(self.reserve.take(address)?);
+        Some(Place { terms: Terms::HealthAlone, taken, returned: Arc::clone(&self.returned) })
     }
 }
 
@@ -88,7 +114,7 @@ mod tests {
         let mut places = Places::of(2);
         let _held = [places.take(address(1)).unwrap(), places.take(address(2)).unwrap()];
         let mut reserve: Vec<_> = (0..RESERVE).map(|_| places.take(address(3)).unwrap()).collect();
-        assert!(reserve.iter().all(|place| !place.is_ordinary));
+        assert!(reserve.iter().all(|place| place.terms == Terms::HealthAlone));
         assert!(places.take(address(3)).is_none(), "one address has at most half of the reserve");
         reserve.extend((0..RESERVE).map(|_| places.take(address(4)).unwrap()));
         let waiting = places.until_there_is_one();

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +32,8 @@ use tower::ServiceExt;
 use super::error::ApiError;
 use super::health;
 use super::own_task;
-use super::places::{Place, Places, most_connections};
+use super::places::{Place, Places, Terms, most_connections};
+use super::spares::Spares;
 
 /// The address that a request's connection comes from: the client's own, or that of a proxy.
 #[derive(Debug, Clone, Copy)]
@@ -61,18 +63,23 @@ const UNSENT_BYTES: u32 = 128 << 10;
 const END_PATIENCE: Duration = Duration::from_secs(8);
 /// Until accepting is tried again that failed for a reason of the machine's.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// The same where no file was left: one may be back soon.
+const PAUSE_WITHOUT_FILES: Duration = Duration::from_millis(100);
+/// How often that is waited for before the last spare is given up, on which health alone is answered.
+const TRIES_WITHOUT_FILES: u32 = 5;
 
 /// Answers requests until `stop`; then accepts nothing more, and returns when those in flight are finished.
 pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
-    let mut places = Places::of(most_connections());
+    let (mut places, mut spares) = (Places::of(most_connections()), Spares::new());
     let connections = TaskTracker::new();
     // Requests whose clients have hung up, and that are finished all the same.
     let requests = TaskTracker::new();
     let routes = own_task::around(routes, requests.clone());
-    while let Some((stream, peer, place)) = stop.run_until_cancelled(accept(&listener, &mut places)).await {
+    while let Some((stream, peer, place)) = stop.run_until_cancelled(accept(&listener, &mut places, &mut spares)).await
+    {
         let (routes, stop) = (routes.clone(), stop.clone());
         connections.spawn(async move {
-            answer(stream, Peer(peer), place.is_ordinary, routes, stop).await;
+            answer(stream, Peer(peer), place.terms, routes, stop).await;
             drop(place);
         });
     }
@@ -89,7 +96,7 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToke
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
-    has_room: bool,
+    terms: Terms,
     routes: Router,
     stop: CancellationToken,
 ) {
@@ -97,9 +104,9 @@ async fn answer(
         request.extensions_mut().insert(peer);
         let routes = routes.clone();
         async move {
-            if has_room || health::is_asked_for(request.uri().path()) {
+            if terms != Terms::HealthAlone || health::is_asked_for(request.uri().path()) {
                 let mut response = routes.oneshot(request).await?;
-                if !has_room {
+                if terms != Terms::Ordinary {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 return Ok(response);
@@ -114,7 +121,7 @@ async fn answer(
     stream.set_write_timeout(Some(READER_PATIENCE));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(if has_room { HEAD_PATIENCE } else { HEAD_PATIENCE_WITHOUT_ROOM })
+        .header_read_timeout(if terms == Terms::Ordinary { HEAD_PATIENCE } else { HEAD_PATIENCE_WITHOUT_ROOM })
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut connection = pin!(connection);
@@ -135,7 +142,8 @@ async fn answer(
 }
 
 /// The next connection, with its place.
-async fn accept(listener: &TcpListener, places: &mut Places) -> (TcpStream, IpAddr, Place) {
+async fn accept(listener: &TcpListener, places: &mut Places, spares: &mut Spares) -> (TcpStream, IpAddr, Place) {
+    let mut tries = 0;
     loop {
         places.until_there_is_one().await;
         match listener.accept().await {
@@ -144,12 +152,27 @@ async fn accept(listener: &TcpListener, places: &mut Places) -> (TcpStream, IpAd
                     tracing::debug!(%error, "a connection could not be set up as it should be");
                 }
                 let address = peer.ip().to_canonical();
+                // Where a spare is missing, the connection has its file, and is to give it back soon.
+                let place = match (spares.fill(), spares.left()) {
+                    (true, _) => places.take(address),
+                    (false, 1..) => places.take(address).map(Place::for_one_request),
+                    (false, 0) => places.take_reserve(address),
+                };
                 // Without a place, which takes one address with many connections, it is closed at once.
-                if let Some(place) = places.take(address) {
+                if let Some(place) = place {
                     return (stream, address, place);
                 }
             }
             Err(error) if is_clients_fault(&error) => {}
+            Err(error) if is_out_of_files(&error) => {
+                if spares.is_news() {
+                    tracing::warn!(%error, "no file is left for further connections; each gets one answer, in turn");
+                }
+                if !((spares.left() > 1 || tries >= TRIES_WITHOUT_FILES) && spares.give_up_one()) {
+                    tries += 1;
+                    tokio::time::sleep(PAUSE_WITHOUT_FILES).await;
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "connections can't be accepted now");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -165,6 +188,10 @@ fn set_up(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     // Also after the answer is handed over, which is then the system's to send.
     socket.set_tcp_user_timeout(Some(READER_PATIENCE))
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 fn is_clients_fault(error: &io::Error) -> bool {
@@ -186,7 +213,7 @@ mod tests {
     fn connect(routes: Router, stop: &CancellationToken) -> (DuplexStream, tokio::task::JoinHandle<()>) {
         let (client, server) = duplex(64 * 1024);
         let peer = Peer([127, 0, 0, 1].into());
-        (client, tokio::spawn(answer(server, peer, true, routes, stop.clone())))
+        (client, tokio::spawn(answer(server, peer, Terms::Ordinary, routes, stop.clone())))
     }
 
     /// What comes until the connection is closed, and how long that takes.

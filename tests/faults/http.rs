@@ -201,3 +201,108 @@ fn followers_leave_room_and_health_is_answered_even_without_any() {
     crate::program::until("there is room again", || get(&server, "/api/v1/task").status() == 200);
     server.text(&["stop", &run_id]);
 }
+
+/// How many files the server may open from now on.
+fn limit_files(server: &Server, most: u64) {
+    let pid = server.pid().cast_signed();
+    let mut limit = nix::libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it reads a limit of another process of ours into our own place.
+    assert_eq!(unsafe { nix::libc::prlimit(pid, nix::libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) }, 0);
+    limit.rlim_cur = most.min(limit.rlim_max);
+    // SAFETY: the same, from our place.
+    assert_eq!(unsafe { nix::libc::prlimit(pid, nix::libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) }, 0);
+}
+
+#[test]
+fn health_is_answered_when_all_files_are_used_up_by_something_else() {
+    let mut server = Server::start();
+    let files = || -> Vec<(u64, String)> {
+        let folder = format!("/proc/{}/fd", server.pid());
+        let entries = std::fs::read_dir(folder).unwrap().filter_map(Result::ok);
+        let link =
+            |entry: &std::fs::DirEntry| std::fs::read_link(entry.path()).unwrap_or_default().display().to_string();
+        entries.map(|entry| (entry.file_name().to_str().unwrap().parse().unwrap(), link(&entry))).collect()
+    };
+    assert_serves(&server);
+    // Among these are those that are kept to be given up.
+    let spares: Vec<_> = files().into_iter().filter(|(number, link)| *number > 2 && link == "/dev/null").collect();
+    assert!(spares.len() >= 4, "{:?}", files());
+    let most = spares.iter().map(|(number, _)| number + 1).max().unwrap();
+    limit_files(&server, most);
+    // What is still free below the limit goes to connections that say nothing.
+    let free =
+        |files: &[(u64, String)]| (0..most).filter(|number| files.iter().all(|(open, _)| open != number)).count();
+    let mut idle = Vec::new();
+    while free(&files()) > 0 {
+        let before = free(&files());
+        idle.push(Wire::open(&server));
+        crate::program::until("the connection is accepted", || free(&files()) < before);
+    }
+    // More often than there are spares, and whatever is asked for, one after the other.
+    for _ in 0..5 {
+        for path in ["/health/live", "/health/ready", "/api/v6/health", "/api/v1/task"] {
+            assert_eq!(get(&server, path).status(), 200, "{path}");
+        }
+    }
+    assert!(server.said().contains("no file is left for further connections"), "{}", server.said());
+    // Connections that say nothing take what is kept for a while, and do not keep it.
+    idle.extend((0..6).map(|_| Wire::open(&server)));
+    assert_eq!(get(&server, "/health/live").status(), 200);
+    limit_files(&server, u64::MAX);
+    crate::program::until("there are files again", || get(&server, "/api/v1/task").status() == 200);
+    drop(idle);
+    assert_unhurt(&mut server);
+}
+
+/// How much memory the server has, in MiB.
+fn memory(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let kb = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().trim_end_matches(" kB");
+    kb.parse::<u64>().unwrap() >> 10
+}
+
+#[test]
+fn readers_that_take_nothing_hold_little_whatever_they_asked_for() {
+    let server = Server::start();
+    // Each byte is six in JSON: a piece of the log is an answer of 6 MiB.
+    server.define("controls", "head -c 4194304 /dev/zero | tr '\\0' '\\001'");
+    let run_id = server.launch("controls");
+    server.wait_for(&run_id, "STOPPED");
+    let value = "x".repeat(120_000);
+    let env: Vec<_> = (0..4).map(|i| serde_json::json!({"name": format!("V{i}"), "value": value})).collect();
+    let body = serde_json::json!({"group_name": "g", "image": "i", "command": "true", "env": env});
+    let definition = request(&server, "POST", "/api/v1/task", &body.to_string());
+    let definition = definition.json()["definition_id"].as_str().unwrap().to_owned();
+    let whole = get(&server, &format!("/api/v1/{run_id}/logs")).json();
+    assert_eq!(whole["log"].as_str().unwrap().len(), 1 << 20);
+
+    let before = memory(&server);
+    for path in [
+        format!("/api/v1/{run_id}/logs"),
+        format!("/api/v1/{run_id}/logs?raw_text=true"),
+        format!("/api/v1/{run_id}/logs/stream"),
+        format!("/api/v1/task/{definition}"),
+        format!("/ui/runs/{run_id}/log"),
+        "/api/openapi.json".to_owned(),
+    ] {
+        let slow: Vec<Wire> = (0..100)
+            .map(|_| {
+                let mut client = Wire::open(&server);
+                client.say(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+                client
+            })
+            .collect();
+        // Some were answered, or told to come again; others have their turn later.
+        crate::program::until("what was asked for is made", || {
+            let is_made = |client: &Wire| client.0.peek(&mut [0]).is_ok_and(|read| read == 1);
+            slow.iter().filter(|client| is_made(client)).count() >= 5
+        });
+        assert_serves(&server);
+        let more = memory(&server).saturating_sub(before);
+        eprintln!("{path}: {more} MiB for 100 readers");
+        assert!(more < 160, "{path}: {more} MiB");
+    }
+    crate::program::until("whoever reads gets its answer", || {
+        get(&server, &format!("/api/v1/{run_id}/logs")).status() == 200
+    });
+}
