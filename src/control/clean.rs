@@ -51,8 +51,10 @@ impl Control {
     async fn clean(&self, attempt: &ActiveAttempt) -> Result<(), CleanError> {
         let attempt_id = attempt.attempt_id;
         let handle = handle_of(attempt);
-        // The engine need not be asked for this.
-        if let PumpState::Finished { gap } = self.state.pumps.state(attempt_id) {
+        // The engine need not be asked for this; but where nobody saw the end, whether it has seen that of the output.
+        if let PumpState::Finished { gap } = self.state.pumps.state(attempt_id)
+            && attempt.run.exit_code.is_some()
+        {
             self.mark_log_complete(attempt, LogEnd { gap }).await?;
         }
         let observed = match self.engine.observe(std::slice::from_ref(&handle)).await {
@@ -90,11 +92,11 @@ impl Control {
             _ if attempt.run.is_log_complete => self.clean_whole(attempt, &handle).await,
             Some(Observation::Ended(ended)) if ended.is_log_complete => self.clean_whole(attempt, &handle).await,
             Some(Observation::NeverRan { .. }) | None => self.clean_whole(attempt, &handle).await,
-            Some(Observation::Ended(_)) => self.clean_ended(attempt, &handle).await,
+            Some(Observation::Ended(_)) => self.clean_ended(attempt, &handle, None).await,
             Some(Observation::Lost { reason, .. }) => match self.ensure_pump(attempt_id, &handle) {
                 PumpState::InPlace => self.clean_unseen(attempt, &handle, &reason).await,
                 PumpState::Running | PumpState::Waiting | PumpState::Finished { .. } => {
-                    self.clean_ended(attempt, &handle).await
+                    self.clean_ended(attempt, &handle, Some(reason)).await
                 }
             },
             Some(Observation::Gone { reason }) => self.clean_unseen(attempt, &handle, &reason).await,
@@ -116,10 +118,16 @@ impl Control {
         self.mark_cleaned(attempt).await
     }
 
-    /// Cleans an attempt that has ended, once all its output is stored.
-    async fn clean_ended(&self, attempt: &ActiveAttempt, handle: &Handle) -> Result<(), CleanError> {
-        let Some(end) = self.end_of_output(attempt, handle).await? else { return Ok(()) };
-        self.mark_log_complete(attempt, end).await?;
+    /// Cleans an attempt that has ended, once all its output is stored: all that there is, where the engine did not see
+    /// the end for this reason. What had not reached it by then is nowhere.
+    async fn clean_ended(
+        &self,
+        attempt: &ActiveAttempt,
+        handle: &Handle,
+        unseen: Option<String>,
+    ) -> Result<(), CleanError> {
+        let Some(LogEnd { gap }) = self.end_of_output(attempt, handle).await? else { return Ok(()) };
+        self.mark_log_complete(attempt, LogEnd { gap: gap.or(unseen) }).await?;
         self.remove(handle).await?;
         self.mark_cleaned(attempt).await
     }
