@@ -88,6 +88,8 @@ struct Attempt {
     /// The steps that are still to come.
     script: VecDeque<String>,
     end: Option<(Timestamp, i64, EndCause)>,
+    /// Why its end was not seen, where it is over like this.
+    lost: Option<String>,
     output: watch::Sender<(Vec<u8>, bool)>,
 }
 
@@ -222,6 +224,15 @@ impl FakeEngine {
         self.pokes.poke(attempt_id);
     }
 
+    /// Loses an attempt, as a machine does whose power is cut: what is left of its output is all that there is.
+    pub fn lose(&self, attempt_id: AttemptId, reason: &str) {
+        if let Some(attempt) = self.world().attempts.get_mut(&attempt_id) {
+            attempt.lost = Some(reason.to_owned());
+            attempt.output.send_modify(|(_, is_complete)| *is_complete = true);
+        }
+        self.pokes.poke(attempt_id);
+    }
+
     #[must_use]
     pub fn launches_of(&self, attempt_id: AttemptId) -> u32 {
         self.world().launches.get(&attempt_id).copied().unwrap_or(0)
@@ -237,7 +248,8 @@ impl Attempt {
     fn new(command: &str, now: Timestamp) -> Self {
         let script = command.split([';', '\n']).map(|step| step.trim().to_owned()).collect();
         let output = watch::Sender::new((Vec::new(), false));
-        let mut attempt = Self { shown: 0, was_stopped_early: false, started_at: now, script, end: None, output };
+        let mut attempt =
+            Self { shown: 0, was_stopped_early: false, started_at: now, script, end: None, lost: None, output };
         attempt.play(now);
         attempt
     }
@@ -357,6 +369,9 @@ impl Engine for FakeEngine {
                 image_digest: None,
                 notes: vec![],
             };
+            if let Some(reason) = &attempt.lost {
+                return Observation::Lost { reason: reason.clone(), started: Some(started), last_seen_at: None };
+            }
             match (attempt.shown, &attempt.end) {
                 (1, _) => Observation::Starting,
                 (3, Some((finished_at, exit_code, cause))) => Observation::Ended(Ended {

@@ -164,7 +164,8 @@ pub(super) fn json(body: impl HttpBody<Data = Bytes, Error: Into<axum::BoxError>
 }
 
 fn busy() -> ApiError {
-    let message = "the server makes as many large answers as it can; try again later, or ask for less at a time (`limit`)";
+    let message =
+        "the server makes as many large answers as it can; try again later, or ask for less at a time (`limit`)";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 

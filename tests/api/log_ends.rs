@@ -281,6 +281,25 @@ crate::on_fake_engine! {
         assert_eq!(told(&world, &run_id, "LogCut").await.len(), 1);
     }
 
+    async fn a_log_whose_runs_end_nobody_saw_says_that_its_end_may_be_missing(world: World) {
+        for is_stopping in [false, true] {
+            let run_id = world.run(&format!("echo one; {WAIT}")).await;
+            world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
+            world.step_until_printed(&run_id, "one\n").await;
+            if is_stopping {
+                world.script().swallow_stops(true);
+                let id = text(&world.history(&run_id).await["definition_id"]);
+                world.delete(&format!("/api/v1/task/{id}/history/{run_id}")).await.ok();
+            }
+            world.script().lose(World::attempt(&run_id, 1), "its machine lost power");
+            let run = world.finish(&run_id).await;
+            assert_eq!(run["outcome"], if is_stopping { "stopped" } else { "lost" });
+            assert_eq!(world.log(&run_id).await, "one\n");
+            let [cut] = &told(&world, &run_id, "LogCut").await[..] else { panic!("it is said once: {is_stopping}") };
+            assert_eq!(cut, "the end of the log may be missing: its machine lost power");
+        }
+    }
+
     async fn output_that_can_not_be_read_is_given_up_with_the_engines_reason(world: World = impatient()) {
         world.script().set_readable(Some("the logging driver can't be read"));
         let run_id = world.run("echo one").await;

@@ -223,8 +223,8 @@ fn many_variables() -> Vec<Value> {
         ("EMPTY", ""),
         ("BLANK", " \n "),
         ("BREAKS", "\n\n<b>&amp;\n"),
-        ("LINE\nBREAK", "x"),
-        (" LEAD ", "\r"),
+        ("IN WORDS", "x"),
+        ("<i>&\"'", "\r"),
         ("Ü", "ä😀"),
     ];
     let long = [("LONG".to_owned(), "é".repeat(50_000))];
