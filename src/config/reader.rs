@@ -44,6 +44,15 @@ struct Findings {
     known: BTreeMap<String, Vec<&'static str>>,
 }
 
+impl Findings {
+    /// A section can be looked at more than once, and a fault is told once.
+    fn add(&mut self, line: Option<usize>, text: String) {
+        if !self.faults.iter().any(|(_, known)| *known == text) {
+            self.faults.push((line, text));
+        }
+    }
+}
+
 /// The settings of one `[section]`.
 pub(super) struct Section<'r> {
     document: &'r Document<'r>,
@@ -176,7 +185,7 @@ impl Section<'_> {
         match self.table {
             Some(_) => self.document.fault(self.findings, self.start..self.start, &text),
             // No line of the file has to do with it.
-            None => self.findings.faults.push((None, text)),
+            None => self.findings.add(None, text),
         }
     }
 
@@ -225,11 +234,7 @@ impl Document<'_> {
 
     fn fault(&self, findings: &mut Findings, span: Range<usize>, text: &str) {
         let line = line(self.text, span.start);
-        let text = format!("{}: {text}", place(self.file_name, self.text, span));
-        // A section can be looked at more than once.
-        if !findings.faults.iter().any(|(_, known)| *known == text) {
-            findings.faults.push((Some(line), text));
-        }
+        findings.add(Some(line), format!("{}: {text}", place(self.file_name, self.text, span)));
     }
 
     fn find_unknown(&self, findings: &mut Findings) {

@@ -30,6 +30,7 @@ const OBSERVED_TOGETHER: usize = 256;
 impl Control {
     /// Looks at every attempt of the cluster. Says how long until the earliest of their bounds passes.
     pub async fn watch_all(self: &Arc<Self>) -> Result<Option<SignedDuration>, StoreError> {
+        self.store_samples().await;
         self.store_notes().await?;
         let active = self.store.active_attempts(&self.cluster).await?;
         self.state.pumps.forget_except(&active);
@@ -43,6 +44,7 @@ impl Control {
         self: &Arc<Self>,
         attempt_ids: BTreeSet<AttemptId>,
     ) -> Result<Option<SignedDuration>, StoreError> {
+        self.store_samples().await;
         self.store_notes().await?;
         let mut active = Vec::new();
         for attempt_id in attempt_ids {
@@ -51,11 +53,10 @@ impl Control {
         self.look_at(active).await
     }
 
-    /// What the engine told of attempts beside their status becomes part of their runs' story, or lies beside their logs.
-    /// What can't be stored now is kept for the next time. When this is back, all that was told before it is there.
+    /// What the engine told of attempts beside their status becomes part of their runs' story. What can't be stored now is
+    /// kept for the next time. When this is back, all that was told before it is there.
     pub(super) async fn store_notes(&self) -> Result<(), StoreError> {
         let _noting = self.state.noting.lock().await;
-        self.store_samples().await;
         let mut notes = VecDeque::from(self.pokes.take_notes());
         while let Some((attempt_id, event)) = notes.front() {
             match self.store.append_event(attempt_id.run_id, event).await {
@@ -75,7 +76,7 @@ impl Control {
         Ok(())
     }
 
-    /// A sample that can't be kept is missing from a chart, and holds up nothing.
+    /// What runs use lies beside their logs. A sample that can't be kept is missing from a chart, and holds up nothing.
     async fn store_samples(&self) {
         let samples = self.pokes.take_samples();
         if samples.is_empty() {

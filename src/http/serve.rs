@@ -20,7 +20,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +33,7 @@ use super::health;
 use super::own_task;
 use super::places::{Place, Places, Terms, most_connections};
 use super::spares::Spares;
+use crate::service::is_out_of_files;
 
 /// The address that a request's connection comes from: the client's own, or that of a proxy.
 #[derive(Debug, Clone, Copy)]
@@ -188,10 +188,6 @@ fn set_up(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     // Also after the answer is handed over, which is then the system's to send.
     socket.set_tcp_user_timeout(Some(READER_PATIENCE))
-}
-
-fn is_out_of_files(error: &io::Error) -> bool {
-    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 fn is_clients_fault(error: &io::Error) -> bool {

@@ -44,14 +44,17 @@ pub enum ServiceError {
 
 impl From<io::Error> for ServiceError {
     fn from(error: io::Error) -> Self {
-        // By number, for the standard library has no names for them: those of Linux, the BSDs and macOS are the same.
-        const ENFILE: i32 = 23;
-        const EMFILE: i32 = 24;
-        match error.raw_os_error() {
-            Some(ENFILE | EMFILE) => Self::OutOfFiles(error),
-            _ => Self::Log(error),
-        }
+        if is_out_of_files(&error) { Self::OutOfFiles(error) } else { Self::Log(error) }
     }
+}
+
+/// Whether the process, or its machine, has no file to open left.
+#[must_use]
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    // By number, for the standard library has no names for them: those of Linux, the BSDs and macOS are the same.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 impl From<StoreError> for ServiceError {

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 pub use crate::logs::{LogPiece, LogToken};
 pub use clusters::{Cluster, Clusters, LaunchCheck, Probe, SettingsCheck};
 pub use definitions::DefinitionChange;
-pub use error::ServiceError;
+pub use error::{ServiceError, is_out_of_files};
 pub use log_lines::{
     Line, LinesFrom, LogExtent, LogHits, LogLines, Piece, Pieces, SearchFrom, Style, WEIGHTS, whole_length,
 };

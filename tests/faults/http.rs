@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::program::{Server, Setup};
-use crate::world::{Wire, get, request};
+use crate::world::{Wire, get, memory_kb, request};
 
 /// A client that behaves is answered at once.
 fn assert_serves(server: &Server) {
@@ -254,13 +254,6 @@ fn health_is_answered_when_all_files_are_used_up_by_something_else() {
     assert_unhurt(&mut server);
 }
 
-/// How much memory the server has, in MiB.
-fn memory(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let kb = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().trim_end_matches(" kB");
-    kb.parse::<u64>().unwrap() >> 10
-}
-
 #[test]
 fn readers_that_take_nothing_hold_little_whatever_they_asked_for() {
     let server = Server::start();
@@ -276,7 +269,7 @@ fn readers_that_take_nothing_hold_little_whatever_they_asked_for() {
     let whole = get(&server, &format!("/api/v1/{run_id}/logs")).json();
     assert_eq!(whole["log"].as_str().unwrap().len(), 1 << 20);
 
-    let before = memory(&server);
+    let before = memory_kb(&server, "VmRSS");
     for path in [
         format!("/api/v1/{run_id}/logs"),
         format!("/api/v1/{run_id}/logs?raw_text=true"),
@@ -298,7 +291,7 @@ fn readers_that_take_nothing_hold_little_whatever_they_asked_for() {
             slow.iter().filter(|client| is_made(client)).count() >= 5
         });
         assert_serves(&server);
-        let more = memory(&server).saturating_sub(before);
+        let more = memory_kb(&server, "VmRSS").saturating_sub(before) >> 10;
         eprintln!("{path}: {more} MiB for 100 readers");
         assert!(more < 160, "{path}: {more} MiB");
     }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use crate::program::{Server, Setup, until};
-use crate::world::{Wire, get, launch, request, story};
+use crate::world::{Wire, get, launch, memory_kb, request, story};
 
 fn id(answer: &crate::world::Answer) -> String {
     assert_eq!(answer.status(), 200, "{answer:?}");
@@ -100,15 +100,8 @@ fn two_hundred_megabytes_of_output_are_kept_to_the_last_byte() {
     let is_whole =
         log.lines().enumerate().all(|(i, line)| line.split(' ').next() == Some(&(1_000_000 + i).to_string()));
     assert!(is_whole, "lines are missing or mixed");
-    let peak = peak_kb(&server);
+    let peak = memory_kb(&server, "VmHWM");
     assert!(peak < 150_000, "the server took {peak} kB");
-}
-
-/// The most memory that the server has had.
-fn peak_kb(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    peak.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]
@@ -139,7 +132,7 @@ fn lists_of_any_size_take_little_memory_however_many_are_asked_for_at_once() {
             scope.spawn(list);
         }
     });
-    let peak = peak_kb(&server);
+    let peak = memory_kb(&server, "VmHWM");
     assert!(peak < 250_000, "the server took {peak} kB");
 }
 

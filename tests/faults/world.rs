@@ -11,6 +11,13 @@ use tempfile::TempDir;
 use crate::program::{PATIENCE, Server};
 use crate::support;
 
+/// How much memory the server has (`VmRSS`), or the most that it has had (`VmHWM`).
+pub fn memory_kb(server: &Server, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let rest = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+    rest.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 /// A connection to a server, on which anything can be said.
 pub struct Wire(pub TcpStream);
 
