@@ -121,8 +121,8 @@ async fn an_end_before_the_daemon_was_started_anew_keeps_its_code_and_claims_no_
     let table = [
         (255, Some(secs(-3600)), Some("")),
         (255, Some(secs(3600)), Some("")),
-        (255, Some(secs(20)), Some("notes this code also of what it then finds dead")),
-        (255, None, Some("notes this code also of what it then finds dead")),
+        (255, Some(secs(20)), None),
+        (255, None, None),
         (255, Some(SignedDuration::from_millis(500)), None),
         (143, Some(secs(3600)), Some("does not remember who ended it")),
         (137, None, Some("does not remember who ended it")),

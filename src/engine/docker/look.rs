@@ -125,7 +125,7 @@ impl Inner {
         } else {
             self.seen.add_shell(image_id);
         }
-        if facts.last_seen_at.is_none() && is_lost(exit_code(container), &facts) {
+        if facts.last_seen_at.is_none() && is_lost(container, facts.memory.end) {
             let output = self.last_output(container, 1).await;
             facts.last_seen_at = output.last().and_then(|message| message.stamp.as_timestamp());
         }

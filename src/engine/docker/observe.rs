@@ -147,9 +147,9 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
         let reason = format!("the image has no usable shell: {error}");
         return Observation::NeverRan { reason, fault: StartFault::Task };
     }
-    if is_lost(exit_code, facts) {
-        let reason = "its end was not seen: it was dead when the Docker daemon was started, with exit code 255, which the \
-            daemon notes where it crashed, or its machine lost power or was reset";
+    if is_lost(container, facts.memory.end) {
+        let reason = "its end was not seen: it was dead when the Docker daemon was started, or shortly before, with exit code \
+            255, which the daemon notes where it crashed, or its machine lost power or was reset";
         let last_seen_at = facts.last_seen_at;
         return Observation::Lost { reason: reason.to_owned(), started: Some(started), last_seen_at };
     }
@@ -179,14 +179,39 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
 /// What a daemon that was started again notes of a container that it finds dead, in place of its exit code.
 const FOUND_DEAD: i64 = 255;
 
-/// Whether nobody saw how it ended, so that its exit code is the daemon's own.
-pub(super) const fn is_lost(exit_code: i64, facts: &Facts) -> bool {
-    let was_found_dead = match facts.memory.end {
-        EndSeen::No => true,
-        EndSeen::Perhaps => facts.ended_with_daemon_away,
-        EndSeen::Yes | EndSeen::Earlier | EndSeen::Unknown => false,
+/// Whether nobody saw how it ended, so that its exit code is the daemon's own, or may be: who says that a command failed
+/// has to know it.
+pub(super) fn is_lost(container: &ContainerInspectResponse, end: EndSeen) -> bool {
+    let was_found_dead = match end {
+        EndSeen::No | EndSeen::Perhaps => network(container) != Network::Released,
+        EndSeen::Unknown => network(container) == Network::Held,
+        EndSeen::Yes | EndSeen::Earlier => false,
     };
-    exit_code == FOUND_DEAD && was_found_dead
+    exit_code(container) == FOUND_DEAD && was_found_dead
+}
+
+/// What an ended container has left of its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Network {
+    /// Its place there, which a daemon that sees a container end gives back.
+    Held,
+    /// Only the sandbox that the place was in: a daemon saw the end, one before Docker 27.5.
+    Released,
+    /// Nothing, as where a daemon since Docker 27.5 saw the end, and as after the start of any such daemon.
+    Unknown,
+}
+
+/// A daemon before 27.5 that finds a container dead at its start has no networks yet, and leaves it its place
+/// (<https://github.com/moby/moby/blob/v20.10.24/daemon/container_operations.go>, `releaseNetwork`).
+fn network(container: &ContainerInspectResponse) -> Network {
+    let Some(settings) = container.network_settings.as_ref() else { return Network::Unknown };
+    let is_named = |id: Option<&String>| id.is_some_and(|id| !id.is_empty());
+    let places = settings.networks.iter().flat_map(|networks| networks.values());
+    match places.map(|place| is_named(place.endpoint_id.as_ref())).reduce(|one, other| one || other) {
+        Some(true) => Network::Held,
+        Some(false) if is_named(settings.sandbox_id.as_ref()) => Network::Released,
+        Some(false) | None => Network::Unknown,
+    }
 }
 
 /// Who ended it, never decided by comparing the daemon's times with ours.
@@ -215,11 +240,6 @@ fn end_cause(exit_code: i64, was_oom_killed: bool, facts: &Facts) -> EndCause {
     }
     if is_killed_code && end.is_before_daemon() {
         let why = "the Docker daemon was started anew since, and does not remember who ended it, if anybody did";
-        return EndCause::Forgotten { why: why.to_owned() };
-    }
-    if exit_code == FOUND_DEAD && *end == EndSeen::Perhaps {
-        let why = "the Docker daemon was started anew since, and notes this code also of what it then finds dead, after a \
-            crash or a loss of power";
         return EndCause::Forgotten { why: why.to_owned() };
     }
     match signal.and_then(signal_name) {
@@ -327,7 +347,6 @@ mod tests {
         let forgotten_by =
             |words: &str| EndCause::Forgotten { why: format!("the Docker daemon was started anew since, and {words}") };
         let by_whom = forgotten_by("does not remember who ended it, if anybody did");
-        let whose = forgotten_by("notes this code also of what it then finds dead, after a crash or a loss of power");
         let table = [
             (0, false, &quiet, EndCause::Exited),
             (3, false, &quiet, EndCause::Exited),
@@ -344,7 +363,6 @@ mod tests {
             (143, false, &with_daemon_away, by_daemon.clone()),
             (143, false, &by_new_daemon, by_daemon),
             (255, false, &earlier, EndCause::Exited),
-            (255, false, &perhaps, whose),
             (3, false, &perhaps, EndCause::Exited),
             (3, false, &found_dead, EndCause::Exited),
             (139, false, &perhaps, signal("SIGSEGV")),
@@ -366,17 +384,39 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_a_daemon_made_up_when_it_was_started_is_no_end_that_was_seen() {
-        let last_seen_at = Some(Timestamp::UNIX_EPOCH);
-        // That the daemon was away in between says the same as its start does.
-        for (end, ended_with_daemon_away) in [(EndSeen::No, false), (EndSeen::Perhaps, true)] {
-            let memory = Memory { end, ..Memory::default() };
-            let facts = Facts { memory, ended_with_daemon_away, last_seen_at, ..Facts::default() };
-            let seen = read_ended(&exited(255, false), &facts, Timestamp::UNIX_EPOCH);
-            let Observation::Lost { reason, started, last_seen_at: seen_at } = seen else { panic!("{seen:?}") };
-            assert!(reason.contains("code 255") && reason.contains("lost power"), "{reason}");
-            assert_eq!((started.unwrap().at.to_string().as_str(), seen_at), (START, last_seen_at));
+    fn a_code_that_a_daemon_may_have_made_up_when_it_was_started_is_no_end_that_was_seen() {
+        let network = |sandbox: &str, endpoints: &[&str]| {
+            let places = endpoints.iter().map(|id| (format!("of {id}"), json!({ "EndpointID": id })));
+            json!({ "SandboxID": sandbox, "Networks": places.collect::<serde_json::Map<_, _>>() })
+        };
+        let held = network("5", &["e", ""]);
+        let released = network("5", &["", ""]);
+        let cleared = network("", &[""]);
+        let none = network("5", &[]);
+        let table = [
+            (EndSeen::No, [true, false, true, true]),
+            (EndSeen::Perhaps, [true, false, true, true]),
+            (EndSeen::Unknown, [true, false, false, false]),
+            (EndSeen::Earlier, [false; 4]),
+            (EndSeen::Yes, [false; 4]),
+        ];
+        for (end, expected) in table {
+            for (network, expected) in [&held, &released, &cleared, &none].into_iter().zip(expected) {
+                let mut container = exited(255, false);
+                container.network_settings = Some(serde_json::from_value(network.clone()).unwrap());
+                assert_eq!(is_lost(&container, end), expected, "{end:?} {network}");
+                container.state.as_mut().unwrap().exit_code = Some(3);
+                assert!(!is_lost(&container, end), "no daemon makes this code up");
+            }
+            assert_eq!(is_lost(&exited(255, false), end), matches!(end, EndSeen::No | EndSeen::Perhaps), "{end:?}");
         }
+        let last_seen_at = Some(Timestamp::UNIX_EPOCH);
+        let memory = Memory { end: EndSeen::No, ..Memory::default() };
+        let facts = Facts { memory, last_seen_at, ..Facts::default() };
+        let seen = read_ended(&exited(255, false), &facts, Timestamp::UNIX_EPOCH);
+        let Observation::Lost { reason, started, last_seen_at: seen_at } = seen else { panic!("{seen:?}") };
+        assert!(reason.contains("code 255") && reason.contains("lost power"), "{reason}");
+        assert_eq!((started.unwrap().at.to_string().as_str(), seen_at), (START, last_seen_at));
     }
 
     #[test]
