@@ -246,6 +246,7 @@ async fn open_store(database: &Database, holder: &Holder) -> anyhow::Result<Open
             // Where nothing can be written there, this says better what is wrong.
             let store = told(database, Store::open_sqlite(path).await)?;
             let lock = lock.with_context(|| format!("cannot lock the database {database}"))?;
+            privacy::tighten_database(path);
             return Ok(Opened { store, lease: Lease::permanent(), lock: Some(lock) });
         }
         Database::Postgres { url } => url.expose(),

@@ -16,8 +16,8 @@ use nix::unistd::geteuid;
 
 use crate::config::{Cluster, Engine};
 
-/// What nobody but the server's user may enter.
-const PRIVATE_FOLDER: u32 = 0o700;
+/// What nobody but the server's user may enter or read.
+const PRIVATE: u32 = 0o700;
 /// What others may pass through but not list.
 const PASSABLE_FOLDER: u32 = 0o711;
 
@@ -53,7 +53,7 @@ pub fn keep_private() -> io::Result<()> {
 /// A file system that knows no permissions, or a folder of somebody else's, is no reason not to start.
 pub(super) fn tighten(data_dir: &Path, others: Others) {
     let tightened = match others {
-        Others::Nothing => limit(data_dir, PRIVATE_FOLDER),
+        Others::Nothing => limit(data_dir, PRIVATE),
         Others::HaveFoldersBelow => open_way(data_dir),
     };
     let tightened = tightened.and_then(|()| tighten_entries(data_dir));
@@ -76,10 +76,26 @@ fn tighten_entries(data_dir: &Path) -> io::Result<()> {
         let kind = entry.file_type()?;
         let is_of_runs = entry.file_name() == super::engines::RUNS_FOLDER;
         if (kind.is_file() || kind.is_dir()) && !is_of_runs {
-            limit(&entry.path(), PRIVATE_FOLDER)?;
+            limit(&entry.path(), PRIVATE)?;
         }
     }
     Ok(())
+}
+
+/// Takes away what others may do with an SQLite database, wherever it lies, and with the files beside it.
+pub(super) fn tighten_database(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match limit(Path::new(&name), PRIVATE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(
+                database = %Path::new(&name).display(),
+                %error,
+                "other users of the machine may be able to read the database: its permissions can't be changed"
+            ),
+            _ => {}
+        }
+    }
 }
 
 /// Others may pass through, whatever the folder was made with.
@@ -123,5 +139,20 @@ mod tests {
             assert_eq!(mode(folder.path()), expected);
             assert_eq!((mode(&logs), mode(&database), mode(&runs)), (0o700, 0o600, 0o711));
         }
+    }
+
+    #[test]
+    fn a_database_beside_the_data_directory_is_closed_to_others_with_the_files_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["runs.db", "runs.db-wal", "another.db"] {
+            fs::write(path(name), b"secret").unwrap();
+            fs::set_permissions(path(name), Permissions::from_mode(0o664)).unwrap();
+        }
+        tighten_database(&path("runs.db"));
+        assert_eq!(
+            (mode(&path("runs.db")), mode(&path("runs.db-wal")), mode(&path("another.db"))),
+            (0o600, 0o600, 0o664)
+        );
     }
 }

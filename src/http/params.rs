@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
 use super::{App, Limits};
-use crate::model::{EnvVar, Faults, Order, PageRequest, TimeRange};
+use crate::model::{EnvVar, Faults, Order, PageRequest, TimeRange, excerpt};
 use crate::wire::OneOrMany;
 use crate::words::nearest;
 
@@ -42,7 +42,7 @@ impl FromRequestParts<App> for Params {
             .collect();
         let mut faults = Faults::default();
         if percent_decode_str(query).decode_utf8().is_err() {
-            faults.add("?", format!("must be text in UTF-8, percent-encoded, not {query:?}"));
+            faults.add("?", format!("must be text in UTF-8, percent-encoded, not {}", excerpt(query)));
         }
         for (name, _) in pairs.iter().filter(|(name, value)| name.contains('\0') || value.contains('\0')) {
             faults.add(name.replace('\0', "\\0"), "must not hold a NUL character");

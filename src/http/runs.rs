@@ -305,11 +305,11 @@ fn holds_nul(value: &serde_json::Value) -> bool {
     get, path = "/v1/{run_id}/events", tag = "runs", operation_id = "getRunEvents",
     params(("run_id" = String, Path)),
     responses(
-        (status = 200, description = "All its events, oldest first", body = EventList),
+        (status = 200, description = "Its newest events, 10,000 at most, oldest first", body = EventList),
         (status = 404, description = "There is no such run", body = ErrorBody),
     )
 )]
 pub(super) async fn events(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
     let events = app.service.events(&run_id).await?;
-    Ok(ok(&EventList { total: events.len(), pod_events: events.into_iter().map(PodEvent::from).collect() }))
+    Ok(ok(&EventList { total: events.total, pod_events: events.rows.into_iter().map(PodEvent::from).collect() }))
 }

@@ -145,7 +145,7 @@ const fn is_invisible(c: char) -> bool {
 }
 
 /// The start of a value, quoted, short enough for an error text.
-fn excerpt(value: &str) -> String {
+pub fn excerpt(value: &str) -> String {
     const SHOWN_CHARS: usize = 60;
     let mut shown: String = value.chars().take(SHOWN_CHARS).collect();
     if shown.len() < value.len() {

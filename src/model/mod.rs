@@ -50,7 +50,7 @@ pub use definition::{Definition, DefinitionUpdate, NewDefinition, TaskSpec};
 pub use ended::EndedRuns;
 pub use env::{EnvVar, merge_env};
 pub use event::{Event, EventType, LOG_CUT};
-pub use fault::{Fault, Faults};
+pub use fault::{Fault, Faults, excerpt};
 pub use id::{AttemptId, DefinitionId, EngineId, RunId};
 pub use image::{ImageReference, InvalidImage};
 pub use kept_time::{next_kept_time, suspicious_difference};

@@ -279,5 +279,5 @@ async fn read(
 
 /// Whether the run's story says that the end of its log may be missing.
 async fn is_cut(store: &Store, run_id: RunId) -> Result<bool, ServiceError> {
-    Ok(store.list_events(run_id).await?.iter().any(|event| event.reason == LOG_CUT))
+    Ok(store.has_event(run_id, LOG_CUT).await?)
 }

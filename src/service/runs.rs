@@ -15,12 +15,16 @@ use crate::model::{RunFilter, RunSort};
 
 /// How often a guarded change is tried again after the run changed in between.
 const TRIES: u32 = 10;
+/// How many children and events of a run an answer lists at most: what runs and engines add to has no bound of its own.
+pub(crate) const MOST_LISTED: u32 = 10_000;
 
-/// A run with its children and its story.
+/// A run with its children and its story, of each as much as is listed.
 #[derive(Debug, Clone)]
 pub struct RunDetails {
     pub run: Run,
+    /// The first ones.
     pub children: Vec<String>,
+    /// The newest ones, in the order they happened.
     pub events: Vec<Event>,
     /// Why it has not started, where it waits.
     pub waiting_reason: Option<String>,
@@ -63,7 +67,10 @@ impl Service {
     }
 
     pub async fn details(&self, run: Run) -> Result<RunDetails, ServiceError> {
-        let (children, events) = tokio::try_join!(self.store.children(run.run_id), self.store.list_events(run.run_id))?;
+        let (children, events) = tokio::try_join!(
+            self.store.first_child_ids(run.run_id, MOST_LISTED),
+            self.store.newest_events(run.run_id, MOST_LISTED)
+        )?;
         let waiting_reason = self.why_waiting(&run).await?;
         Ok(RunDetails { run, children, events, waiting_reason })
     }
@@ -98,9 +105,12 @@ impl Service {
         })
     }
 
-    pub async fn events(&self, run_id: &str) -> Result<Vec<Event>, ServiceError> {
+    /// The newest events of a run in the order they happened, and how many it has in all.
+    pub async fn events(&self, run_id: &str) -> Result<Page<Event>, ServiceError> {
         let run = self.run(run_id).await?;
-        Ok(self.store.list_events(run.run_id).await?)
+        let (rows, total) =
+            tokio::try_join!(self.store.newest_events(run.run_id, MOST_LISTED), self.store.count_events(run.run_id))?;
+        Ok(Page { rows, total })
     }
 
     /// How often this server has seen runs and clusters change.

@@ -50,16 +50,21 @@ impl Store {
         self.db.write(vec![insert(INSERT_UNSAID, run_id, event)]).await.map(|_| ())
     }
 
-    /// The story of a run, in the order it happened.
-    pub async fn list_events(&self, run_id: RunId) -> Result<Vec<Event>, StoreError> {
-        let select = Statement::new(
-            "SELECT timestamp, event_type, reason, source_object, message FROM events WHERE run_id = $1 ORDER BY event_id",
-            [run_id.to_string().into()],
-        );
-        self.db.read(select).await
+    /// How many events a run's story has.
+    pub async fn count_events(&self, run_id: RunId) -> Result<u64, StoreError> {
+        let count = Statement::new("SELECT COUNT(*) FROM events WHERE run_id = $1", [run_id.to_string().into()]);
+        Ok(self.db.read_one(count).await?.unwrap_or_default())
     }
 
-    /// The newest part of it.
+    /// Whether a run's story has an event with this reason.
+    pub async fn has_event(&self, run_id: RunId, reason: &str) -> Result<bool, StoreError> {
+        let select = "SELECT COUNT(*) FROM events WHERE run_id = $1 AND reason = $2";
+        let count: Option<u64> =
+            self.db.read_one(Statement::new(select, [run_id.to_string().into(), reason.into()])).await?;
+        Ok(count.is_some_and(|count| count > 0))
+    }
+
+    /// The newest events of a run's story, in the order they happened.
     pub async fn newest_events(&self, run_id: RunId, most: u32) -> Result<Vec<Event>, StoreError> {
         let select = Statement::new(
             "SELECT timestamp, event_type, reason, source_object, message FROM events WHERE run_id = $1

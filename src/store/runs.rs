@@ -239,8 +239,13 @@ impl Store {
 
     /// The ids of a run's children, in the order they were launched.
     pub async fn children(&self, parent: RunId) -> Result<Vec<String>, StoreError> {
-        let select = "SELECT run_id FROM runs WHERE parent_run_id = $1 ORDER BY queued_at, run_id";
-        self.db.read(Statement::new(select, [parent.to_string().into()])).await
+        self.first_child_ids(parent, u32::MAX).await
+    }
+
+    /// The first of them.
+    pub async fn first_child_ids(&self, parent: RunId, most: u32) -> Result<Vec<String>, StoreError> {
+        let select = "SELECT run_id FROM runs WHERE parent_run_id = $1 ORDER BY queued_at, run_id LIMIT $2";
+        self.db.read(Statement::new(select, [parent.to_string().into(), most.into()])).await
     }
 
     /// A run's first children in the order they were launched, and how many it has in all.

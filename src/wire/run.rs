@@ -106,10 +106,10 @@ pub struct Run {
     pub service_account: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_run_id: Option<String>,
-    /// Its children; told for a single run, not in lists.
+    /// Its first 10,000 children; only of a single run, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spawned_runs: Option<Vec<SpawnedRun>>,
-    /// Its story; told for a single run, not in lists.
+    /// Its newest 10,000 events, oldest first; only of a single run, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_events: Option<Vec<PodEvent>>,
     pub executable_id: String,
@@ -300,7 +300,8 @@ impl From<model::Event> for PodEvent {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventList {
-    pub total: usize,
+    /// How many there are in all.
+    pub total: u64,
     pub pod_events: Vec<PodEvent>,
 }
 

@@ -1,6 +1,6 @@
 //! How much one run, and one answer, may hold.
 
-use flotilla::model::{EnvVar, RunId, limits};
+use flotilla::model::{EnvVar, Event, RunId, limits};
 use serde_json::{Value, json};
 
 use crate::on_fake_engine;
@@ -68,6 +68,20 @@ on_fake_engine! {
             assert_eq!(world.get(&page).await.status.as_u16(), 200, "{page}");
         }
         world.launch(&definition_id, json!({})).await;
+    }
+
+    async fn a_run_with_a_long_story_lists_the_newest_of_it_and_says_how_much_there_is(world: World) {
+        let run_id = world.run("exit 0").await;
+        let run = world.store.run(run_id.parse().unwrap()).await.unwrap().unwrap();
+        let now = world.control.clock.now();
+        let mut change = flotilla::model::refuse(&run, "for the test", now);
+        change.events = (0..10_001).map(|number| Event::normal(now, "Told", number.to_string())).collect();
+        assert!(world.store.apply(run.run_id, &change).await.unwrap());
+        let events = world.get(&format!("/api/v6/{run_id}/events")).await.ok();
+        let messages = each(&events["pod_events"], "message");
+        assert_eq!((messages.len(), events["total"].as_u64()), (10_000, Some(10_002)));
+        assert_eq!((messages[0].as_str(), messages[9_999].as_str()), ("1", "10000"));
+        assert_eq!(world.history(&run_id).await["pod_events"], events["pod_events"]);
     }
 
     async fn lists_on_pages_carry_no_variables(world: World) {

@@ -27,7 +27,7 @@ crate::on_fake_engine! {
                 world.store.append_event(run_id, &event).await.unwrap();
             }
         }
-        let events = world.store.list_events(run_id).await.unwrap();
+        let events = world.store.newest_events(run_id, 1000).await.unwrap();
         let odd: Vec<_> = events.iter().filter(|event| event.reason == "Od\u{fffd}d").collect();
         assert_eq!(odd.len(), 3, "each once");
         assert_eq!((odd[0].message.as_str(), odd[2].message.as_str()), ("a\u{fffd}b", "\u{1}\u{7f}\u{202e}"));
