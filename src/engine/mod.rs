@@ -4,15 +4,13 @@
 //! what it sees of it. Everything it is asked for can be asked again: a second launch finds the first object, a second
 //! stop changes nothing, a second removal succeeds.
 
-mod api_error;
 mod command;
+mod container;
 pub mod docker;
 pub mod fake;
 pub mod kubernetes;
 pub mod local;
-mod marker;
 mod pokes;
-mod signal;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -7,8 +7,8 @@ use bollard::models::{
     ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
 };
 
-use super::config::DockerConfig;
-use super::machine::Machine;
+use super::capacity::Machine;
+use super::settings::DockerConfig;
 use crate::engine::{EngineError, Identity, LaunchSpec, command};
 use crate::model::{AttemptId, TaskSpec};
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bollard::query_parameters::CreateContainerOptions;
 
-use super::config::PullPolicy;
 use super::container::{describe, name_of, without_storage_limit};
 use super::image::of_task;
 use super::launches::Launching;
 use super::link::ApiError;
 use super::memory::Unstarted;
-use super::observe::{Stage, id_of, stage, start_error};
+use super::settings::PullPolicy;
 use super::{Inner, refusal};
+use super::{read::Stage, read::id_of, read::stage, read::start_error};
 use crate::engine::{EngineError, Handle, LaunchSpec};
 use crate::model::{AttemptId, StartFault};
 

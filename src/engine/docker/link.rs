@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use jiff::Timestamp;
 
-use super::config::DockerConfig;
-use super::machine::{Clock, Machine};
+use super::settings::DockerConfig;
+use super::{capacity::Clock, capacity::Machine};
 use crate::engine::EngineState;
-pub(super) use crate::engine::api_error::ApiError;
-use crate::engine::api_error::with_causes;
+pub(super) use crate::engine::container::api_error::ApiError;
+use crate::engine::container::api_error::with_causes;
 use crate::model::EngineIdentity;
 
 /// How long a call may take until its answer begins. A daemon under load takes seconds to start a container.

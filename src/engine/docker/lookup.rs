@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::config::{DockerConfig, PullPolicy};
 use super::credentials;
 use super::image::{in_path, of_task};
 use super::link::{ApiError, Link};
 use super::refusal::is_final;
+use super::{settings::DockerConfig, settings::PullPolicy};
 use crate::engine::EngineError;
 use crate::model::ImageReference;
 

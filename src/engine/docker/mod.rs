@@ -15,7 +15,8 @@
 //! | `logs`, `unpack`, `skips`, `ends` | the output, message by message, what may be missing, when no more of it comes |
 //! | `stop`, `watch`, `stats` | stopping and removing, events and samples, what was used |
 
-mod config;
+mod cache;
+mod capacity;
 mod container;
 mod credentials;
 mod ends;
@@ -25,19 +26,18 @@ mod image;
 mod launch;
 mod launches;
 mod link;
-mod logs;
-mod look;
 mod lookup;
-mod machine;
 mod memory;
 mod observe;
+mod output;
 mod pull;
+mod read;
 pub(super) mod refusal;
-mod seen;
+mod settings;
 mod skips;
-mod stats;
 mod stop;
 mod unpack;
+mod usage;
 mod watch;
 
 use std::sync::Arc;
@@ -49,17 +49,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use super::Identity;
-pub use config::{BindMount, DockerConfig, PullPolicy};
+pub use settings::{BindMount, DockerConfig, PullPolicy};
 
 use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::model::{EngineIdentity, LogPosition, Observation, TaskSpec};
+use cache::Seen;
 use ends::Ends;
 use launch::{CREATED, PULLING};
 use launches::Launches;
 use link::Link;
 use lookup::Lookups;
 use pull::Pulls;
-use seen::Seen;
 use stop::{Kept, Stops};
 
 /// One Docker daemon as a cluster. Dropping it ends what it does in the background, and no container.
@@ -145,7 +145,7 @@ impl Engine for DockerEngine {
             Some(machine) => machine,
             None => inner.link.refresh_machine().await?,
         };
-        machine::check_resources(task, machine.capacity(inner.config.gpus))?;
+        capacity::check_resources(task, machine.capacity(inner.config.gpus))?;
         if inner.config.image_check {
             inner.lookups.check(&task.image).await?;
         }
@@ -187,8 +187,8 @@ impl Engine for DockerEngine {
         let is_launching = inner.launches.get(attempt_id).is_some_and(|launching| launching.is_under_way());
         match inner.find(attempt_id).await? {
             Some(container) => {
-                let id = observe::id_of(&container).to_owned();
-                logs::read(Arc::clone(&inner.link), id, ended, from).await.map(Output::Stream)
+                let id = read::id_of(&container).to_owned();
+                output::read(Arc::clone(&inner.link), id, ended, from).await.map(Output::Stream)
             }
             None if is_launching => Err(EngineError::Unavailable("the container has not started yet".to_owned())),
             None => Err(EngineError::Gone(format!("attempt {attempt_id} has no container"))),

@@ -10,10 +10,10 @@ use bollard::query_parameters::CreateImageOptions;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::watch;
 
-use super::config::DockerConfig;
 use super::credentials;
 use super::link::{ApiError, Link};
 use super::refusal::is_final;
+use super::settings::DockerConfig;
 use crate::model::ImageReference;
 
 /// The pauses between the tries of one pull. After them the attempt is given back, to be tried again later.

@@ -11,9 +11,9 @@ use std::time::Instant;
 use bollard::models::ContainerInspectResponse;
 use jiff::SignedDuration;
 
-use super::machine::Clock;
+use super::capacity::Clock;
 use super::unpack::Message;
-use crate::engine::marker::Stamp;
+use crate::engine::container::marker::Stamp;
 
 /// No daemon writes faster than this: several times what was measured.
 const MOST_BYTES_PER_SEC: u64 = 320 << 20;

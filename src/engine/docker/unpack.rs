@@ -8,7 +8,7 @@ use bollard::container::LogOutput;
 use bytes::{Bytes, BytesMut};
 
 use crate::engine::EngineError;
-use crate::engine::marker::{Counter, Marker, Stamp, Take};
+use crate::engine::container::marker::{Counter, Marker, Stamp, Take};
 
 pub(super) struct Unpacker {
     counter: Counter,

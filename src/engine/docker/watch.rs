@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use super::Inner;
 use super::container::attempt_of;
 use super::link::ApiError;
-use super::stats::Use;
+use super::usage::Use;
 use crate::model::{AttemptId, UsageSample};
 
 /// How long after the daemon was missed it is looked for again; doubles up to the second.

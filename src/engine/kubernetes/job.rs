@@ -21,9 +21,9 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
-use super::config::{KubernetesConfig, Toleration, VolumeSource};
 use super::names::{CONTAINER, FINALIZER, labels_and_annotations, name_of};
 use super::template::merge;
+use super::{settings::KubernetesConfig, settings::Toleration, settings::VolumeSource};
 use crate::engine::command::argument;
 use crate::engine::{EngineError, Identity, LaunchSpec};
 use crate::model::TaskSpec;
@@ -384,7 +384,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Origin;
-    use crate::engine::kubernetes::config::{PullPolicy, Volume};
+    use crate::engine::kubernetes::settings::{PullPolicy, Volume};
     use crate::model::{AttemptId, DefinitionId, EnvVar, Execution, NodeLifecycle};
 
     const RUN: &str = "01938f00-0000-7000-8000-000000000001";

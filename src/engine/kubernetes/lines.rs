@@ -5,7 +5,7 @@
 
 use bytes::{Buf, BytesMut};
 
-use crate::engine::marker::{STAMP_BYTES, Stamp};
+use crate::engine::container::marker::{STAMP_BYTES, Stamp};
 
 /// A runtime's parts of a long line have this size.
 const PART_BYTES: usize = 16 * 1024;

@@ -10,12 +10,12 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::time::Instant;
 
-use super::config::KubernetesConfig;
 use super::facts::Now;
 use super::job::PodMaker;
+use super::settings::KubernetesConfig;
 use super::words::clean;
 use crate::engine::EngineState;
-pub(super) use crate::engine::api_error::{ApiError, with_causes};
+pub(super) use crate::engine::container::api_error::{ApiError, with_causes};
 use crate::model::EngineIdentity;
 
 /// How long a call may take until its whole answer is there.

@@ -26,7 +26,7 @@
 //! | `room`, `quantity`, `usage` | what the cluster has room for, amounts, what was used |
 
 mod cache;
-mod config;
+mod capacity;
 mod evidence;
 mod facts;
 mod identity;
@@ -36,16 +36,16 @@ mod keep;
 mod launch;
 mod lines;
 mod link;
-mod logs;
-mod look;
 mod names;
+mod observe;
+mod output;
 mod place;
 mod quantity;
 mod read;
 #[cfg(test)]
 mod recorded;
 mod refusal;
-mod room;
+mod settings;
 mod shell;
 mod stop;
 mod template;
@@ -63,17 +63,17 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use config::{KubernetesConfig, PullPolicy, Toleration, Volume, VolumeSource};
 pub use job::PodMaker;
+pub use settings::{KubernetesConfig, PullPolicy, Toleration, Volume, VolumeSource};
 pub use template::{TemplateError, read_template};
 
 use super::{Capacity, Engine, EngineError, EngineState, Handle, Identity, LaunchSpec, Output, Pokes};
 use crate::model::{EngineIdentity, LogPosition, Observation, TaskSpec};
 use cache::Cache;
+use capacity::Rooms;
 use launch::MADE;
 use link::Link;
-use logs::Outputs;
-use room::Rooms;
+use output::Outputs;
 
 /// One Kubernetes cluster. Dropping it ends what it does in the background, and no run.
 pub struct KubernetesEngine {

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::engine::marker::Stamp;
+use crate::engine::container::marker::Stamp;
 use crate::model::LogPosition;
 
 /// How far two streams overtake each other at most. The runtime stamps a line right before it writes it.

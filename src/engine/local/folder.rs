@@ -34,7 +34,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::record::{End, Record, Spec, Start};
-use super::supervisor::stop_request;
+use super::supervisor::task_loop::stop_request;
 use super::tree::remove_tree;
 use super::{living, lock};
 use crate::model::AttemptId;

@@ -13,25 +13,20 @@
 //! another process: nothing is lost, and nothing runs twice, for the spec can be taken only once. Where somebody removes
 //! the folder of a running attempt, the supervisor is found by its command line (`living.rs`).
 
+mod capacity;
 mod cgroup;
-mod check;
 mod folder;
 mod leftovers;
 mod living;
 mod lock;
 mod node;
-mod notes;
-mod observe;
 mod processes;
+mod read;
 mod record;
 mod remove;
 mod run_clock;
-mod supervise;
 mod supervisor;
-mod task;
 mod tree;
-mod usage;
-mod user;
 mod watch;
 
 use std::io;
@@ -43,13 +38,13 @@ use async_trait::async_trait;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::Command;
 
+use self::capacity::Machine;
 use self::cgroup::{Groups, Places};
-use self::check::Machine;
 use self::folder::{Channels, Folder};
 use self::leftovers::Leftovers;
-use self::observe::Look;
+use self::read::Look;
 use self::record::{End, Record, Spec};
-use self::user::Choice;
+use self::supervisor::user::Choice;
 use self::watch::Watches;
 use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::clock::Clock;
@@ -57,7 +52,7 @@ use crate::logs::Logs;
 use crate::model::{AttemptId, EndCause, EngineId, EngineIdentity, Event, LogPosition, Observation, TaskSpec};
 
 pub use cgroup::release as release_groups;
-pub use supervise::supervise;
+pub use supervisor::supervise;
 
 /// How long a removal waits for a task that is being killed.
 const LONGEST_REMOVAL: Duration = Duration::from_secs(10);
@@ -90,7 +85,7 @@ impl LocalConfig {
 
     /// Whether commands can run as [`LocalConfig::user`], and that is another user than the server's own.
     pub fn check_user(&self) -> Result<(), String> {
-        match user::for_task(self.user.as_deref(), None)? {
+        match supervisor::user::for_task(self.user.as_deref(), None)? {
             Choice::Other(identity) if !identity.uid.is_root() => Ok(()),
             Choice::Own if self.user.is_none() => Ok(()),
             Choice::Own | Choice::Other(_) => {
@@ -201,7 +196,7 @@ impl Inner {
         for attempt_id in folder::list(&self.config.runs_dir).unwrap_or_default() {
             let Ok(Record::Is(spec)) = self.folder(attempt_id).spec() else { continue };
             let groups = Groups::find(&spec.places, &attempt_id.to_string());
-            for reason in groups.limit_again(supervise::limits_of(&spec.task)) {
+            for reason in groups.limit_again(supervisor::limits_of(&spec.task)) {
                 let message = format!("since the server was restarted, {reason}");
                 let event = Event::warning(Clock::system().now(), "LimitNotEnforced", message);
                 pokes.note(attempt_id, event.from_source("local"));
@@ -228,7 +223,7 @@ impl Inner {
 
     fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {
         self.machine.check(task).map_err(EngineError::Rejected)?;
-        match user::for_task(self.config.user.as_deref(), task.user.as_deref()) {
+        match supervisor::user::for_task(self.config.user.as_deref(), task.user.as_deref()) {
             Err(reason) => Err(EngineError::Rejected(format!("the cluster cannot support running the job: {reason}"))),
             Ok(Choice::Own | Choice::Other(_) | Choice::Ignored(_)) => Ok(()),
         }
@@ -245,7 +240,8 @@ impl Inner {
         }
         if self.config.user.is_some() && !folder.exists().map_err(failed)? {
             // The settings may have changed since the launch was accepted.
-            user::for_task(self.config.user.as_deref(), launch.task.user.as_deref()).map_err(EngineError::Rejected)?;
+            supervisor::user::for_task(self.config.user.as_deref(), launch.task.user.as_deref())
+                .map_err(EngineError::Rejected)?;
         }
         let spec = self.spec(launch).map_err(failed)?;
         let channels = match folder.create(&spec).map_err(failed)? {

@@ -19,16 +19,16 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, execve, fchown, setsid};
 
-use super::cgroup::Groups;
-use super::folder::Folder;
-use super::record::Spec;
 use super::user::Identity;
 use crate::engine::command::argument;
+use crate::engine::local::cgroup::Groups;
+use crate::engine::local::folder::Folder;
+use crate::engine::local::record::Spec;
 
 /// Where programs are found, unless the run says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(super) struct Task {
+pub(in crate::engine::local) struct Task {
     pub pid: Pid,
     /// What it and its descendants write, in the order written; never blocks.
     pub output: PipeReader,
@@ -42,14 +42,14 @@ const EXEC_FAILED: i32 = 1 << 16;
 
 /// Why a task did not start.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotStarted {
+pub(in crate::engine::local) struct NotStarted {
     pub reason: String,
     /// Whether it is the machine's fault, and another time may do.
     pub retry: bool,
 }
 
 /// Starts the command in the folder's working directory. When this returns a task, the shell runs.
-pub(super) fn start(
+pub(in crate::engine::local) fn start(
     spec: &Spec,
     folder: &Folder,
     groups: &Groups,

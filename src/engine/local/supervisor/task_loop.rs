@@ -25,13 +25,13 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, read};
 
-use super::cgroup::{Groups, Limits};
-use super::record::Spec;
-use super::run_clock::RunClock;
-use super::supervise::complain;
+use super::complain;
 use super::task::Task;
 use super::usage::{Meter, Seen};
-use super::{living, processes};
+use crate::engine::local::cgroup::{Groups, Limits};
+use crate::engine::local::record::Spec;
+use crate::engine::local::run_clock::RunClock;
+use crate::engine::local::{living, processes};
 use crate::model::{EndCause, Ended, Event, Started, UsageSample};
 
 /// What is read of the output at once: as much as a pipe holds.
@@ -44,7 +44,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const REQUEST_BYTES: usize = 64;
 
 /// Asks a supervisor to end its task.
-pub(super) fn stop_request(grace: Duration) -> String {
+pub(in crate::engine::local) fn stop_request(grace: Duration) -> String {
     format!("stop {}\n", grace.as_millis())
 }
 
@@ -54,7 +54,7 @@ fn parse_request(line: &[u8]) -> Option<Duration> {
 }
 
 /// The log, and what could not be written to it.
-pub(super) struct Sink<L> {
+pub(in crate::engine::local) struct Sink<L> {
     log: L,
     /// How much is missing at the log's end, which it does not say yet.
     gap_bytes: usize,
@@ -81,7 +81,7 @@ enum Phase {
     },
 }
 
-pub(super) struct Supervisor<'a, L> {
+pub(in crate::engine::local) struct Supervisor<'a, L> {
     groups: &'a Groups,
     grace: Duration,
     shell: Pid,

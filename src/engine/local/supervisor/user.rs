@@ -6,7 +6,7 @@ use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist, setgid, setgroup
 
 /// A user of this machine with all groups, ready to become.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(in crate::engine::local) struct Identity {
     pub uid: Uid,
     pub gid: Gid,
     groups: Vec<Gid>,
@@ -14,7 +14,7 @@ pub(super) struct Identity {
 
 /// What a task's `user` means here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Choice {
+pub(in crate::engine::local) enum Choice {
     /// The server's own user.
     Own,
     Other(Identity),
@@ -23,7 +23,7 @@ pub(super) enum Choice {
 }
 
 /// Whom a task runs as that asks for `asked`, in a cluster whose commands all run as `of_cluster`. `Err` says why it can't.
-pub(super) fn for_task(of_cluster: Option<&str>, asked: Option<&str>) -> Result<Choice, String> {
+pub(in crate::engine::local) fn for_task(of_cluster: Option<&str>, asked: Option<&str>) -> Result<Choice, String> {
     let Some(of_cluster) = of_cluster else { return choose(asked) };
     let choice = choose(Some(of_cluster))?;
     match asked {
@@ -35,7 +35,7 @@ pub(super) fn for_task(of_cluster: Option<&str>, asked: Option<&str>) -> Result<
 }
 
 /// Finds `name`, `uid`, `name:group` or `uid:gid`, as a container's user is written. `Err` says that there is none.
-pub(super) fn choose(user: Option<&str>) -> Result<Choice, String> {
+pub(in crate::engine::local) fn choose(user: Option<&str>) -> Result<Choice, String> {
     let Some(text) = user else { return Ok(Choice::Own) };
     if !geteuid().is_root() {
         let own = User::from_uid(geteuid()).ok().flatten();

@@ -1,7 +1,13 @@
 //! The supervisor: a small process beside each task, which goes on while the server is away.
 //!
 //! It is the same program, started as `flotilla supervise FOLDER` with the folder's open ends as stdin, stdout and
-//! stderr (see `folder.rs`). Here is how it begins and ends; `supervisor.rs` is what it does in between.
+//! stderr (see `folder.rs`). Here is how it begins and ends; `task_loop.rs` is what it does in between.
+
+pub(super) mod notes;
+pub(super) mod task;
+pub(super) mod task_loop;
+pub(super) mod usage;
+pub(super) mod user;
 
 use std::fmt::Display;
 use std::fs;
@@ -20,16 +26,16 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{fstat, stat};
 use nix::unistd::{Pid, gethostname, write};
 
+use self::notes::notes;
+use self::task::NotStarted;
+use self::task_loop::{Sink, Supervisor};
+use self::usage::limits_in_force;
+use self::user::Choice;
 use super::cgroup::{Groups, Limits};
 use super::folder::Folder;
-use super::notes::notes;
 use super::processes;
 use super::record::{End, Spec, Start};
 use super::run_clock::RunClock;
-use super::supervisor::{Sink, Supervisor};
-use super::task::{self, NotStarted};
-use super::usage::limits_in_force;
-use super::user::{self, Choice};
 use crate::model::{Instance, Started, TaskSpec, UsageSample};
 
 /// How often the end is tried to be written where the disk refuses it, and the pause between: for an hour.

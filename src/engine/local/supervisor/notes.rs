@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::model::{Event, TaskSpec};
 
 /// One event for each thing that this engine does otherwise than asked.
-pub(super) fn notes(
+pub(in crate::engine::local) fn notes(
     task: &TaskSpec,
     unmet_limits: &[String],
     ignored_user: Option<String>,

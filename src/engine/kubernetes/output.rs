@@ -29,7 +29,7 @@ use super::names::CONTAINER;
 use super::place::{Place, Tracker};
 use super::stop::is_over;
 use super::view::{Container, PodView};
-use crate::engine::marker::Stamp;
+use crate::engine::container::marker::Stamp;
 use crate::engine::{Chunk, EngineError};
 use crate::model::{AttemptId, LogPosition};
 

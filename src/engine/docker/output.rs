@@ -16,10 +16,10 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::ends::EndSignal;
 use super::link::{ApiError, Link};
-use super::observe::{Stage, stage};
 use super::skips::{Skips, file_bytes};
 use super::unpack::{Message, Seen, Unpacker};
-use crate::engine::marker::Marker;
+use super::{read::Stage, read::stage};
+use crate::engine::container::marker::Marker;
 use crate::engine::{Chunk, EngineError};
 use crate::model::LogPosition;
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
-use super::cgroup::{Groups, Limits};
-use super::processes;
+use crate::engine::local::cgroup::{Groups, Limits};
+use crate::engine::local::processes;
 use crate::model::Usage;
 
 /// How often is looked, and so over how long CPU use is averaged before its peak is taken.
@@ -17,7 +17,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// A look at a task of very many processes takes long; all looks together take no larger part of a core than this.
 const MOST_OF_A_CORE: u32 = 100;
 
-pub(super) struct Meter {
+pub(in crate::engine::local) struct Meter {
     started: Instant,
     limits: Limits,
     window: Duration,
@@ -32,7 +32,7 @@ const SHORTEST_LIFETIME: Duration = Duration::from_millis(100);
 
 /// What was seen in a window that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(in crate::engine::local) struct Seen {
     pub memory_bytes: Option<i64>,
     pub cpu_millis: Option<i64>,
 }
@@ -112,7 +112,7 @@ fn waited_for() -> Option<Duration> {
     u64::try_from(micros).ok().map(Duration::from_micros)
 }
 
-pub(super) fn limits_in_force(limits: Limits) -> Usage {
+pub(in crate::engine::local) fn limits_in_force(limits: Limits) -> Usage {
     Usage { memory_limit_bytes: limits.memory_bytes, cpu_limit_millis: limits.cpu_millis, ..Usage::default() }
 }
 

@@ -1,6 +1,6 @@
 //! What goes wrong between us and a machine's API, by the one thing that matters: "it said no", or "nobody answered".
 
-use super::EngineError;
+use crate::engine::EngineError;
 
 /// Why a call did not give what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

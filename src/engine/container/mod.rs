@@ -1,0 +1,5 @@
+//! What engines share that run containers: how they resume output, name signals, and read the errors of an API.
+
+pub(in crate::engine) mod api_error;
+pub(in crate::engine) mod marker;
+pub(in crate::engine) mod signal;
