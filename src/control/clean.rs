@@ -14,7 +14,7 @@ use super::pumps::{PumpState, Verdict};
 use super::watch::{handle_of, is_of_something_there};
 use crate::engine::{EngineError, Handle};
 use crate::logs::{Sealed, is_busy};
-use crate::model::{Event, LOG_CUT, Observation};
+use crate::model::{Event, LOG_CUT, Observation, Outcome};
 use crate::store::ActiveAttempt;
 
 /// A log that will not change any more.
@@ -178,7 +178,10 @@ impl Control {
         match sealing.await.map_err(io::Error::other)? {
             Ok(Sealed::Whole { gap }) => Ok(Some(LogEnd { gap })),
             // What never started wrote nothing.
-            Ok(Sealed::Absent) => Ok(Some(LogEnd { gap: attempt.run.started_at.is_some().then(|| reason.to_owned()) })),
+            Ok(Sealed::Absent) => {
+                let may_have_started = attempt.run.started_at.is_some() || attempt.run.outcome == Some(Outcome::Lost);
+                Ok(Some(LogEnd { gap: may_have_started.then(|| reason.to_owned()) }))
+            }
             Err(error) if is_busy(&error) => {
                 tracing::debug!(%attempt_id, reason = %error, "the log of an ended attempt is still written");
                 Ok(None)

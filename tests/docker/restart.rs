@@ -114,6 +114,9 @@ async fn a_container_that_another_daemon_may_have_started_is_lost_and_never_star
         let Observation::Lost { reason, started: None, .. } = seen else { panic!("{seen:?}") };
         assert!(reason.contains("is not known"), "{reason}");
     }
+    // Docker itself would wait for output until the container starts.
+    let stored = Handle { attempt_id: launched.attempt_id, text: "container".into() };
+    assert_eq!(world.output(&stored).await, b"", "its output ends");
     assert!(world.engine().launch(&unlaunched).await.is_ok(), "it counts as launched");
     let status = |id| world.docker(&["inspect", "--format", "{{.State.Status}}", &format!("flotilla-{id}")]);
     for spec in [&unlaunched, &launched] {
