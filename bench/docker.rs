@@ -19,7 +19,7 @@ use anyhow::Result;
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::{CreateContainerOptions, LogsOptions, RemoveContainerOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
-use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
+use flotilla::engine::docker::{DockerEngine, DockerSettings, Identity};
 use flotilla::engine::{Engine, Handle, LaunchSpec, Origin, Output, Pokes};
 use flotilla::model::{AttemptId, DefinitionId, Execution, LogPosition, Observation, RunId, TaskSpec};
 use futures_util::future::join_all;
@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
     tell_load()?;
     let docker = Docker::connect_with_unix(&host, 60, API_DEFAULT_VERSION)?.negotiate_version().await?;
     let config =
-        DockerConfig { host: Some(host.clone()), network_mode: Some("none".into()), ..DockerConfig::default() };
+        DockerSettings { host: Some(host.clone()), network_mode: Some("none".into()), ..DockerSettings::default() };
     let identity = Identity { server_id: RunId::generate().to_string(), cluster: "bench".into() };
     let pokes = Pokes::default();
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(config, identity, pokes.clone(), Timestamp::now));

@@ -15,6 +15,7 @@ pub mod lease;
 pub mod logs;
 pub mod model;
 pub mod service;
+pub mod settings;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

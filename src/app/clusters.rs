@@ -11,11 +11,12 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::engines::{self, Maker};
+use super::engines;
 use crate::clock::Clock;
 use crate::config::{self, DEFAULT_CLUSTER};
 use crate::control::{self, Age, Control, LoopRegistry, Settings};
 use crate::engine::Pokes;
+use crate::engine::kind::Surroundings;
 use crate::lease::{Lease, Standing};
 use crate::logs::Logs;
 use crate::service::{self, SettingsCheck};
@@ -268,7 +269,7 @@ impl ClusterSet {
     fn add(&mut self, name: &str, settings: &config::Cluster, is_configured: bool) -> anyhow::Result<()> {
         let shared = &self.shared;
         let pokes = Pokes::default();
-        let maker = Maker {
+        let surroundings = Surroundings {
             cluster: name,
             data_dir: &shared.data_dir,
             logs: &shared.logs,
@@ -276,8 +277,8 @@ impl ClusterSet {
             clock: &shared.clock,
             usual_open_files: shared.usual_open_files,
         };
-        let engine =
-            maker.make(&settings.engine, pokes.clone()).with_context(|| format!("cannot use cluster {name}"))?;
+        let engine = settings.engine.make(&surroundings, pokes.clone());
+        let engine = engine.map_err(anyhow::Error::from_boxed).with_context(|| format!("cannot use cluster {name}"))?;
         let max_running = settings.max_running.map(NonZeroU32::get);
         let listed = service::Cluster {
             name: name.to_owned(),

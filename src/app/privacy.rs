@@ -14,7 +14,8 @@ use nix::sys::prctl::set_dumpable;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 
-use crate::config::{Cluster, Engine};
+use crate::config::Cluster;
+use crate::engine::local::RUNS_FOLDER;
 
 /// What nobody but the server's user may enter or read.
 const PRIVATE: u32 = 0o700;
@@ -32,7 +33,7 @@ pub(super) enum Others {
 impl Others {
     /// Only root can run tasks as other users, and only local ones have folders here.
     pub(super) fn of(clusters: &BTreeMap<String, Cluster>) -> Self {
-        let is_local = |cluster: &Cluster| matches!(cluster.engine, Engine::Local { .. });
+        let is_local = |cluster: &Cluster| cluster.engine.is_of_one_machine();
         match geteuid().is_root() && clusters.values().any(is_local) {
             true => Self::HaveFoldersBelow,
             false => Self::Nothing,
@@ -74,7 +75,7 @@ fn tighten_entries(data_dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(data_dir)? {
         let entry = entry?;
         let kind = entry.file_type()?;
-        let is_of_runs = entry.file_name() == super::engines::RUNS_FOLDER;
+        let is_of_runs = entry.file_name() == RUNS_FOLDER;
         if (kind.is_file() || kind.is_dir()) && !is_of_runs {
             limit(&entry.path(), PRIVATE)?;
         }

@@ -5,7 +5,6 @@
 
 mod clusters;
 mod database;
-mod reader;
 mod starts;
 #[cfg(test)]
 mod tests;
@@ -13,24 +12,31 @@ mod tests;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::model::{CorsOrigins, LaunchPolicy, PublicUrl, StartLimits};
+use crate::settings::checks::{path, within, word};
+use crate::settings::{self, Reader, Section};
 use crate::telemetry::{LogFilter, LogFormat};
 
-pub use clusters::{
-    Cluster, DEFAULT_CLUSTER, DOCKER_CLUSTER, DefaultCluster, Docker, Engine, Kubernetes, LOCAL_CLUSTER, Mount,
-    PullPolicy, Toleration, Volume, VolumeKind, default_max_running,
-};
+pub use clusters::{Cluster, DEFAULT_CLUSTER, DOCKER_CLUSTER, DefaultCluster, LOCAL_CLUSTER, default_max_running};
 pub use database::{Database, PostgresUrl};
-use reader::{Reader, Section};
 
 /// The credential that holds the database's address.
 const DATABASE_CREDENTIAL: &str = "flotilla-database-url";
+
+/// Settings whose variables are not called `FLOTILLA_SECTION_KEY`: those that are flags too, or are set often.
+const SHORT_VARIABLES: [(&str, &str, &str); 6] = [
+    ("server", "listen", "FLOTILLA_LISTEN"),
+    ("server", "data_dir", "FLOTILLA_DATA_DIR"),
+    ("server", "database_url", "FLOTILLA_DATABASE_URL"),
+    ("server", "database_url_file", "FLOTILLA_DATABASE_URL_FILE"),
+    ("telemetry", "log_format", "FLOTILLA_LOG_FORMAT"),
+    ("telemetry", "log_filter", "FLOTILLA_LOG"),
+];
 
 /// Read where it exists and no other file is named.
 pub const DEFAULT_FILE: &str = "flotilla.toml";
@@ -127,6 +133,27 @@ impl Overrides {
         let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
         variables.filter(|(name, _)| name.starts_with("FLOTILLA_")).collect()
     }
+
+    /// Variables, and flags over them, by the settings that they stand for.
+    fn settings(&self) -> settings::Overrides {
+        let mut overrides = settings::Overrides::default();
+        for (name, text) in &self.variables {
+            if let Some((section, key)) = setting_of(name) {
+                overrides.add(&section, &key, name, text);
+            }
+        }
+        let flags = [
+            ("listen", "--listen", &self.listen),
+            ("data_dir", "--data-dir", &self.data_dir),
+            ("database_url", "--database-url", &self.database_url),
+        ];
+        for (key, flag, text) in flags {
+            if let Some(text) = text {
+                overrides.add("server", key, flag, text);
+            }
+        }
+        overrides
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -153,17 +180,19 @@ impl Config {
 
     /// The configuration that a file's text and `overrides` make; `file_name` is for the error texts.
     pub fn parse(file_name: &str, text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let mut reader = Reader::parse(file_name, text, overrides)?;
-        let config = Self::read(&mut reader);
+        let mut reader =
+            Reader::toml(file_name, text, overrides.settings()).map_err(|fault| ConfigError::Invalid(vec![fault]))?;
+        let config = Self::read(&mut reader, overrides.credentials_dir.as_deref());
         reader.finish().map_err(ConfigError::Invalid)?;
         Ok(config)
     }
 
     /// Every key with its section, default and check. A faulty value is replaced by its default, and told by `finish`.
-    fn read(reader: &mut Reader<'_>) -> Self {
+    fn read(reader: &mut Reader, credentials_dir: Option<&Path>) -> Self {
         let mut section = reader.section("server");
         let data_dir = section.text("data_dir", PathBuf::from("flotilla-data"), path);
-        let database = read_database(&mut section).unwrap_or(Database::Sqlite { path: data_dir.join("flotilla.db") });
+        let database = read_database(&mut section, credentials_dir)
+            .unwrap_or(Database::Sqlite { path: data_dir.join("flotilla.db") });
         let server = Server {
             listen: section.text("listen", SocketAddr::from(([127, 0, 0, 1], 3000)), address),
             hosts: section.read("hosts", Vec::new(), host_names),
@@ -224,8 +253,8 @@ impl Default for Config {
 }
 
 /// Where rows are kept, where anybody says so: its address, a file that holds it, or what the service manager hands over.
-fn read_database(section: &mut Section<'_>) -> Option<Database> {
-    let given = section.text("database_url", None, |text| Database::parse(text).map(Some));
+fn read_database(section: &mut Section<'_>, credentials_dir: Option<&Path>) -> Option<Database> {
+    let given = section.secret("database_url", None, |text| Database::parse(text).map(Some));
     let in_file = section.text("database_url_file", None, |text| Database::read_file(&path(text)?).map(Some));
     match (given, in_file) {
         (Some(_), Some(_)) => {
@@ -236,19 +265,26 @@ fn read_database(section: &mut Section<'_>) -> Option<Database> {
         }
         (Some(database), None) | (None, Some(database)) => Some(database),
         (None, None) => {
-            let path = section.credential(DATABASE_CREDENTIAL)?;
+            let path = credentials_dir?.join(DATABASE_CREDENTIAL);
+            // A file that can't be inspected is read, and the failure reported.
+            if !path.try_exists().unwrap_or(true) {
+                return None;
+            }
             let read = Database::read_file(&path);
             read.map_err(|message| section.fault(&format!("credential `{DATABASE_CREDENTIAL}` {message}"))).ok()
         }
     }
 }
 
-/// A whole number between two others, both allowed.
-fn within<T: TryFrom<i128>>(range: RangeInclusive<i128>) -> impl Fn(i128) -> Result<T, String> {
-    move |number| {
-        let fitting = Some(number).filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
-        fitting.ok_or_else(|| format!("must be between {} and {}, not {number}", range.start(), range.end()))
+/// The section and the key that a variable stands for. No section's name has an underscore.
+fn setting_of(variable: &str) -> Option<(String, String)> {
+    if let Some((section, key, _)) = SHORT_VARIABLES.iter().find(|(_, _, name)| *name == variable) {
+        return Some(((*section).to_owned(), (*key).to_owned()));
     }
+    let name = variable.strip_prefix("FLOTILLA_")?.to_lowercase();
+    let (section, key) = name.split_once('_')?;
+    let has_short_name = SHORT_VARIABLES.iter().any(|(of_section, of_key, _)| (*of_section, *of_key) == (section, key));
+    (!has_short_name).then(|| (section.to_owned(), key.to_owned()))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -276,20 +312,6 @@ fn networks(texts: Vec<String>) -> Result<Vec<IpNet>, String> {
     texts.iter().map(network).collect()
 }
 
-fn path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() || text.contains('\0') {
-        return Err(format!("must be a path, not {text:?}"));
-    }
-    Ok(text.into())
-}
-
-fn word(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(format!("must be one word, not {text:?}"));
-    }
-    Ok(text.to_owned())
-}
-
 fn owner_variable_name(text: &str) -> Result<String, String> {
     let is_name =
         text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !text.starts_with(|c: char| c.is_ascii_digit());
@@ -300,11 +322,4 @@ fn owner_variable_name(text: &str) -> Result<String, String> {
         return Err(format!("must not be {text}, which carries something else"));
     }
     Ok(text.to_owned())
-}
-
-fn program(words: Vec<String>) -> Result<Vec<String>, String> {
-    match words.first() {
-        Some(first) if !first.is_empty() && !words.iter().any(|word| word.contains('\0')) => Ok(words),
-        _ => Err(format!("must be a program and its arguments, not {words:?}")),
-    }
 }

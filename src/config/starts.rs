@@ -3,9 +3,9 @@
 
 use jiff::SignedDuration;
 
-use super::reader::Section;
-use super::within;
 use crate::model::{RetryLimit, StartLimits};
+use crate::settings::Section;
+use crate::settings::checks::within;
 
 /// The longest time that may be said: ten years.
 const MOST_SECS: i128 = 10 * 366 * 24 * 3600;

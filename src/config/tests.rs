@@ -3,6 +3,11 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::container::pull_policy::PullPolicy;
+use crate::engine::docker::{DockerSettings, Mount};
+use crate::engine::kubernetes::{Toleration, Volume, VolumeSource};
+use crate::engine::local::LocalSettings;
+use crate::engine::settings::EngineSettings;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(DEFAULT_FILE, text, &Overrides::default())
@@ -27,7 +32,7 @@ fn without_a_file_there_is_a_local_cluster_and_the_default_is_what_is_found() {
     assert_eq!(config.clusters.keys().collect::<Vec<_>>(), [LOCAL_CLUSTER]);
     assert_eq!(config.default_cluster, DefaultCluster::WhatIsFound);
     let cluster = &config.clusters[LOCAL_CLUSTER];
-    assert_eq!(cluster.engine, Engine::Local { shell: vec!["sh".into(), "-ec".into()], user: None });
+    assert_eq!(cluster.engine, EngineSettings::Local(Box::default()));
     assert!(cluster.max_running.is_some_and(|most| most.get() >= 16));
 }
 
@@ -97,13 +102,16 @@ fn every_key_of_the_file_is_read() {
         "#,
     );
     let local = |shell: [&str; 2], user: Option<&str>, most| Cluster {
-        engine: Engine::Local { shell: shell.map(str::to_owned).into(), user: user.map(Into::into) },
+        engine: EngineSettings::Local(Box::new(LocalSettings {
+            shell: shell.map(str::to_owned).into(),
+            user: user.map(Into::into),
+        })),
         max_running: NonZeroU32::new(most),
     };
     let mount =
         |source: &str, target: &str, is_read_only| Mount { source: source.into(), target: target.into(), is_read_only };
     let boxes = Cluster {
-        engine: Engine::Docker(Box::new(Docker {
+        engine: EngineSettings::Docker(Box::new(DockerSettings {
             host: Some("tcp://boxes:2376".into()),
             tls_dir: Some("/etc/tls".into()),
             credentials_file: Some("/etc/docker.json".into()),
@@ -454,6 +462,11 @@ fn the_example_file_shows_every_key_with_its_default() {
     }
 }
 
+fn variable_of(section: &str, key: &str) -> String {
+    let short = SHORT_VARIABLES.iter().find(|(of_section, of_key, _)| (*of_section, *of_key) == (section, key));
+    short.map_or_else(|| format!("FLOTILLA_{section}_{key}").to_uppercase(), |(_, _, name)| (*name).to_owned())
+}
+
 #[test]
 fn the_manual_describes_every_key_and_its_variable() {
     let manual = include_str!("../../docs/configuration.md");
@@ -462,8 +475,9 @@ fn the_manual_describes_every_key_and_its_variable() {
         assert!(manual.contains(&format!("## `[{heading}]`")), "{heading}");
         for key in keys {
             assert!(manual.contains(&format!("| `{key}` |")), "{section} {key}");
-            let variable = reader::variable(&section, key);
+            let variable = variable_of(&section, key);
             assert!(section.contains('.') || manual.contains(&format!("`{variable}`")), "{variable}");
+            assert!(section.contains('.') || setting_of(&variable) == Some((section.clone(), key.to_owned())));
         }
     }
 }
@@ -473,17 +487,12 @@ fn a_kubernetes_cluster_is_read_with_its_volumes_and_tolerations() {
     let text = "[clusters.far]\nengine = 'kubernetes'\ncontext = 'c'\nvolumes = ['claim:data:/data:rw', 'host:/etc:/etc', 'scratch:/tmp']\n\
                 tolerations = ['a', 'b=c:NoExecute']";
     let config = parse(text).unwrap();
-    let Engine::Kubernetes(far) = &config.clusters["far"].engine else { panic!("the section says so") };
-    let volume = |kind, name: &str, target: &str, is_read_only| Volume {
-        kind,
-        name: name.into(),
-        target: target.into(),
-        is_read_only,
-    };
+    let EngineSettings::Kubernetes(far) = &config.clusters["far"].engine else { panic!("the section says so") };
+    let volume = |source, target: &str, is_read_only| Volume { source, target: target.into(), is_read_only };
     let volumes = [
-        volume(VolumeKind::Claim, "data", "/data", false),
-        volume(VolumeKind::Host, "/etc", "/etc", true),
-        volume(VolumeKind::Scratch, "", "/tmp", false),
+        volume(VolumeSource::Claim("data".into()), "/data", false),
+        volume(VolumeSource::Host("/etc".into()), "/etc", true),
+        volume(VolumeSource::Scratch, "/tmp", false),
     ];
     assert_eq!(far.volumes, volumes);
     let toleration = |key: &str, value: Option<&str>, effect: Option<&str>| Toleration {
@@ -500,14 +509,13 @@ fn a_kubernetes_cluster_is_read_with_its_volumes_and_tolerations() {
 
 /// Every section and key, with a cluster of each engine.
 fn known() -> BTreeMap<String, Vec<&'static str>> {
-    let overrides = Overrides::default();
-    let mut reader = Reader::parse(
+    let mut reader = Reader::toml(
         "f",
         "launch.default_cluster = 'docker'\n[clusters.docker]\nengine = 'docker'\n[clusters.kubernetes]\nengine = 'kubernetes'",
-        &overrides,
+        settings::Overrides::default(),
     )
     .unwrap();
-    Config::read(&mut reader);
+    Config::read(&mut reader, None);
     let mut known = reader.known().clone();
     known.remove("clusters");
     known
@@ -551,7 +559,11 @@ fn settings_of_a_request_are_read_as_a_section_is() {
             serde_json::json!({"engine": "docker", "hots": "x"}),
             "unknown key `hots` in [clusters.far]; did you mean `host`?",
         ),
-        ("far", serde_json::json!({"engine": "docker", "gpus": null}), "can't be read"),
+        (
+            "far",
+            serde_json::json!({"engine": "docker", "gpus": null}),
+            "`gpus` in [clusters.far] must be a whole number, not null",
+        ),
         ("far", serde_json::json!({"engine": "docker", "enabled": false}), "`enabled`"),
         ("local", serde_json::json!({"engine": "docker"}), "must not be local"),
         ("default", serde_json::json!({"engine": "docker"}), "must not be default"),

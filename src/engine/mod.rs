@@ -5,12 +5,14 @@
 //! stop changes nothing, a second removal succeeds.
 
 mod command;
-mod container;
+pub mod container;
 pub mod docker;
 pub mod fake;
+pub mod kind;
 pub mod kubernetes;
 pub mod local;
 mod pokes;
+pub mod settings;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -10,9 +10,9 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use flotilla::clock::{Clock, ManualClock};
 use flotilla::control::{Age, Control, Settings, State};
-use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
+use flotilla::engine::docker::{DockerEngine, DockerSettings, Identity};
 use flotilla::engine::fake::FakeEngine;
-use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
+use flotilla::engine::kubernetes::{KubernetesEngine, KubernetesSettings};
 use flotilla::engine::{Engine, EngineError, EngineState, Pokes};
 use flotilla::http::{App, Limits, Origins, router};
 use flotilla::lease::Lease;
@@ -153,7 +153,7 @@ impl World {
         let identity = Identity { server_id: server_id.clone(), cluster: "default".to_owned() };
         // No test needs a network, and a container without starts sooner.
         let network_mode = Some("none".to_owned());
-        let config = DockerConfig { host: Some(host.clone()), network_mode, ..DockerConfig::default() };
+        let config = DockerSettings { host: Some(host.clone()), network_mode, ..DockerSettings::default() };
         let (pokes, clock) = (Pokes::default(), Clock::system());
         let time = clock.clone();
         let engine = Arc::new(DockerEngine::new(config, identity, pokes.clone(), move || time.now()));
@@ -169,10 +169,10 @@ impl World {
         let server_id = store.installation_id().await.unwrap();
         let identity = Identity { server_id, cluster: "default".to_owned() };
         let context = Some("flotilla".to_owned());
-        let config = KubernetesConfig { kubeconfig, context, ..KubernetesConfig::default() };
+        let config = KubernetesSettings { kubeconfig, context, ..KubernetesSettings::default() };
         let (pokes, clock) = (Pokes::default(), Clock::system());
         let time = clock.clone();
-        let engine = Arc::new(KubernetesEngine::new(config, identity, pokes.clone(), move || time.now()));
+        let engine = Arc::new(KubernetesEngine::new(config, identity, pokes.clone(), move || time.now()).unwrap());
         let (stage, image) = (Stage::Kubernetes, support::KUBERNETES_IMAGE);
         Some(Self::new(store, folder, options, Parts { stage, engine, image, pokes, clock, hand: None }))
     }

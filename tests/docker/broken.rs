@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla::engine::docker::DockerConfig;
+use flotilla::engine::docker::DockerSettings;
 use flotilla::engine::{EngineError, Handle};
 use flotilla::model::{EndCause, LogPosition, Observation, StartFault};
 use jiff::{SignedDuration, Timestamp};
@@ -85,7 +85,7 @@ async fn a_daemon_with_another_time_changes_no_cause() {
     for hours in [-1, 1] {
         let daemon = FakeDaemon::start();
         daemon.with(|daemon| daemon.clock = SignedDuration::from_hours(hours));
-        let world = World::new(&daemon.host(), DockerConfig { keep_failed_secs: 600, ..config(&daemon.host()) });
+        let world = World::new(&daemon.host(), DockerSettings { keep_failed_secs: 600, ..config(&daemon.host()) });
         let stopped = world.launch("sleep 1000").await;
         world.running(&stopped).await;
         world.engine().stop(&stopped, GRACE).await.unwrap();

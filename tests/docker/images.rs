@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla::engine::docker::{DockerConfig, PullPolicy};
+use flotilla::engine::container::pull_policy::PullPolicy;
+use flotilla::engine::docker::DockerSettings;
 use flotilla::engine::{EngineError, LaunchSpec};
 use flotilla::model::{Observation, StartFault};
 
@@ -39,7 +40,7 @@ async fn a_registry_that_cannot_be_reached_refuses_no_run_and_is_not_waited_for_
 #[tokio::test]
 async fn where_nothing_is_fetched_a_missing_image_is_refused() {
     let Some(host) = shared_host() else { return };
-    let world = World::new(&host, DockerConfig { pull_policy: PullPolicy::Never, ..config(&host) });
+    let world = World::new(&host, DockerSettings { pull_policy: PullPolicy::Never, ..config(&host) });
     assert!(refusal(&world, "not/there:1").await.contains("does not fetch images"));
     let error = world.engine().launch(&with_image(&world, "not/there:1", "true")).await.unwrap_err();
     assert!(matches!(error, EngineError::Rejected(_)), "{error}");
@@ -100,7 +101,7 @@ async fn credentials_of_the_docker_command_line_are_used_to_look_and_to_fetch() 
     let nobody = tempfile::tempdir().unwrap();
     std::fs::write(nobody.path().join("config.json"), "{}").unwrap();
     let with_file = |file: &std::path::Path| {
-        let config = DockerConfig { credentials_file: Some(file.to_owned()), ..config(&daemon.host()) };
+        let config = DockerSettings { credentials_file: Some(file.to_owned()), ..config(&daemon.host()) };
         World::new(&daemon.host(), config)
     };
     let stranger = with_file(&nobody.path().join("config.json"));
@@ -169,7 +170,7 @@ async fn an_attempt_whose_pull_died_with_the_server_never_ran_and_is_tried_again
 async fn a_tag_that_moved_is_seen_where_images_are_always_fetched() {
     let (Some(daemon), Some(registry)) = (Daemon::start(&[]).await, Registry::start().await) else { return };
     let image = registry.push(&daemon, "team/busybox:1");
-    let always = DockerConfig { pull_policy: PullPolicy::Always, ..config(&daemon.host()) };
+    let always = DockerSettings { pull_policy: PullPolicy::Always, ..config(&daemon.host()) };
     let world = World::new(&daemon.host(), always);
     let spec = with_image(&world, &image, "echo hi");
     let (first, output) = world.run(&spec).await;

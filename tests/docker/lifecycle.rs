@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla::engine::docker::{BindMount, DockerConfig};
+use flotilla::engine::docker::{DockerSettings, Mount};
 use flotilla::engine::{EngineError, EngineState, Handle, LaunchSpec};
 use flotilla::model::{AttemptId, EndCause, EnvVar, Observation, RunId, StartFault};
 
@@ -35,8 +35,8 @@ async fn user_environment_limits_and_mounts_arrive() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), "shared").unwrap();
     let source = folder.path().to_str().unwrap().to_owned();
-    let config = DockerConfig {
-        mounts: vec![BindMount { source, target: "/shared".into(), read_only: true }],
+    let config = DockerSettings {
+        mounts: vec![Mount { source, target: "/shared".into(), is_read_only: true }],
         user: Some("1234".into()),
         cap_drop: vec!["ALL".into()],
         read_only_root: true,
@@ -245,7 +245,7 @@ async fn privileged_is_for_clusters_that_allow_it() {
         let Err(EngineError::Rejected(reason)) = result else { panic!("it should be refused") };
         assert!(reason.contains("privileged"), "{reason}");
     }
-    let open = World::new(&host, DockerConfig { allow_privileged: true, ..config(&host) });
+    let open = World::new(&host, DockerSettings { allow_privileged: true, ..config(&host) });
     open.engine().check(&spec.task).await.unwrap();
     let spec = open.task("test -e /dev/kmsg && echo all devices", |task| task.privileged = Some(true));
     match open.engine().launch(&spec).await {
@@ -354,7 +354,7 @@ async fn a_second_stop_with_less_grace_cuts_the_first() {
 #[tokio::test]
 async fn a_failed_container_is_kept_for_a_while_where_that_is_wished() {
     let Some(host) = shared_host() else { return };
-    let world = World::new(&host, DockerConfig { keep_failed_secs: 3, ..config(&host) });
+    let world = World::new(&host, DockerSettings { keep_failed_secs: 3, ..config(&host) });
     let (good, bad) = (world.launch("exit 0").await, world.launch("exit 1").await);
     for handle in [&good, &bad] {
         world.ended(handle).await;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
+use flotilla::engine::docker::{DockerEngine, DockerSettings, Identity};
 use flotilla::engine::{Engine, EngineError, Handle, LaunchSpec, Output, Pokes};
 use flotilla::model::{AttemptId, Ended, Event, Execution, LogPosition, Observation, RunId, Started, TaskSpec};
 use futures_util::{FutureExt, StreamExt};
@@ -26,7 +26,7 @@ pub struct World {
     pub engine: Option<DockerEngine>,
     pub pokes: Pokes,
     pub host: String,
-    pub config: DockerConfig,
+    pub config: DockerSettings,
     pub identity: Identity,
 }
 
@@ -35,13 +35,13 @@ pub fn world() -> Option<World> {
     shared_host().map(|host| World::new(&host, config(&host)))
 }
 
-pub fn config(host: &str) -> DockerConfig {
+pub fn config(host: &str) -> DockerSettings {
     // Containers of these tests need no network, and the daemons of some have none to give.
-    DockerConfig { host: Some(host.to_owned()), network_mode: Some("none".to_owned()), ..DockerConfig::default() }
+    DockerSettings { host: Some(host.to_owned()), network_mode: Some("none".to_owned()), ..DockerSettings::default() }
 }
 
 impl World {
-    pub fn new(host: &str, config: DockerConfig) -> Self {
+    pub fn new(host: &str, config: DockerSettings) -> Self {
         let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".to_owned() };
         let mut world = Self { engine: None, pokes: Pokes::default(), host: host.to_owned(), config, identity };
         world.restart();

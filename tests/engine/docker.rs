@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use flotilla::engine::Pokes;
-use flotilla::engine::docker::{DockerConfig, DockerEngine, Identity};
+use flotilla::engine::docker::{DockerEngine, DockerSettings, Identity};
 use flotilla::model::RunId;
 use jiff::Timestamp;
 
@@ -33,7 +33,7 @@ impl Drop for DockerWorld {
 
 fn world() -> Option<DockerWorld> {
     let host = docker_address()?;
-    let config = DockerConfig { host: Some(host), network_mode: Some("none".into()), ..DockerConfig::default() };
+    let config = DockerSettings { host: Some(host), network_mode: Some("none".into()), ..DockerSettings::default() };
     let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".into() };
     let pokes = Pokes::default();
     let engine = DockerEngine::new(config, identity, pokes.clone(), Timestamp::now);

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine, PodMaker};
+use flotilla::engine::kubernetes::{KubernetesEngine, KubernetesSettings, PodMaker};
 use flotilla::engine::{Identity, Pokes};
 use flotilla::model::RunId;
 use jiff::Timestamp;
@@ -52,15 +52,15 @@ impl Drop for KubernetesWorld {
 }
 
 fn world(maker: Option<PodMaker>) -> Option<KubernetesWorld> {
-    let config = KubernetesConfig {
+    let config = KubernetesSettings {
         kubeconfig: Some(kubernetes_config()?),
         context: Some("flotilla".into()),
-        ..KubernetesConfig::default()
+        ..KubernetesSettings::default()
     };
     let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".into() };
     let pokes = Pokes::default();
     let engine = KubernetesEngine::with_pod_maker(config, identity, pokes.clone(), Timestamp::now, maker);
-    let world = World::new(Arc::new(engine), pokes, tempfile::tempdir().unwrap());
+    let world = World::new(Arc::new(engine.unwrap()), pokes, tempfile::tempdir().unwrap());
     let poke_patience = LONGEST;
     Some(KubernetesWorld(World { image: KUBERNETES_IMAGE, measures_short_runs: false, poke_patience, ..world }))
 }

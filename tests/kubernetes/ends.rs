@@ -6,7 +6,7 @@ use flotilla::engine::EngineError;
 use flotilla::engine::kubernetes::{Volume, VolumeSource};
 use flotilla::model::{EndCause, Observation, StartFault};
 
-use crate::world::{kubectl, object, world, world_where};
+use crate::world::{kubectl, object, template_file, world, world_where};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_fails_tells_its_code_and_its_output() {
@@ -73,7 +73,7 @@ async fn an_init_container_whose_image_cannot_be_pulled_ends_the_attempt_with_th
     let init = serde_json::json!({ "name": "prep", "image": "registry.invalid/prep:1", "command": ["true"] });
     let template = serde_json::json!({ "spec": { "initContainers": [init] } });
     let world = world_where(|config| {
-        config.pod_template = Some(template);
+        config.pod_template = Some(template_file(&template));
         config.image_pull_grace_secs = 2;
     });
     let Some(world) = world.await else { return };
@@ -86,7 +86,8 @@ async fn an_init_container_whose_image_cannot_be_pulled_ends_the_attempt_with_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_without_a_valid_name_or_that_is_not_there_is_the_tasks_fault() {
-    let Some(world) = world_where(|config| config.pull_policy = flotilla::engine::kubernetes::PullPolicy::Never).await
+    let Some(world) =
+        world_where(|config| config.pull_policy = flotilla::engine::container::pull_policy::PullPolicy::Never).await
     else {
         return;
     };
@@ -221,7 +222,9 @@ async fn a_field_of_the_pod_template_that_the_cluster_does_not_know_is_refused_b
         [("priorityClassname", "high".into()), ("schedulingGates", serde_json::json!([{ "name": "g" }]))]
     {
         let template = serde_json::json!({ "spec": { "dnsPolicy": "Default", "hostNetwork": false, field: value } });
-        let Some(world) = world_where(|config| config.pod_template = Some(template)).await else { return };
+        let Some(world) = world_where(|config| config.pod_template = Some(template_file(&template))).await else {
+            return;
+        };
         let spec = world.task("true", |_| {});
         let checked = world.engine().check(&spec.task).await;
         let launched = world.engine().launch(&spec).await.map(|_| ());
@@ -231,11 +234,11 @@ async fn a_field_of_the_pod_template_that_the_cluster_does_not_know_is_refused_b
         }
     }
     let template = serde_json::json!({ "spec": { "dnsPolicy": "Default" } });
-    let Some(world) = world_where(|config| config.pod_template = Some(template)).await else { return };
+    let Some(world) = world_where(|config| config.pod_template = Some(template_file(&template))).await else { return };
     let (ended, _) = world.run(&world.task("exit 0", |_| {})).await;
     assert_eq!(ended.exit_code, 0);
 }
 
 fn volume_at(folder: &std::path::Path, target: &str) -> Volume {
-    Volume { source: VolumeSource::Host(folder.to_str().unwrap().into()), target: target.into(), read_only: false }
+    Volume { source: VolumeSource::Host(folder.to_str().unwrap().into()), target: target.into(), is_read_only: false }
 }

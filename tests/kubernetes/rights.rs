@@ -6,7 +6,7 @@ use axum::Json;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::get;
-use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine, PodMaker};
+use flotilla::engine::kubernetes::{KubernetesEngine, KubernetesSettings, PodMaker};
 use flotilla::engine::{Engine, EngineError, EngineState, Handle, Identity, Pokes};
 use flotilla::model::{AttemptId, Event, Observation, RunId};
 use jiff::Timestamp;
@@ -44,9 +44,9 @@ async fn engine_without_rights(pokes: &Pokes) -> (KubernetesEngine, tempfile::Te
         "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
     });
     std::fs::write(&kubeconfig, text.to_string()).unwrap();
-    let config = KubernetesConfig { kubeconfig: Some(kubeconfig), ..KubernetesConfig::default() };
+    let config = KubernetesSettings { kubeconfig: Some(kubeconfig), ..KubernetesSettings::default() };
     let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".to_owned() };
-    (KubernetesEngine::new(config, identity, pokes.clone(), Timestamp::now), folder)
+    (KubernetesEngine::new(config, identity, pokes.clone(), Timestamp::now).unwrap(), folder)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,11 +93,12 @@ async fn a_run_without_a_pod_says_that_the_server_may_not_read_why() {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
     std::fs::write(&kubeconfig, client.to_string()).unwrap();
-    let config = KubernetesConfig { kubeconfig: Some(kubeconfig), ..world.config.clone() };
+    let config = KubernetesSettings { kubeconfig: Some(kubeconfig), ..world.config.clone() };
     let pokes = Pokes::default();
     // As from 1.26 on, where the job's controller makes the pod.
     let maker = Some(PodMaker::Controller);
-    let engine = KubernetesEngine::with_pod_maker(config, world.identity.clone(), pokes.clone(), Timestamp::now, maker);
+    let engine =
+        KubernetesEngine::with_pod_maker(config, world.identity.clone(), pokes.clone(), Timestamp::now, maker).unwrap();
     let mut spec = world.task("true", |_| {});
     spec.execution.service_account = Some("not-there".into());
     let handle = engine.launch(&spec).await.unwrap();

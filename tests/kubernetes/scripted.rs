@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use crate::world::{World, kubectl, object, world_where};
+use crate::world::{World, kubectl, object, template_file, world_where};
 
 struct ScriptedNode {
     name: String,
@@ -86,7 +86,7 @@ fn tell(handle: &Handle, began: Timestamp, second: i64, reason: &str, message: &
 
 async fn scripted_world() -> Option<World> {
     world_where(|config| {
-        config.pod_template = Some(json!({ "spec": { "schedulerName": "flotilla-test-nobody" } }));
+        config.pod_template = Some(template_file(&json!({ "spec": { "schedulerName": "flotilla-test-nobody" } })));
         config.image_pull_grace_secs = 1;
     })
     .await
@@ -161,7 +161,7 @@ async fn a_run_given_up_for_its_image_is_queued_again_though_the_image_came_and_
 async fn a_deletion_that_is_forced_while_the_image_comes_is_waited_out() {
     const HELD: Duration = Duration::from_secs(15);
     let Some(world) = world_where(|config| {
-        config.pod_template = Some(json!({ "spec": { "schedulerName": "flotilla-test-nobody" } }));
+        config.pod_template = Some(template_file(&json!({ "spec": { "schedulerName": "flotilla-test-nobody" } })));
     })
     .await
     else {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use flotilla::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
+use flotilla::engine::kubernetes::{KubernetesEngine, KubernetesSettings};
 use flotilla::engine::{Engine, EngineError, Handle, Identity, LaunchSpec, Output, Pokes};
 use flotilla::model::{
     AttemptId, Ended, Event, Execution, LogPosition, Observation, RunId, StartFault, Started, TaskSpec,
@@ -29,7 +29,7 @@ pub static CLUSTER: RwLock<()> = RwLock::const_new(());
 pub struct World {
     pub engine: Option<KubernetesEngine>,
     pub pokes: Pokes,
-    pub config: KubernetesConfig,
+    pub config: KubernetesSettings,
     pub identity: Identity,
     /// The cluster stays whole as long as this lives; `None` for the one who takes it apart.
     _whole: Option<RwLockReadGuard<'static, ()>>,
@@ -41,19 +41,19 @@ pub async fn world() -> Option<World> {
     world_with(|_| {}, Some(whole))
 }
 
-pub async fn world_where(change: impl FnOnce(&mut KubernetesConfig)) -> Option<World> {
+pub async fn world_where(change: impl FnOnce(&mut KubernetesSettings)) -> Option<World> {
     let whole = CLUSTER.read().await;
     world_with(change, Some(whole))
 }
 
 pub fn world_with(
-    change: impl FnOnce(&mut KubernetesConfig),
+    change: impl FnOnce(&mut KubernetesSettings),
     whole: Option<RwLockReadGuard<'static, ()>>,
 ) -> Option<World> {
-    let mut config = KubernetesConfig {
+    let mut config = KubernetesSettings {
         kubeconfig: Some(kubernetes_config()?),
         context: Some("flotilla".into()),
-        ..KubernetesConfig::default()
+        ..KubernetesSettings::default()
     };
     change(&mut config);
     let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".to_owned() };
@@ -68,7 +68,7 @@ impl World {
         self.engine = None;
         self.pokes = Pokes::default();
         let (config, identity) = (self.config.clone(), self.identity.clone());
-        self.engine = Some(KubernetesEngine::new(config, identity, self.pokes.clone(), Timestamp::now));
+        self.engine = Some(KubernetesEngine::new(config, identity, self.pokes.clone(), Timestamp::now).unwrap());
     }
 
     pub fn engine(&self) -> &dyn Engine {
@@ -250,4 +250,11 @@ impl Part {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{} can't be started again: {said}", self.name);
     }
+}
+
+/// A pod template in a file, as the settings name it.
+pub fn template_file(template: &serde_json::Value) -> std::path::PathBuf {
+    let (mut file, path) = tempfile::NamedTempFile::new().unwrap().keep().unwrap();
+    std::io::Write::write_all(&mut file, template.to_string().as_bytes()).unwrap();
+    path
 }

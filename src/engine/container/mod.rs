@@ -2,4 +2,6 @@
 
 pub(in crate::engine) mod api_error;
 pub(in crate::engine) mod marker;
+pub mod pull_policy;
+pub(in crate::engine) mod refusal;
 pub(in crate::engine) mod signal;

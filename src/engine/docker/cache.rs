@@ -8,7 +8,7 @@ use bollard::models::ContainerStatsResponse;
 use jiff::Timestamp;
 
 use super::link::Connection;
-use super::{usage::Peak, usage::Sampling, usage::Use};
+use super::usage::{Peak, Sampling, Use};
 use crate::model::{AttemptId, Started};
 
 /// Images of which something is remembered; beyond, all are forgotten and asked for again.

@@ -8,7 +8,7 @@ use bollard::models::{
 };
 
 use super::capacity::Machine;
-use super::settings::DockerConfig;
+use super::settings::DockerSettings;
 use crate::engine::{EngineError, Identity, LaunchSpec, command};
 use crate::model::{AttemptId, TaskSpec};
 
@@ -66,7 +66,7 @@ pub(super) fn name_of(attempt_id: AttemptId) -> String {
 pub(super) fn describe(
     spec: &LaunchSpec,
     image: &str,
-    config: &DockerConfig,
+    config: &DockerSettings,
     identity: &Identity,
     machine: Option<&Machine>,
 ) -> Result<ContainerCreateBody, EngineError> {
@@ -135,7 +135,7 @@ fn env(task: &TaskSpec) -> Vec<String> {
     task.env.iter().map(|var| format!("{}={}", var.name, var.value)).chain(ours).collect()
 }
 
-pub(super) fn check_privileged(privileged: Option<bool>, config: &DockerConfig) -> Result<(), EngineError> {
+pub(super) fn check_privileged(privileged: Option<bool>, config: &DockerSettings) -> Result<(), EngineError> {
     if privileged == Some(true) && !config.allow_privileged {
         let reason = "the task asks for a privileged container, which this cluster does not allow";
         return Err(EngineError::Rejected(reason.to_owned()));
@@ -143,7 +143,7 @@ pub(super) fn check_privileged(privileged: Option<bool>, config: &DockerConfig) 
     Ok(())
 }
 
-fn host_config(spec: &LaunchSpec, config: &DockerConfig, unenforced: &[&str]) -> HostConfig {
+fn host_config(spec: &LaunchSpec, config: &DockerSettings, unenforced: &[&str]) -> HostConfig {
     let task = &spec.task;
     let is_enforced = |limit: &str| !unenforced.contains(&limit);
     let memory = task.memory_mb.filter(|mb| *mb > 0 && is_enforced("memory")).map(|mb| mb * MB);
@@ -169,7 +169,7 @@ fn host_config(spec: &LaunchSpec, config: &DockerConfig, unenforced: &[&str]) ->
                     typ: Some(MountType::BIND),
                     source: Some(mount.source.clone()),
                     target: Some(mount.target.clone()),
-                    read_only: Some(mount.read_only),
+                    read_only: Some(mount.is_read_only),
                     ..Mount::default()
                 })
                 .collect(),
@@ -265,7 +265,7 @@ mod tests {
         }
     }
 
-    fn describe_with(task: TaskSpec, config: &DockerConfig, machine: &Machine) -> ContainerCreateBody {
+    fn describe_with(task: TaskSpec, config: &DockerSettings, machine: &Machine) -> ContainerCreateBody {
         let identity = Identity { server_id: "s".into(), cluster: "c".into() };
         describe(&spec(task), "busybox:1", config, &identity, Some(machine)).unwrap()
     }
@@ -278,7 +278,7 @@ mod tests {
     fn the_container_says_whose_it_is() {
         let spec = spec(TaskSpec::default());
         let identity = Identity { server_id: "s".into(), cluster: "c".into() };
-        let body = describe(&spec, "busybox:1", &DockerConfig::default(), &identity, None).unwrap();
+        let body = describe(&spec, "busybox:1", &DockerSettings::default(), &identity, None).unwrap();
         let labels = body.labels.unwrap();
         assert_eq!(attempt_of(&labels), Some(spec.attempt_id));
         assert!(identity.owns(&labels));
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn labels_of_users_pass_for_nobody_elses() {
-        let body = describe_with(TaskSpec::default(), &DockerConfig::default(), &able());
+        let body = describe_with(TaskSpec::default(), &DockerSettings::default(), &able());
         let labels = body.labels.unwrap();
         assert!(labels.keys().all(|name| name.starts_with("flotilla.")), "{labels:?}");
         assert_eq!(labels["flotilla.user/team"], "tides");
@@ -301,11 +301,11 @@ mod tests {
 
     #[test]
     fn containers_gain_no_privileges_and_have_a_bound_on_processes_unless_the_cluster_says_otherwise() {
-        let host = |config: &DockerConfig| describe_with(TaskSpec::default(), config, &able()).host_config.unwrap();
-        let usual = host(&DockerConfig::default());
+        let host = |config: &DockerSettings| describe_with(TaskSpec::default(), config, &able()).host_config.unwrap();
+        let usual = host(&DockerSettings::default());
         assert_eq!(usual.security_opt.unwrap(), ["no-new-privileges:true"]);
         assert_eq!(usual.pids_limit, Some(4096));
-        let config = DockerConfig { no_new_privileges: false, pids_limit: None, ..DockerConfig::default() };
+        let config = DockerSettings { no_new_privileges: false, pids_limit: None, ..DockerSettings::default() };
         let open = host(&config);
         assert_eq!((open.security_opt, open.pids_limit), (None, None));
     }
@@ -321,7 +321,7 @@ mod tests {
             ports: vec![80],
             ..TaskSpec::default()
         };
-        let config = DockerConfig { user: Some("app".into()), ..DockerConfig::default() };
+        let config = DockerSettings { user: Some("app".into()), ..DockerSettings::default() };
         let body = describe_with(task, &config, &able());
         assert_eq!(body.entrypoint.unwrap(), ["/bin/sh", "-ec", "trap 'exit 143' TERM; echo hi"]);
         assert_eq!(body.env.unwrap(), ["A=1=2", "TINI_KILL_PROCESS_GROUP=1"]);
@@ -364,7 +364,7 @@ mod tests {
             ..TaskSpec::default()
         };
         let machine = Machine { can_limit_memory: true, ..Machine::default() };
-        let body = without_storage_limit(describe_with(task, &DockerConfig::default(), &machine));
+        let body = without_storage_limit(describe_with(task, &DockerSettings::default(), &machine));
         let host = body.host_config.unwrap();
         assert_eq!((host.memory, host.memory_swap, host.nano_cpus), (Some(64 << 20), None, None));
         assert_eq!(host.storage_opt, None);
@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn privileged_needs_a_cluster_that_allows_it() {
         let refused = |privileged, allow_privileged| {
-            check_privileged(privileged, &DockerConfig { allow_privileged, ..DockerConfig::default() }).is_err()
+            check_privileged(privileged, &DockerSettings { allow_privileged, ..DockerSettings::default() }).is_err()
         };
         assert!(refused(Some(true), false));
         assert!(!refused(Some(true), true) && !refused(Some(false), false) && !refused(None, false));

@@ -10,9 +10,9 @@ use super::image::of_task;
 use super::launches::Launching;
 use super::link::ApiError;
 use super::memory::Unstarted;
-use super::settings::PullPolicy;
+use super::read::{Stage, id_of, stage, start_error};
 use super::{Inner, refusal};
-use super::{read::Stage, read::id_of, read::stage, read::start_error};
+use crate::engine::container::pull_policy::PullPolicy;
 use crate::engine::{EngineError, Handle, LaunchSpec};
 use crate::model::{AttemptId, StartFault};
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use jiff::Timestamp;
 
-use super::settings::DockerConfig;
-use super::{capacity::Clock, capacity::Machine};
+use super::capacity::{Clock, Machine};
+use super::settings::DockerSettings;
 use crate::engine::EngineState;
 pub(super) use crate::engine::container::api_error::ApiError;
 use crate::engine::container::api_error::with_causes;
@@ -73,7 +73,7 @@ struct Known {
 pub(super) struct Connection(u64);
 
 impl Link {
-    pub(super) fn new(config: &DockerConfig, now: Box<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+    pub(super) fn new(config: &DockerSettings, now: Box<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
         let state = EngineState::Unreachable { reason: "it was not asked yet".to_owned(), since: now() };
         Self {
             host: config.host_or_usual(),

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use super::credentials;
 use super::image::{in_path, of_task};
 use super::link::{ApiError, Link};
-use super::refusal::is_final;
-use super::{settings::DockerConfig, settings::PullPolicy};
+use super::settings::DockerSettings;
 use crate::engine::EngineError;
+use crate::engine::container::pull_policy::PullPolicy;
+use crate::engine::container::refusal::is_final;
 use crate::model::ImageReference;
 
 /// How long a launch waits for the daemon, and then for a registry, at most.
@@ -46,12 +47,12 @@ impl Verdict {
 
 pub(super) struct Lookups {
     link: Arc<Link>,
-    config: Arc<DockerConfig>,
+    config: Arc<DockerSettings>,
     remembered: Mutex<HashMap<String, (Instant, Verdict)>>,
 }
 
 impl Lookups {
-    pub(super) fn new(link: Arc<Link>, config: Arc<DockerConfig>) -> Self {
+    pub(super) fn new(link: Arc<Link>, config: Arc<DockerSettings>) -> Self {
         Self { link, config, remembered: Mutex::default() }
     }
 

@@ -32,7 +32,7 @@ mod observe;
 mod output;
 mod pull;
 mod read;
-pub(super) mod refusal;
+mod refusal;
 mod settings;
 mod skips;
 mod stop;
@@ -40,6 +40,7 @@ mod unpack;
 mod usage;
 mod watch;
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,10 +50,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use super::Identity;
-pub use settings::{BindMount, DockerConfig, PullPolicy};
+pub use settings::{DockerSettings, Mount};
 
+use super::kind::{Kind, Surroundings};
 use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::model::{EngineIdentity, LogPosition, Observation, TaskSpec};
+use crate::settings::Section;
 use cache::Seen;
 use ends::Ends;
 use launch::{CREATED, PULLING};
@@ -69,7 +72,7 @@ pub struct DockerEngine {
 }
 
 struct Inner {
-    config: Arc<DockerConfig>,
+    config: Arc<DockerSettings>,
     identity: Identity,
     pokes: Pokes,
     link: Arc<Link>,
@@ -96,7 +99,7 @@ pub struct About {
 impl DockerEngine {
     /// Watches the daemon from now on, whether it answers already or not. Needs a tokio runtime.
     pub fn new(
-        config: DockerConfig,
+        config: DockerSettings,
         identity: Identity,
         pokes: Pokes,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
@@ -125,10 +128,31 @@ impl DockerEngine {
     }
 
     /// Whether a daemon answers where `config` says, and which.
-    pub async fn probe(config: &DockerConfig) -> Result<About, EngineError> {
+    pub async fn probe(config: &DockerSettings) -> Result<About, EngineError> {
         let link = Link::new(config, Box::new(|| Timestamp::UNIX_EPOCH));
         let machine = link.refresh_machine().await?;
         Ok(About { host: config.host_or_usual(), machine_name: machine.name, version: machine.version })
+    }
+}
+
+impl Kind for DockerSettings {
+    const IS_OF_ONE_MACHINE: bool = false;
+
+    fn read(section: &mut Section<'_>) -> Self {
+        Self::read(section)
+    }
+
+    fn endpoint(&self) -> String {
+        format!("docker at {}", self.host.as_deref().unwrap_or("the usual place"))
+    }
+
+    fn make(
+        &self,
+        surroundings: &Surroundings<'_>,
+        pokes: Pokes,
+    ) -> Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>> {
+        let clock = surroundings.clock.clone();
+        Ok(Arc::new(DockerEngine::new(self.clone(), surroundings.identity(), pokes, move || clock.now())))
     }
 }
 

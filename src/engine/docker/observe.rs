@@ -6,6 +6,7 @@ use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSumma
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Inner;
+use super::cache::{Digest, LastSeen, SHELL_STARTS_WITHIN};
 use super::image::{digest_of, in_path};
 use super::launch::{CREATED, PULLING};
 use super::launches::Launching;
@@ -14,7 +15,6 @@ use super::memory::Unstarted;
 use super::output::last_messages;
 use super::refusal::fault_of;
 use super::unpack::Message;
-use super::{cache::Digest, cache::LastSeen, cache::SHELL_STARTS_WITHIN};
 use super::{
     read::Facts, read::Stage, read::exit_code, read::id_of, read::is_lost, read::may_lack_shell, read::read_ended,
     read::read_started, read::shell_error, read::stage, read::start_error,

@@ -16,9 +16,9 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::ends::EndSignal;
 use super::link::{ApiError, Link};
+use super::read::{Stage, stage};
 use super::skips::{Skips, file_bytes};
 use super::unpack::{Message, Seen, Unpacker};
-use super::{read::Stage, read::stage};
 use crate::engine::container::marker::Marker;
 use crate::engine::{Chunk, EngineError};
 use crate::model::LogPosition;

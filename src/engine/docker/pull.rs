@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::credentials;
 use super::link::{ApiError, Link};
-use super::refusal::is_final;
-use super::settings::DockerConfig;
+use super::settings::DockerSettings;
+use crate::engine::container::refusal::is_final;
 use crate::model::ImageReference;
 
 /// The pauses between the tries of one pull. After them the attempt is given back, to be tried again later.
@@ -48,12 +48,12 @@ pub(super) struct PullError {
 
 pub(super) struct Pulls {
     link: Arc<Link>,
-    config: Arc<DockerConfig>,
+    config: Arc<DockerSettings>,
     running: Mutex<HashMap<String, watch::Sender<Progress>>>,
 }
 
 impl Pulls {
-    pub(super) fn new(link: Arc<Link>, config: Arc<DockerConfig>) -> Self {
+    pub(super) fn new(link: Arc<Link>, config: Arc<DockerSettings>) -> Self {
         Self { link, config, running: Mutex::default() }
     }
 

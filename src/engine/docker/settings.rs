@@ -3,10 +3,14 @@
 
 use std::path::PathBuf;
 
+use crate::engine::container::pull_policy::PullPolicy;
+use crate::settings::checks::{optional, path, program, within, word, words};
+use crate::settings::{self, Section};
+
 /// The settings of one cluster whose engine is `docker`.
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DockerConfig {
+pub struct DockerSettings {
     /// Where the daemon listens: `unix:///…`, `tcp://HOST:PORT` or `http://HOST:PORT`.
     /// Without it `DOCKER_HOST`, and without that the usual socket.
     pub host: Option<String>,
@@ -18,7 +22,7 @@ pub struct DockerConfig {
     /// `bridge`, `host`, `none` or the name of a network. Without it what the daemon prefers.
     pub network_mode: Option<String>,
     /// Folders of the daemon's machine that every container sees.
-    pub mounts: Vec<BindMount>,
+    pub mounts: Vec<Mount>,
     /// The user of tasks that name none. Without it the image's own.
     pub user: Option<String>,
     /// Capabilities that containers don't have; `ALL` for none at all.
@@ -44,61 +48,84 @@ pub struct DockerConfig {
     pub keep_failed_secs: u32,
 }
 
-impl Default for DockerConfig {
-    fn default() -> Self {
+impl DockerSettings {
+    pub fn read(section: &mut Section<'_>) -> Self {
         Self {
-            host: None,
-            tls_dir: None,
-            credentials_file: None,
-            network_mode: None,
-            mounts: Vec::new(),
-            user: None,
-            cap_drop: Vec::new(),
-            read_only_root: false,
-            no_new_privileges: true,
-            pids_limit: Some(USUAL_PIDS_LIMIT),
-            allow_privileged: false,
-            shell: ["/bin/sh", "-ec"].map(str::to_owned).to_vec(),
-            pull_policy: PullPolicy::default(),
-            pull_timeout_secs: 3600,
-            image_check: true,
-            gpus: None,
-            keep_failed_secs: 0,
+            host: section.text("host", None, optional(daemon_address)),
+            tls_dir: section.text("tls_dir", None, optional(path)),
+            credentials_file: section.text("credentials_file", None, optional(path)),
+            network_mode: section.text("network_mode", None, optional(word)),
+            mounts: section
+                .read("mounts", Vec::new(), |texts: Vec<String>| texts.iter().map(|text| mount(text)).collect()),
+            user: section.text("user", None, optional(word)),
+            cap_drop: section.read("cap_drop", Vec::new(), Ok::<Vec<String>, String>),
+            read_only_root: section.read("read_only_root", false, Ok),
+            no_new_privileges: section.read("no_new_privileges", true, Ok),
+            pids_limit: section.read("pids_limit", Some(USUAL_PIDS_LIMIT), |most| {
+                within(0..=MOST_PIDS)(most).map(|most: i64| (most > 0).then_some(most))
+            }),
+            allow_privileged: section.read("allow_privileged", false, Ok),
+            shell: section.read("shell", words(["/bin/sh", "-ec"]), program),
+            pull_policy: section.text("pull_policy", PullPolicy::default(), str::parse),
+            pull_timeout_secs: section.read("pull_timeout_secs", 3600, within(1..=7 * 24 * 3600)),
+            image_check: section.read("image_check", true, Ok),
+            gpus: section.read("gpus", None, |gpus| within(0..=1024)(gpus).map(Some)),
+            keep_failed_secs: section.read("keep_failed_secs", 0, within(0..=30 * 24 * 3600)),
         }
     }
 }
 
-/// When an image is fetched from its registry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PullPolicy {
-    /// Where the machine does not have it.
-    #[default]
-    Missing,
-    /// Before every run, so that a tag that moved is seen.
-    Always,
-    /// Never: what the machine does not have can't be run.
-    Never,
+impl Default for DockerSettings {
+    /// The settings of an empty section.
+    fn default() -> Self {
+        settings::defaults(Self::read)
+    }
 }
 
+/// A folder of the daemon's machine that containers see, written `SOURCE:TARGET` or `SOURCE:TARGET:rw`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BindMount {
+pub struct Mount {
     /// An absolute path on the daemon's machine, which must exist.
     pub source: String,
     /// An absolute path in the container.
     pub target: String,
-    pub read_only: bool,
+    pub is_read_only: bool,
 }
 
 /// Enough for a program with a few hundred threads on each of several cores, and far from what a machine has.
 const USUAL_PIDS_LIMIT: i64 = 4096;
+/// The most that Linux can count on any machine (`PID_MAX_LIMIT`).
+const MOST_PIDS: i128 = 4_194_304;
 
 const USUAL_HOST: &str = "unix:///var/run/docker.sock";
 
-impl DockerConfig {
+impl DockerSettings {
     /// Where the daemon is: what is set here, in the environment, or usual.
     #[must_use]
     pub fn host_or_usual(&self) -> String {
         let of_environment = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
         self.host.clone().or_else(of_environment).unwrap_or_else(|| USUAL_HOST.to_owned())
     }
+}
+
+fn daemon_address(text: &str) -> Result<String, String> {
+    match ["unix://", "tcp://", "http://"].iter().any(|scheme| text.starts_with(scheme)) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("must start with unix://, tcp:// or http://, not {text:?}")),
+    }
+}
+
+fn mount(text: &str) -> Result<Mount, String> {
+    let parts: Vec<_> = text.split(':').collect();
+    let (source, target, is_read_only) = match parts[..] {
+        [source, target] | [source, target, "ro"] => (source, target, true),
+        [source, target, "rw"] => (source, target, false),
+        _ => ("", "", true),
+    };
+    if source.starts_with('/') && target.starts_with('/') {
+        return Ok(Mount { source: source.to_owned(), target: target.to_owned(), is_read_only });
+    }
+    Err(format!(
+        "must hold absolute paths as \"SOURCE:TARGET\", \"SOURCE:TARGET:ro\" or \"SOURCE:TARGET:rw\", not {text:?}"
+    ))
 }

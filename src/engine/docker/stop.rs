@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use super::Inner;
 use super::launches::ToStop;
 use super::link::ApiError;
-use super::{read::Stage, read::exit_code, read::finished_at, read::id_of, read::stage};
+use super::read::{Stage, exit_code, finished_at, id_of, stage};
 use crate::engine::EngineError;
 use crate::model::AttemptId;
 

@@ -22,9 +22,10 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
 use super::names::{CONTAINER, FINALIZER, labels_and_annotations, name_of};
+use super::settings::{KubernetesSettings, Toleration, VolumeSource};
 use super::template::merge;
-use super::{settings::KubernetesConfig, settings::Toleration, settings::VolumeSource};
 use crate::engine::command::argument;
+use crate::engine::container::pull_policy::PullPolicy;
 use crate::engine::{EngineError, Identity, LaunchSpec};
 use crate::model::TaskSpec;
 
@@ -61,13 +62,14 @@ impl PodMaker {
 /// The job, as it is handed to the API. [`EngineError::Rejected`] where settings or Kubernetes forbid what is asked for.
 pub(super) fn job(
     spec: &LaunchSpec,
-    config: &KubernetesConfig,
+    config: &KubernetesSettings,
+    pod_template: Option<&Value>,
     identity: &Identity,
     maker: PodMaker,
 ) -> Result<Value, EngineError> {
     check_size(&spec.task, config)?;
     let (labels, mut annotations) = labels_and_annotations(spec, identity);
-    let mut template = template(spec, config, identity)?;
+    let mut template = template(spec, config, pod_template, identity)?;
     if maker == PodMaker::Flotilla {
         annotations.insert(NOTE_ANNOTATION.to_owned(), NOTE.to_owned());
         template["spec"]["priorityClassName"] = json!(NO_POD_CLASS);
@@ -103,12 +105,13 @@ pub(super) fn probe(template: &Value) -> Value {
 /// The pod of a job whose controller makes none. The job's controller owns it as if it had made it.
 pub(super) fn pod(
     spec: &LaunchSpec,
-    config: &KubernetesConfig,
+    config: &KubernetesSettings,
+    pod_template: Option<&Value>,
     identity: &Identity,
     job_uid: &str,
 ) -> Result<Value, EngineError> {
     let name = name_of(spec.attempt_id);
-    let mut pod = template(spec, config, identity)?;
+    let mut pod = template(spec, config, pod_template, identity)?;
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!(name);
@@ -123,7 +126,7 @@ pub(super) fn pod(
 }
 
 /// What the task asks for and this cluster never gives.
-pub(super) fn check(task: &TaskSpec, config: &KubernetesConfig) -> Result<(), EngineError> {
+pub(super) fn check(task: &TaskSpec, config: &KubernetesSettings) -> Result<(), EngineError> {
     if task.privileged == Some(true) && !config.allow_privileged {
         let reason = "the task asks for a privileged container, which this cluster does not allow";
         return Err(EngineError::Rejected(reason.to_owned()));
@@ -133,7 +136,7 @@ pub(super) fn check(task: &TaskSpec, config: &KubernetesConfig) -> Result<(), En
 }
 
 /// Kubernetes answers an object that its store can't hold as if it had failed itself, and so for ever.
-fn check_size(task: &TaskSpec, config: &KubernetesConfig) -> Result<(), EngineError> {
+fn check_size(task: &TaskSpec, config: &KubernetesSettings) -> Result<(), EngineError> {
     let size_of = |text: &str| json!(literal(text)).to_string().len();
     let variables = task.env.iter().map(|var| size_of(&var.name) + size_of(&var.value));
     let size = size_of(&argument(&config.shell, &task.command)) + variables.sum::<usize>();
@@ -167,13 +170,18 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-fn template(spec: &LaunchSpec, config: &KubernetesConfig, identity: &Identity) -> Result<Value, EngineError> {
+fn template(
+    spec: &LaunchSpec,
+    config: &KubernetesSettings,
+    pod_template: Option<&Value>,
+    identity: &Identity,
+) -> Result<Value, EngineError> {
     let (labels, annotations) = labels_and_annotations(spec, identity);
     let ours = json!({
         "metadata": { "labels": labels, "annotations": annotations, "finalizers": [FINALIZER] },
         "spec": pod_spec(spec, config)?,
     });
-    Ok(match &config.pod_template {
+    Ok(match pod_template {
         Some(operators) => merge(operators.clone(), ours),
         None => ours,
     })
@@ -187,7 +195,7 @@ fn guard_secs(spec: &LaunchSpec, margin: i64) -> Option<i64> {
     Some(guard.min(i64::from(i32::MAX)))
 }
 
-fn pod_spec(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, EngineError> {
+fn pod_spec(spec: &LaunchSpec, config: &KubernetesSettings) -> Result<Value, EngineError> {
     let mut pod = Map::new();
     let mut set = |key: &str, value: Value| pod.insert(key.to_owned(), value);
     set("restartPolicy", json!("Never"));
@@ -222,7 +230,15 @@ fn pod_spec(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, Engin
     Ok(Value::Object(pod))
 }
 
-fn container(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, EngineError> {
+const fn pull_policy(policy: PullPolicy) -> &'static str {
+    match policy {
+        PullPolicy::Missing => "IfNotPresent",
+        PullPolicy::Always => "Always",
+        PullPolicy::Never => "Never",
+    }
+}
+
+fn container(spec: &LaunchSpec, config: &KubernetesSettings) -> Result<Value, EngineError> {
     let task = &spec.task;
     let mut command = config.shell.clone();
     command.push(literal(&argument(&config.shell, &task.command)));
@@ -230,7 +246,7 @@ fn container(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, Engi
     let mut container = json!({
         "name": CONTAINER,
         "image": task.image,
-        "imagePullPolicy": config.pull_policy.as_str(),
+        "imagePullPolicy": pull_policy(config.pull_policy),
         "command": command,
         "env": env.collect::<Value>(),
         "resources": resources(task, config),
@@ -241,7 +257,7 @@ fn container(spec: &LaunchSpec, config: &KubernetesConfig) -> Result<Value, Engi
     }
     if !config.volumes.is_empty() {
         let mounts = config.volumes.iter().enumerate().map(
-            |(i, volume)| json!({ "name": volume_name(i), "mountPath": volume.target, "readOnly": volume.read_only }),
+            |(i, volume)| json!({ "name": volume_name(i), "mountPath": volume.target, "readOnly": volume.is_read_only }),
         );
         container["volumeMounts"] = mounts.collect();
     }
@@ -262,7 +278,7 @@ fn literal(text: &str) -> String {
 }
 
 /// What is asked for is what is kept free and what can't be passed, so that no run lives at the cost of others.
-fn resources(task: &TaskSpec, config: &KubernetesConfig) -> Value {
+fn resources(task: &TaskSpec, config: &KubernetesSettings) -> Value {
     let amounts = [
         ("memory", task.memory_mb, "Mi"),
         ("cpu", task.cpu_millis, "m"),
@@ -277,7 +293,7 @@ fn resources(task: &TaskSpec, config: &KubernetesConfig) -> Value {
     json!({ "requests": asked, "limits": asked })
 }
 
-fn security_context(task: &TaskSpec, config: &KubernetesConfig) -> Result<Value, EngineError> {
+fn security_context(task: &TaskSpec, config: &KubernetesSettings) -> Result<Value, EngineError> {
     let (user, group) = user_of(task.user.as_deref().or(config.user.as_deref()))?;
     let mut context = Map::new();
     let mut set = |key: &str, value: Value| context.insert(key.to_owned(), value);
@@ -322,7 +338,7 @@ fn user_of(user: Option<&str>) -> Result<(Option<i64>, Option<i64>), EngineError
 }
 
 /// Nodes with the architecture and the lifecycle that are asked for.
-fn affinity(spec: &LaunchSpec, config: &KubernetesConfig) -> Option<Value> {
+fn affinity(spec: &LaunchSpec, config: &KubernetesSettings) -> Option<Value> {
     let arch = spec.execution.arch.as_deref().map(|arch| (&config.arch_label, arch_of(arch)));
     let lifecycle = spec.execution.node_lifecycle.map(|word| (&config.node_lifecycle_label, word.to_string()));
     let wanted = arch.into_iter().chain(lifecycle);
@@ -384,7 +400,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Origin;
-    use crate::engine::kubernetes::settings::{PullPolicy, Volume};
+    use crate::engine::kubernetes::settings::Volume;
     use crate::model::{AttemptId, DefinitionId, EnvVar, Execution, NodeLifecycle};
 
     const RUN: &str = "01938f00-0000-7000-8000-000000000001";
@@ -465,14 +481,16 @@ mod tests {
 
     #[test]
     fn a_job_of_a_newer_release_is_as_anyone_would_write_it() {
-        let job = job(&spec(TaskSpec::default()), &KubernetesConfig::default(), &identity(), PodMaker::Controller);
+        let job =
+            job(&spec(TaskSpec::default()), &KubernetesSettings::default(), None, &identity(), PodMaker::Controller);
         let expected = job_with(&pod_template(), &json!({ "flotilla/owner": "ada@example.org" }));
         assert_eq!(value_of(&job.unwrap()), expected);
     }
 
     #[test]
     fn from_a_job_of_an_older_release_no_pod_can_be_made() {
-        let job = job(&spec(TaskSpec::default()), &KubernetesConfig::default(), &identity(), PodMaker::Flotilla);
+        let job =
+            job(&spec(TaskSpec::default()), &KubernetesSettings::default(), None, &identity(), PodMaker::Flotilla);
         let mut template = pod_template();
         template["spec"]["priorityClassName"] = json!(NO_POD_CLASS);
         template["spec"]["nodeSelector"] = json!({ NO_NODE_LABEL: "true" });
@@ -482,7 +500,7 @@ mod tests {
 
     #[test]
     fn the_pod_that_we_make_is_the_jobs_own() {
-        let pod = pod(&spec(TaskSpec::default()), &KubernetesConfig::default(), &identity(), "u-1").unwrap();
+        let pod = pod(&spec(TaskSpec::default()), &KubernetesSettings::default(), None, &identity(), "u-1").unwrap();
         let mut expected = pod_template();
         let name = format!("flotilla-{RUN}-2");
         expected["apiVersion"] = json!("v1");
@@ -517,7 +535,7 @@ mod tests {
             service_account: Some("robot".into()),
             ..spec.execution
         };
-        let config = KubernetesConfig {
+        let config = KubernetesSettings {
             image_pull_secrets: vec!["registry".into()],
             pull_policy: PullPolicy::Always,
             tolerations: vec![
@@ -525,13 +543,13 @@ mod tests {
                 Toleration { key: "team".into(), value: Some("tides".into()), effect: None },
             ],
             volumes: vec![
-                Volume { source: VolumeSource::Claim("data".into()), target: "/data".into(), read_only: true },
-                Volume { source: VolumeSource::Scratch, target: "/scratch".into(), read_only: false },
+                Volume { source: VolumeSource::Claim("data".into()), target: "/data".into(), is_read_only: true },
+                Volume { source: VolumeSource::Scratch, target: "/scratch".into(), is_read_only: false },
             ],
             read_only_root: true,
-            ..KubernetesConfig::default()
+            ..KubernetesSettings::default()
         };
-        let job = value_of(&job(&spec, &config, &identity(), PodMaker::Controller).unwrap());
+        let job = value_of(&job(&spec, &config, None, &identity(), PodMaker::Controller).unwrap());
         assert_eq!(job["spec"]["activeDeadlineSeconds"], 160 + JOB_DEADLINE_MARGIN_SECS);
         let asked = json!({ "memory": "64Mi", "cpu": "250m", "ephemeral-storage": "100Mi", "nvidia.com/gpu": "1" });
         let expected = json!({
@@ -583,7 +601,7 @@ mod tests {
 
     #[test]
     fn what_is_not_allowed_is_refused_in_words() {
-        let config = KubernetesConfig::default();
+        let config = KubernetesSettings::default();
         let refused = |task: TaskSpec| check(&task, &config).unwrap_err().to_string();
         assert!(refused(TaskSpec { privileged: Some(true), ..TaskSpec::default() }).contains("privileged"));
         for user in ["ada", "1:x", "-1"] {
@@ -615,7 +633,7 @@ mod tests {
 
     #[test]
     fn a_command_and_variables_that_no_object_can_hold_are_refused_with_the_bound() {
-        let config = KubernetesConfig::default();
+        let config = KubernetesSettings::default();
         let with = |value: String| TaskSpec { env: vec![crate::model::EnvVar::new("A", value)], ..TaskSpec::default() };
         check(&with("x".repeat(MOST_TEXT_BYTES / 2 + 1)), &config).unwrap();
         // Each dollar is written as two.

@@ -30,7 +30,7 @@ impl Inner {
         let attempt_id = spec.attempt_id;
         let maker = self.pod_maker().await?;
         self.check_template().await?;
-        let described = job(spec, &self.config, &self.identity, maker)?;
+        let described = job(spec, &self.config, self.pod_template.as_ref(), &self.identity, maker)?;
         self.cache.change(attempt_id, |entry| {
             entry.launched_at.get_or_insert(self.link.now().wall);
         });
@@ -76,7 +76,7 @@ impl Inner {
     /// Whether the cluster knows every field of the operator's pod template. One that it does not know it leaves out
     /// without a word. It is asked once for each release that answers.
     pub(super) async fn check_template(&self) -> Result<(), EngineError> {
-        let Some(template) = &self.config.pod_template else { return Ok(()) };
+        let Some(template) = &self.pod_template else { return Ok(()) };
         let release = self.link.connected().await?.release;
         let known = self.left_out.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let left_out = match known.filter(|(asked, _)| *asked == release) {
@@ -134,7 +134,7 @@ impl Inner {
 
     /// A pod that is there already is the one: our finalizer keeps it until it is removed by us.
     async fn make_pod(&self, spec: &LaunchSpec, job_uid: &str) -> Result<(), EngineError> {
-        let described = pod(spec, &self.config, &self.identity, job_uid)?;
+        let described = pod(spec, &self.config, self.pod_template.as_ref(), &self.identity, job_uid)?;
         match self.create::<Pod>(&described).await {
             Ok(made) => {
                 self.take_pod(spec.attempt_id, PodView::read(&made));

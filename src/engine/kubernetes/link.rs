@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::facts::Now;
 use super::job::PodMaker;
-use super::settings::KubernetesConfig;
+use super::settings::KubernetesSettings;
 use super::words::clean;
 use crate::engine::EngineState;
 pub(super) use crate::engine::container::api_error::{ApiError, with_causes};
@@ -37,7 +37,7 @@ impl From<kube::Error> for ApiError {
 }
 
 pub(super) struct Link {
-    config: KubernetesConfig,
+    config: KubernetesSettings,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     began: Instant,
     known: Mutex<Known>,
@@ -68,7 +68,7 @@ pub(super) struct Connected {
 }
 
 impl Link {
-    pub(super) fn new(config: KubernetesConfig, now: Box<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+    pub(super) fn new(config: KubernetesSettings, now: Box<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
         let state = EngineState::Unreachable { reason: "it was not asked yet".to_owned(), since: now() };
         Self {
             config,

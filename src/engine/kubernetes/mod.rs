@@ -55,20 +55,24 @@ mod view;
 mod watch;
 mod words;
 
+use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use job::PodMaker;
-pub use settings::{KubernetesConfig, PullPolicy, Toleration, Volume, VolumeSource};
+pub use settings::{KubernetesSettings, Toleration, Volume, VolumeSource};
 pub use template::{TemplateError, read_template};
 
+use super::kind::{Kind, Surroundings};
 use super::{Capacity, Engine, EngineError, EngineState, Handle, Identity, LaunchSpec, Output, Pokes};
 use crate::model::{EngineIdentity, LogPosition, Observation, TaskSpec};
+use crate::settings::Section;
 use cache::Cache;
 use capacity::Rooms;
 use launch::MADE;
@@ -82,7 +86,9 @@ pub struct KubernetesEngine {
 }
 
 struct Inner {
-    config: KubernetesConfig,
+    config: KubernetesSettings,
+    /// The operator's own pod template, which ours is laid over.
+    pod_template: Option<Value>,
     identity: Identity,
     pokes: Pokes,
     link: Link,
@@ -100,23 +106,27 @@ struct Inner {
 
 impl KubernetesEngine {
     /// Watches the cluster from now on, whether it answers already or not. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The pod template of the settings can't be read.
     pub fn new(
-        config: KubernetesConfig,
+        config: KubernetesSettings,
         identity: Identity,
         pokes: Pokes,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
-    ) -> Self {
+    ) -> Result<Self, TemplateError> {
         Self::with_pod_maker(config, identity, pokes, now, None)
     }
 
     /// The same, with who makes the pods not left to the cluster's release.
     pub fn with_pod_maker(
-        config: KubernetesConfig,
+        config: KubernetesSettings,
         identity: Identity,
         pokes: Pokes,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
         pod_maker: Option<PodMaker>,
-    ) -> Self {
+    ) -> Result<Self, TemplateError> {
+        let pod_template = config.pod_template.as_deref().map(read_template).transpose()?;
         let closing = CancellationToken::new();
         let inner = Arc::new(Inner {
             link: Link::new(config.clone(), Box::new(now)),
@@ -128,12 +138,40 @@ impl KubernetesEngine {
             pod_maker,
             closing: closing.clone(),
             config,
+            pod_template,
             identity,
             pokes,
         });
         tokio::spawn(closing.clone().run_until_cancelled_owned(Arc::clone(&inner).watch()));
         tokio::spawn(closing.clone().run_until_cancelled_owned(Arc::clone(&inner).watch_usage()));
-        Self { inner, _closing: closing.drop_guard() }
+        Ok(Self { inner, _closing: closing.drop_guard() })
+    }
+}
+
+impl Kind for KubernetesSettings {
+    const IS_OF_ONE_MACHINE: bool = false;
+
+    fn read(section: &mut Section<'_>) -> Self {
+        Self::read(section)
+    }
+
+    fn endpoint(&self) -> String {
+        let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
+        format!(
+            "kubernetes by {}, context {}, namespace {}",
+            kubeconfig.as_deref().unwrap_or("the usual place"),
+            self.context.as_deref().unwrap_or("as it says"),
+            self.namespace
+        )
+    }
+
+    fn make(
+        &self,
+        surroundings: &Surroundings<'_>,
+        pokes: Pokes,
+    ) -> Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>> {
+        let clock = surroundings.clock.clone();
+        Ok(Arc::new(KubernetesEngine::new(self.clone(), surroundings.identity(), pokes, move || clock.now())?))
     }
 }
 

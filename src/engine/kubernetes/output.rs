@@ -424,14 +424,14 @@ mod tests {
     use futures_util::TryStreamExt;
 
     use super::*;
-    use crate::engine::kubernetes::{KubernetesConfig, KubernetesEngine};
+    use crate::engine::kubernetes::{KubernetesEngine, KubernetesSettings};
     use crate::engine::{Identity, Pokes};
     use crate::model::RunId;
 
     fn engine() -> KubernetesEngine {
-        let config = KubernetesConfig { kubeconfig: Some("/nonexistent".into()), ..KubernetesConfig::default() };
+        let config = KubernetesSettings { kubeconfig: Some("/nonexistent".into()), ..KubernetesSettings::default() };
         let identity = Identity { server_id: "s".into(), cluster: "c".into() };
-        KubernetesEngine::new(config, identity, Pokes::default(), Timestamp::now)
+        KubernetesEngine::new(config, identity, Pokes::default(), Timestamp::now).unwrap()
     }
 
     /// A source that gives these bytes, and then nothing, not even its end.

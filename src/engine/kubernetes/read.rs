@@ -10,8 +10,8 @@ use super::facts::{Facts, FirstOutput, Now, Trouble, Verdict};
 use super::shell;
 use super::unstarted;
 use super::view::{Container, Deleting, LOST_AT_RESTART, Phase, PodView, STATUS_UNKNOWN};
+use crate::engine::container::refusal::is_final;
 use crate::engine::container::signal::signal_name;
-use crate::engine::docker::refusal::is_final;
 use crate::model::{EndCause, Ended, Instance, Observation, StartFault, Started, Usage};
 
 /// How long after a pod should have gone its node may still be silent about it.

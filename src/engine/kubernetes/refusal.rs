@@ -3,7 +3,7 @@
 
 use super::link::ApiError;
 use crate::engine::EngineError;
-use crate::engine::docker::refusal::is_final;
+use crate::engine::container::refusal::is_final;
 use crate::model::StartFault;
 
 /// The error for a launch whose job or pod the API did not take, so that nothing was started.

@@ -3,9 +3,13 @@
 
 use std::path::PathBuf;
 
+use crate::engine::container::pull_policy::PullPolicy;
+use crate::settings::checks::{optional, path, program, within, word, words};
+use crate::settings::{self, Section};
+
 /// The settings of one cluster whose engine is `kubernetes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KubernetesConfig {
+pub struct KubernetesSettings {
     /// The file that says where the API is and who we are. Without it the pod's own service account where the server
     /// runs in a cluster, else `KUBECONFIG` or the usual file.
     pub kubeconfig: Option<PathBuf>,
@@ -28,7 +32,7 @@ pub struct KubernetesConfig {
     pub tolerations: Vec<Toleration>,
     pub volumes: Vec<Volume>,
     /// The operator's own pod template, which ours is laid over.
-    pub pod_template: Option<serde_json::Value>,
+    pub pod_template: Option<PathBuf>,
     /// What a command is handed to, as its last argument.
     pub shell: Vec<String>,
     /// The user of tasks that name none, as `UID` or `UID:GID`.
@@ -42,52 +46,44 @@ pub struct KubernetesConfig {
     pub ttl_secs: u32,
 }
 
-impl Default for KubernetesConfig {
-    fn default() -> Self {
+impl KubernetesSettings {
+    pub fn read(section: &mut Section<'_>) -> Self {
         Self {
-            kubeconfig: None,
-            context: None,
-            namespace: "default".to_owned(),
-            service_account: None,
-            image_pull_secrets: Vec::new(),
-            pull_policy: PullPolicy::default(),
-            image_pull_grace_secs: 60,
-            arch_label: "kubernetes.io/arch".to_owned(),
-            node_lifecycle_label: "node.kubernetes.io/lifecycle".to_owned(),
-            gpu_resource: "nvidia.com/gpu".to_owned(),
-            tolerations: Vec::new(),
-            volumes: Vec::new(),
-            pod_template: None,
-            shell: ["/bin/sh", "-ec"].map(str::to_owned).to_vec(),
-            user: None,
-            cap_drop: vec!["ALL".to_owned()],
-            read_only_root: false,
-            allow_privileged: false,
-            ttl_secs: 7 * 24 * 3600,
+            kubeconfig: section.text("kubeconfig", None, optional(path)),
+            context: section.text("context", None, optional(word)),
+            namespace: section.text("namespace", "default".to_owned(), word),
+            service_account: section.text("service_account", None, optional(word)),
+            image_pull_secrets: section.read("image_pull_secrets", Vec::new(), Ok::<Vec<String>, String>),
+            pull_policy: section.text("pull_policy", PullPolicy::default(), str::parse),
+            image_pull_grace_secs: section.read("image_pull_grace_secs", 60, within(0..=24 * 3600)),
+            arch_label: section.text("arch_label", "kubernetes.io/arch".to_owned(), word),
+            node_lifecycle_label: section.text("node_lifecycle_label", "node.kubernetes.io/lifecycle".to_owned(), word),
+            gpu_resource: section.text("gpu_resource", "nvidia.com/gpu".to_owned(), word),
+            tolerations: section.read("tolerations", Vec::new(), |texts: Vec<String>| {
+                texts.iter().map(|text| toleration(text)).collect()
+            }),
+            volumes: section
+                .read("volumes", Vec::new(), |texts: Vec<String>| texts.iter().map(|text| volume(text)).collect()),
+            pod_template: section.text("pod_template", None, optional(path)),
+            shell: section.read("shell", words(["/bin/sh", "-ec"]), program),
+            user: section.text("user", None, optional(word)),
+            cap_drop: section.read("cap_drop", words(["ALL"]), Ok::<Vec<String>, String>),
+            read_only_root: section.read("read_only_root", false, Ok),
+            allow_privileged: section.read("allow_privileged", false, Ok),
+            ttl_secs: section.read("ttl_secs", 7 * 24 * 3600, within(60..=365 * 24 * 3600)),
         }
     }
 }
 
-/// When a node fetches an image from its registry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PullPolicy {
-    #[default]
-    Missing,
-    Always,
-    Never,
-}
-
-impl PullPolicy {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "IfNotPresent",
-            Self::Always => "Always",
-            Self::Never => "Never",
-        }
+impl Default for KubernetesSettings {
+    /// The settings of an empty section.
+    fn default() -> Self {
+        settings::defaults(Self::read)
     }
 }
 
-/// A taint of nodes that runs may go to in spite of it; without a value any value, without an effect any effect.
+/// A taint that runs tolerate, written `KEY`, `KEY=VALUE`, `KEY:EFFECT` or `KEY=VALUE:EFFECT`; without a value any value,
+/// without an effect any effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Toleration {
     pub key: String,
@@ -95,12 +91,13 @@ pub struct Toleration {
     pub effect: Option<String>,
 }
 
-/// Something that every container sees as a folder.
+/// Something that every container sees as a folder, written `KIND:NAME:TARGET` or `KIND:NAME:TARGET:rw`; a scratch folder has
+/// no name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
     pub source: VolumeSource,
     pub target: String,
-    pub read_only: bool,
+    pub is_read_only: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,4 +110,48 @@ pub enum VolumeSource {
     Host(String),
     /// An empty folder that goes with the pod.
     Scratch,
+}
+
+fn toleration(text: &str) -> Result<Toleration, String> {
+    const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    let (taint, effect) = text.split_once(':').map_or((text, None), |(taint, effect)| (taint, Some(effect)));
+    let (key, value) = taint.split_once('=').map_or((taint, None), |(key, value)| (key, Some(value)));
+    if key.is_empty() || effect.is_some_and(|effect| !EFFECTS.contains(&effect)) {
+        let effects = EFFECTS.join(", ");
+        return Err(format!(
+            "must hold \"KEY\", \"KEY=VALUE\", \"KEY:EFFECT\" or \"KEY=VALUE:EFFECT\" with an effect of {effects}, not {text:?}"
+        ));
+    }
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    Ok(Toleration { key: key.to_owned(), value: owned(value), effect: owned(effect) })
+}
+
+fn volume(text: &str) -> Result<Volume, String> {
+    let (rest, is_read_only) = match text.strip_suffix(":rw") {
+        Some(rest) => (rest, false),
+        None => (text.strip_suffix(":ro").unwrap_or(text), true),
+    };
+    let parts: Vec<_> = rest.split(':').collect();
+    let (source, name, target): (fn(String) -> VolumeSource, _, _) = match parts[..] {
+        ["claim", name, target] => (VolumeSource::Claim, name, target),
+        ["config-map", name, target] => (VolumeSource::ConfigMap, name, target),
+        ["secret", name, target] => (VolumeSource::Secret, name, target),
+        ["host", name, target] if name.starts_with('/') => (VolumeSource::Host, name, target),
+        // An empty folder that can't be written to is of no use.
+        ["scratch", target] if target.starts_with('/') => {
+            return Ok(Volume { source: VolumeSource::Scratch, target: target.to_owned(), is_read_only: false });
+        }
+        _ => return Err(not_a_volume(text)),
+    };
+    if name.is_empty() || !target.starts_with('/') {
+        return Err(not_a_volume(text));
+    }
+    Ok(Volume { source: source(name.to_owned()), target: target.to_owned(), is_read_only })
+}
+
+fn not_a_volume(text: &str) -> String {
+    format!(
+        "must hold \"claim:NAME:/TARGET\", \"config-map:NAME:/TARGET\", \"secret:NAME:/TARGET\", \"host:/SOURCE:/TARGET\" (each \
+         with \":rw\" behind it to be written to) or \"scratch:/TARGET\", not {text:?}"
+    )
 }

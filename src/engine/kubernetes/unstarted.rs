@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::facts::{Evidence, Facts, Init, Trouble, Verdict};
 use super::read::{NODE_PATIENCE, Reading, is_overdue, node_lost, taken_away};
 use super::view::{Container, Deleting, PodView};
-use crate::engine::docker::refusal::is_final;
+use crate::engine::container::refusal::is_final;
 use crate::model::{Observation, StartFault};
 
 /// How long the news that a command started may be under way when its node has let go of the pod already.

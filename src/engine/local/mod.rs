@@ -25,10 +25,12 @@ mod read;
 mod record;
 mod remove;
 mod run_clock;
+mod settings;
 mod supervisor;
 mod tree;
 mod watch;
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,53 +48,75 @@ use self::read::Look;
 use self::record::{End, Record, Spec};
 use self::supervisor::user::Choice;
 use self::watch::Watches;
+use super::kind::{Kind, Surroundings};
 use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::clock::Clock;
 use crate::logs::Logs;
 use crate::model::{AttemptId, EndCause, EngineId, EngineIdentity, Event, LogPosition, Observation, TaskSpec};
+use crate::settings::Section;
 
 pub use cgroup::release as release_groups;
+pub use settings::LocalSettings;
 pub use supervisor::supervise;
+
+/// Where in the data directory local runs have their folders.
+pub const RUNS_FOLDER: &str = "runs";
 
 /// How long a removal waits for a task that is being killed.
 const LONGEST_REMOVAL: Duration = Duration::from_secs(10);
 
-/// What an operator decides about local runs.
+/// What an operator decides about local runs, and what the server gives them.
 #[derive(Clone)]
 pub struct LocalConfig {
     /// Where each attempt has its folder.
     pub runs_dir: PathBuf,
-    /// The program that runs a command, and its arguments before the command.
-    pub shell: Vec<String>,
+    pub settings: LocalSettings,
     /// The program that is started as `PROGRAM supervise FOLDER` and calls [`supervise()`].
     pub supervisor: PathBuf,
     /// Where the logs are: they say something of an attempt whose folder is damaged or gone.
     pub logs: Option<Arc<Logs>>,
     /// How many files a task may have open, unless it raises its limit itself; `None` is as many as the server.
     pub open_files: Option<u64>,
-    /// Whom every command runs as, so that it reaches nothing of the server's. Takes root; see [`LocalConfig::check_user`].
-    pub user: Option<String>,
 }
 
 impl LocalConfig {
     /// `sh -ec COMMAND`, supervised by the program that runs now, also after it was replaced on the disk.
     #[must_use]
     pub fn new(runs_dir: impl Into<PathBuf>) -> Self {
-        let shell = vec!["sh".to_owned(), "-ec".to_owned()];
         let supervisor = "/proc/self/exe".into();
-        Self { runs_dir: runs_dir.into(), shell, supervisor, logs: None, open_files: None, user: None }
+        Self { runs_dir: runs_dir.into(), settings: LocalSettings::default(), supervisor, logs: None, open_files: None }
+    }
+}
+
+impl Kind for LocalSettings {
+    const IS_OF_ONE_MACHINE: bool = true;
+
+    fn read(section: &mut Section<'_>) -> Self {
+        Self::read(section)
     }
 
-    /// Whether commands can run as [`LocalConfig::user`], and that is another user than the server's own.
-    pub fn check_user(&self) -> Result<(), String> {
-        match supervisor::user::for_task(self.user.as_deref(), None)? {
-            Choice::Other(identity) if !identity.uid.is_root() => Ok(()),
-            Choice::Own if self.user.is_none() => Ok(()),
-            Choice::Own | Choice::Other(_) => {
-                Err("it is the server's own user, from whom nothing could be kept".to_owned())
-            }
-            Choice::Ignored(reason) => Err(reason),
-        }
+    fn endpoint(&self) -> String {
+        "the server's machine".to_owned()
+    }
+
+    fn make(
+        &self,
+        surroundings: &Surroundings<'_>,
+        pokes: Pokes,
+    ) -> Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>> {
+        self.check_user().map_err(|reason| {
+            let user = self.user.as_deref().unwrap_or_default();
+            format!("the commands of cluster {} can't run as user `{user}`: {reason}", surroundings.cluster)
+        })?;
+        let runs_dir = surroundings.data_dir.join(RUNS_FOLDER);
+        let config = LocalConfig {
+            settings: self.clone(),
+            logs: Some(Arc::clone(surroundings.logs)),
+            open_files: surroundings.usual_open_files,
+            ..LocalConfig::new(&runs_dir)
+        };
+        let engine = LocalEngine::new(config, pokes);
+        Ok(Arc::new(engine.map_err(|error| format!("cannot use the folder {}: {error}", runs_dir.display()))?))
     }
 }
 
@@ -223,7 +247,7 @@ impl Inner {
 
     fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {
         self.machine.check(task).map_err(EngineError::Rejected)?;
-        match supervisor::user::for_task(self.config.user.as_deref(), task.user.as_deref()) {
+        match supervisor::user::for_task(self.config.settings.user.as_deref(), task.user.as_deref()) {
             Err(reason) => Err(EngineError::Rejected(format!("the cluster cannot support running the job: {reason}"))),
             Ok(Choice::Own | Choice::Other(_) | Choice::Ignored(_)) => Ok(()),
         }
@@ -238,9 +262,9 @@ impl Inner {
             // Its command may have started, and somebody removed the folder.
             return Ok(handle);
         }
-        if self.config.user.is_some() && !folder.exists().map_err(failed)? {
+        if self.config.settings.user.is_some() && !folder.exists().map_err(failed)? {
             // The settings may have changed since the launch was accepted.
-            supervisor::user::for_task(self.config.user.as_deref(), launch.task.user.as_deref())
+            supervisor::user::for_task(self.config.settings.user.as_deref(), launch.task.user.as_deref())
                 .map_err(EngineError::Rejected)?;
         }
         let spec = self.spec(launch).map_err(failed)?;
@@ -269,15 +293,15 @@ impl Inner {
         Ok(Spec {
             attempt_id: launch.attempt_id,
             task: TaskSpec {
-                user: self.config.user.clone().or_else(|| launch.task.user.clone()),
+                user: self.config.settings.user.clone().or_else(|| launch.task.user.clone()),
                 ..launch.task.clone()
             },
-            no_new_privileges: self.config.user.is_some(),
+            no_new_privileges: self.config.settings.user.is_some(),
             deadline_secs: launch.execution.active_deadline_secs,
             log_path: std::path::absolute(&launch.log_path)?,
             log_cap_bytes: launch.log_cap_bytes,
             grace_ms: u64::try_from(launch.grace.as_millis()).unwrap_or(u64::MAX),
-            shell: self.config.shell.clone(),
+            shell: self.config.settings.shell.clone(),
             places: self.places.clone(),
             boot_id: self.boot_id.clone(),
             open_files: self.config.open_files,

@@ -90,7 +90,7 @@ async fn a_real_time_signal_is_told_too() {
 #[tokio::test]
 async fn the_shell_is_the_operators_choice() {
     let world = world_in(tempfile::tempdir().unwrap(), |config| {
-        config.shell = vec!["/usr/bin/env".into(), "printf".into(), "<%s>".into()];
+        config.settings.shell = vec!["/usr/bin/env".into(), "printf".into(), "<%s>".into()];
     });
     assert_eq!(world.run("a b").await.1, "<a b>");
 }
@@ -123,7 +123,7 @@ async fn a_shell_that_can_not_be_executed_never_ran_and_is_no_reason_to_try_agai
         format!("/{}", "long/".repeat(2000)),
     ];
     for shell in shells {
-        let world = world_in(tempfile::tempdir().unwrap(), |config| config.shell = vec![shell.clone()]);
+        let world = world_in(tempfile::tempdir().unwrap(), |config| config.settings.shell = vec![shell.clone()]);
         let (spec, handle) = world.launch("true").await;
         let seen = world.until(&handle, "refused", |seen| !matches!(seen, Observation::Starting)).await;
         let Observation::NeverRan { reason, fault: StartFault::Task } = seen else { panic!("{shell}: {seen:?}") };

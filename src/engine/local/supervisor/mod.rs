@@ -4,12 +4,13 @@
 //! stderr (see `folder.rs`). Here is how it begins and ends; `task_loop.rs` is what it does in between.
 
 pub(super) mod notes;
+mod sink;
+mod stderr;
 pub(super) mod task;
 pub(super) mod task_loop;
 pub(super) mod usage;
 pub(super) mod user;
 
-use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -27,8 +28,10 @@ use nix::sys::stat::{fstat, stat};
 use nix::unistd::{Pid, gethostname, write};
 
 use self::notes::notes;
+use self::sink::Sink;
+use self::stderr::complain;
 use self::task::NotStarted;
-use self::task_loop::{Sink, Supervisor};
+use self::task_loop::Supervisor;
 use self::usage::limits_in_force;
 use self::user::Choice;
 use super::cgroup::{Groups, Limits};
@@ -201,11 +204,6 @@ pub(super) fn limits_of(task: &TaskSpec) -> Limits {
 
 fn host_name() -> String {
     gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
-}
-
-/// Says it on stderr, where the server finds it. Unlike `eprintln!`, which panics where the disk is full.
-pub(super) fn complain(what: impl Display) {
-    let _ = writeln!(io::stderr(), "{what}");
 }
 
 fn remove_groups(groups: &Groups) {

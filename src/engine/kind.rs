@@ -1,0 +1,49 @@
+//! What each kind of engine does with its settings: reading them, and making the engine.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Engine, Identity, Pokes};
+use crate::clock::Clock;
+use crate::logs::Logs;
+use crate::settings::Section;
+
+/// The settings of one kind of engine.
+pub(super) trait Kind: Sized {
+    /// Whether its runs belong to the machine of one server, so that other servers of the database can't share it.
+    const IS_OF_ONE_MACHINE: bool;
+
+    fn read(section: &mut Section<'_>) -> Self;
+
+    /// Which place this is, as far as the settings say. What runs there is found nowhere else, so the place can't change
+    /// while anything runs. How it is reached (keys, certificates) may change.
+    fn endpoint(&self) -> String;
+
+    /// Must be called within a tokio runtime.
+    fn make(
+        &self,
+        surroundings: &Surroundings<'_>,
+        pokes: Pokes,
+    ) -> Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>>;
+}
+
+/// What engines need beside their settings.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The cluster's name.
+    pub cluster: &'a str,
+    pub data_dir: &'a Path,
+    pub logs: &'a Arc<Logs>,
+    /// The database's identity, which tells our containers from those of another database's servers.
+    pub installation: &'a str,
+    pub clock: &'a Clock,
+    /// How many files a local task may have open.
+    pub usual_open_files: Option<u64>,
+}
+
+impl Surroundings<'_> {
+    pub(super) fn identity(&self) -> Identity {
+        Identity { server_id: self.installation.to_owned(), cluster: self.cluster.to_owned() }
+    }
+}

@@ -1,0 +1,84 @@
+//! The kinds of engines, each with settings of its own. This is the one list of them.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use super::docker::DockerSettings;
+use super::kind::{Kind, Surroundings};
+use super::kubernetes::KubernetesSettings;
+use super::local::LocalSettings;
+use super::{Engine, Pokes};
+use crate::settings::Section;
+
+macro_rules! engines {
+    ($($name:literal => $kind:ident($settings:ty)),+ $(,)?) => {
+        /// What executes a cluster's runs, with the settings that only this kind of engine has.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum EngineSettings {
+            $($kind(Box<$settings>)),+
+        }
+
+        /// By the name in a section's key `engine`.
+        const KINDS: &[(&str, fn(&mut Section<'_>) -> EngineSettings)] =
+            &[$(($name, |section| EngineSettings::$kind(Box::new(<$settings as Kind>::read(section))))),+];
+
+        impl EngineSettings {
+            /// Whether its runs belong to the machine of one server.
+            #[must_use]
+            pub fn is_of_one_machine(&self) -> bool {
+                match self {
+                    $(Self::$kind(_) => <$settings as Kind>::IS_OF_ONE_MACHINE),+
+                }
+            }
+
+            /// Which place this is, as far as the settings say. While anything runs there, only another place's settings
+            /// with the same endpoint may take over.
+            #[must_use]
+            pub fn endpoint(&self) -> String {
+                match self {
+                    $(Self::$kind(settings) => settings.endpoint()),+
+                }
+            }
+
+            /// Makes the engine. Must be called within a tokio runtime.
+            ///
+            /// # Errors
+            /// The settings can't be used on this machine; the text is for the operator.
+            pub fn make(
+                &self,
+                surroundings: &Surroundings<'_>,
+                pokes: Pokes,
+            ) -> Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>> {
+                match self {
+                    $(Self::$kind(settings) => settings.make(surroundings, pokes)),+
+                }
+            }
+        }
+    };
+}
+
+engines! {
+    "local" => Local(LocalSettings),
+    "docker" => Docker(DockerSettings),
+    "kubernetes" => Kubernetes(KubernetesSettings),
+}
+
+impl EngineSettings {
+    /// Reads a section: which kind it is, by its key `engine`, and that kind's settings. The first kind is the default.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let kind = |name: &str| KINDS.iter().find(|(known, _)| *known == name).map(|(_, read)| *read);
+        let read = section.text("engine", KINDS[0].1, |name| {
+            kind(name).ok_or_else(|| format!("must be {}, not {name:?}", known_names()))
+        });
+        read(section)
+    }
+}
+
+/// "`a`, `b` or `c`".
+fn known_names() -> String {
+    let names: Vec<_> = KINDS.iter().map(|(name, _)| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
+    }
+}
