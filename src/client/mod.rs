@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use crate::wire::{
     Cluster, ClusterAdopted, ClusterBody, ClusterDetailList, DefinitionBody, DefinitionList, ErrorBody, EventList,
-    LaunchBody, LogChunk, Run, RunList, StoppedRun, TaskDefinition,
+    LOG_COMPLETE, LaunchBody, LogChunk, Run, RunList, StoppedRun, TaskDefinition,
 };
 
 pub use error::ClientError;
@@ -181,7 +181,7 @@ impl Client {
         let request = self.get(&["api", "v1", run_id, "logs"])?.query(&[("raw_text", "true")]);
         let server = self.server.clone();
         let response = self.open(request).await?;
-        let is_end_missing = response.headers().get("log-complete").is_some_and(|value| value == "false");
+        let is_end_missing = response.headers().get(LOG_COMPLETE).is_some_and(|value| value == "false");
         let bytes = response.bytes_stream().map_err(move |error| ClientError::no_answer(&server, &error)).boxed();
         Ok(RawLog { bytes, is_end_missing })
     }

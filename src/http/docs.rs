@@ -3,6 +3,8 @@
 mod accepted;
 mod answers;
 
+use std::collections::HashSet;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header;
@@ -60,6 +62,18 @@ pub(super) fn document(description: &utoipa::openapi::OpenApi) -> Value {
     accepted::add(&mut document);
     answers::add(&mut document);
     document
+}
+
+/// The operations that have query parameters, by method and path below `/api`.
+pub(super) fn with_parameters(document: &mut Value) -> HashSet<(String, String)> {
+    let mut found = HashSet::new();
+    each_operation(document, |path, method, operation| {
+        let parameters = operation["parameters"].as_array();
+        if parameters.into_iter().flatten().any(|parameter| parameter["in"] == "query") {
+            found.insert((method.to_uppercase(), path.strip_prefix("/api").unwrap_or(path).to_owned()));
+        }
+    });
+    found
 }
 
 /// Each operation, with its path and method.

@@ -32,7 +32,7 @@ use tokio::time::timeout;
 use super::App;
 use super::error::ApiError;
 use super::places::most_connections;
-use super::room::{Place, Room};
+use super::room::{Place, Room, subscriber};
 use super::serve::{Client, peer_of};
 
 /// Up to which size an answer is handed over whole: about what the connection takes at once.
@@ -52,9 +52,11 @@ const NEXT_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a reader may take nothing.
 pub(super) const READER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What large answers have to themselves.
+/// What large answers, and large bodies of requests, have to themselves.
 pub(super) struct Large {
     budget: Budget,
+    /// Of bodies that are being received.
+    bodies: Budget,
     places: Room,
     waiting: Room,
 }
@@ -81,6 +83,7 @@ impl Default for Large {
     fn default() -> Self {
         Self {
             budget: Budget::default(),
+            bodies: Budget::default(),
             places: Room::of((most_connections() / 2).clamp(1, MOST_ANSWERS)),
             waiting: Room::of(MOST_WAITING),
         }
@@ -92,6 +95,13 @@ impl Large {
     pub(super) async fn turn(&self, asker: Asker, bytes: u64) -> Result<Turn, ApiError> {
         let _waits = self.waiting.take(asker.0).ok_or_else(busy)?;
         self.budget.take(asker.0, bytes, FIRST_PATIENCE).await.ok_or_else(busy)
+    }
+
+    /// The right to receive a body of so many bytes.
+    pub(super) async fn body(&self, asker: Asker, bytes: u64) -> Result<Turn, ApiError> {
+        let message = "the server receives as many large bodies as it can; try again later";
+        let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
+        self.bodies.take(asker.0, bytes, FIRST_PATIENCE).await.ok_or_else(busy)
     }
 
     /// The same for a further part of an answer that has begun.
@@ -207,6 +217,7 @@ impl Budget {
     }
 
     fn of(&self, address: IpAddr) -> Arc<Semaphore> {
+        let address = subscriber(address);
         let mut by_address = self.by_address.lock();
         if let Some(known) = by_address.get(&address).and_then(Weak::upgrade) {
             return known;

@@ -20,11 +20,12 @@ use uuid::Uuid;
 
 use super::error::{ApiError, Cause};
 use super::origin::{Sender, Sent, SharedOrigins};
+use super::places::Terms;
 use super::serve::{Client, peer_of};
-use super::{ui, unread};
+use super::{health, ui, unread};
 use crate::model::CorsOrigins;
 use crate::service::Service;
-use crate::wire::SERVER_TIME;
+use crate::wire::{LOG_COMPLETE, SERVER_TIME};
 
 /// What each answer says that does not say otherwise itself.
 const HEADERS: [(HeaderName, &str); 4] = [
@@ -41,6 +42,7 @@ const REQUEST_ID_BYTES: usize = 128;
 pub(super) fn around(routes: Router, origins: SharedOrigins, service: Arc<Service>) -> Router {
     let cors = cors(&origins.cors);
     routes
+        .layer(from_fn(refuse_without_room))
         .layer(from_fn_with_state(Arc::clone(&origins), refuse_other_sites))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(from_fn(identify))
@@ -52,6 +54,16 @@ pub(super) fn around(routes: Router, origins: SharedOrigins, service: Arc<Servic
         .layer(from_fn_with_state(origins, see_through_proxies))
         // At the first level a page becomes a seventeenth of itself; at the sixth a twenty-fifth, in three times the time.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+}
+
+/// Answers nothing but health on a connection that there is no room for.
+async fn refuse_without_room(request: Request, next: Next) -> Response {
+    let has_room = request.extensions().get::<Terms>() != Some(&Terms::HealthAlone);
+    if has_room || health::is_asked_for(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let message = "the server has as many connections as it can serve; try again later";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response()
 }
 
 /// What pages of other sites send changes nothing; and under a name that may be theirs nothing is answered.
@@ -94,7 +106,14 @@ fn cors(origins: &CorsOrigins) -> Option<CorsLayer> {
         HeaderName::from_static("last-event-id"),
         HeaderName::from_static(REQUEST_ID),
     ];
-    let read = [header::ETAG, header::RETRY_AFTER, header::CONTENT_DISPOSITION, HeaderName::from_static(REQUEST_ID)];
+    let read = [
+        header::ETAG,
+        header::RETRY_AFTER,
+        header::CONTENT_DISPOSITION,
+        HeaderName::from_static(REQUEST_ID),
+        HeaderName::from_static(SERVER_TIME),
+        HeaderName::from_static(LOG_COMPLETE),
+    ];
     Some(layer.allow_methods(methods).allow_headers(sent).expose_headers(read).max_age(REMEMBERED))
 }
 

@@ -17,7 +17,7 @@ use super::request::InPath;
 use super::streams::StreamPlace;
 use super::{App, Limits};
 use crate::service::{LogFollower, LogPiece, LogRead, ServiceError};
-use crate::wire::{ErrorBody, LogChunk, LogEnd};
+use crate::wire::{ErrorBody, LOG_COMPLETE, LogChunk, LogEnd};
 
 /// How much of a log is read at a time where it is sent as it is read, so that a reader who takes nothing holds little.
 const RAW_BYTES: usize = 64 << 10;
@@ -26,9 +26,6 @@ const EVENT_BYTES: usize = 16 << 10;
 /// How many times a piece of a log is held while it is made: control characters take six bytes each in JSON, and what is no
 /// text stands in it a second time.
 const COPIES: u64 = 8;
-
-/// `false` beside the raw log of a stopped run whose end is not stored yet.
-const LOG_COMPLETE: HeaderName = HeaderName::from_static("log-complete");
 
 /// Get what a run has written
 ///
@@ -102,7 +99,7 @@ fn raw(log: LogFollower) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_end_missing {
-        response.headers_mut().insert(LOG_COMPLETE, HeaderValue::from_static("false"));
+        response.headers_mut().insert(HeaderName::from_static(LOG_COMPLETE), HeaderValue::from_static("false"));
     }
     response
 }

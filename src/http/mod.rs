@@ -43,6 +43,7 @@ pub use docs::openapi;
 use error::ApiError;
 use large::Large;
 pub use origin::Origins;
+use params::Described;
 use room::Room;
 pub use serve::serve;
 
@@ -109,12 +110,19 @@ pub fn router(app: App, origins: Origins) -> Router {
     let large = Arc::clone(&app.large);
     let (at_root, _) = api().split_for_parts();
     let (under_api, description) = docs::with_api(api());
+    let mut document = docs::document(&description);
+    let described = Arc::new(Described {
+        with_parameters: docs::with_parameters(&mut document),
+        limits: app.limits,
+        base_path: base_path.clone(),
+    });
     let routes = Router::new()
         .merge(at_root)
         .merge(under_api)
+        .route_layer(from_fn_with_state(described, params::refuse_unknown))
         .merge(ui::routes())
         .layer(from_fn_with_state(large, large::meter))
-        .merge(docs::routes(docs::document(&description), &base_path))
+        .merge(docs::routes(document, &base_path))
         .fallback(nothing_here)
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })
         .with_state(app);

@@ -69,7 +69,7 @@ async fn names(
 ) -> Result<Response, ApiError> {
     /// As it is stored, as it is read, and as JSON.
     const COPIES: usize = 4;
-    let (limit, offset, name) = (params.limit(), params.offset(), params.last("name"));
+    let (limit, offset, name) = (params.limit(), params.offset(), params.once("name"));
     params.finish()?;
     let turn = app.large.turn(asker, u64::from(limit) * (limits::NAME_BYTES * COPIES) as u64).await?;
     let found = app.service.names(list, name.as_deref().unwrap_or_default(), limit, offset).await?;

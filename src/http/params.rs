@@ -1,22 +1,32 @@
 //! Query parameters: read one by one, so that each error names the parameter and its value, and what nobody asked for
 //! is told instead of ignored: a misspelt filter would otherwise list everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::num::IntErrorKind;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::Uri;
 use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use jiff::fmt::temporal::Pieces;
 use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
-use super::{App, Limits};
+use super::{App, Limits, ui};
 use crate::model::{EnvVar, Faults, Order, PageRequest, TimeRange, excerpt};
 use crate::wire::OneOrMany;
 use crate::words::nearest;
 
+/// How many values a parameter may have that can be given several times.
+pub(super) const MOST_VALUES: usize = 50;
+/// How long a value may be: a few times the longest name.
+pub(super) const MOST_CHARS: usize = 1024;
+/// How many parameters a page may have in all.
+const MOST_PAIRS_OF_A_PAGE: usize = 100;
 /// What parameters begin with that say nothing to the server: `_=1732665600` only keeps a cache from answering.
 const IGNORED: char = '_';
 
@@ -35,23 +45,54 @@ impl FromRequestParts<App> for Params {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let query = parts.uri.query().unwrap_or_default();
+        Ok(Self::read(&parts.uri, app.limits))
+    }
+}
+
+/// Refuses more values than a database or a page can do anything with: each adds a condition to a search, and on a page a
+/// link that repeats all the others.
+fn bound(pairs: &[(String, String)], path: &str, faults: &mut Faults) {
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, value) in pairs {
+        let number = numbers.entry(name).or_default();
+        *number += 1;
+        if *number == MOST_VALUES + 1 {
+            faults.add(name.as_str(), format!("may be given at most {MOST_VALUES} times"));
+        }
+        if value.chars().count() > MOST_CHARS {
+            faults.add(name.as_str(), format!("must be at most {MOST_CHARS} characters long"));
+        }
+    }
+    if pairs.len() > MOST_PAIRS_OF_A_PAGE && ui::is_page(path) {
+        faults.add("?", format!("may hold at most {MOST_PAIRS_OF_A_PAGE} parameters on a page, not {}", pairs.len()));
+    }
+}
+
+impl Params {
+    fn read(uri: &Uri, limits: Limits) -> Self {
+        let query = uri.query().unwrap_or_default();
+        // What somebody pasted into a search is searched as far as any name can match it.
+        let is_typed =
+            |name: &str| ["/ui/tasks", "/ui/palette"].contains(&uri.path()) && ["q", "deleted"].contains(&name);
+        let cut = |name: &str, value: &str| match is_typed(name) {
+            true => value.chars().take(MOST_CHARS).collect(),
+            false => value.to_owned(),
+        };
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes())
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .map(|(name, value)| (name.clone().into_owned(), cut(&name, &value)))
             .filter(|(name, value)| !value.is_empty() && !name.starts_with(IGNORED))
             .collect();
         let mut faults = Faults::default();
+        bound(&pairs, uri.path(), &mut faults);
         if percent_decode_str(query).decode_utf8().is_err() {
             faults.add("?", format!("must be text in UTF-8, percent-encoded, not {}", excerpt(query)));
         }
         for (name, _) in pairs.iter().filter(|(name, value)| name.contains('\0') || value.contains('\0')) {
             faults.add(name.replace('\0', "\\0"), "must not hold a NUL character");
         }
-        Ok(Self { pairs, limits: app.limits, known: Vec::new(), faults })
+        Self { pairs, limits, known: Vec::new(), faults }
     }
-}
 
-impl Params {
     /// Every value of a parameter that may be given several times.
     pub(super) fn all(&mut self, name: &'static str) -> Vec<String> {
         self.known.push(name);
@@ -61,6 +102,15 @@ impl Params {
     /// The last value of a parameter.
     pub(super) fn last(&mut self, name: &'static str) -> Option<String> {
         self.all(name).pop()
+    }
+
+    /// The value of a filter that takes only one.
+    pub(super) fn once(&mut self, name: &'static str) -> Option<String> {
+        let mut values = self.all(name);
+        if values.len() > 1 {
+            self.faults.add(name, "may be given only once");
+        }
+        values.pop()
     }
 
     /// Every value of a parameter, read; a fault names those that can't be.
@@ -184,6 +234,33 @@ impl Params {
             }
         }
         Ok(self.faults.into_result(())?)
+    }
+}
+
+/// Which operations have query parameters, by method and path as it stands below `/api`.
+pub(super) struct Described {
+    pub(super) with_parameters: HashSet<(String, String)>,
+    pub(super) limits: Limits,
+    /// Where the server lies below a path, paths may begin with it.
+    pub(super) base_path: String,
+}
+
+/// Refuses every parameter of an operation that has none.
+pub(super) async fn refuse_unknown(
+    State(described): State<Arc<Described>>,
+    path: MatchedPath,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = path.as_str();
+    let path = path.strip_prefix(described.base_path.as_str()).unwrap_or(path);
+    let operation = (request.method().to_string(), path.strip_prefix("/api").unwrap_or(path).to_owned());
+    if described.with_parameters.contains(&operation) {
+        return next.run(request).await;
+    }
+    match Params::read(request.uri(), described.limits).finish() {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
     }
 }
 

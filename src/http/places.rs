@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 
 use super::room::{self, Room};
 
-/// How many connections there may be where the process may open many files; it keeps half of those for other ends.
-const MOST_CONNECTIONS: u64 = 10_000;
+/// How many connections there may be where the process may open many files; it keeps half of those for other ends. The half
+/// that one address may have takes 128 MiB where each has sent all of a request's head but its end.
+const MOST_CONNECTIONS: u64 = 4096;
 /// How many more are accepted to be told that there is no room.
 const RESERVE: usize = 32;
 

@@ -6,13 +6,18 @@ use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use super::App;
 use super::error::ApiError;
+use super::large::Asker;
 
 /// How long a client may take to send its body.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Up to which size a body is received without a turn: about what the connection buffers anyway.
+const SMALL_BODY_BYTES: usize = 64 << 10;
 
 /// The whole body, whatever its content type says, up to the configured size.
 pub(super) struct RawBody(pub(super) Bytes);
@@ -21,37 +26,46 @@ impl FromRequest<App> for RawBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        Self::read(request, app.limits.body_bytes).await
+        Self::read(request, app, app.limits.body_bytes).await
     }
 }
 
 impl RawBody {
     /// The whole body, up to `most` bytes.
-    pub(super) async fn read(request: Request, most: usize) -> Result<Self, ApiError> {
-        let body = request.into_body();
-        let too_large = || {
-            ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body is too large: at most {most} bytes are read"),
-            )
-        };
-        if body.size_hint().lower() > most as u64 {
-            return Err(too_large());
-        }
-        // One byte more than is allowed tells a body that is too large from one that breaks off.
-        let reading = tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, most + 1));
-        match reading.await {
-            Ok(Ok(bytes)) if bytes.len() > most => Err(too_large()),
-            Ok(Ok(bytes)) => Ok(Self(bytes)),
-            Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
-            Ok(Err(error)) => Err(ApiError::invalid(format!("the body could not be read: {error}"))),
+    pub(super) async fn read(request: Request, app: &App, most: usize) -> Result<Self, ApiError> {
+        match tokio::time::timeout(PATIENCE, receive(request, app, most)).await {
+            Ok(received) => received.map(Self),
             Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
         }
     }
 }
 
-fn is_length_limit(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+/// Receives a body. One that is not small has its turn, so that bodies of which most has come, and the rest never does,
+/// can't take all memory.
+async fn receive(request: Request, app: &App, most: usize) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is too large: at most {most} bytes are read"))
+    };
+    let asker = Asker::of(request.extensions());
+    let mut body = request.into_body();
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large());
+    }
+    // Without a length it may become as large as is allowed.
+    let expected = body.size_hint().exact().unwrap_or(most as u64);
+    let (mut received, mut turn) = (BytesMut::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::invalid(format!("the body could not be read: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if received.len() + data.len() > most {
+            return Err(too_large());
+        }
+        if turn.is_none() && received.len() + data.len() > SMALL_BODY_BYTES {
+            turn = Some(app.large.body(asker, expected).await?);
+        }
+        received.extend_from_slice(&data);
+    }
+    Ok(received.freeze())
 }
 
 /// One text of the path, or several as a tuple.

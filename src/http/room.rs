@@ -1,7 +1,7 @@
 //! Room for a number of things at once, of which no single address gets more than its share.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -33,6 +33,7 @@ impl Room {
 
     /// A place for this address, until it is dropped; `None` where all or the address's share are taken.
     pub(super) fn take(&self, address: IpAddr) -> Option<Place> {
+        let address = subscriber(address);
         let share = (self.places / SHARE_OF_AN_ADDRESS).max(1);
         let mut taken = self.taken.lock();
         let of_address = taken.by_address.get(&address).copied().unwrap_or_default();
@@ -43,6 +44,14 @@ impl Room {
         taken.by_address.insert(address, of_address + 1);
         drop(taken);
         Some(Place { room: self.clone(), address })
+    }
+}
+
+/// Whose share an address takes: of IPv6 the network of 64 bits, all of whose addresses one machine may use.
+pub(super) fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -82,6 +91,18 @@ mod tests {
         drop(held);
         assert!(room.take(address(1)).is_some() && room.has_any());
         drop(others);
+        assert!(room.taken.lock().by_address.is_empty());
+    }
+
+    #[test]
+    fn addresses_of_one_network_share_and_loopback_is_one_whatever_it_is_called() {
+        let room = Room::of(4);
+        let take = |text: &str| room.take(text.parse().unwrap());
+        let held = [take("2001:db8:1:2::1").unwrap(), take("2001:db8:1:2:ffff::2").unwrap()];
+        assert!(take("2001:db8:1:2::3").is_none());
+        assert!(take("2001:db8:1:3::1").is_some());
+        assert_eq!(subscriber("::ffff:127.0.0.1".parse().unwrap()), address(1));
+        drop(held);
         assert!(room.taken.lock().by_address.is_empty());
     }
 

@@ -13,9 +13,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Extensions;
 use axum::http::header::{CONNECTION, HeaderValue};
-use axum::http::{Extensions, StatusCode};
-use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -28,8 +27,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::error::ApiError;
-use super::health;
 use super::own_task;
 use super::places::{Place, Places, Terms, most_connections};
 use super::spares::Spares;
@@ -102,18 +99,13 @@ async fn answer(
 ) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(terms);
         let routes = routes.clone();
         async move {
-            if terms != Terms::HealthAlone || health::is_asked_for(request.uri().path()) {
-                let mut response = routes.oneshot(request).await?;
-                if terms != Terms::Ordinary {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                return Ok(response);
+            let mut response = routes.oneshot(request).await?;
+            if terms != Terms::Ordinary {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            let message = "the server has as many connections as it can serve; try again later";
-            let mut response = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response();
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             Ok::<_, std::convert::Infallible>(response)
         }
     });

@@ -16,23 +16,32 @@ use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
+use super::places::Terms;
+
 /// How much is read of what nobody wants. Who sends more learns of the refusal by a closed connection.
 const MOST_BYTES: u64 = 64 << 20;
 /// How long that may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same on a connection that there is no room for, which holds one of few places.
+const PATIENCE_WITHOUT_ROOM: Duration = Duration::from_millis(300);
 
 /// Reads what the handler did not, before the answer is given.
 pub(super) async fn read_on(request: Request, next: Next) -> Response {
-    // A client that waits to be told to go on has sent nothing, and is told not to.
-    if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
+    if request.body().is_end_stream() {
         return next.run(request).await;
     }
+    let waits = request.headers().contains_key(EXPECT);
+    let has_room = request.extensions().get::<Terms>() != Some(&Terms::HealthAlone);
+    let patience = if has_room { PATIENCE } else { PATIENCE_WITHOUT_ROOM };
     let (back, mut left) = oneshot::channel();
-    let request = request.map(|body| Body::new(Lent { body: Some(body), back: Some(back) }));
+    let request = request.map(|body| Body::new(Lent { body: Some(body), was_asked_for: false, back: Some(back) }));
     let response = next.run(request).await;
-    if let Ok(body) = left.try_recv() {
+    // A client that waits to be told to go on, and was not, has sent nothing.
+    if let Ok(Left { body, was_asked_for }) = left.try_recv()
+        && (was_asked_for || !waits)
+    {
         // Either way the answer is given; a client that sends on is cut off.
-        let _ = tokio::time::timeout(PATIENCE, drain(body)).await;
+        let _ = tokio::time::timeout(patience, drain(body)).await;
     }
     response
 }
@@ -49,7 +58,15 @@ async fn drain(mut body: Body) {
 /// A body that goes back to its lender where it was not read to its end.
 struct Lent {
     body: Option<Body>,
-    back: Option<oneshot::Sender<Body>>,
+    /// A client that waits to be told to send it has been told.
+    was_asked_for: bool,
+    back: Option<oneshot::Sender<Left>>,
+}
+
+/// What a handler left of a body.
+struct Left {
+    body: Body,
+    was_asked_for: bool,
 }
 
 impl HttpBody for Lent {
@@ -57,6 +74,7 @@ impl HttpBody for Lent {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.was_asked_for = true;
         match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(cx),
             None => Poll::Ready(None),
@@ -78,7 +96,7 @@ impl Drop for Lent {
             && !body.is_end_stream()
         {
             // Nobody takes it where the request itself was given up.
-            let _ = back.send(body);
+            let _ = back.send(Left { body, was_asked_for: self.was_asked_for });
         }
     }
 }
@@ -97,23 +115,39 @@ mod tests {
 
     use super::*;
 
-    /// How much is taken of a body of so many MiB that the handler does not read.
-    async fn taken_of(mebibytes: usize) -> u64 {
+    /// How much is taken of a body of so many MiB of which the handler reads a piece, or nothing.
+    async fn taken_of(mebibytes: usize, is_begun: bool, is_expected: bool) -> u64 {
         let taken = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&taken);
         let pieces = stream::iter(0..mebibytes).map(move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
             Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 1 << 20]))
         });
-        let routes = Router::new().route("/", post(|| async { StatusCode::PAYLOAD_TOO_LARGE })).layer(from_fn(read_on));
-        let request = Request::post("/").body(Body::from_stream(pieces)).unwrap();
+        let refuse = move |mut body: Body| async move {
+            if is_begun {
+                body.frame().await.unwrap().unwrap();
+            }
+            StatusCode::PAYLOAD_TOO_LARGE
+        };
+        let routes = Router::new().route("/", post(refuse)).layer(from_fn(read_on));
+        let mut request = Request::post("/");
+        if is_expected {
+            request = request.header(EXPECT, "100-continue");
+        }
+        let request = request.body(Body::from_stream(pieces)).unwrap();
         assert_eq!(routes.oneshot(request).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
         taken.load(Ordering::Relaxed)
     }
 
     #[tokio::test]
     async fn what_a_handler_leaves_of_a_body_is_read_within_a_bound() {
-        assert_eq!(taken_of(3).await, 3);
-        assert_eq!(taken_of(100).await, MOST_BYTES >> 20);
+        assert_eq!(taken_of(3, false, false).await, 3);
+        assert_eq!(taken_of(100, false, false).await, MOST_BYTES >> 20);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_was_told_to_send_its_body_can_send_it_and_one_that_was_not_has_sent_nothing() {
+        assert_eq!(taken_of(3, true, true).await, 3);
+        assert_eq!(taken_of(3, false, true).await, 0);
     }
 }

@@ -66,20 +66,20 @@ impl Faults {
     pub(super) fn check_name(&mut self, field: &str, value: &str) {
         if value.trim().is_empty() {
             self.add(field, "must not be empty");
-        } else if value.trim() != value {
-            self.add(field, format!("must not begin or end with white space: {value:?}"));
         } else {
             self.check_line(field, value, limits::NAME_BYTES);
         }
     }
 
     /// One line of text that is what it looks like, of at most `most` bytes: no control characters, none that are
-    /// invisible or turn the direction, and of the ways to write a letter only the composed one. Otherwise two names could
-    /// look the same and be different.
+    /// invisible or turn the direction, no spaces but the usual one and none at either end, and of the ways to write a
+    /// letter only the composed one. Otherwise two names could look the same and be different.
     pub(super) fn check_line(&mut self, field: &str, value: &str, most: usize) {
         if value.chars().any(char::is_control) {
             self.add(field, format!("must not hold control characters: {}", excerpt(value)));
-        } else if let Some(invisible) = value.chars().find(|c| is_invisible(*c)) {
+        } else if value.trim() != value {
+            self.add(field, format!("must not begin or end with white space: {}", excerpt(value)));
+        } else if let Some(invisible) = find_invisible(value) {
             let code = u32::from(invisible);
             self.add(field, format!("must not hold invisible characters, such as U+{code:04X}: {}", excerpt(value)));
         } else if !unicode_normalization::is_nfc(value) {
@@ -134,14 +134,34 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Whether a character shows nothing of itself: it has no width, changes the direction of others, or is a letter that
-/// stands for none. (Those that choose between forms of the character before them are part of it, as in many emoji.)
+/// The first invisible character. One that chooses between text and emoji belongs to a symbol before it, and is
+/// invisible after a letter.
+fn find_invisible(value: &str) -> Option<char> {
+    let mut before = '\0';
+    value.chars().find(|&c| {
+        let takes_style = before >= FIRST_SYMBOL && !is_style(before);
+        before = c;
+        is_invisible(c) || is_style(c) && !takes_style
+    })
+}
+
+/// Symbols that have a style of text and one of emoji begin here, but for a few that are legible without.
+const FIRST_SYMBOL: char = '\u{2000}';
+
+/// Whether it chooses between text and emoji.
+const fn is_style(c: char) -> bool {
+    matches!(c, '\u{fe0e}' | '\u{fe0f}')
+}
+
+/// Whether a character has no width, changes the direction of others, is a space that looks like the usual one, or a
+/// letter that stands for none.
 const fn is_invisible(c: char) -> bool {
     matches!(c,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180e}'
-        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
-        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
+        '\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{1680}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}'
+        | '\u{2800}' | '\u{3000}' | '\u{3164}' | '\u{fe00}'..='\u{fe0d}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d159}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e01ef}')
 }
 
 /// The start of a value, quoted, short enough for an error text.

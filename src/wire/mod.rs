@@ -4,6 +4,8 @@
 //! both. No answer holds `null`: a field without a value is left out, but for the texts that clients have always been given,
 //! which are empty. docs/api.md has the table.
 
+/// The header of a log as plain text that says `false` where the end of the log is missing.
+pub const LOG_COMPLETE: &str = "log-complete";
 /// The header of each answer that says what time it is at the server, to the millisecond.
 pub const SERVER_TIME: &str = "x-server-time";
 

@@ -45,6 +45,78 @@ on_every_engine! {
         assert_eq!(run["command"], body["command"]);
     }
 
+    async fn names_that_look_the_same_are_refused(world: World) {
+        let whole = json!({"alias": "dep", "group_name": "g", "image": world.image, "command": "c"});
+        let created = world.post("/api/v1/task", whole.clone()).await.ok();
+        for alias in ["dep\u{fe0f}", "dep\u{180b}", "dep\u{e0100}", "d\u{a0}ep", "d\u{2003}ep", "dep\u{3000}", "\u{fe0f}dep"] {
+            let mut body = whole.clone();
+            body["alias"] = json!(alias);
+            let error = world.post("/api/v1/task", body).await.refused(400);
+            assert!(error.starts_with("`alias` must not"), "{error}");
+        }
+        let path = format!("/api/v4/task/{}/execute", created["definition_id"].as_str().unwrap());
+        for (field, name) in [("owner_id", "ada "), ("owner_email", " "), ("owner_id", "\u{3000}"), ("owner_id", "ada\u{fe0f}")] {
+            let error = world.put(&path, json!({"run_tags": {field: name}})).await.refused(400);
+            assert!(error.starts_with(&format!("`run_tags.{field}` must not")), "{error}");
+        }
+        for field in ["arch", "tier", "service_account", "idempotence_key"] {
+            let error = world.put(&path, json!({"run_tags": {"owner_id": "ada"}, field: " a"})).await.refused(400);
+            assert!(error.starts_with(&format!("`{field}` must not begin")), "{error}");
+        }
+        // A symbol may say that it is an emoji.
+        let mut body = whole.clone();
+        body["alias"] = json!("\u{2764}\u{fe0f} dep");
+        world.post("/api/v1/task", body).await.ok();
+    }
+
+    async fn filters_have_a_bound_in_number_and_length(world: World) {
+        let definition_id = world.define("filtered", "exit 0").await;
+        let long = "x".repeat(1025);
+        let patterns = "%25_".repeat(500);
+        let lists = ["v1/task?alias=", "v1/task?env=A|", "v1/history?env=A|", "v6/history?image=", "v1/groups?name=", "v1/tags?name=", "v6/task?tag="];
+        for list in lists.map(str::to_owned).into_iter().chain([format!("v1/task/{definition_id}/history?env=A|")]) {
+            let name = list.split(['?', '=']).nth(1).unwrap();
+            let error = world.get(&format!("/api/{list}{long}")).await.refused(400);
+            assert!(error.contains(&format!("`{name}` must be at most 1024 characters long")), "{error}");
+            let again = format!("&{}", list.split_once('?').unwrap().1);
+            let error = world.get(&format!("/api/{list}1{}", format!("{again}2").repeat(50))).await.refused(400);
+            assert!(error.contains(&format!("`{name}` may be given at most 50 times")), "{error}");
+            world.get(&format!("/api/{list}{patterns}")).await.ok();
+            if !list.contains("name") {
+                world.get(&format!("/api/{list}1{}", format!("{again}2").repeat(49))).await.ok();
+            }
+        }
+        for page in ["/ui/tasks?tag=1", "/ui/runs?image=1"] {
+            let again = page.split_once('?').unwrap().1;
+            assert_eq!(world.get(&format!("{page}{}", format!("&{again}").repeat(50))).await.status.as_u16(), 400, "{page}");
+        }
+        let many = ["image", "owner", "group_name"].map(|name| format!("&{name}=1").repeat(40)).concat();
+        let refused = world.get(&format!("/ui/runs?limit=5{many}")).await;
+        assert!(refused.status.as_u16() == 400 && refused.bytes.len() < 100_000);
+        assert!(world.get("/api/v1/groups?name=a&name=b").await.refused(400).contains("`name` may be given only once"));
+    }
+
+    async fn a_parameter_is_refused_where_there_is_none(world: World) {
+        let definition_id = world.define("single", "exit 0").await;
+        let run_id = world.launch(&definition_id, json!({})).await;
+        for path in [
+            format!("/api/v1/task/{definition_id}"),
+            "/api/v1/task/alias/single".to_owned(),
+            format!("/api/v1/history/{run_id}"),
+            format!("/v6/{run_id}/status"),
+            format!("/api/v1/{run_id}/events"),
+            "/api/v1/clusters".to_owned(),
+            "/clusters".to_owned(),
+            "/api/v6/clusters/default".to_owned(),
+            "/api/v6/health".to_owned(),
+        ] {
+            assert!(world.get(&format!("{path}?foo=1")).await.refused(400).contains("`foo` is no parameter here"), "{path}");
+            assert_ne!(world.get(&format!("{path}?_=1")).await.status.as_u16(), 400, "{path}");
+        }
+        let body = json!({"command": "echo"});
+        world.put(&format!("/api/v1/task/{definition_id}/execute?foo=1"), body).await.refused(400);
+    }
+
     async fn a_body_that_is_no_json_object_is_refused_everywhere(world: World) {
         let definition_id = world.define("hostile", "exit 0").await;
         let run_id = world.launch(&definition_id, json!({})).await;

@@ -110,7 +110,8 @@ fn an_address_as_long_as_it_may_be_is_answered_like_any_other() {
         assert_eq!(answer.status(), 404, "{path}");
         assert!(!answer.error().is_empty());
     }
-    assert_eq!(get(&server, &format!("/api/v1/task?alias={long}")).json()["total"], 0);
+    assert_eq!(get(&server, &format!("/api/v1/task?_={long}")).json()["total"], 0);
+    assert_eq!(get(&server, &format!("/api/v1/task?alias={long}")).status(), 400);
     assert_eq!(request(&server, "BREW", "/api/v1/task", "").status(), 405);
     assert_unhurt(&mut server);
 }
@@ -154,7 +155,53 @@ fn a_refusal_can_be_read_by_a_client_that_still_sends() {
     let mut client = Wire::open(&server);
     client.say("POST /api/v1/task HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9000000\r\n\r\n");
     assert!(client.hear_until("\"error\"").starts_with("HTTP/1.1 413 "));
+    // One that was told to go on can send all of it.
+    let mut client = Wire::open(&server);
+    client.say("POST /api/v1/task HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert!(client.hear_until("\r\n\r\n").starts_with("HTTP/1.1 100 "));
+    for _ in 0..8 {
+        client.0.write_all(format!("100000\r\n{}\r\n", "x".repeat(1 << 20)).as_bytes()).unwrap();
+    }
+    client.0.write_all(b"0\r\n\r\n").unwrap();
+    assert!(client.hear_until("\"error\"").starts_with("HTTP/1.1 413 "));
     assert_unhurt(&mut server);
+}
+
+#[test]
+fn bodies_of_which_the_end_never_comes_hold_little_and_small_ones_are_taken_meanwhile() {
+    let server = Server::start();
+    let before = memory_kb(&server, "VmRSS");
+    for (path, bytes, more) in
+        [("/api/v1/task", 1_000_000, ""), ("/ui/tasks/new", 4_000_000, "Sec-Fetch-Site: same-origin\r\n")]
+    {
+        let half_sent: Vec<_> = (0..120)
+            .map(|_| {
+                let client = Wire::open(&server);
+                let mut stream = client.0.try_clone().unwrap();
+                let sending = std::thread::spawn(move || {
+                    let head =
+                        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}Content-Length: {bytes}\r\n\r\n");
+                    // One that is not read to its end may be cut off.
+                    let _ =
+                        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b'x'; bytes - 1000]));
+                });
+                (client, sending)
+            })
+            .collect();
+        crate::program::until("some have no turn", || {
+            half_sent.iter().any(|(client, _)| client.0.peek(&mut [0]).is_ok_and(|read| read == 1))
+        });
+        let held = memory_kb(&server, "VmRSS").saturating_sub(before) >> 10;
+        eprintln!("{path}: {held} MiB for 120 bodies of which the end never comes");
+        assert!(held < 160, "{path}: {held} MiB");
+        assert_serves(&server);
+        let small = serde_json::json!({"group_name": "g", "image": "i", "command": "true"}).to_string();
+        assert_eq!(request(&server, "POST", "/api/v1/task", &small).status(), 200);
+        for (client, sending) in half_sent {
+            drop(client.0.shutdown(std::net::Shutdown::Both));
+            sending.join().unwrap();
+        }
+    }
 }
 
 #[test]
@@ -195,7 +242,29 @@ fn followers_leave_room_and_health_is_answered_even_without_any() {
     for path in ["/health/live", "/health/ready", "/api/v6/health"] {
         assert_eq!(get(&server, path).status(), 200, "{path}");
     }
-    assert_eq!(get(&server, "/api/v1/task").status(), 503);
+    let refused = get(&server, "/api/v1/task");
+    assert_eq!(refused.status(), 503);
+    for header in ["retry-after", "x-frame-options", "x-content-type-options", "cache-control", "x-request-id"] {
+        assert!(refused.0.contains(&format!("\r\n{header}: ")), "{header}: {refused:?}");
+    }
+    // As Python's client does: all is sent before anything is read.
+    let mut sending = Wire::open(&server);
+    sending.0.write_all(b"POST /api/v1/task HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n").unwrap();
+    sending.0.write_all(&vec![b'x'; 900_000]).unwrap();
+    let answer = sending.hear_until("\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
+    // Bodies that never come hold the places of the reserve for a moment only.
+    let bodiless: Vec<Wire> = (0..4)
+        .map(|_| {
+            let mut client = Wire::open(&server);
+            client.say("GET /api/v6/health HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n");
+            client
+        })
+        .collect();
+    for mut client in bodiless {
+        assert!(client.hear_until("\r\n\r\n").starts_with("HTTP/1.1 200 "));
+    }
+    assert_eq!(get(&server, "/health/live").status(), 200);
     drop(idle);
     followers.clear();
     crate::program::until("there is room again", || get(&server, "/api/v1/task").status() == 200);

@@ -235,7 +235,7 @@ fn many_variables() -> Vec<Value> {
 async fn define_with_many(world: &World) -> (String, Vec<Value>) {
     let env = many_variables();
     let body = json!({"alias": "many", "group_name": "testing", "image": world.image, "command": "set -e\ntrue\r", "memory": 64,
-                      "env": env, "user": " ada ", "privileged": false});
+                      "env": env, "user": "ada l", "privileged": false});
     let id = crate::world::text(&world.post("/api/v1/task", body).await.ok()["definition_id"]);
     (id, env)
 }
@@ -259,7 +259,7 @@ async fn a_form_carries_all_variables_as_they_are_however_many() {
     let world = World::on_sqlite(Options::default()).await;
     let (id, env) = define_with_many(&world).await;
     let same =
-        [("group_name", "testing"), ("image", world.image), ("command", "set -e\r\ntrue\r\n"), ("user", " ada ")];
+        [("group_name", "testing"), ("image", world.image), ("command", "set -e\r\ntrue\r\n"), ("user", "ada l")];
 
     // Only the memory is changed.
     let path = format!("/ui/tasks/{id}/edit");
@@ -267,7 +267,7 @@ async fn a_form_carries_all_variables_as_they_are_however_many() {
     let task = only_task(&world).await;
     assert_eq!(task["memory"], 128);
     assert_eq!(task["env"], json!(env));
-    assert_eq!((&task["command"], &task["user"]), (&json!("set -e\ntrue\r"), &json!(" ada ")));
+    assert_eq!((&task["command"], &task["user"]), (&json!("set -e\ntrue\r"), &json!("ada l")));
     assert_eq!(task["privileged"], false);
 
     let path = format!("/ui/tasks/new?from={id}");

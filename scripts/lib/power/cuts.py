@@ -18,8 +18,8 @@ NOTE = re.compile(r'\[flotilla: (the machine was restarted|the server or the mac
 LOST = (
     'the machine was restarted while it ran',
     "its folder can't be read any more, as after a loss of power",
-    'its end was not seen: it was dead when the Docker daemon was started, or shortly before, with exit code 255, '
-    'which the daemon notes where it crashed, or its machine lost power or was reset',
+    *(f'its end was not seen: it was dead when the Docker daemon was started, or shortly before, with exit code {code}, '
+      'which the daemon notes where it crashed, or its machine lost power or was reset' for code in (0, 255)),
     'the Docker daemon was restarted, or its machine lost power, around the moment it started the container: '
     'whether the command ran is not known',
 )

@@ -46,6 +46,8 @@ pub(super) struct Machine {
     pub can_limit_swap: bool,
     pub can_limit_cpu: bool,
     pub can_limit_pids: bool,
+    /// Containers go on while the daemon is away.
+    pub has_live_restore: bool,
     /// `None` where the daemon does not tell the time.
     pub clock: Option<Clock>,
 }
@@ -61,6 +63,7 @@ impl Machine {
             identity: id.map(|id| EngineId::from_text(format!("{id} {root}").trim_end())),
             name: info.name.clone().unwrap_or_default(),
             version: info.server_version.clone().unwrap_or_default(),
+            has_live_restore: info.live_restore_enabled == Some(true),
             memory_mb: info.mem_total.filter(|bytes| *bytes > 0).map(|bytes| bytes / MB),
             cpu_millis: info.ncpu.filter(|cpus| *cpus > 0).map(|cpus| cpus * 1000),
             gpus: if told > 0 || !has_gpu_runtime { Some(told) } else { None },

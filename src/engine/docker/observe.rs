@@ -11,14 +11,14 @@ use super::image::{digest_of, in_path};
 use super::launch::{CREATED, PULLING};
 use super::launches::Launching;
 use super::link::ApiError;
-use super::memory::Unstarted;
+use super::memory::{EndSeen, Unstarted};
 use super::output::last_messages;
+use super::read::{
+    Facts, Stage, exit_code, id_of, is_doubtful_success, is_lost, may_lack_shell, read_ended, read_started,
+    shell_error, stage, start_error,
+};
 use super::refusal::fault_of;
 use super::unpack::Message;
-use super::{
-    read::Facts, read::Stage, read::exit_code, read::id_of, read::is_lost, read::may_lack_shell, read::read_ended,
-    read::read_started, read::shell_error, read::stage, read::start_error,
-};
 use crate::engine::{EngineError, Handle};
 use crate::model::{AttemptId, Observation, StartFault};
 
@@ -117,8 +117,13 @@ impl Inner {
             peak: self.seen.peak(attempt_id),
             ..self.facts(container).await
         };
-        if exit_code(container) != 0 || was_asked_to_stop {
+        let is_doubtful = is_doubtful_success(container);
+        if exit_code(container) != 0 || was_asked_to_stop || is_doubtful {
             facts.memory = self.memory_of(container, was_asked_to_stop).await;
+        }
+        // There containers end by themselves while the daemon is away, and it learns how.
+        if is_doubtful && self.has_live_restore() {
+            facts.memory.end = EndSeen::Unknown;
         }
         let image_id = container.image.as_deref().unwrap_or_default();
         if may_lack_shell(exit_code(container)) && !self.seen.has_shell(image_id) {
@@ -139,6 +144,11 @@ impl Inner {
             [only] => shell_error(&only.text(), shell),
             _ => None,
         }
+    }
+
+    /// Whether containers go on while the daemon is away; `true` where that is not known.
+    fn has_live_restore(&self) -> bool {
+        self.link.machine().is_none_or(|machine| machine.has_live_restore)
     }
 
     /// The last messages of an ended container's output; what can't be read now is not worth a failure.

@@ -148,10 +148,13 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
         return Observation::NeverRan { reason, fault: StartFault::Task };
     }
     if is_lost(container, facts.memory.end) {
-        let reason = "its end was not seen: it was dead when the Docker daemon was started, or shortly before, with exit code \
-            255, which the daemon notes where it crashed, or its machine lost power or was reset";
-        let last_seen_at = facts.last_seen_at;
-        return Observation::Lost { reason: reason.to_owned(), started: Some(started), last_seen_at };
+        let reason = format!(
+            "its end was not seen: it was dead when the Docker daemon was started, or shortly before, with exit code \
+             {exit_code}, which the daemon notes where it crashed, or its machine lost power or was reset"
+        );
+        // The time of the end is that of the daemon's start.
+        let last_seen_at = facts.last_seen_at.or(Some(started.at));
+        return Observation::Lost { reason, started: Some(started), last_seen_at };
     }
     let killed_for_memory = container.state.as_ref().and_then(|state| state.oom_killed) == Some(true);
     let cause = end_cause(exit_code, killed_for_memory, facts);
@@ -178,16 +181,25 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
 
 /// What a daemon that was started again notes of a container that it finds dead, in place of its exit code.
 const FOUND_DEAD: i64 = 255;
+/// What a daemon before Docker 23 notes where containerd does not know the container either
+/// (<https://github.com/moby/moby/blob/v20.10.24/daemon/daemon.go>, `restore`).
+const FOUND_DEAD_BEFORE_23: i64 = 0;
 
 /// Whether nobody saw how it ended, so that its exit code is the daemon's own, or may be: who says that a command failed
 /// has to know it.
 pub(super) fn is_lost(container: &ContainerInspectResponse, end: EndSeen) -> bool {
-    let was_found_dead = match end {
-        EndSeen::No | EndSeen::Perhaps => network(container) != Network::Released,
-        EndSeen::Unknown => network(container) == Network::Held,
-        EndSeen::Yes | EndSeen::Earlier => false,
-    };
-    exit_code(container) == FOUND_DEAD && was_found_dead
+    match (exit_code(container), end) {
+        (FOUND_DEAD, EndSeen::No | EndSeen::Perhaps) => network(container) != Network::Released,
+        (FOUND_DEAD, EndSeen::Unknown) | (FOUND_DEAD_BEFORE_23, EndSeen::No | EndSeen::Perhaps) => {
+            network(container) == Network::Held
+        }
+        _ => false,
+    }
+}
+
+/// Whether nobody may have seen how a container ended that seems to have succeeded.
+pub(super) fn is_doubtful_success(container: &ContainerInspectResponse) -> bool {
+    exit_code(container) == FOUND_DEAD_BEFORE_23 && network(container) == Network::Held
 }
 
 /// What an ended container has left of its network.
@@ -407,6 +419,10 @@ mod tests {
                 assert_eq!(is_lost(&container, end), expected, "{end:?} {network}");
                 container.state.as_mut().unwrap().exit_code = Some(3);
                 assert!(!is_lost(&container, end), "no daemon makes this code up");
+                container.state.as_mut().unwrap().exit_code = Some(0);
+                let is_held = container.network_settings == Some(serde_json::from_value(held.clone()).unwrap());
+                let was_found_dead = is_held && matches!(end, EndSeen::No | EndSeen::Perhaps);
+                assert_eq!(is_lost(&container, end), was_found_dead, "{end:?} {network}");
             }
             assert_eq!(is_lost(&exited(255, false), end), matches!(end, EndSeen::No | EndSeen::Perhaps), "{end:?}");
         }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::each_operation;
-use crate::http::params::ENV_PATTERN;
+use crate::http::params::{ENV_PATTERN, MOST_CHARS, MOST_VALUES};
 use crate::model::{
     ClusterStatus, DefinitionSort, EventType, NodeLifecycle, Order, Outcome, RunSort, Status, limits, pattern,
 };
@@ -68,7 +68,7 @@ fn fields() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
     let definition = [
         ("env", variables()),
         ("environment", variables()),
-        ("alias", text(pattern::NAME_OR_NOTHING, limits::NAME_BYTES)),
+        ("alias", text(pattern::LINE, limits::NAME_BYTES)),
         ("group_name", text(pattern::GROUP, limits::NAME_BYTES)),
         ("image", image()),
         ("command", command(pattern::TEXT_WITH_CONTENT)),
@@ -138,15 +138,15 @@ fn parameter(path: &str, name: &str) -> Option<Value> {
         "sort_by" if path.ends_with("/history") => word("RunSort"),
         "sort_by" => word("DefinitionSort"),
         "order" => word("Order"),
-        "status" => json!({"items": word("Status")}),
-        "outcome" => json!({"items": word("Outcome")}),
-        "env" => json!({"items": {"pattern": ENV_PATTERN}}),
-        "name" | "role" | "facility" => json!({"pattern": pattern::TEXT}),
-        "last_seen" => json!({"pattern": LogToken::PATTERN}),
+        "status" => json!({"maxItems": MOST_VALUES, "items": word("Status")}),
+        "outcome" => json!({"maxItems": MOST_VALUES, "items": word("Outcome")}),
+        "env" => json!({"maxItems": MOST_VALUES, "items": {"pattern": ENV_PATTERN, "maxLength": MOST_CHARS}}),
+        "name" | "role" | "facility" => json!({"pattern": pattern::TEXT, "maxLength": MOST_CHARS}),
+        "last_seen" => json!({"pattern": LogToken::PATTERN, "maxLength": MOST_CHARS}),
         "raw_text" | "If-None-Match" => return None,
         time if time.ends_with("_since") || time.ends_with("_until") => json!({"format": "date-time"}),
         _ if path.contains(&format!("{{{name}}}")) => json!({"minLength": 1, "pattern": pattern::TEXT}),
-        _ => json!({"items": {"pattern": pattern::TEXT}}),
+        _ => json!({"maxItems": MOST_VALUES, "items": {"pattern": pattern::TEXT, "maxLength": MOST_CHARS}}),
     };
     Some(accepted)
 }

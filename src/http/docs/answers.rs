@@ -1,5 +1,6 @@
 //! What any request may be answered beside what its handler says: by the layers around it, and where the server can't.
 
+use crate::wire::LOG_COMPLETE;
 use serde_json::{Value, json};
 
 use super::each_operation;
@@ -68,7 +69,7 @@ fn describe_headers(operation: &mut Value) {
                 }});
             }
             "200" if id.starts_with("getLog") => {
-                answer["headers"] = json!({"log-complete": {
+                answer["headers"] = json!({LOG_COMPLETE: {
                     "description": "`false` beside a raw log whose end is not stored yet", "schema": {"type": "string"}
                 }});
             }

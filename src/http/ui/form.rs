@@ -12,10 +12,12 @@ use axum::http::StatusCode;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::request::RawBody;
-use crate::model::{EnvVar, Fault, Faults};
+use crate::model::{EnvVar, Fault, Faults, limits};
 
 /// How much larger a form may be than what was typed into it: a byte may be sent as `%C3`, and there are empty fields.
 const ENCODING: usize = 4;
+/// How many fields a form may have: twice as many variables as are accepted, with what else there is.
+const MOST_FIELDS: usize = 2 * 2 * limits::ENV_ITEMS + 2 * limits::LIST_ITEMS;
 /// The empty rows that a form without scripts begins with.
 const EMPTY_ROWS: usize = 1;
 
@@ -42,11 +44,16 @@ impl FromRequest<App> for Form {
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         // The limit is on what a form carries, as it is for a program that sends the same as JSON.
         let most = app.limits.body_bytes;
-        let RawBody(body) = RawBody::read(request, most.saturating_mul(ENCODING)).await?;
+        let RawBody(body) = RawBody::read(request, app, most.saturating_mul(ENCODING)).await?;
         // Browsers send the lines of a text with CR LF.
         let pairs = form_urlencoded::parse(&body)
             .map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n")))
             .collect::<Vec<_>>();
+        if pairs.len() > MOST_FIELDS {
+            let message =
+                format!("the form has {} fields, at most {MOST_FIELDS} are taken, so nothing was stored", pairs.len());
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
         if pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > most {
             let message = format!("the form holds too much: at most {most} bytes are taken, so nothing was stored");
             return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
