@@ -137,6 +137,10 @@ impl Seen {
         self.containers().started.get(&attempt_id).map(|seen| seen.sampling.peak).unwrap_or_default()
     }
 
+    pub(super) fn has_ended(&self, attempt_id: AttemptId) -> bool {
+        self.containers().ended.contains(&attempt_id)
+    }
+
     pub(super) fn mark_ended(&self, attempt_id: AttemptId) {
         self.containers().ended.insert(attempt_id);
     }

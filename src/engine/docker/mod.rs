@@ -45,6 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -63,6 +64,7 @@ use launches::Launches;
 use link::Link;
 use lookup::Lookups;
 use pull::Pulls;
+use read::{Stage, stage};
 use stop::{Kept, Stops};
 
 /// One Docker daemon as a cluster. Dropping it ends what it does in the background, and no container.
@@ -210,6 +212,10 @@ impl Engine for DockerEngine {
         let ended = inner.ends.signal(attempt_id);
         let is_launching = inner.launches.get(attempt_id).is_some_and(|launching| launching.is_under_way());
         match inner.find(attempt_id).await? {
+            // Lost: it shows as never started and may have run, so there is no more output to wait for.
+            Some(container) if stage(&container) == Stage::Created && inner.seen.has_ended(attempt_id) => {
+                Ok(Output::Stream(futures_util::stream::empty().boxed()))
+            }
             Some(container) => {
                 let id = read::id_of(&container).to_owned();
                 output::read(Arc::clone(&inner.link), id, ended, from).await.map(Output::Stream)

@@ -184,8 +184,7 @@ impl Inner {
                 return Ok(Observation::Unknown { reason: reason.to_owned() });
             }
             Unstarted::Perhaps => {
-                // Its output ends here as well; Docker would wait for a start.
-                self.ends.tell(handle.attempt_id);
+                self.seen.mark_ended(handle.attempt_id);
                 let reason = "the Docker daemon was restarted, or its machine lost power, around the moment it started the \
                     container: whether the command ran is not known";
                 return Ok(Observation::Lost { reason: reason.to_owned(), started: None, last_seen_at: None });
