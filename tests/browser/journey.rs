@@ -214,7 +214,8 @@ async fn a_page_tells_that_the_server_is_away_and_goes_on_when_it_is_back() {
         browser.open(&format!("/ui/runs/{run}")).await;
         browser.until("document.querySelector('#look .is-running')").await;
         server.kill();
-        browser.until_shown("The server has not answered since").await;
+        // Since when, it says only where it has heard the server's time before.
+        browser.until_shown("The server has not answered").await;
         server.start_again();
         browser.until("!document.getElementById('away')").await;
         std::fs::write(&gate, "").unwrap();

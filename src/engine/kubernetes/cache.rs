@@ -190,7 +190,8 @@ impl Entry {
 
 fn second_pod(pod: &PodView, now: Now) -> Event {
     let message = format!(
-        "its job made a further pod, {}, so that its command may run a second time. That happens where somebody          suspends a job and resumes it, or takes the finalizers of its pod away",
+        "its job made a further pod, {}, so its command may run a second time; this happens when a job is suspended and \
+         resumed, or when its pod's finalizers are removed",
         pod.name
     );
     Event::warning(pod.created_at.unwrap_or(now.wall), "SecondPod", message).from_source("job-controller")
