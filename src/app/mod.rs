@@ -242,11 +242,12 @@ struct Opened {
 async fn open_store(database: &Database, holder: &Holder) -> anyhow::Result<Opened> {
     let url = match database {
         Database::Sqlite { path } => {
+            // Before the lock: another user who can open its file could hold it.
+            privacy::tighten_database(path);
             let lock = lease::lock(path).await?;
             // Where nothing can be written there, this says better what is wrong.
             let store = told(database, Store::open_sqlite(path).await)?;
             let lock = lock.with_context(|| format!("cannot lock the database {database}"))?;
-            privacy::tighten_database(path);
             return Ok(Opened { store, lease: Lease::permanent(), lock: Some(lock) });
         }
         Database::Postgres { url } => url.expose(),

@@ -83,9 +83,12 @@ fn tighten_entries(data_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes away what others may do with an SQLite database, wherever it lies, and with the files beside it.
+/// Takes away what others may do with an SQLite database, wherever it lies, and with the files beside it, among them the
+/// one that servers lock.
 pub(super) fn tighten_database(path: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
+    // What the path leads to has these files beside it. One that is made later is private from the start.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    for suffix in ["", "-wal", "-shm", ".lock"] {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         match limit(Path::new(&name), PRIVATE) {
@@ -146,14 +149,16 @@ mod tests {
     fn a_database_beside_the_data_directory_is_closed_to_others_with_the_files_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        for name in ["runs.db", "runs.db-wal", "another.db"] {
+        for name in ["runs.db", "runs.db-wal", "runs.db.lock", "another.db"] {
             fs::write(path(name), b"secret").unwrap();
             fs::set_permissions(path(name), Permissions::from_mode(0o664)).unwrap();
         }
-        tighten_database(&path("runs.db"));
-        assert_eq!(
-            (mode(&path("runs.db")), mode(&path("runs.db-wal")), mode(&path("another.db"))),
-            (0o600, 0o600, 0o664)
-        );
+        std::os::unix::fs::symlink(path("runs.db"), path("link.db")).unwrap();
+        tighten_database(&path("link.db"));
+        for (name, expected) in
+            [("runs.db", 0o600), ("runs.db-wal", 0o600), ("runs.db.lock", 0o600), ("another.db", 0o664)]
+        {
+            assert_eq!(mode(&path(name)), expected, "{name}");
+        }
     }
 }
