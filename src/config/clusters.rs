@@ -84,7 +84,7 @@ impl Cluster {
         }
         let clusters = Map::from_iter([(name.to_owned(), settings.clone().into())]);
         let mut reader = Reader::json(&Map::from_iter([("clusters".to_owned(), clusters.into())]));
-        // What other sections of clusters have as keys is known as in a file.
+        // `clusters` is a section that is known.
         reader.sections_below("clusters", cluster_name);
         let cluster = Self::read(&mut reader.section_below("clusters", name), name);
         reader.finish().map_err(|faults| faults.join("; "))?;

@@ -281,7 +281,7 @@ fn setting_of(variable: &str) -> Option<(String, String)> {
     if let Some((section, key, _)) = SHORT_VARIABLES.iter().find(|(_, _, name)| *name == variable) {
         return Some(((*section).to_owned(), (*key).to_owned()));
     }
-    let name = variable.strip_prefix("FLOTILLA_")?.to_lowercase();
+    let name = variable.strip_prefix("FLOTILLA_").filter(|name| !name.contains(char::is_lowercase))?.to_lowercase();
     let (section, key) = name.split_once('_')?;
     let has_short_name = SHORT_VARIABLES.iter().any(|(of_section, of_key, _)| (*of_section, *of_key) == (section, key));
     (!has_short_name).then(|| (section.to_owned(), key.to_owned()))

@@ -462,6 +462,14 @@ fn the_example_file_shows_every_key_with_its_default() {
     }
 }
 
+#[test]
+fn a_variable_that_is_written_in_another_way_is_no_setting() {
+    for name in ["FLOTILLA_Lists_max_limit", "FLOTILLA_SERVER_LISTEN", "FLOTILLA_LISTS", "LISTS_MAX_LIMIT"] {
+        assert_eq!(setting_of(name), None, "{name}");
+    }
+    assert_eq!(setting_of("FLOTILLA_LISTS_MAX_LIMIT"), Some(("lists".into(), "max_limit".into())));
+}
+
 fn variable_of(section: &str, key: &str) -> String {
     let short = SHORT_VARIABLES.iter().find(|(of_section, of_key, _)| (*of_section, *of_key) == (section, key));
     short.map_or_else(|| format!("FLOTILLA_{section}_{key}").to_uppercase(), |(_, _, name)| (*name).to_owned())
