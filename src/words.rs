@@ -16,6 +16,17 @@ pub fn duration(duration: SignedDuration) -> String {
     }
 }
 
+/// The beginning of a text's first line, with `…` where that leaves anything out.
+#[must_use]
+pub fn first_line(text: &str, most_chars: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let mut shown: String = line.chars().take(most_chars).collect();
+    if shown.len() < text.trim_end().len() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// The known name that was probably meant: one that is at most a third of its letters away.
 #[must_use]
 pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {

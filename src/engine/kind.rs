@@ -1,4 +1,4 @@
-//! What each kind of engine does with its settings: reading them, and making the engine.
+//! What each kind of engine does with its settings.
 
 use std::error::Error;
 use std::path::Path;
@@ -7,26 +7,24 @@ use std::sync::Arc;
 use super::{Engine, Identity, Pokes};
 use crate::clock::Clock;
 use crate::logs::Logs;
-use crate::settings::Section;
 
 /// The settings of one kind of engine.
-pub(super) trait Kind: Sized {
+pub(super) trait Kind {
     /// Whether its runs belong to the machine of one server, so that other servers of the database can't share it.
-    const IS_OF_ONE_MACHINE: bool;
-
-    fn read(section: &mut Section<'_>) -> Self;
+    fn is_of_one_machine(&self) -> bool {
+        false
+    }
 
     /// Which place this is, as far as the settings say. What runs there is found nowhere else, so the place can't change
     /// while anything runs. How it is reached (keys, certificates) may change.
     fn endpoint(&self) -> String;
 
     /// Must be called within a tokio runtime.
-    fn make(
-        &self,
-        surroundings: &Surroundings<'_>,
-        pokes: Pokes,
-    ) -> Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>>;
+    fn make(&self, surroundings: &Surroundings<'_>, pokes: Pokes) -> Made;
 }
+
+/// An engine, or why the settings can't be used on this machine, in words for the operator.
+pub type Made = Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>>;
 
 /// What engines need beside their settings.
 #[derive(Clone, Copy)]

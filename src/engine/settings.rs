@@ -1,13 +1,10 @@
 //! The kinds of engines, each with settings of its own. This is the one list of them.
 
-use std::error::Error;
-use std::sync::Arc;
-
+use super::Pokes;
 use super::docker::DockerSettings;
-use super::kind::{Kind, Surroundings};
+use super::kind::{Kind, Made, Surroundings};
 use super::kubernetes::KubernetesSettings;
 use super::local::LocalSettings;
-use super::{Engine, Pokes};
 use crate::settings::Section;
 
 macro_rules! engines {
@@ -20,37 +17,12 @@ macro_rules! engines {
 
         /// By the name in a section's key `engine`.
         const KINDS: &[(&str, fn(&mut Section<'_>) -> EngineSettings)] =
-            &[$(($name, |section| EngineSettings::$kind(Box::new(<$settings as Kind>::read(section))))),+];
+            &[$(($name, |section| EngineSettings::$kind(Box::new(<$settings>::read(section))))),+];
 
         impl EngineSettings {
-            /// Whether its runs belong to the machine of one server.
-            #[must_use]
-            pub fn is_of_one_machine(&self) -> bool {
+            fn kind(&self) -> &dyn Kind {
                 match self {
-                    $(Self::$kind(_) => <$settings as Kind>::IS_OF_ONE_MACHINE),+
-                }
-            }
-
-            /// Which place this is, as far as the settings say. While anything runs there, only another place's settings
-            /// with the same endpoint may take over.
-            #[must_use]
-            pub fn endpoint(&self) -> String {
-                match self {
-                    $(Self::$kind(settings) => settings.endpoint()),+
-                }
-            }
-
-            /// Makes the engine. Must be called within a tokio runtime.
-            ///
-            /// # Errors
-            /// The settings can't be used on this machine; the text is for the operator.
-            pub fn make(
-                &self,
-                surroundings: &Surroundings<'_>,
-                pokes: Pokes,
-            ) -> Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>> {
-                match self {
-                    $(Self::$kind(settings) => settings.make(surroundings, pokes)),+
+                    $(Self::$kind(settings) => settings.as_ref()),+
                 }
             }
         }
@@ -71,6 +43,27 @@ impl EngineSettings {
             kind(name).ok_or_else(|| format!("must be {}, not {name:?}", known_names()))
         });
         read(section)
+    }
+
+    /// Whether its runs belong to the machine of one server.
+    #[must_use]
+    pub fn is_of_one_machine(&self) -> bool {
+        self.kind().is_of_one_machine()
+    }
+
+    /// Which place this is, as far as the settings say. While anything runs there, only settings with the same endpoint
+    /// may take over.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        self.kind().endpoint()
+    }
+
+    /// Makes the engine. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The settings can't be used on this machine.
+    pub fn make(&self, surroundings: &Surroundings<'_>, pokes: Pokes) -> Made {
+        self.kind().make(surroundings, pokes)
     }
 }
 

@@ -252,6 +252,9 @@ pub(super) async fn refuse_unknown(
     request: Request,
     next: Next,
 ) -> Response {
+    if request.uri().query().is_none() {
+        return next.run(request).await;
+    }
     let path = path.as_str();
     let path = path.strip_prefix(described.base_path.as_str()).unwrap_or(path);
     let operation = (request.method().to_string(), path.strip_prefix("/api").unwrap_or(path).to_owned());

@@ -9,9 +9,12 @@ mod value;
 use std::collections::BTreeMap;
 
 use self::value::{Data, Table};
-use crate::words::nearest;
+use crate::words::{first_line, nearest};
 
 pub use value::Setting;
+
+/// How much of a value an error text shows.
+const SHOWN_CHARS: usize = 60;
 
 /// Values that take precedence over the file: in the order in which each takes precedence over the one before.
 #[derive(Clone, Default)]
@@ -147,7 +150,7 @@ impl Section<'_> {
     /// The setting as `check` makes it, from the last override, else from the file, else the default. Every value that is
     /// given is checked.
     pub fn read<T: Setting, U>(&mut self, key: &'static str, default: U, check: impl Fn(T) -> Result<U, String>) -> U {
-        self.read_shown(key, default, check, |shown| format!(", not {}", excerpt(shown)))
+        self.read_shown(key, default, check, |shown| format!(", not {}", first_line(shown, SHOWN_CHARS)))
     }
 
     /// [`Self::read`] of a text.
@@ -280,16 +283,6 @@ fn advice(name: &str, known: &[&str], kind: &str) -> String {
         None if known.is_empty() => format!("every {kind} belongs in a section such as [server]"),
         None => format!("the {kind}s are {}", known.join(", ")),
     }
-}
-
-/// The beginning of what was given, short enough for an error text.
-fn excerpt(shown: &str) -> String {
-    const SHOWN_CHARS: usize = 60;
-    let mut excerpt: String = shown.lines().next().unwrap_or_default().chars().take(SHOWN_CHARS).collect();
-    if excerpt.len() < shown.len() {
-        excerpt.push('…');
-    }
-    excerpt
 }
 
 fn place(file_name: &str, line: usize) -> String {

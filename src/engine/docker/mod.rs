@@ -40,7 +40,6 @@ mod unpack;
 mod usage;
 mod watch;
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,10 +52,9 @@ use tokio_util::task::TaskTracker;
 pub use super::Identity;
 pub use settings::{DockerSettings, Mount};
 
-use super::kind::{Kind, Surroundings};
+use super::kind::{Kind, Made, Surroundings};
 use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::model::{EngineIdentity, LogPosition, Observation, TaskSpec};
-use crate::settings::Section;
 use cache::Seen;
 use ends::Ends;
 use launch::{CREATED, PULLING};
@@ -138,21 +136,11 @@ impl DockerEngine {
 }
 
 impl Kind for DockerSettings {
-    const IS_OF_ONE_MACHINE: bool = false;
-
-    fn read(section: &mut Section<'_>) -> Self {
-        Self::read(section)
-    }
-
     fn endpoint(&self) -> String {
         format!("docker at {}", self.host.as_deref().unwrap_or("the usual place"))
     }
 
-    fn make(
-        &self,
-        surroundings: &Surroundings<'_>,
-        pokes: Pokes,
-    ) -> Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>> {
+    fn make(&self, surroundings: &Surroundings<'_>, pokes: Pokes) -> Made {
         let clock = surroundings.clock.clone();
         Ok(Arc::new(DockerEngine::new(self.clone(), surroundings.identity(), pokes, move || clock.now())))
     }

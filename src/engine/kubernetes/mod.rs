@@ -55,7 +55,6 @@ mod view;
 mod watch;
 mod words;
 
-use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -69,10 +68,9 @@ pub use job::PodMaker;
 pub use settings::{KubernetesSettings, Toleration, Volume, VolumeSource};
 pub use template::{TemplateError, read_template};
 
-use super::kind::{Kind, Surroundings};
+use super::kind::{Kind, Made, Surroundings};
 use super::{Capacity, Engine, EngineError, EngineState, Handle, Identity, LaunchSpec, Output, Pokes};
 use crate::model::{EngineIdentity, LogPosition, Observation, TaskSpec};
-use crate::settings::Section;
 use cache::Cache;
 use capacity::Rooms;
 use launch::MADE;
@@ -149,12 +147,6 @@ impl KubernetesEngine {
 }
 
 impl Kind for KubernetesSettings {
-    const IS_OF_ONE_MACHINE: bool = false;
-
-    fn read(section: &mut Section<'_>) -> Self {
-        Self::read(section)
-    }
-
     fn endpoint(&self) -> String {
         let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
         format!(
@@ -165,11 +157,7 @@ impl Kind for KubernetesSettings {
         )
     }
 
-    fn make(
-        &self,
-        surroundings: &Surroundings<'_>,
-        pokes: Pokes,
-    ) -> Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>> {
+    fn make(&self, surroundings: &Surroundings<'_>, pokes: Pokes) -> Made {
         let clock = surroundings.clock.clone();
         Ok(Arc::new(KubernetesEngine::new(self.clone(), surroundings.identity(), pokes, move || clock.now())?))
     }

@@ -30,7 +30,6 @@ mod supervisor;
 mod tree;
 mod watch;
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,12 +47,11 @@ use self::read::Look;
 use self::record::{End, Record, Spec};
 use self::supervisor::user::Choice;
 use self::watch::Watches;
-use super::kind::{Kind, Surroundings};
+use super::kind::{Kind, Made, Surroundings};
 use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
 use crate::clock::Clock;
 use crate::logs::Logs;
 use crate::model::{AttemptId, EndCause, EngineId, EngineIdentity, Event, LogPosition, Observation, TaskSpec};
-use crate::settings::Section;
 
 pub use cgroup::release as release_groups;
 pub use settings::LocalSettings;
@@ -89,21 +87,15 @@ impl LocalConfig {
 }
 
 impl Kind for LocalSettings {
-    const IS_OF_ONE_MACHINE: bool = true;
-
-    fn read(section: &mut Section<'_>) -> Self {
-        Self::read(section)
+    fn is_of_one_machine(&self) -> bool {
+        true
     }
 
     fn endpoint(&self) -> String {
         "the server's machine".to_owned()
     }
 
-    fn make(
-        &self,
-        surroundings: &Surroundings<'_>,
-        pokes: Pokes,
-    ) -> Result<Arc<dyn Engine>, Box<dyn Error + Send + Sync>> {
+    fn make(&self, surroundings: &Surroundings<'_>, pokes: Pokes) -> Made {
         self.check_user().map_err(|reason| {
             let user = self.user.as_deref().unwrap_or_default();
             format!("the commands of cluster {} can't run as user `{user}`: {reason}", surroundings.cluster)

@@ -7,6 +7,7 @@ use super::look::Look;
 use super::pager::Address;
 use super::words::{self, Elapsed, Moment};
 use crate::model::{RunSummary, UNKNOWN_OWNER};
+use crate::words::first_line;
 
 /// How much of a reason a row shows; the page of the run has all of it.
 const REASON_CHARS: usize = 160;
@@ -35,7 +36,7 @@ impl RunRow {
             id: run.run_id.to_string(),
             name: run.name(),
             look: Look::new(run.status, run.outcome),
-            reason: excerpt(&run.exit_reason.unwrap_or_default()),
+            reason: first_line(&run.exit_reason.unwrap_or_default(), REASON_CHARS),
             queued: Moment { at: run.queued_at, now },
             took: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
             owner_address: links::runs().with("owner", [&run.user]),
@@ -63,13 +64,4 @@ impl RunRow {
             cluster: "default".to_owned(),
         }
     }
-}
-
-fn excerpt(reason: &str) -> String {
-    let line = reason.lines().next().unwrap_or_default();
-    let mut shown: String = line.chars().take(REASON_CHARS).collect();
-    if shown.len() < reason.trim_end().len() {
-        shown.push('…');
-    }
-    shown
 }
