@@ -99,7 +99,7 @@ async fn what_a_task_used_is_measured_over_all_its_processes() {
 #[tokio::test]
 async fn no_control_group_is_left_behind() {
     let world = world();
-    let mut spec = world.spec("echo $$ > shell; cat /proc/self/cgroup; sleep 1000");
+    let mut spec = world.spec("cat /proc/self/cgroup; echo $$ > shell; sleep 1000");
     (spec.task.memory_mb, spec.task.cpu_millis) = (Some(64), Some(500));
     let handle = world.engine.launch(&spec).await.unwrap();
     world.running(&handle).await;
