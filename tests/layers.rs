@@ -379,7 +379,7 @@ mod the_checker {
         is_caught("main.rs", "use flotilla::store::Store;", "`main` may not use `store`");
         is_caught("model/run.rs", "use crate::clock::Clock;", "`model` may not use `clock`");
         is_caught("service/mod.rs", "use crate::engine;", "`service` may not use `engine`");
-        is_caught("http/logs.rs", "use crate::control;", "`http` may not use `control`");
+        is_caught("http/api/logs.rs", "use crate::control;", "`http` may not use `control`");
         is_caught("app.rs", "use crate::cli::Args;", "`app` may not use `cli`");
     }
 
@@ -415,7 +415,7 @@ mod the_checker {
             "only engine, cli may use `process::Command`, not `service`",
         );
         is_caught(
-            "control/watch.rs",
+            "control/cluster/watch.rs",
             "use jiff::Timestamp; fn f() { Timestamp::now(); }",
             "only clock may use `Timestamp::now`, not `control`",
         );

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::engines;
 use crate::clock::Clock;
 use crate::config::{self, DEFAULT_CLUSTER};
-use crate::control::{self, Age, Control, LoopRegistry, Settings};
+use crate::control::global::{KeptTime, Retries};
+use crate::control::{Control, Global, LoopRegistry, Settings, cluster, global};
 use crate::engine::Pokes;
 use crate::engine::kind::Surroundings;
 use crate::lease::{Lease, Standing};
@@ -38,6 +39,10 @@ pub(super) struct Shared {
     pub(super) wake: Wake,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
+    /// How long the log of an ended run is kept; `None` is for ever.
+    pub(super) log_retention: Option<Duration>,
+    /// The retries of all clusters.
+    pub(super) retries: Retries,
     /// This server's identity: that of its data directory.
     pub(super) node: String,
     pub(super) lease: Lease,
@@ -62,6 +67,8 @@ pub(super) struct ClusterSet {
     default: String,
     members: BTreeMap<String, Member>,
     ending: BTreeMap<String, Ending>,
+    /// Ends the loops over the whole database.
+    global_stop: CancellationToken,
     loops: JoinSet<()>,
     listed: service::Clusters,
     /// What was wrong with stored clusters, so that each is logged once.
@@ -103,12 +110,15 @@ impl ClusterSet {
         let listed = service::Clusters::new(Vec::new(), creation);
         let (configured, generation) = (configured.clone(), 0);
         let (members, ending, faults, mut loops) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), JoinSet::new());
-        let age = Age::new(Arc::clone(&shared.store), shared.clock.clone());
-        loops.spawn(age.run(shared.registry.clone(), stop.clone()));
-        let mut set = Self { shared, stop, configured, generation, default, members, ending, loops, listed, faults };
+        let kept_time = KeptTime::new(Arc::clone(&shared.store), shared.clock.clone());
+        loops.spawn(kept_time.run(shared.registry.clone(), shared.lease.tenure(), stop.clone()));
+        let global_stop = stop.child_token();
+        let mut set =
+            Self { shared, stop, configured, generation, default, members, ending, global_stop, loops, listed, faults };
         if let Standing::Held { generation } = set.shared.lease.standing() {
             set.generation = generation;
         }
+        set.start_global();
         for (name, settings) in &set.configured.clone() {
             set.add(name, settings, true)?;
         }
@@ -156,6 +166,7 @@ impl ClusterSet {
             Standing::Held { generation } => {
                 self.end_all();
                 self.generation = generation;
+                self.start_global();
             }
             Standing::Unconfirmed => return,
             Standing::Lost { .. } => return self.end_all(),
@@ -238,6 +249,25 @@ impl ClusterSet {
     }
 
     /// Ends all loops, and no run. The clusters stay listed.
+    /// Begins the loops over the whole database anew, for the lease as it is held now.
+    fn start_global(&mut self) {
+        self.global_stop.cancel();
+        self.global_stop = self.stop.child_token();
+        let shared = &self.shared;
+        let global = Arc::new(Global {
+            store: Arc::clone(&shared.store),
+            logs: Arc::clone(&shared.logs),
+            wake: shared.wake.clone(),
+            clock: shared.clock.clone(),
+            tenure: shared.lease.tenure(),
+            log_retention: shared.log_retention,
+            retries: shared.retries.clone(),
+        });
+        let (stop, mut loops) = (self.global_stop.clone(), JoinSet::new());
+        global::run_loops(&global, &shared.registry, &stop, &mut loops);
+        self.loops.spawn(async move { finish(&mut loops, &stop).await });
+    }
+
     fn end_all(&mut self) {
         for name in self.members.keys().cloned().collect::<Vec<_>>() {
             self.end(&name, true);
@@ -300,13 +330,14 @@ impl ClusterSet {
             cluster: name.to_owned(),
             engine,
             pokes,
+            retries: shared.retries.clone(),
             max_running: max_running.into(),
             endpoint: (!is_configured).then(|| settings.engine.endpoint()),
-            state: control::State::default(),
+            state: cluster::State::default(),
         });
         let (stop, ended) = (self.stop.child_token(), CancellationToken::new());
         let mut loops = JoinSet::new();
-        control::run_loops(&control, &shared.registry, &stop, &mut loops);
+        cluster::run_loops(&control, &shared.registry, &stop, &mut loops);
         let (at_end, looping, told) = (ended.clone().drop_guard(), Arc::clone(&control), stop.clone());
         self.loops.spawn(async move {
             let _at_end = at_end;

@@ -28,12 +28,13 @@ pub use privacy::keep_private;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, DOCKER_CLUSTER, Database, DefaultCluster, LOCAL_CLUSTER};
-use crate::control::{self, LOG_PATIENCE, LoopRegistry, Settings};
+use crate::control::global::Retries;
+use crate::control::{LOG_PATIENCE, LoopRegistry, LoopReport, LoopTrouble, Settings};
 use crate::http::{self, App, Limits, Origins};
 use crate::lease::Lease;
 use crate::logs::{CappedLog, Logs, note_usage};
 use crate::model::{AttemptId, RunId};
-use crate::service::{LateLoop, Service};
+use crate::service::{LoopFault, Service};
 use crate::store::{Holder, Store, StoreError};
 use crate::wake::Wake;
 
@@ -86,8 +87,9 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
             starts: config.runs.starts,
             log_cap_bytes: config.logs.max_bytes,
             log_patience: LOG_PATIENCE,
-            log_retention: config.logs.retention,
         },
+        log_retention: config.logs.retention,
+        retries: Retries::default(),
         node: data_dir.node.clone(),
         lease: lease.clone(),
         data_dir: data_dir.path.clone(),
@@ -105,7 +107,8 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         lease.clone(),
     );
     let service = service.with_node(data_dir.node.clone());
-    let service = service.with_late_loops(Arc::new(move || registry.late().into_iter().map(late_loop).collect()));
+    let service =
+        service.with_loop_faults(Arc::new(move || registry.reports().iter().filter_map(loop_fault).collect()));
     let limits = Limits {
         body_bytes: config.server.max_body_bytes,
         list_default: config.lists.default_limit,
@@ -189,8 +192,12 @@ impl RunningServer {
     }
 }
 
-fn late_loop(late: control::LateLoop) -> LateLoop {
-    LateLoop { name: late.name, cluster: late.cluster, since: late.since }
+fn loop_fault(report: &LoopReport) -> Option<LoopFault> {
+    let late = match report.trouble? {
+        LoopTrouble::Late(since) => Some(since),
+        LoopTrouble::Panicked => None,
+    };
+    Some(LoopFault { name: report.name, cluster: report.cluster.clone(), late })
 }
 
 /// The life of one local attempt, in a small process of its own. See `engine::local`.

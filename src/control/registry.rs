@@ -1,10 +1,12 @@
-//! Which loops there are, and whether each still ends its steps.
+//! Which loops there are, and a report of each: when its last step began, when it ended, and how.
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 
 use crate::store::StoreError;
@@ -25,14 +27,43 @@ struct Entry {
     patience: Duration,
     /// When the first step began that has not ended, nor has one since. A step that was cut off has not ended.
     waits_since: Option<Instant>,
+    last_began: Option<Instant>,
+    last: Option<LastStep>,
 }
 
-/// A loop that has not ended a step within its bound.
+#[derive(Clone)]
+struct LastStep {
+    ended: Instant,
+    took: Duration,
+    /// What was wrong.
+    error: Option<String>,
+    has_panicked: bool,
+}
+
+/// What is known of a loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LateLoop {
+pub struct LoopReport {
     pub name: &'static str,
+    /// `None` for a loop over the whole database.
     pub cluster: Option<String>,
-    pub since: Duration,
+    /// How long ago its last step began; `None` where none has yet.
+    pub began: Option<Duration>,
+    /// How long ago the last one that ended did.
+    pub ended: Option<Duration>,
+    /// How long that one took.
+    pub took: Option<Duration>,
+    /// Why that one failed; `None` where it did not.
+    pub error: Option<String>,
+    pub trouble: Option<LoopTrouble>,
+}
+
+/// Why a loop does not do what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoopTrouble {
+    /// It has not ended a step within its bound, for so long.
+    Late(Duration),
+    /// Its last step ended by a panic, which is a fault of the program.
+    Panicked,
 }
 
 /// Why a step did not do what it should have.
@@ -42,6 +73,8 @@ pub enum StepError {
     Store(#[from] StoreError),
     #[error("it had not ended after {} s and was cut off", .0.as_secs())]
     TookTooLong(Duration),
+    #[error("it panicked: {0}")]
+    Panicked(String),
 }
 
 impl LoopRegistry {
@@ -51,27 +84,42 @@ impl LoopRegistry {
         let mut entries = self.entries();
         let number = entries.next;
         entries.next += 1;
-        entries
-            .by_number
-            .insert(number, Entry { name, cluster: cluster.map(str::to_owned), patience, waits_since: None });
+        let cluster = cluster.map(str::to_owned);
+        let entry = Entry { name, cluster, patience, waits_since: None, last_began: None, last: None };
+        entries.by_number.insert(number, entry);
         RegisteredLoop { registry: self.clone(), number, patience }
     }
 
-    /// The loops that have not ended a step within their bounds, the longest first.
+    /// All loops, those with trouble first, the longest late before the others.
     #[must_use]
-    pub fn late(&self) -> Vec<LateLoop> {
-        let entries = self.entries();
-        let late = |entry: &Entry| {
-            let since = entry.waits_since?.elapsed();
-            (since >= entry.patience).then(|| LateLoop { name: entry.name, cluster: entry.cluster.clone(), since })
-        };
-        let mut late: Vec<_> = entries.by_number.values().filter_map(late).collect();
-        late.sort_by_key(|late| std::cmp::Reverse(late.since));
-        late
+    pub fn reports(&self) -> Vec<LoopReport> {
+        let mut reports: Vec<_> = self.entries().by_number.values().map(Entry::report).collect();
+        reports.sort_by_key(|report| match report.trouble {
+            Some(LoopTrouble::Late(since)) => (0, Duration::MAX.saturating_sub(since)),
+            Some(LoopTrouble::Panicked) => (1, Duration::ZERO),
+            None => (2, Duration::ZERO),
+        });
+        reports
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn report(&self) -> LoopReport {
+        let late = self.waits_since.map(|since| since.elapsed()).filter(|since| *since >= self.patience);
+        let panicked = self.last.as_ref().is_some_and(|last| last.has_panicked).then_some(LoopTrouble::Panicked);
+        LoopReport {
+            name: self.name,
+            cluster: self.cluster.clone(),
+            began: self.last_began.map(|began| began.elapsed()),
+            ended: self.last.as_ref().map(|last| last.ended.elapsed()),
+            took: self.last.as_ref().map(|last| last.took),
+            error: self.last.as_ref().and_then(|last| last.error.clone()),
+            trouble: late.map(LoopTrouble::Late).or(panicked),
+        }
     }
 }
 
@@ -83,37 +131,53 @@ pub struct RegisteredLoop {
 }
 
 impl RegisteredLoop {
-    /// Carries out a step, and cuts it off where it takes too long: it is repeated like one that a crash had ended.
+    /// Carries out a step, and cuts it off where it takes too long: it is repeated like one that a crash had ended. So is one
+    /// that panics.
     pub async fn step<T>(&self, step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StepError> {
         self.begin();
-        match timeout(self.patience, step).await {
-            Ok(result) => {
-                self.end();
-                Ok(result?)
-            }
-            Err(_) => Err(StepError::TookTooLong(self.patience)),
-        }
+        // Nothing of a step outlives it but the engine's and the cluster's memory, which its next step reads anew.
+        let result = match timeout(self.patience, AssertUnwindSafe(step).catch_unwind()).await {
+            Ok(Ok(result)) => result.map_err(StepError::Store),
+            Ok(Err(panic)) => Err(StepError::Panicked(message_of(panic.as_ref()))),
+            Err(_) => return Err(StepError::TookTooLong(self.patience)),
+        };
+        self.end(result.as_ref().err());
+        result
     }
 
-    /// The same for a step that must not be cut off.
+    /// The same for a step that must not be cut off, and whose panic ends the loop.
     pub async fn observe<T>(&self, step: impl Future<Output = T>) -> T {
         self.begin();
         let result = step.await;
-        self.end();
+        self.end(None);
         result
     }
 
     fn begin(&self) {
         if let Some(entry) = self.registry.entries().by_number.get_mut(&self.number) {
-            entry.waits_since.get_or_insert_with(Instant::now);
+            let now = Instant::now();
+            entry.last_began = Some(now);
+            entry.waits_since.get_or_insert(now);
         }
     }
 
-    fn end(&self) {
+    fn end(&self, error: Option<&StepError>) {
         if let Some(entry) = self.registry.entries().by_number.get_mut(&self.number) {
             entry.waits_since = None;
+            entry.last = Some(LastStep {
+                ended: Instant::now(),
+                took: entry.last_began.map(|began| began.elapsed()).unwrap_or_default(),
+                error: error.map(ToString::to_string),
+                has_panicked: matches!(error, Some(StepError::Panicked(_))),
+            });
         }
     }
+}
+
+/// What a panic says.
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
 impl Drop for RegisteredLoop {
@@ -128,25 +192,48 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_mins(1);
 
+    fn troubles(registry: &LoopRegistry) -> Vec<(&'static str, Option<LoopTrouble>)> {
+        registry.reports().into_iter().map(|report| (report.name, report.trouble)).collect()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_step_that_hangs_is_cut_off_and_its_loop_is_late_until_one_ends() {
         let registry = LoopRegistry::default();
         let watch = registry.register("watch", Some("local"), PATIENCE);
-        let other = registry.register("age", None, PATIENCE);
+        let other = registry.register("kept_time", None, PATIENCE);
         other.step(async { Ok(()) }).await.unwrap();
-        assert!(registry.late().is_empty());
+        assert_eq!(troubles(&registry), [("watch", None), ("kept_time", None)]);
 
         for steps in 1..=2 {
             let cut = watch.step(std::future::pending::<Result<(), StoreError>>()).await;
             assert!(matches!(cut, Err(StepError::TookTooLong(PATIENCE))), "{cut:?}");
-            let late = LateLoop { name: "watch", cluster: Some("local".to_owned()), since: PATIENCE * steps };
-            assert_eq!(registry.late(), [late], "while it waits, and while the next one does");
+            let late = Some(LoopTrouble::Late(PATIENCE * steps));
+            assert_eq!(troubles(&registry)[0], ("watch", late), "while it waits, and while the next one does");
         }
         watch
             .step(async { Err::<(), _>(StoreError::Unusable("a failed step has ended".to_owned())) })
             .await
             .unwrap_err();
-        assert!(registry.late().is_empty());
+        let report = &registry.reports()[0];
+        assert_eq!((report.trouble, report.ended, report.took), (None, Some(Duration::ZERO), Some(Duration::ZERO)));
+        assert!(report.error.as_ref().is_some_and(|error| error.contains("a failed step has ended")), "{report:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_panics_is_reported_and_repeated() {
+        let registry = LoopRegistry::default();
+        let watch = registry.register("watch", Some("local"), PATIENCE);
+        let other = registry.register("kept_time", None, PATIENCE);
+        other.step(async { Ok(()) }).await.unwrap();
+        let faulty = async |number: u32| if number == 7 { panic!("no number {number}") } else { Ok(number) };
+        let failed = watch.step(faulty(7)).await.unwrap_err();
+        assert_eq!(failed.to_string(), "it panicked: no number 7");
+        assert_eq!(troubles(&registry), [("watch", Some(LoopTrouble::Panicked)), ("kept_time", None)]);
+        tokio::time::advance(PATIENCE * 2).await;
+        assert_eq!(watch.step(faulty(8)).await.unwrap(), 8);
+        assert_eq!(troubles(&registry), [("watch", None), ("kept_time", None)]);
+        let report = &registry.reports()[1];
+        assert_eq!((report.began, report.ended, &report.error), (Some(PATIENCE * 2), Some(PATIENCE * 2), &None));
     }
 
     #[tokio::test(start_paused = true)]
@@ -155,8 +242,8 @@ mod tests {
         let ended = registry.register("watch", Some("removed"), PATIENCE);
         let going_on = ended.observe(std::future::pending::<()>());
         assert!(timeout(PATIENCE * 2, going_on).await.is_err());
-        assert_eq!(registry.late().len(), 1);
+        assert_eq!(troubles(&registry), [("watch", Some(LoopTrouble::Late(PATIENCE * 2)))]);
         drop(ended);
-        assert!(registry.late().is_empty());
+        assert!(registry.reports().is_empty());
     }
 }

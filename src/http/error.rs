@@ -1,5 +1,5 @@
 //! How a refused request is answered. A client's fault gets a text written for that client; of ours it gets the
-//! request's id, and the chain of causes is logged once, in [`super::layers`].
+//! request's id, and the chain of causes is logged once, in [`super::middleware`].
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::service::ServiceError;
 use crate::wire::{BodyError, ErrorBody};
 
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub struct ApiError {
     status: StatusCode,
     message: String,
     /// What is to be logged, where it is our fault.

@@ -25,7 +25,7 @@ pub use log_lines::{
 };
 pub use logs::{LogFollower, LogRead};
 pub use overview::{ClusterRuns, Overview};
-pub use readiness::{LateLoop, LateLoops, Unready};
+pub use readiness::{LoopFault, LoopFaults, Unready};
 pub use runs::{RunDetails, RunStory};
 
 use crate::clock::Clock;
@@ -78,8 +78,8 @@ impl Service {
 
     /// Where readiness looks for loops that hang.
     #[must_use]
-    pub fn with_late_loops(self, late_loops: LateLoops) -> Self {
-        Self { readiness: Readiness::new(late_loops), ..self }
+    pub fn with_loop_faults(self, loop_faults: LoopFaults) -> Self {
+        Self { readiness: Readiness::new(loop_faults), ..self }
     }
 
     #[must_use]

@@ -12,17 +12,18 @@ use crate::lease::Standing;
 /// An answer is good for so long: who asks often, and without a name, does not make the server write often.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// A control loop that has not ended a step within its bound.
+/// A control loop that does not do what it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LateLoop {
+pub struct LoopFault {
     pub name: &'static str,
     /// The cluster that it works for; `None` for the whole server's.
     pub cluster: Option<String>,
-    pub since: Duration,
+    /// How long it has not ended a step; `None` where its last one panicked.
+    pub late: Option<Duration>,
 }
 
-/// Tells which loops are late.
-pub type LateLoops = Arc<dyn Fn() -> Vec<LateLoop> + Send + Sync>;
+/// Says which loops have a fault.
+pub type LoopFaults = Arc<dyn Fn() -> Vec<LoopFault> + Send + Sync>;
 
 /// Why the server is of no use now, in words for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,14 +31,14 @@ pub struct Unready(pub String);
 
 #[derive(Default)]
 pub(super) struct Readiness {
-    late_loops: Option<LateLoops>,
+    loop_faults: Option<LoopFaults>,
     /// When the database was last asked, and what it answered.
     answer: Mutex<Option<(Instant, Result<(), Unready>)>>,
 }
 
 impl Readiness {
-    pub(super) fn new(late_loops: LateLoops) -> Self {
-        Self { late_loops: Some(late_loops), answer: Mutex::default() }
+    pub(super) fn new(loop_faults: LoopFaults) -> Self {
+        Self { loop_faults: Some(loop_faults), answer: Mutex::default() }
     }
 }
 
@@ -46,8 +47,8 @@ impl Service {
     pub async fn ready(&self) -> Result<(), Unready> {
         self.may_decide()?;
         self.database_answers().await?;
-        let late = self.readiness.late_loops.as_ref().and_then(|late_loops| late_loops().into_iter().next());
-        late.map_or(Ok(()), |late| Err(Unready(words(&late))))
+        let fault = self.readiness.loop_faults.as_ref().and_then(|faults| faults().into_iter().next());
+        fault.map_or(Ok(()), |fault| Err(Unready(words(&fault))))
     }
 
     /// Whether the database is still this server's.
@@ -85,9 +86,14 @@ impl Service {
     }
 }
 
-fn words(late: &LateLoop) -> String {
-    let of = late.cluster.as_ref().map(|cluster| format!(" of cluster {cluster}")).unwrap_or_default();
-    format!("the control loop `{}`{of} has not ended a step for {} s", late.name, late.since.as_secs())
+fn words(fault: &LoopFault) -> String {
+    let of = fault.cluster.as_ref().map(|cluster| format!(" of cluster {cluster}")).unwrap_or_default();
+    match fault.late {
+        Some(late) => {
+            format!("the control loop `{}`{of} has not ended a step for {} s", fault.name, late.as_secs())
+        }
+        None => format!("the last step of the control loop `{}`{of} panicked; the server's log says how", fault.name),
+    }
 }
 
 #[cfg(test)]
@@ -96,13 +102,17 @@ mod tests {
 
     #[test]
     fn a_late_loop_is_named_with_its_cluster() {
-        let late = |cluster: Option<&str>| LateLoop {
+        let late = |cluster: Option<&str>| LoopFault {
             name: "watch",
             cluster: cluster.map(str::to_owned),
-            since: Duration::from_millis(61_500),
+            late: Some(Duration::from_millis(61_500)),
         };
         let of_cluster = "the control loop `watch` of cluster local has not ended a step for 61 s";
         assert_eq!(words(&late(Some("local"))), of_cluster);
         assert_eq!(words(&late(None)), "the control loop `watch` has not ended a step for 61 s");
+        let panicked = LoopFault { late: None, ..late(Some("local")) };
+        let of_cluster =
+            "the last step of the control loop `watch` of cluster local panicked; the server's log says how";
+        assert_eq!(words(&panicked), of_cluster);
     }
 }

@@ -279,12 +279,12 @@ impl Store {
         self.write_guarded(vec![update]).await.map(|_| ())
     }
 
-    /// The runs of a cluster that need another attempt, and when it is due.
-    pub async fn runs_to_retry(&self, cluster: &str) -> Result<Vec<DueRun>, StoreError> {
+    /// The runs that need another attempt, and when it is due.
+    pub async fn runs_to_retry(&self) -> Result<Vec<DueRun>, StoreError> {
         let select = Statement::new(
             "SELECT run_id, attempt_count, due_at FROM runs
-             WHERE status = 'NEEDS_RETRY' AND status <> 'STOPPED' AND resolved_cluster = $1 AND stop_at IS NULL",
-            [cluster.into()],
+             WHERE status = 'NEEDS_RETRY' AND status <> 'STOPPED' AND stop_at IS NULL",
+            [],
         );
         self.db.read(select).await
     }

@@ -282,6 +282,20 @@ impl Store {
         Ok(self.write_guarded(statements).await?.is_done())
     }
 
+    /// The clusters, also such as are gone, whose runs have a complete log that was not removed yet.
+    pub async fn clusters_with_logs(&self) -> Result<Vec<String>, StoreError> {
+        // From name to name by the index: how many runs there are does not matter.
+        let select = "WITH RECURSIVE found (name) AS (
+                SELECT MIN(resolved_cluster) FROM runs WHERE log_pruned_at IS NULL AND is_log_complete = 1
+                UNION ALL
+                SELECT (SELECT MIN(resolved_cluster) FROM runs
+                        WHERE log_pruned_at IS NULL AND is_log_complete = 1 AND resolved_cluster > found.name)
+                FROM found WHERE found.name IS NOT NULL
+            )
+            SELECT name FROM found WHERE name IS NOT NULL";
+        self.db.read(Statement::new(select, [])).await
+    }
+
     /// Runs of a cluster whose log was complete before `before`, and was not removed yet: oldest first, after the one in
     /// `after`. When a run ended may be the word of another machine's clock, so it is not what counts alone.
     pub async fn logs_to_prune(

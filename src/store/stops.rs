@@ -39,6 +39,12 @@ impl FromRow for Orphan {
     }
 }
 
+impl FromRow for AttemptId {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        Ok(Self { run_id: row.parsed()?, attempt: row.small()? })
+    }
+}
+
 impl Store {
     /// Stores that a run is to stop that an engine has, or is about to. `false` where it is no longer as it was given:
     /// it has another status, a later attempt, or a stop. Nothing is stored then.
@@ -99,9 +105,20 @@ impl Store {
         self.db.write(vec![update]).await.map(|_| ())
     }
 
-    /// Runs that have been asked to stop and have not.
-    pub async fn stopping_runs(&self) -> Result<Vec<Run>, StoreError> {
-        let select = format!("SELECT {} FROM runs WHERE stop_at IS NOT NULL AND status <> 'STOPPED'", runs::COLUMNS);
+    /// The attempts of a cluster that an engine may have, and whose runs have been asked to stop and have not.
+    pub async fn stopping_attempts(&self, cluster: &str) -> Result<Vec<AttemptId>, StoreError> {
+        let select = "SELECT run_id, attempt_count FROM runs
+            WHERE stop_at IS NOT NULL AND status <> 'STOPPED' AND status IN ('PENDING', 'RUNNING') AND resolved_cluster = $1";
+        self.db.read(Statement::new(select, [cluster.into()])).await
+    }
+
+    /// Runs that have been asked to stop, have not, and are on no engine.
+    pub async fn stopping_waiting(&self) -> Result<Vec<Run>, StoreError> {
+        let select = format!(
+            "SELECT {} FROM runs
+             WHERE stop_at IS NOT NULL AND status <> 'STOPPED' AND status IN ('QUEUED', 'NEEDS_RETRY')",
+            runs::COLUMNS
+        );
         self.db.read(Builder::new(&select).build()).await
     }
 

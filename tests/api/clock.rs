@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla::control::Age;
+use flotilla::control::global::KeptTime;
 use flotilla::model::QueueDepth;
 use jiff::SignedDuration;
 use serde_json::json;
@@ -16,8 +16,8 @@ fn thirty_days() -> Options {
     Options { log_retention: Some(Duration::from_hours(30 * 24)), ..Options::default() }
 }
 
-fn age(world: &World) -> Age {
-    Age::new(Arc::clone(&world.store), world.control.clock.clone())
+fn age(world: &World) -> KeptTime {
+    KeptTime::new(Arc::clone(&world.store), world.control.clock.clone())
 }
 
 crate::on_fake_engine! {
@@ -34,7 +34,7 @@ crate::on_fake_engine! {
             // A new process each time, which starts with a look at the clock.
             let mut after_restart = age(&world);
             after_restart.keep_time().await.unwrap();
-            assert_eq!(world.control.prune_logs().await.unwrap(), 0);
+            assert_eq!(world.global.prune_logs().await.unwrap(), 0);
             assert_eq!(world.launch(&definition_id, key.clone()).await, run_id);
         }
         world.set_clock(FORTY_DAYS);
@@ -44,13 +44,13 @@ crate::on_fake_engine! {
             world.advance(SignedDuration::from_hours(1));
             going_on.keep_time().await.unwrap();
         }
-        assert_eq!(world.control.prune_logs().await.unwrap(), 0, "7 days have passed, and 28 are believed");
+        assert_eq!(world.global.prune_logs().await.unwrap(), 0, "7 days have passed, and 28 are believed");
         assert_eq!(world.log(&run_id).await, "kept\n");
         for _ in 0..24 * 24 {
             world.advance(SignedDuration::from_hours(1));
             going_on.keep_time().await.unwrap();
         }
-        assert_eq!(world.control.prune_logs().await.unwrap(), 5, "now they are old by any clock");
+        assert_eq!(world.global.prune_logs().await.unwrap(), 5, "now they are old by any clock");
     }
 
     async fn a_process_that_was_frozen_removes_only_what_is_old_by_the_time_that_passed(world: World = thirty_days()) {
@@ -60,10 +60,10 @@ crate::on_fake_engine! {
         frozen.keep_time().await.unwrap();
         world.advance(SignedDuration::from_hours(29 * 24));
         frozen.keep_time().await.unwrap();
-        assert_eq!(world.control.prune_logs().await.unwrap(), 0);
+        assert_eq!(world.global.prune_logs().await.unwrap(), 0);
         world.advance(SignedDuration::from_hours(2 * 24));
         frozen.keep_time().await.unwrap();
-        assert_eq!(world.control.prune_logs().await.unwrap(), 5);
+        assert_eq!(world.global.prune_logs().await.unwrap(), 5);
     }
 
     async fn a_clock_that_is_set_back_makes_nothing_old(world: World = thirty_days()) {
@@ -72,7 +72,7 @@ crate::on_fake_engine! {
         world.pass(FORTY_DAYS).await;
         world.set_clock(-FORTY_DAYS);
         age(&world).keep_time().await.unwrap();
-        assert_eq!(world.control.prune_logs().await.unwrap(), 0, "the earlier of both counts");
+        assert_eq!(world.global.prune_logs().await.unwrap(), 0, "the earlier of both counts");
     }
 
     async fn a_key_that_was_given_after_a_start_with_a_wrong_clock_holds(world: World = thirty_days()) {
@@ -92,9 +92,9 @@ crate::on_fake_engine! {
         world.script().set_skew(-FORTY_DAYS);
         let run_id = world.run("echo kept").await;
         world.finish(&run_id).await;
-        assert_eq!(world.control.prune_logs().await.unwrap(), 0, "it has just ended");
+        assert_eq!(world.global.prune_logs().await.unwrap(), 0, "it has just ended");
         world.pass(SignedDuration::from_hours(31 * 24)).await;
-        assert_eq!(world.control.prune_logs().await.unwrap(), 5);
+        assert_eq!(world.global.prune_logs().await.unwrap(), 5);
     }
 
     async fn how_many_waited_is_not_forgotten_because_of_a_clock_that_jumps(world: World) {

@@ -8,7 +8,7 @@ use crate::world::{WAIT, World, each};
 async fn look(world: &World) {
     for _ in 0..2 {
         world.step().await;
-        world.control.sweep().await.unwrap();
+        world.sweep().await;
     }
 }
 
@@ -131,7 +131,7 @@ crate::on_fake_engine! {
     async fn a_launch_that_hangs_does_not_keep_a_clusters_loops_from_ending(world: World) {
         world.script().hold_launches(true);
         let run_id = world.run("exit 0").await;
-        world.control.dispatch().await.unwrap();
+        world.dispatch().await;
         assert_eq!(world.history(&run_id).await["status"], "PENDING");
         world.control.end().await;
         let mut world = world;

@@ -245,7 +245,7 @@ crate::on_fake_engine! {
         let stream = String::from_utf8(world.get(&format!("/api/v1/{run_id}/logs/stream")).await.bytes).unwrap();
         assert!(stream.contains("one") && stream.ends_with("event: end\ndata: {}\n\n"), "{stream}");
         world.pass(jiff::SignedDuration::from_secs(3601)).await;
-        assert_eq!(world.control.prune_logs().await.unwrap(), 4);
+        assert_eq!(world.global.prune_logs().await.unwrap(), 4);
         assert!(!world.is_engine_empty().await);
         world.script().keep_objects(None);
         world.finish(&run_id).await;
@@ -258,12 +258,12 @@ crate::on_fake_engine! {
         world.finish(&other).await;
         let late = stopped_before_its_log(&world).await;
         world.pass(jiff::SignedDuration::from_secs(3601)).await;
-        assert_eq!(world.control.prune_logs().await.unwrap(), 6);
+        assert_eq!(world.global.prune_logs().await.unwrap(), 6);
         world.script().hold_output(None);
         world.finish(&late).await;
-        assert_eq!(world.control.prune_logs().await.unwrap(), 0, "it has just become complete");
+        assert_eq!(world.global.prune_logs().await.unwrap(), 0, "it has just become complete");
         world.pass(jiff::SignedDuration::from_secs(3601)).await;
-        assert_eq!(world.control.prune_logs().await.unwrap(), 8);
+        assert_eq!(world.global.prune_logs().await.unwrap(), 8);
         assert_eq!((world.log(&late).await, world.log(&other).await), (String::new(), String::new()));
     }
 

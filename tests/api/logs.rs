@@ -172,8 +172,8 @@ mod scripted {
             let young = world.run("echo young").await;
             world.finish(&young).await;
             world.pass(jiff::SignedDuration::from_secs(1801)).await;
-            assert_eq!(world.control.prune_logs().await.unwrap(), 4);
-            assert_eq!(world.control.prune_logs().await.unwrap(), 0);
+            assert_eq!(world.global.prune_logs().await.unwrap(), 4);
+            assert_eq!(world.global.prune_logs().await.unwrap(), 0);
             assert_eq!(read_all(&world, &old, "").await.0, "");
             assert_eq!(read_all(&world, &young, "").await.0, "young\n");
             // A token from before reads nothing, and is not refused.

@@ -99,7 +99,7 @@ on_every_engine! {
         let unknown = launch(World::attempt("00000000-0000-7000-8000-000000000000", 1)).await;
         // An engine may take a while to end what it removes, and is then asked again.
         let left = world.stepping("the stray is removed", async || {
-            world.control.sweep().await.unwrap();
+            world.sweep().await;
             let left = world.control.engine.list_ours().await.unwrap();
             assert!(left.contains(&unknown), "{left:?}");
             left.iter().all(|handle| handle.attempt_id != run.attempt_id()).then_some(left)
@@ -116,7 +116,7 @@ on_every_engine! {
         let run = world.store.run(parent.parse().unwrap()).await.unwrap().unwrap();
         let stop = StopRequest::new(StopCause::Request, world.control.clock.now());
         assert!(world.store.request_stop(&run, &stop).await.unwrap());
-        world.control.sweep().await.unwrap();
+        world.sweep().await;
         assert_eq!(world.finish(&child).await["outcome"], "stopped");
     }
 
@@ -279,7 +279,7 @@ mod scripted {
             world.advance(jiff::SignedDuration::from_hours(1));
             for _ in 0..3 {
                 world.step().await;
-                world.control.sweep().await.unwrap();
+                world.sweep().await;
             }
             assert_eq!(world.history(&run_id).await["status"], "RUNNING");
             world.script().set_available(None);

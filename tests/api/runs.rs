@@ -11,7 +11,7 @@ on_every_engine! {
     async fn a_run_goes_through_its_statuses_and_tells_its_story(world: World) {
         let run_id = world.run(&format!("echo hello; {WAIT}; exit 0")).await;
         assert_eq!(world.history(&run_id).await["status"], "QUEUED");
-        world.control.dispatch().await.unwrap();
+        world.dispatch().await;
         assert_eq!(world.history(&run_id).await["status"], "PENDING");
         let run = world.step_until(&run_id, |run| run["status"] != "PENDING").await;
         assert_eq!((&run["status"], &run["outcome"], &run["finished_at"]), (&json!("RUNNING"), &Value::Null, &Value::Null));

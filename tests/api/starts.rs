@@ -152,7 +152,7 @@ crate::on_fake_engine! {
         for _ in 0..3 {
             world.advance(HOUR);
             world.step().await;
-            world.control.sweep().await.unwrap();
+            world.sweep().await;
         }
         assert_eq!(world.history(&run_id).await["status"], "PENDING");
         world.script().set_available(None);

@@ -57,7 +57,7 @@ crate::on_fake_engine! {
         world.script().hold_launches(true);
         world.script().refuse_launches(Some(("no processes left", StartFault::Machine)));
         let run_id = world.run("exit 0").await;
-        world.control.dispatch().await.unwrap();
+        world.dispatch().await;
         world.script().until_launch_waits().await;
         let answer = stop(&world, &run_id).await;
         assert_eq!((&answer["status"], &answer["stopped"]), (&json!("PENDING"), &json!(true)));
@@ -71,7 +71,7 @@ crate::on_fake_engine! {
         world.script().hold_launches(true);
         world.script().refuse_launches(Some(("no such user", StartFault::Task)));
         let run_id = world.run("exit 0").await;
-        world.control.dispatch().await.unwrap();
+        world.dispatch().await;
         world.script().until_launch_waits().await;
         stop(&world, &run_id).await;
         world.script().hold_launches(false);
@@ -81,7 +81,7 @@ crate::on_fake_engine! {
     async fn a_stop_that_comes_while_a_launch_succeeds_ends_the_run(world: World) {
         world.script().hold_launches(true);
         let run_id = world.run("sleep 100").await;
-        world.control.dispatch().await.unwrap();
+        world.dispatch().await;
         world.script().until_launch_waits().await;
         stop(&world, &run_id).await;
         world.script().hold_launches(false);
@@ -107,9 +107,9 @@ crate::on_fake_engine! {
         let mut world = world;
         world.restart();
         world.advance(SignedDuration::from_secs(3600));
-        world.control.dispatch().await.unwrap();
-        assert_eq!(world.control.until_next_retry(), None, "nothing to be retried keeps the dispatcher busy");
-        world.control.sweep().await.unwrap();
+        world.dispatch().await;
+        assert_eq!(world.global.retries.until_next(&world.control.clock), None, "nothing to be retried keeps the dispatcher busy");
+        world.sweep().await;
         for run_id in [retrying, queued] {
             let run = world.finish(&run_id).await;
             assert_eq!((&run["status"], &run["outcome"]), (&json!("STOPPED"), &json!("stopped")));
@@ -118,7 +118,7 @@ crate::on_fake_engine! {
 
     async fn what_waits_with_a_stop_is_ended_as_soon_as_stops_are_looked_at(world: World) {
         let run_id = left_with_stop(&world, needs_retry).await;
-        world.control.watch_stops().await.unwrap();
+        world.watch_stops().await;
         assert_eq!(world.history(&run_id).await["outcome"], "stopped");
     }
 
@@ -134,7 +134,7 @@ crate::on_fake_engine! {
         store_stop(&world, &parent).await;
         let mut world = world;
         world.restart();
-        world.control.sweep().await.unwrap();
+        world.sweep().await;
         for run_id in [parent, grandchild, deepest] {
             assert_eq!(world.finish(&run_id).await["outcome"], "stopped", "{run_id}");
         }
@@ -149,7 +149,7 @@ crate::on_fake_engine! {
         world.store.request_family_stop(parent.parse().unwrap(), now).await.unwrap();
         let mut world = world;
         world.restart();
-        world.control.sweep().await.unwrap();
+        world.sweep().await;
         let reasons = [world.finish(&parent).await, world.finish(&child).await].map(|run| run["exit_reason"].clone());
         assert_eq!(reasons, [json!("stopped on request"), json!("stopped because its parent was stopped")]);
     }
@@ -162,11 +162,11 @@ crate::on_fake_engine! {
         world.script().swallow_stops(true);
         world.advance(SignedDuration::from_secs(60));
         world.step().await;
-        world.control.sweep().await.unwrap();
+        world.sweep().await;
         assert!(run_of(&world, &child).await.stop.is_none(), "a deadline is the parent's own");
         // As far as a server comes that dies then.
         world.store.request_family_stop(parent.parse().unwrap(), world.control.clock.now()).await.unwrap();
-        world.control.sweep().await.unwrap();
+        world.sweep().await;
         world.script().swallow_stops(false);
         assert_eq!(world.finish(&child).await["outcome"], "stopped");
         assert_eq!(world.finish(&parent).await["outcome"], "timed_out");
@@ -181,7 +181,7 @@ crate::on_fake_engine! {
         }
         world.step().await;
         world.store.request_family_stop(ids[1], world.control.clock.now()).await.unwrap();
-        world.control.sweep().await.unwrap();
+        world.sweep().await;
         for run_id in ids {
             assert_eq!(world.finish(&run_id.to_string()).await["outcome"], "stopped");
         }
@@ -192,7 +192,7 @@ crate::on_fake_engine! {
         let parent = world.run("sleep 100").await;
         let child = child_of(&world, &parent, "sleep 100").await;
         stop(&world, &child).await;
-        world.control.sweep().await.unwrap();
+        world.sweep().await;
         assert_eq!(world.finish(&child).await["outcome"], "stopped");
         assert!(run_of(&world, &parent).await.stop.is_none());
     }
@@ -286,7 +286,7 @@ crate::on_fake_engine! {
         world.script().swallow_stops(true);
         stop(&world, &run_id).await;
         let _ = world.control.pokes.take().now_or_never();
-        world.control.watch_stops().await.unwrap();
+        world.watch_stops().await;
         assert!(world.control.pokes.take().now_or_never().is_none(), "the loop pokes itself at once");
         assert!(!world.control.pokes.take().await.is_empty(), "and does so later");
         world.script().swallow_stops(false);

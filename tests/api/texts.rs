@@ -37,7 +37,7 @@ crate::on_fake_engine! {
 
     async fn a_handle_and_a_stored_cluster_hold_no_nul(world: World) {
         let run_id = world.run("exit 0").await;
-        world.control.dispatch().await.unwrap();
+        world.dispatch().await;
         world.control.until_work_is_done().await;
         let attempt_id = flotilla::model::AttemptId { run_id: run_id.parse().unwrap(), attempt: 1 };
         world.store.set_handle(attempt_id, "of the\u{0}engine").await.unwrap();

@@ -9,7 +9,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use flotilla::clock::{Clock, ManualClock};
-use flotilla::control::{Age, Control, Settings, State};
+use flotilla::control::cluster::State;
+use flotilla::control::global::{KeptTime, Retries};
+use flotilla::control::{Control, Global, Settings};
 use flotilla::engine::docker::{DockerEngine, DockerSettings, Identity};
 use flotilla::engine::fake::FakeEngine;
 use flotilla::engine::kubernetes::{KubernetesEngine, KubernetesSettings};
@@ -40,6 +42,7 @@ pub struct World {
     /// One that the cluster has.
     pub image: &'static str,
     pub control: Arc<Control>,
+    pub global: Arc<Global>,
     clock: Option<ManualClock>,
     pub store: Arc<Store>,
     pub stop: CancellationToken,
@@ -225,6 +228,15 @@ impl World {
             }
         };
         let clusters = Clusters::new(vec![cluster("default"), cluster("idle")], None);
+        let global = Arc::new(Global {
+            store: Arc::clone(&store),
+            logs: Arc::clone(&logs),
+            wake: wake.clone(),
+            clock: clock.clone(),
+            tenure: Lease::permanent().tenure(),
+            log_retention: options.log_retention,
+            retries: Retries::default(),
+        });
         let control = Arc::new(Control {
             store: Arc::clone(&store),
             logs: Arc::clone(&logs),
@@ -235,13 +247,13 @@ impl World {
                 starts: options.starts,
                 log_cap_bytes: options.log_cap_bytes,
                 log_patience: options.log_patience,
-                log_retention: options.log_retention,
             },
             node: "this-node".to_owned(),
             tenure: Lease::permanent().tenure(),
             cluster: "default".to_owned(),
             engine,
             pokes,
+            retries: global.retries.clone(),
             max_running: options.max_running.into(),
             endpoint: None,
             state: State::default(),
@@ -251,7 +263,7 @@ impl World {
         let stop = CancellationToken::new();
         let app = App::new(service, options.limits, stop.clone());
         let router = router(app, options.origins);
-        Self { stage, image, control, clock: hand, store, stop, router, _folder: folder }
+        Self { stage, image, control, global, clock: hand, store, stop, router, _folder: folder }
     }
 
     /// Serves the world at an address of its own, for programs, until the test is over.
@@ -316,7 +328,7 @@ impl World {
 
     /// One step of the loops that start and watch.
     pub async fn step(&self) {
-        self.control.dispatch().await.unwrap();
+        self.dispatch().await;
         self.control.until_work_is_done().await;
         self.control.watch_all().await.unwrap();
         self.control.until_work_is_done().await;
@@ -366,8 +378,36 @@ impl World {
         panic!("waited in vain until {what}: {:#}", runs().await);
     }
 
+    /// Queues again what is due, and starts what can be started.
+    pub async fn dispatch(&self) {
+        self.global.requeue_due().await.unwrap();
+        self.control.dispatch().await.unwrap();
+    }
+
+    /// What the loops do once in a while: they end what nobody else does, and remove what no attempt accounts for.
+    pub async fn sweep(&self) {
+        self.global.end_orphans().await.unwrap();
+        self.control.remove_strays().await.unwrap();
+    }
+
+    /// What a stop wakes.
+    pub async fn watch_stops(&self) {
+        self.global.end_orphans().await.unwrap();
+        self.control.watch_stops().await.unwrap();
+    }
+
     /// The loops of a server that was restarted: the same database, engine and identity, and nothing remembered.
     pub fn restart(&mut self) {
+        let old = &self.global;
+        self.global = Arc::new(Global {
+            store: Arc::clone(&old.store),
+            logs: Arc::clone(&old.logs),
+            wake: old.wake.clone(),
+            clock: old.clock.clone(),
+            tenure: old.tenure.clone(),
+            log_retention: old.log_retention,
+            retries: Retries::default(),
+        });
         let old = &self.control;
         self.control = Arc::new(Control {
             store: Arc::clone(&old.store),
@@ -380,6 +420,7 @@ impl World {
             cluster: old.cluster.clone(),
             engine: Arc::clone(&old.engine),
             pokes: old.pokes.clone(),
+            retries: self.global.retries.clone(),
             max_running: old.max_running.get().into(),
             endpoint: old.endpoint.clone(),
             state: State::default(),
@@ -414,7 +455,7 @@ impl World {
 
     /// Time passes, and the server's own loop sees it pass.
     pub async fn pass(&self, time: jiff::SignedDuration) {
-        let mut age = Age::new(Arc::clone(&self.store), self.control.clock.clone());
+        let mut age = KeptTime::new(Arc::clone(&self.store), self.control.clock.clone());
         age.keep_time().await.unwrap();
         self.advance(time);
         age.keep_time().await.unwrap();

@@ -9,9 +9,10 @@
 
 use std::time::{Duration, Instant};
 
+use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, EventMessage};
 use bollard::query_parameters::EventsOptions;
-use futures_util::StreamExt;
+use futures_util::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Inner;
@@ -30,7 +31,11 @@ const FINDING: SignedDuration = SignedDuration::from_secs(5);
 /// How long that may be at most, where there are many containers, or the machine has much else to start.
 const MOST_FINDING: SignedDuration = SignedDuration::from_mins(1);
 /// How long the daemon may take to say what it remembers.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The daemon did not answer, or not in time: it may do when it is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoAnswer;
 
 /// What is remembered of one container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,7 +90,7 @@ impl Inner {
         };
         let Some(now) = clock.map(|clock| clock.at(Instant::now())) else { return Unstarted::Unknown };
         let made_at = container.created.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
-        match self.events_until(made_at.map_or(now, |made_at| made_at.max(now))).await {
+        match self.events_until(made_at.map_or(now, |made_at| made_at.max(now))).await.ok().flatten() {
             Some(events) => {
                 judge_unstarted(&events, id_of(container), made_at.map(|made_at| now.duration_since(made_at)))
             }
@@ -93,48 +98,60 @@ impl Inner {
         }
     }
 
-    /// What the daemon remembers of an ended container. What is not known explains nothing, so an error is no more than
-    /// that.
-    pub(super) async fn memory_of(&self, container: &ContainerInspectResponse, was_asked_to_stop: bool) -> Memory {
-        let Some(finished_at) = finished_at(container) else { return Memory::default() };
+    /// What the daemon remembers of an ended container. Where it refuses to say, nothing is explained by that.
+    pub(super) async fn memory_of(
+        &self,
+        container: &ContainerInspectResponse,
+        was_asked_to_stop: bool,
+    ) -> Result<Memory, NoAnswer> {
+        let Some(finished_at) = finished_at(container) else { return Ok(Memory::default()) };
         // The daemon tells of a signal right after sending it, and of the end right after it shows it. Where that decides,
         // because of the exit code or because we asked for the end, it is waited for.
         let is_expected = was_asked_to_stop || [130, 131, 137, 143, 255].contains(&exit_code(container));
         let now = self.link.clock().map(|clock| clock.at(Instant::now()));
         let told = if is_expected { finished_at.saturating_add(LATENESS).ok() } else { None };
         let until = [now, told, Some(finished_at)].into_iter().flatten().max().unwrap_or(finished_at);
-        let mut memory = match self.events_until(until).await {
+        let mut memory = match self.events_until(until).await? {
             Some(events) => recall(&events, id_of(container), finished_at, now.is_some()),
             None => Memory::default(),
         };
         if memory.end != EndSeen::Yes
-            && let Some(network_made_at) = self.network_made_at().await
+            && let Some(network_made_at) = self.network_made_at().await?
         {
             memory.end = end_seen(finished_at, network_made_at);
         }
-        memory
+        Ok(memory)
     }
 
-    /// All that the daemon remembers up to a time of its clock; one that has not come is waited for.
-    async fn events_until(&self, until: Timestamp) -> Option<Vec<EventMessage>> {
+    /// All that the daemon remembers up to a time of its clock, one that has not come is waited for; `None` where it refuses
+    /// to say.
+    async fn events_until(&self, until: Timestamp) -> Result<Option<Vec<EventMessage>>, NoAnswer> {
         let stamp = |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
         let options =
             EventsOptions { since: Some(stamp(Timestamp::UNIX_EPOCH)), until: Some(stamp(until)), filters: None };
-        let history = async {
-            let docker = self.link.docker().await.ok()?;
-            let events: Vec<_> = docker.events(Some(options)).collect().await;
-            events.into_iter().collect::<Result<Vec<_>, _>>().ok()
-        };
-        tokio::time::timeout(TIMEOUT, history).await.ok().flatten()
+        self.ask(async |docker| docker.events(Some(options)).try_collect().await).await
     }
 
-    /// When the daemon made its network, at its start or the one before; `None` where it has none.
-    async fn network_made_at(&self) -> Option<Timestamp> {
-        let inspecting = async {
-            let docker = self.link.docker().await.ok()?;
-            docker.inspect_network("bridge", None).await.ok()?.created?.parse().ok()
+    /// When the daemon made its network, at its start or the one before; `None` where it has none, or refuses to say.
+    async fn network_made_at(&self) -> Result<Option<Timestamp>, NoAnswer> {
+        let network = self.ask(async |docker| docker.inspect_network("bridge", None).await).await?;
+        Ok(network.and_then(|network| network.created?.parse().ok()))
+    }
+
+    /// What the daemon answers, or `None` where it refuses.
+    async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&Docker) -> Result<T, bollard::errors::Error>,
+    ) -> Result<Option<T>, NoAnswer> {
+        let asking = async {
+            let docker = self.link.docker().await.map_err(|_| NoAnswer)?;
+            match question(&docker).await {
+                Ok(answer) => Ok(Some(answer)),
+                Err(bollard::errors::Error::DockerResponseServerError { .. }) => Ok(None),
+                Err(_) => Err(NoAnswer),
+            }
         };
-        tokio::time::timeout(TIMEOUT, inspecting).await.ok().flatten()
+        tokio::time::timeout(TIMEOUT, asking).await.unwrap_or(Err(NoAnswer))
     }
 }
 

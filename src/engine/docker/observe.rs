@@ -11,10 +11,10 @@ use super::image::{digest_of, in_path};
 use super::launch::{CREATED, PULLING};
 use super::launches::Launching;
 use super::link::ApiError;
-use super::memory::{EndSeen, Unstarted};
+use super::memory::{EndSeen, Memory, NoAnswer, Unstarted};
 use super::output::last_messages;
 use super::read::{
-    Facts, Stage, exit_code, id_of, is_doubtful_success, is_lost, may_lack_shell, read_ended, read_started,
+    FOUND_DEAD, Facts, Stage, exit_code, id_of, is_doubtful_success, is_lost, may_lack_shell, read_ended, read_started,
     shell_error, stage, start_error,
 };
 use super::refusal::fault_of;
@@ -119,7 +119,15 @@ impl Inner {
         };
         let is_doubtful = is_doubtful_success(container);
         if exit_code(container) != 0 || was_asked_to_stop || is_doubtful {
-            facts.memory = self.memory_of(container, was_asked_to_stop).await;
+            facts.memory = match self.memory_of(container, was_asked_to_stop).await {
+                Ok(memory) => memory,
+                // Whether it was lost depends on the answer, which the next look may get.
+                Err(NoAnswer) if is_doubtful || exit_code(container) == FOUND_DEAD => {
+                    let reason = "the Docker daemon does not answer how its container ended";
+                    return Observation::Unknown { reason: reason.to_owned() };
+                }
+                Err(NoAnswer) => Memory::default(),
+            };
         }
         // There containers end by themselves while the daemon is away, and it learns how.
         if is_doubtful && self.has_live_restore() {

@@ -180,7 +180,7 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
 }
 
 /// What a daemon that was started again notes of a container that it finds dead, in place of its exit code.
-const FOUND_DEAD: i64 = 255;
+pub(super) const FOUND_DEAD: i64 = 255;
 /// What a daemon before Docker 23 notes where containerd does not know the container either
 /// (<https://github.com/moby/moby/blob/v20.10.24/daemon/daemon.go>, `restore`).
 const FOUND_DEAD_BEFORE_23: i64 = 0;

@@ -5,7 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::words::{self, Elapsed, Moment};
+use super::parts::words;
+use super::parts::words::{Elapsed, Moment};
 use crate::model::{Event, EventType, OUT_OF_MEMORY, Outcome, Run, Status, StopCause, memory_text};
 
 const MB: i64 = 1024 * 1024;

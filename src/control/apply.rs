@@ -1,0 +1,28 @@
+//! Apply: takes a decided step in a run's life.
+
+use crate::model::{Change, Outcome, Run};
+use crate::store::Store;
+use crate::wake::Wake;
+
+/// Stores a step and wakes everyone who waits for the run. Where the run is no longer as the step was decided from,
+/// nothing happens and `false` comes back: whoever was quicker had seen something newer.
+pub(super) async fn apply(store: &Store, wake: &Wake, run: &Run, change: &Change) -> bool {
+    let (run_id, to) = (run.run_id, change.to);
+    match store.apply(run_id, change).await {
+        Ok(true) => {
+            let (outcome, exit_code) = (change.outcome.map(Outcome::as_str), change.exit_code);
+            let cluster = run.execution.resolved_cluster.as_str();
+            tracing::info!(%run_id, cluster, status = %to, outcome, exit_code, "status changed");
+            wake.changed(run_id);
+            true
+        }
+        Ok(false) => {
+            tracing::debug!(%run_id, status = %to, "the run had changed before");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%run_id, error = &error as &dyn std::error::Error, "a status change was not stored and is seen again");
+            false
+        }
+    }
+}

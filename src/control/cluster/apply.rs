@@ -1,0 +1,27 @@
+//! Apply: takes a decided step in the life of one of the cluster's runs, with what follows from it here.
+
+use super::Control;
+use super::ages::Phase;
+use crate::control::apply::apply;
+use crate::model::{Change, Run, Status};
+
+impl Control {
+    /// Whether the step was taken; see [`apply`].
+    pub(super) async fn apply(&self, run: &Run, change: Change) -> bool {
+        if !apply(&self.store, &self.wake, run, &change).await {
+            return false;
+        }
+        if change.to == Status::Running {
+            self.state.ages.begin(run.attempt_id(), Phase::Running, &self.clock);
+        }
+        if let Some(due_at) = change.due_at {
+            self.retries.add(run.attempt_id(), due_at, &self.clock);
+        }
+        if change.to.is_terminal() || change.to == Status::NeedsRetry {
+            self.wake.queue();
+            // What the attempt left on the engine is to be removed.
+            self.pokes.poke(run.attempt_id());
+        }
+        true
+    }
+}

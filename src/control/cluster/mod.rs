@@ -1,0 +1,130 @@
+//! One cluster: what is done about its runs, a file for each part of it, and the loops that do it.
+
+mod ages;
+mod apply;
+mod clean;
+mod delays;
+pub mod dispatch;
+mod launch;
+mod limit;
+mod loops;
+mod place;
+mod pump;
+mod pumps;
+mod queue_depth;
+mod stop;
+mod strays;
+mod watch;
+mod work;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use limit::Limit;
+pub use loops::run_loops;
+
+use super::Settings;
+use super::global::Retries;
+use crate::clock::Clock;
+use crate::engine::{Engine, Pokes};
+use crate::lease::Tenure;
+use crate::logs::Logs;
+use crate::model::QueueDepth;
+use crate::store::Store;
+use crate::wake::Wake;
+use ages::Ages;
+use delays::Delays;
+use pumps::Pumps;
+use work::Work;
+
+/// How many database changes of one step go on at once.
+const CONCURRENCY: usize = 16;
+
+/// One cluster and its part of the control loops.
+pub struct Control {
+    pub store: Arc<Store>,
+    pub logs: Arc<Logs>,
+    pub wake: Wake,
+    pub clock: Clock,
+    pub settings: Settings,
+    /// This server's identity: that of its data directory.
+    pub node: String,
+    /// Whether this server may still decide.
+    pub tenure: Tenure,
+    /// By its own name, not one that stands for it.
+    pub cluster: String,
+    pub engine: Arc<dyn Engine>,
+    pub pokes: Pokes,
+    /// The retries of all clusters.
+    pub retries: Retries,
+    /// How many runs the cluster may have at once.
+    pub max_running: Limit,
+    /// Where the cluster's stored settings say that its engine is: runs are claimed only while they still say so.
+    pub endpoint: Option<String>,
+    pub state: State,
+}
+
+/// What this process is doing about attempts just now; nothing here has to survive it.
+#[derive(Default)]
+pub struct State {
+    work: Work,
+    pumps: Pumps,
+    ages: Ages,
+    delays: Delays,
+    /// Held while events that engines told are stored, so that who waits for it finds the earlier ones in their places.
+    noting: tokio::sync::Mutex<()>,
+    /// Why nothing is concluded about some attempts, so that each reason is logged once.
+    elsewhere: Mutex<HashSet<String>>,
+    /// How many runs waited when it was last kept.
+    queue_depth: Mutex<Option<QueueDepth>>,
+    /// The last complaint about the engine, so that each is logged once.
+    complaint: Mutex<Option<String>>,
+    /// The last one about what runs use, likewise.
+    usage_complaint: Mutex<Option<String>>,
+}
+
+impl Control {
+    /// Waits until the launches and removals that steps began are done. The loops don't: each ends with a poke.
+    pub async fn until_work_is_done(&self) {
+        self.state.work.until_done().await;
+    }
+
+    /// Ends what goes on beside the loops, which have ended before: launches and removals, which may take a moment more,
+    /// the pumps, and what the engine does in the background. What is broken off is found again by its name, as after a
+    /// crash. After this returns, nothing here acts for any attempt, and another set of loops may begin.
+    pub async fn end(&self) {
+        self.state.work.end().await;
+        self.end_pumps().await;
+        self.engine.close().await;
+    }
+
+    /// Logs that the engine can't be asked, or can again: once each.
+    fn note_engine(&self, complaint: Option<String>) {
+        let mut last = self.state.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&complaint, &*last) {
+            (Some(reason), last) if last.as_ref() != Some(reason) => {
+                tracing::warn!(
+                    cluster = self.cluster,
+                    reason,
+                    "the cluster can't be reached; nothing is concluded about its runs"
+                );
+            }
+            (None, Some(_)) => {
+                tracing::info!(cluster = self.cluster, "the cluster answers again");
+                self.state.delays.end_pauses();
+                self.wake.queue();
+            }
+            _ => {}
+        }
+        *last = complaint;
+    }
+
+    /// Logs that what runs use can't be kept: once.
+    fn note_usage_problem(&self, complaint: Option<String>) {
+        let mut last = self.state.usage_complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = complaint.as_ref().filter(|reason| last.as_ref() != Some(*reason)) {
+            tracing::warn!(cluster = self.cluster, reason, "what runs use can't be kept");
+        }
+        *last = complaint;
+    }
+}

@@ -1,0 +1,171 @@
+//! Stops: asked for, or due because a run took too long; carried out until the run is seen to have ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::Control;
+use super::ages::Phase;
+use super::watch::handle_of;
+use crate::engine::EngineError;
+use crate::model::{AttemptId, EventType, Observation, Run, StartFault, Status, StopCause, StopRequest, decide};
+use crate::store::{ActiveAttempt, StoreError};
+
+/// Until an attempt is looked at again that the engine had nothing to stop of, and that it shows all the same.
+const PAUSE_BEFORE_LOOK: Duration = Duration::from_secs(1);
+/// How many of a run's newest events are searched for why it did not start.
+const EVENTS_SEARCHED: u32 = 50;
+
+impl Control {
+    /// Sees to it that a run which goes on ends when it has to: a stop that is stored is carried out, and one that has
+    /// become due is stored and carried out. Says how long it may go on.
+    pub(super) async fn keep_bounds(self: &Arc<Self>, attempt: &ActiveAttempt, run: &Run) -> Option<SignedDuration> {
+        if let Some(stop) = &run.stop {
+            self.carry_out_stop(attempt, stop).await;
+            return None;
+        }
+        let left = self.time_left(attempt, run)?;
+        if left > SignedDuration::ZERO {
+            return Some(left);
+        }
+        let stop = self.store_due_stop(run).await?;
+        self.carry_out_stop(attempt, &stop).await;
+        None
+    }
+
+    /// How long a run may go on before it has to be stopped; `None` where there is no bound. It is measured from the
+    /// attempt's claim until its command runs, and then from when it was first seen running: the engine's clock may be
+    /// another than ours.
+    fn time_left(&self, attempt: &ActiveAttempt, run: &Run) -> Option<SignedDuration> {
+        let (ages, clock, attempt_id) = (&self.state.ages, &self.clock, attempt.attempt_id);
+        match run.status {
+            Status::Pending => {
+                let age = ages.of(attempt_id, Phase::Starting, attempt.claimed_at, clock);
+                Some(self.settings.starts.longest?.saturating_sub(age))
+            }
+            Status::Running => {
+                let began_at = run.seen_running_at.or(run.started_at)?;
+                let age = ages.of(attempt_id, Phase::Running, began_at, clock);
+                let deadline = SignedDuration::from_secs(run.execution.active_deadline_secs?);
+                Some(deadline.saturating_sub(age))
+            }
+            Status::Queued | Status::NeedsRetry | Status::Stopped => None,
+        }
+    }
+
+    /// Whether an attempt that was claimed has taken too long to start.
+    pub(super) fn is_slow_start(&self, attempt: &ActiveAttempt) -> bool {
+        attempt.run.status == Status::Pending
+            && self.time_left(attempt, &attempt.run).is_some_and(|left| left <= SignedDuration::ZERO)
+    }
+
+    /// Stores the stop of a run whose time is up. `None` where the run has changed, or it could not be stored: the next
+    /// look decides anew.
+    pub(super) async fn store_due_stop(&self, run: &Run) -> Option<StopRequest> {
+        let stop = match self.due_stop(run).await {
+            Ok(stop) => self.store.request_stop(run, &stop).await.map(|is_stored| is_stored.then_some(stop)),
+            Err(error) => Err(error),
+        };
+        stop.unwrap_or_else(|error| {
+            tracing::warn!(run_id = %run.run_id, error = &error as &dyn std::error::Error, "a stop that is due was not stored");
+            None
+        })
+    }
+
+    async fn due_stop(&self, run: &Run) -> Result<StopRequest, StoreError> {
+        let now = self.clock.now();
+        let longest = self.settings.starts.longest.filter(|_| run.status == Status::Pending);
+        let Some(longest) = longest else { return Ok(StopRequest::new(StopCause::Deadline, now)) };
+        // The last complaint of this attempt, or else the last that was heard of it.
+        let events = self.store.newest_events(run.run_id, EVENTS_SEARCHED).await?;
+        let since_claim = events.iter().rev().take_while(|event| event.reason != "Dispatched");
+        let newest: Vec<_> = since_claim.collect();
+        let complaint = newest.iter().find(|event| event.event_type == EventType::Warning).or(newest.first());
+        let told = complaint.map_or_else(String::new, |event| format!(": {}", event.message));
+        let words = format!("it did not start within {longest:#}{told}");
+        Ok(StopRequest { words: Some(words), ..StopRequest::new(StopCause::SlowStart, now) })
+    }
+
+    /// Asks the engine, as often as it takes until the run is seen to have ended. That it is asked is stored before: what
+    /// ended earlier ended by itself.
+    pub(super) async fn carry_out_stop(self: &Arc<Self>, attempt: &ActiveAttempt, stop: &StopRequest) {
+        if !self.tenure.is_held() {
+            return;
+        }
+        let attempt_id = attempt.attempt_id;
+        let now = self.clock.now();
+        let is_first = stop.sent_at.is_none();
+        if is_first {
+            match self.store.note_stop_sent(attempt_id, now).await {
+                Ok(true) => {}
+                // Whoever changed it makes that it is looked at again.
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "a stop could not be stored as sent and is tried again");
+                    return;
+                }
+            }
+        }
+        match self.engine.stop(&handle_of(attempt), self.settings.grace).await {
+            Ok(()) => {}
+            // It ended in between, by itself where this was the first time.
+            Err(EngineError::Gone(_)) => {
+                if is_first && let Err(error) = self.store.forget_stop_sent(attempt_id, now).await {
+                    tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "what was noted of a stop could not be taken back");
+                }
+                self.pokes.poke_after(attempt_id, PAUSE_BEFORE_LOOK);
+            }
+            Err(error) => {
+                tracing::warn!(%attempt_id, reason = %error, "a stop could not be carried out and is tried again");
+            }
+        }
+    }
+
+    /// Begins to end a run that is to stop and whose attempt was never launched, as far as was seen. No launch can come
+    /// in between: it would need the mark that is held here.
+    pub(super) fn begin_ending_unlaunched(self: &Arc<Self>, attempt_id: AttemptId) {
+        let work = &self.state.work;
+        let Some(mark) = work.begin(attempt_id, &work.cleanings) else { return };
+        let control = Arc::clone(self);
+        work.behind(async move {
+            if let Err(error) = control.end_unlaunched(attempt_id).await {
+                tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "the end of a run that never started was not stored and is repeated");
+            }
+            if mark.end() {
+                control.pokes.poke(attempt_id);
+            }
+        });
+    }
+
+    async fn end_unlaunched(&self, attempt_id: AttemptId) -> Result<(), StoreError> {
+        let attempt = self.store.active_attempt(&self.cluster, attempt_id).await?;
+        let Some(attempt) = attempt.filter(|attempt| attempt.is_unlaunched() && attempt.run.stop.is_some()) else {
+            return Ok(());
+        };
+        match self.engine.observe(&[handle_of(&attempt)]).await {
+            Ok(observed) if matches!(observed.first(), Some(Observation::Gone { .. })) => {}
+            // Something is there: the next look sees to it.
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                self.note_engine(Some(error.to_string()));
+                return Ok(());
+            }
+        }
+        if !self.is_still_here(attempt.engine_id.as_ref()).await {
+            return Ok(());
+        }
+        let never_ran =
+            Observation::NeverRan { reason: "stopped before it started".to_owned(), fault: StartFault::Task };
+        if let Some(change) = decide(&attempt.run, never_ran, self.look_of(&attempt)) {
+            self.apply(&attempt.run, change).await;
+        }
+        Ok(())
+    }
+
+    /// Carries out the stops that were asked for since.
+    pub async fn watch_stops(self: &Arc<Self>) -> Result<Option<SignedDuration>, StoreError> {
+        let stopping = self.store.stopping_attempts(&self.cluster).await?;
+        self.watch_some(stopping.into_iter().collect()).await
+    }
+}

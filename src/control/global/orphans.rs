@@ -1,0 +1,68 @@
+//! Orphans: ends what is to stop and on no engine, and stops the descendants of a stopped run that were missed, of
+//! whichever cluster: also what was left by a server that died, or belongs to a cluster that is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Global;
+use crate::control::apply::apply;
+use crate::control::loops::Loop;
+use crate::model::{Run, StopCause, StopRequest, stop_before_start};
+use crate::store::StoreError;
+
+pub(super) struct Orphans {
+    global: Arc<Global>,
+    stops: watch::Receiver<()>,
+}
+
+impl Orphans {
+    pub(super) fn new(global: &Arc<Global>) -> Self {
+        Self { global: Arc::clone(global), stops: global.wake.on_stops() }
+    }
+}
+
+impl Loop for Orphans {
+    const NAME: &'static str = "orphans";
+    const PERIOD: Duration = Duration::from_secs(30);
+
+    async fn step(&mut self) -> Result<(), StoreError> {
+        self.stops.mark_unchanged();
+        self.global.end_orphans().await
+    }
+
+    async fn is_due(&mut self) {
+        // An error would say that the sender is gone, which `global` holds.
+        if self.stops.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+impl Global {
+    pub async fn end_orphans(&self) -> Result<(), StoreError> {
+        for orphan in self.store.orphans_to_stop().await? {
+            if !self.end_waiting(&orphan.run, orphan.cause).await {
+                self.store.request_stop(&orphan.run, &StopRequest::new(orphan.cause, self.clock.now())).await?;
+                self.wake.stops();
+            }
+        }
+        for run in self.store.stopping_waiting().await? {
+            if let Some(stop) = &run.stop {
+                self.end_waiting(&run, stop.cause).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a run that no engine has; `false` where one may.
+    async fn end_waiting(&self, run: &Run, cause: StopCause) -> bool {
+        let Some(change) = stop_before_start(run, cause, self.clock.now()) else { return false };
+        if apply(&self.store, &self.wake, run, &change).await {
+            // It may have held up others.
+            self.wake.queue();
+        }
+        true
+    }
+}

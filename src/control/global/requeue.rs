@@ -1,0 +1,188 @@
+//! Requeue: queues runs again when their next attempt is due. The database keeps the time by the wall clock, for people and for
+//! restarts; while this process lives, the pause is measured by a clock that never jumps.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+
+use super::Global;
+use crate::clock::Clock;
+use crate::control::loops::Loop;
+use crate::model::{AttemptId, LONGEST_RETRY_DELAY, requeue};
+use crate::store::{DueRun, StoreError};
+
+/// How often it is looked for what others have left to be retried.
+const READ_PERIOD: SignedDuration = SignedDuration::from_secs(10);
+
+/// When failed attempts are to be followed by others, in [`Clock::elapsed`]'s time. Copies share it.
+#[derive(Clone, Default)]
+pub struct Retries(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    known: Mutex<Known>,
+    /// One was added.
+    added: Notify,
+}
+
+#[derive(Default)]
+struct Known {
+    due: HashMap<AttemptId, SignedDuration>,
+    /// When the database was last read.
+    read_at: Option<SignedDuration>,
+}
+
+impl Retries {
+    /// There is another one, which this process has just decided.
+    pub(in crate::control) fn add(&self, attempt_id: AttemptId, due_at: Timestamp, clock: &Clock) {
+        let due = due_in(due_at, clock);
+        self.lock().due.insert(attempt_id, due);
+        self.0.added.notify_one();
+    }
+
+    /// How long until the next one is due, as far as is known.
+    #[must_use]
+    pub fn until_next(&self, clock: &Clock) -> Option<Duration> {
+        let next = self.lock().due.values().min().copied()?;
+        Some(Duration::try_from(next.saturating_sub(clock.elapsed())).unwrap_or(Duration::ZERO))
+    }
+
+    /// Waits until the next one is due, or one more is known.
+    async fn until_due(&self, clock: &Clock) {
+        let next = self.until_next(clock);
+        let sleep = async {
+            match next {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.0.added.notified() => {}
+            () = sleep => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_outdated(&self, clock: &Clock) -> bool {
+        let known = self.lock();
+        let is_old = |read_at: SignedDuration| clock.elapsed().saturating_sub(read_at) >= READ_PERIOD;
+        known.read_at.is_none_or(is_old)
+    }
+
+    /// Takes over what the database has.
+    fn update(&self, found: &[DueRun], clock: &Clock) {
+        let mut known = self.lock();
+        let due_of =
+            |run: &DueRun| known.due.get(&run.attempt_id).copied().unwrap_or_else(|| due_in(run.due_at, clock));
+        let due = found.iter().map(|run| (run.attempt_id, due_of(run))).collect();
+        *known = Known { due, read_at: Some(clock.elapsed()) };
+    }
+
+    fn due_now(&self, clock: &Clock) -> Vec<AttemptId> {
+        let elapsed = clock.elapsed();
+        let known = self.lock();
+        known.due.iter().filter(|(_, due)| **due <= elapsed).map(|(attempt_id, _)| *attempt_id).collect()
+    }
+
+    fn forget(&self, attempt_id: AttemptId) {
+        self.lock().due.remove(&attempt_id);
+    }
+}
+
+/// When that is, in [`Clock::elapsed`]'s time. No pause is longer than the longest, whatever the clock was set to since.
+fn due_in(due_at: Timestamp, clock: &Clock) -> SignedDuration {
+    let left = due_at.duration_since(clock.now()).clamp(SignedDuration::ZERO, LONGEST_RETRY_DELAY);
+    clock.elapsed().saturating_add(left)
+}
+
+/// Queues again what needed a retry and is due, of every cluster.
+pub(super) struct Requeue(pub(super) Arc<Global>);
+
+impl Loop for Requeue {
+    const NAME: &'static str = "requeue";
+    const PERIOD: Duration = Duration::from_secs(10);
+
+    async fn step(&mut self) -> Result<(), StoreError> {
+        self.0.requeue_due().await
+    }
+
+    async fn is_due(&mut self) {
+        self.0.retries.until_due(&self.0.clock).await;
+    }
+}
+
+impl Global {
+    /// Queues again what needed a retry and is due.
+    pub async fn requeue_due(&self) -> Result<(), StoreError> {
+        let retries = &self.retries;
+        if retries.is_outdated(&self.clock) {
+            let found = self.store.runs_to_retry().await?;
+            retries.update(&found, &self.clock);
+        }
+        for attempt_id in retries.due_now(&self.clock) {
+            // What has changed meanwhile is not due any more, or due again later.
+            let run = self.store.run(attempt_id.run_id).await?.filter(|run| run.attempt_id() == attempt_id);
+            if let Some((run, change)) = run.and_then(|run| requeue(&run, self.clock.now()).map(|change| (run, change)))
+            {
+                if self.store.apply(run.run_id, &change).await? {
+                    self.wake.queue();
+                }
+                self.wake.changed(run.run_id);
+            }
+            retries.forget(attempt_id);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RunId;
+
+    const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+    fn found(due_at: &str) -> DueRun {
+        DueRun { attempt_id: AttemptId { run_id: RunId::generate(), attempt: 1 }, due_at: due_at.parse().unwrap() }
+    }
+
+    #[test]
+    fn a_pause_is_not_shortened_and_not_lengthened_by_setting_the_clock() {
+        for jump in ["2036-01-01T00:00:00Z", "1996-01-01T00:00:00Z"] {
+            let (clock, hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+            let (retries, run) = (Retries::default(), found("2026-01-01T00:00:04Z"));
+            retries.update(&[run], &clock);
+            hand.set(jump.parse().unwrap());
+            hand.advance(SECOND * 3);
+            retries.update(&[run], &clock);
+            assert_eq!(retries.due_now(&clock), []);
+            hand.advance(SECOND);
+            assert_eq!(retries.due_now(&clock), [run.attempt_id], "{jump}");
+        }
+    }
+
+    #[test]
+    fn what_is_due_far_in_the_future_is_due_after_the_longest_pause() {
+        let (clock, hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+        let (retries, run) = (Retries::default(), found("2036-01-01T00:00:00Z"));
+        retries.update(&[run], &clock);
+        assert_eq!(retries.due_now(&clock), []);
+        hand.advance(LONGEST_RETRY_DELAY);
+        assert_eq!(retries.due_now(&clock), [run.attempt_id]);
+    }
+
+    #[test]
+    fn what_needs_no_retry_any_more_is_forgotten() {
+        let (clock, _hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+        let (retries, run) = (Retries::default(), found("2026-01-01T00:00:00Z"));
+        retries.update(&[run], &clock);
+        retries.update(&[], &clock);
+        assert_eq!(retries.due_now(&clock), []);
+    }
+}

@@ -1,0 +1,93 @@
+//! Retention: removes the logs of runs that ended long ago, whichever cluster they ran on. The runs themselves and their stories stay. The rows say which
+//! logs are still there, so that none is passed over for good, whenever it became complete. What is long ago is said by
+//! the kept time (`age.rs`) and the clock, whichever is earlier: neither a clock that is wrong nor one that jumps makes a
+//! log old.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Global;
+use crate::control::loops::Loop;
+use crate::model::RunId;
+use crate::store::{LogToPrune, StoreError};
+
+/// How many runs are read at once.
+const BATCH: u32 = 500;
+/// How many batches of one cluster a step looks at; the next goes on from there.
+const MOST_BATCHES: u32 = 100;
+
+/// Removes old logs.
+pub(super) struct Retention(pub(super) Arc<Global>);
+
+impl Loop for Retention {
+    const NAME: &'static str = "retention";
+    const PERIOD: Duration = Duration::from_hours(1);
+
+    async fn step(&mut self) -> Result<(), StoreError> {
+        self.0.prune_logs().await.map(|_| ())
+    }
+}
+
+impl Global {
+    /// Removes what has outlived the retention. Says how many bytes that freed.
+    pub async fn prune_logs(&self) -> Result<u64, StoreError> {
+        let Some(retention) = self.log_retention else { return Ok(0) };
+        let age = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
+        // Where no time is kept yet, nothing is known to be old.
+        let Some(kept) = self.store.kept_time().await? else { return Ok(0) };
+        let Ok(before) = kept.min(self.clock.now()).checked_sub(age) else { return Ok(0) };
+        let mut freed = 0;
+        for cluster in self.store.clusters_with_logs().await? {
+            freed += self.prune_logs_of(&cluster, before).await?;
+        }
+        Ok(freed)
+    }
+
+    async fn prune_logs_of(&self, cluster: &str, before: Timestamp) -> Result<u64, StoreError> {
+        let mut freed = 0;
+        let mut after = None;
+        for _ in 0..MOST_BATCHES {
+            let runs = self.store.logs_to_prune(cluster, before, after.as_ref(), BATCH).await?;
+            let Some(last) = runs.last() else { break };
+            after = Some(*last);
+            let removed = self.remove_logs(runs).await;
+            freed += removed.bytes;
+            self.store.set_logs_pruned(&removed.run_ids, self.clock.now()).await?;
+        }
+        if freed > 0 {
+            tracing::info!(cluster, bytes = freed, "removed old logs");
+        }
+        Ok(freed)
+    }
+
+    /// What can't be removed now is tried again by the next step.
+    async fn remove_logs(&self, runs: Vec<LogToPrune>) -> Removed {
+        let logs = Arc::clone(&self.logs);
+        let removing = tokio::task::spawn_blocking(move || {
+            let mut removed = Removed::default();
+            for run in runs {
+                match logs.remove(run.run_id, run.attempts) {
+                    Ok(bytes) => {
+                        removed.bytes += bytes;
+                        removed.run_ids.push(run.run_id);
+                    }
+                    Err(error) => tracing::warn!(run_id = %run.run_id, %error, "an old log could not be removed"),
+                }
+            }
+            removed
+        });
+        removing.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the removal of old logs failed");
+            Removed::default()
+        })
+    }
+}
+
+/// What was removed of some runs' logs.
+#[derive(Default)]
+struct Removed {
+    run_ids: Vec<RunId>,
+    bytes: u64,
+}

@@ -1,0 +1,58 @@
+//! Whether the server lives, and whether it is of use.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::also_at;
+use crate::http::App;
+use crate::http::respond::{json, ok};
+use crate::service::Unready;
+use crate::wire::Health;
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(also_at(&[("/health/live", "Live")], routes!(live))).routes(routes!(ready))
+}
+
+/// Whether a path is one of these, which are answered also where there is no room for anything else.
+pub fn is_asked_for(path: &str) -> bool {
+    // Below `/api`, or the path of a proxy.
+    ["/v6/health", "/health/live", "/health/ready"].iter().any(|known| path.ends_with(known))
+}
+
+/// The server answers
+///
+/// Liveness: says nothing about its database.
+#[utoipa::path(
+    get, path = "/v6/health", tag = "health", operation_id = "getHealth",
+    responses((status = 200, description = "It does", body = Health))
+)]
+async fn live() -> Response {
+    ok(&Health { status: "healthy".to_owned(), message: "the server answers".to_owned() })
+}
+
+/// The server can do its work
+///
+/// Readiness: its database stores what it is told to, no other server has taken that over, its control loops end their
+/// steps, and it is not stopping.
+#[utoipa::path(
+    get, path = "/health/ready", tag = "health", operation_id = "getReadiness",
+    responses(
+        (status = 200, description = "It can", body = Health),
+        (status = 503, description = "It can't now, and why", body = Health),
+    )
+)]
+async fn ready(State(app): State<App>) -> Response {
+    let unready = |message: &str| {
+        json(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "unhealthy".to_owned(), message: message.to_owned() })
+    };
+    if app.stop.is_cancelled() {
+        return unready("the server is stopping");
+    }
+    match app.service.ready().await {
+        Ok(()) => ok(&Health { status: "healthy".to_owned(), message: "the database and the loops work".to_owned() }),
+        Err(Unready(reason)) => unready(&reason),
+    }
+}

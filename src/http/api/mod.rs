@@ -1,0 +1,47 @@
+//! The API: each file here serves one kind of resource, with the routes it has and their description.
+//!
+//! A handler translates: it makes a request into a call of `service`, and the result into a body of `wire`. Every route
+//! is served under `/api` and at the root, since the two documents of the API differ there.
+
+mod clusters;
+mod definitions;
+pub mod docs;
+pub mod health;
+mod launches;
+mod logs;
+mod names;
+mod runs;
+
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use super::App;
+
+/// The routes as they stand below `/api`, and their description.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(definitions::routes())
+        .merge(launches::routes())
+        .merge(runs::routes())
+        .merge(logs::routes())
+        .merge(names::routes())
+        .merge(clusters::routes())
+        .merge(health::routes())
+}
+
+/// The same handlers at further paths, described there as well. There the ids of the operations, which are unique in the
+/// whole document and name functions of generated clients, end with the word beside the path.
+fn also_at(others: &[(&str, &str)], (schemas, mut paths, methods): UtoipaMethodRouter<App>) -> UtoipaMethodRouter<App> {
+    let described: Vec<_> = paths.paths.values().cloned().collect();
+    for (path, word) in others {
+        for item in &described {
+            let mut item = item.clone();
+            for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten() {
+                if let Some(id) = &mut operation.operation_id {
+                    id.push_str(word);
+                }
+            }
+            paths.paths.insert((*path).to_owned(), item);
+        }
+    }
+    (schemas, paths, methods)
+}

@@ -1,0 +1,365 @@
+//! A run: what became of it, why, and what it was launched with.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use jiff::{SignedDuration, Timestamp};
+
+use super::log::LogPart;
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::params::Params;
+use crate::http::request::InPath;
+use crate::http::ui::charts::meter::{Meter, meters};
+use crate::http::ui::charts::timeline;
+use crate::http::ui::charts::timeline::Timeline;
+use crate::http::ui::explain::{Around, Explanation, NextStep, explain};
+use crate::http::ui::parts::fold;
+use crate::http::ui::parts::layout;
+use crate::http::ui::parts::layout::{Layout, Section};
+use crate::http::ui::parts::links;
+use crate::http::ui::parts::log_tail;
+use crate::http::ui::parts::log_tail::TailLine;
+use crate::http::ui::parts::state::{Icon, Look};
+use crate::http::ui::parts::words;
+use crate::http::ui::parts::words::{Elapsed, Moment};
+use crate::model::{EnvVar, Event, EventType, Run, RunSummary, StopCause, UNKNOWN_OWNER};
+use crate::service::{RunStory, ServiceError};
+
+pub fn routes() -> Router<App> {
+    Router::new().route("/ui/runs/{run_id}", get(page)).route("/ui/runs/{run_id}/stop", get(confirm_stop).post(stop))
+}
+
+/// How many events are listed: the newest.
+const EVENTS_LISTED: usize = 60;
+/// A log of no more lines takes less of the page once the run is over.
+const SHORT_LOG_LINES: u64 = 12;
+
+#[derive(Template)]
+#[template(path = "run.html")]
+#[expect(clippy::struct_excessive_bools, reason = "a template asks many small questions")]
+pub struct RunPage {
+    layout: Layout,
+    name: String,
+    id: String,
+    address: String,
+    task_address: String,
+    again_address: String,
+    /// Says after which run of the task another is wanted: the same page asks for one, however often it is sent.
+    nonce: String,
+    /// Whether its task is still there, to be launched again.
+    is_task_there: bool,
+    look: Look,
+    /// Whether anything on the page may still change.
+    is_settled: bool,
+    can_be_stopped: bool,
+    explanation: Explanation,
+    elapsed: Option<Elapsed>,
+    next: Option<(&'static str, Moment)>,
+    timeline: Timeline,
+    /// Left out where only what changes is asked for: the log has a way of its own.
+    log: Option<LogPart>,
+    /// It is whole, and needs little room.
+    is_log_short: bool,
+    /// Its last lines, where they may say why it ended so.
+    tail: Vec<TailLine>,
+    events: Vec<EventRow>,
+    events_left_out: usize,
+    children: Vec<ChildRow>,
+    child_count: String,
+    are_children_cut: bool,
+    meters: Vec<Meter>,
+    facts: Facts,
+    cluster_address: String,
+    parent: Option<(String, String)>,
+}
+
+/// What does not fit a heading.
+struct Facts {
+    exit_code: Option<i64>,
+    queued: Moment,
+    started: Option<Moment>,
+    finished: Option<Moment>,
+    waited: Option<String>,
+    ran: Option<Elapsed>,
+    cpu_time: Option<String>,
+    stop: Option<(&'static str, Moment)>,
+    deadline: Option<String>,
+    cluster: String,
+    /// The name that was asked for, where it stands for another.
+    asked_cluster: Option<String>,
+    /// Where the cluster is not named for it.
+    engine: Option<String>,
+    instance: String,
+    attempts: u32,
+    /// `None` where nobody said.
+    owner: Option<String>,
+    description: Option<String>,
+    image: String,
+    digest: Option<String>,
+    command: String,
+    env: Vec<EnvVar>,
+    labels: Vec<(String, String)>,
+    /// What a job told of its own exceptions, as JSON.
+    exceptions: Option<String>,
+}
+
+struct EventRow {
+    key: usize,
+    at: Moment,
+    is_warning: bool,
+    reason: String,
+    source: Option<String>,
+    message: String,
+}
+
+struct ChildRow {
+    id: String,
+    address: String,
+    name: String,
+    look: Look,
+    took: Option<Elapsed>,
+}
+
+#[derive(Template)]
+#[template(path = "run_stop.html")]
+pub struct StopPage {
+    layout: Layout,
+    name: String,
+    id: String,
+    address: String,
+    look: Look,
+    is_over: bool,
+    /// How many of its children have not ended.
+    children: Option<String>,
+}
+
+async fn page(
+    State(app): State<App>,
+    InPath(run_id): InPath<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let is_whole = !params.truth("live");
+    params.finish()?;
+    let run = app.run_with_log(&run_id).await?;
+    let story = app.service.story(run).await?;
+    let log = if is_whole { Some(LogPart::at_end(&app, &story.run).await?) } else { None };
+    let tail = log_tail::tail(&app, &story.run).await?;
+    let is_task_there = match app.service.definition(&story.run.definition_id).await {
+        Ok(_) => true,
+        Err(ServiceError::NotFound(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(layout::html(&RunPage { tail, ..RunPage::new(story, log, is_task_there, app.service.now()) }))
+}
+
+async fn confirm_stop(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+    let run = app.service.run(&run_id).await?;
+    let story = app.service.story(run).await?;
+    Ok(layout::html(&StopPage::new(&story)))
+}
+
+/// Leads back to the run, where the request is seen at once and its end as soon as there is one.
+async fn stop(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+    let run = app.service.run(&run_id).await?;
+    app.service.stop(&run).await?;
+    Ok(Redirect::to(&links::run(run.run_id)).into_response())
+}
+
+impl RunPage {
+    fn new(story: RunStory, log: Option<LogPart>, is_task_there: bool, now: Timestamp) -> Self {
+        let RunStory { run, children, events, waiting_reason, typical, newest, usage } = story;
+        let around = Around { waiting: waiting_reason.as_deref(), typical, events: &events };
+        let explanation = explain(&run, around, now);
+        let attempts = timeline::attempts(&run, &events, now);
+        let events_left_out = events.len().saturating_sub(EVENTS_LISTED);
+        let listed = events.iter().enumerate().skip(events_left_out);
+        let are_children_over = children.rows.iter().all(|child| child.status.is_terminal());
+        Self {
+            layout: Layout::new(Section::Runs),
+            name: words::name(&run),
+            id: run.run_id.to_string(),
+            address: links::run(run.run_id),
+            task_address: links::task(&run.definition_id),
+            again_address: links::launch_again(&run.definition_id, run.run_id),
+            nonce: newest.to_string(),
+            is_task_there,
+            look: Look::new(run.status, run.outcome),
+            is_settled: run.status.is_terminal() && run.is_log_complete && are_children_over,
+            can_be_stopped: !run.status.is_terminal() && run.stop.is_none(),
+            elapsed: explanation.elapsed(now),
+            next: explanation.moment(now),
+            explanation,
+            timeline: timeline::draw(&run, &attempts),
+            is_log_short: log
+                .as_ref()
+                .is_some_and(|log| log.rows.extent.is_complete && log.rows.extent.lines <= SHORT_LOG_LINES),
+            log,
+            tail: Vec::new(),
+            events: listed.rev().map(|(key, event)| EventRow::new(key, event, now)).collect(),
+            events_left_out,
+            child_count: words::count(children.total, "run"),
+            are_children_cut: children.total > children.rows.len() as u64,
+            children: children.rows.iter().map(|child| ChildRow::new(child, now)).collect(),
+            meters: meters(&run, &usage, now),
+            cluster_address: links::cluster(&run.execution.resolved_cluster),
+            parent: run.execution.parent_run_id.map(|parent| (parent.to_string(), links::run(parent))),
+            facts: Facts::new(run, now),
+        }
+    }
+
+    /// Where the next step is taken, and what it is called. `None` where there is no such place any more.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "templates pass references")]
+    fn link(&self, step: &NextStep) -> Option<(&str, &'static str)> {
+        match step {
+            NextStep::LaunchAgain | NextStep::EditTask if !self.is_task_there => None,
+            NextStep::LaunchAgain => Some((&self.again_address, "Launch again")),
+            NextStep::EditTask => Some((&self.task_address, "To the task")),
+            NextStep::ReadLog => Some(("#log", "To the log")),
+            NextStep::SeeCluster => Some((&self.cluster_address, "To the cluster")),
+            NextStep::SeeParent => self.parent.as_ref().map(|(_, address)| (address.as_str(), "To its parent")),
+        }
+    }
+}
+
+impl Facts {
+    fn new(run: Run, now: Timestamp) -> Self {
+        let moment = |at| Moment { at, now };
+        let execution = run.execution;
+        let between = |from: Timestamp, to: Option<Timestamp>| words::duration(to.unwrap_or(now).duration_since(from));
+        let mut labels: Vec<_> = execution.labels.into_iter().collect();
+        labels.extend(execution.run_tags.into_iter().filter(|(_, value)| *value != execution.user));
+        Self {
+            exit_code: run.exit_code,
+            queued: moment(run.queued_at),
+            started: run.started_at.map(moment),
+            finished: run.finished_at.map(moment),
+            waited: run.started_at.map(|started_at| between(run.queued_at, Some(started_at))),
+            ran: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
+            cpu_time: run.usage.cpu_time_ms.map(|ms| words::duration(SignedDuration::from_millis(ms))),
+            stop: run.stop.map(|stop| (asked_by(stop.cause), moment(stop.at))),
+            deadline: execution.active_deadline_secs.map(|secs| words::duration(SignedDuration::from_secs(secs))),
+            asked_cluster: Some(execution.cluster).filter(|asked| *asked != execution.resolved_cluster),
+            engine: Some(execution.engine).filter(|engine| *engine != execution.resolved_cluster),
+            cluster: execution.resolved_cluster,
+            instance: run.instance.instance_id,
+            attempts: run.attempt_count,
+            owner: Some(execution.user).filter(|owner| owner != UNKNOWN_OWNER),
+            description: execution.description.filter(|text| !text.trim().is_empty()),
+            image: run.task.image,
+            digest: run.image_digest,
+            command: run.task.command,
+            env: run.task.env,
+            labels,
+            exceptions: run.run_exceptions.map(|exceptions| format!("{exceptions:#}")),
+        }
+    }
+}
+
+const fn asked_by(cause: StopCause) -> &'static str {
+    match cause {
+        StopCause::Request => "on request",
+        StopCause::Parent => "with its parent",
+        StopCause::Deadline => "at its deadline",
+        StopCause::SlowStart => "because it did not start in time",
+    }
+}
+
+impl EventRow {
+    fn new(key: usize, event: &Event, now: Timestamp) -> Self {
+        Self {
+            key,
+            at: Moment { at: event.timestamp, now },
+            is_warning: event.event_type == EventType::Warning,
+            reason: event.reason.clone(),
+            source: Some(event.source_object.clone()).filter(|source| source != "flotilla"),
+            message: event.message.clone(),
+        }
+    }
+}
+
+impl ChildRow {
+    fn new(run: &RunSummary, now: Timestamp) -> Self {
+        Self {
+            id: run.run_id.to_string(),
+            address: links::run(run.run_id),
+            name: run.name(),
+            look: Look::new(run.status, run.outcome),
+            took: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
+        }
+    }
+}
+
+impl StopPage {
+    fn new(story: &RunStory) -> Self {
+        let run = &story.run;
+        let active = story.children.rows.iter().filter(|child| !child.status.is_terminal()).count();
+        Self {
+            layout: Layout::new(Section::Runs),
+            name: words::name(run),
+            id: run.run_id.to_string(),
+            address: links::run(run.run_id),
+            look: Look::new(run.status, run.outcome),
+            is_over: run.status.is_terminal(),
+            children: (active > 0).then(|| words::count(active as u64, "run")),
+        }
+    }
+}
+
+#[cfg(test)]
+impl RunPage {
+    pub fn sample() -> Self {
+        use crate::http::ui::sample;
+        use crate::model::{Outcome, Page, RunId, Status, StopRequest, Usage};
+        let child = sample::run_summary();
+        let mut run = Run {
+            status: Status::Stopped,
+            outcome: Some(Outcome::Stopped),
+            exit_code: Some(143),
+            exit_reason: Some("stopped <b>".to_owned()),
+            started_at: Some(sample::now()),
+            finished_at: Some(sample::now() + SignedDuration::from_secs(5)),
+            stop: Some(StopRequest::new(StopCause::Parent, sample::now() + SignedDuration::from_secs(2))),
+            attempt_count: 1,
+            usage: Usage { max_memory_bytes: Some(1 << 26), cpu_time_ms: Some(1500), ..Usage::default() },
+            image_digest: Some("sha256:<0>".to_owned()),
+            run_exceptions: Some(serde_json::json!({"<a>": "</pre>"})),
+            ..sample::run()
+        };
+        run.execution.parent_run_id = Some(RunId::generate());
+        let events = vec![Event::warning(sample::now(), "Lim<i>t", "<script>").from_source("<pod>")];
+        let story = RunStory {
+            run,
+            children: Page { rows: vec![child], total: 3 },
+            events,
+            waiting_reason: None,
+            typical: Some(SignedDuration::from_secs(4)),
+            newest: RunId::generate(),
+            usage: sample::usage(),
+        };
+        let log = LogPart::sample(&story.run);
+        Self { tail: crate::http::ui::parts::log_tail::sample(), ..Self::new(story, Some(log), true, sample::now()) }
+    }
+}
+
+#[cfg(test)]
+impl StopPage {
+    pub fn sample() -> Self {
+        use crate::http::ui::sample;
+        use crate::model::Page;
+        let children = Page { rows: vec![sample::run_summary()], total: 1 };
+        let run = sample::run();
+        let newest = run.run_id;
+        Self::new(&RunStory {
+            run,
+            children,
+            events: Vec::new(),
+            waiting_reason: None,
+            typical: None,
+            newest,
+            usage: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! A cluster as pages show it: its state in a word, and its load.
+
+use jiff::Timestamp;
+
+use super::links;
+use super::state::Look;
+use super::words::{self, Moment};
+use crate::http::ui::charts::meter::bar;
+use crate::http::ui::charts::svg::Svg;
+use crate::model::{Cluster, ClusterStatus};
+
+pub struct ClusterCard {
+    pub name: String,
+    pub address: String,
+    pub is_default: bool,
+    pub state: Look,
+    /// Why it takes no runs, or why it can't be asked.
+    pub reason: String,
+    pub since: Option<Moment>,
+    /// `3 of at most 16`, and how full that is.
+    pub running: String,
+    pub running_bar: Option<Svg>,
+    pub waiting: u64,
+    /// What its runs asked for of what it has: the resource, in words, as a bar.
+    pub reserved: Vec<(&'static str, String, Option<Svg>)>,
+}
+
+impl ClusterCard {
+    pub fn new(cluster: &Cluster, now: Timestamp) -> Self {
+        let Cluster { record, load, condition, .. } = cluster;
+        let (state, reason, since) = state(cluster);
+        let taken = load.taken();
+        Self {
+            address: links::cluster(&record.name),
+            name: record.name.clone(),
+            is_default: cluster.is_default,
+            state,
+            reason,
+            since: since.map(|at| Moment { at, now }),
+            running: match cluster.max_running {
+                Some(most) => format!("{taken} of at most {most}"),
+                None => taken.to_string(),
+            },
+            running_bar: cluster.max_running.map(|most| bar(i64::try_from(taken).unwrap_or(i64::MAX), most.into())),
+            waiting: load.queued + load.needs_retry,
+            reserved: [
+                reserved("Memory", load.reserved_memory_mb, condition.memory_mb, words::megabytes),
+                reserved("CPU", load.reserved_cpu_millis, condition.cpu_millis, words::cores),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+        }
+    }
+
+    /// Whether it takes runs now.
+    pub fn is_well(&self) -> bool {
+        self.state.name == "succeeded"
+    }
+}
+
+/// What keeps it from taking runs comes first.
+fn state(cluster: &Cluster) -> (Look, String, Option<Timestamp>) {
+    let record = &cluster.record;
+    let look = |name, word| Look { name, word };
+    if cluster.engine.is_none() {
+        let reason = "The configuration of this server has no such cluster; runs that wait for it stay as they are.";
+        return (look("rejected", "Unknown"), reason.to_owned(), None);
+    }
+    let said = (record.status_reason.clone(), Some(record.status_since));
+    match (record.status, &cluster.condition.unreachable) {
+        (ClusterStatus::Maintenance, _) => (look("timed-out", "Maintenance"), said.0, said.1),
+        (ClusterStatus::Offline, _) => (look("rejected", "Offline"), said.0, said.1),
+        (ClusterStatus::Active, Some((since, reason))) => (look("lost", "Unreachable"), reason.clone(), Some(*since)),
+        (ClusterStatus::Active, None) => (look("succeeded", "Active"), said.0, None),
+    }
+}
+
+fn reserved(
+    name: &'static str,
+    reserved: i64,
+    whole: Option<i64>,
+    word: impl Fn(i64) -> String,
+) -> Option<(&'static str, String, Option<Svg>)> {
+    match whole {
+        Some(whole) => Some((name, format!("{} of {}", word(reserved), word(whole)), Some(bar(reserved, whole)))),
+        None if reserved > 0 => Some((name, word(reserved), None)),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ui::sample;
+    use crate::model::{Condition, Load};
+
+    #[test]
+    fn what_keeps_a_cluster_from_taking_runs_is_its_state() {
+        let state = |cluster: &Cluster| ClusterCard::new(cluster, sample::now()).state.word;
+        let mut cluster = sample::cluster();
+        cluster.record.status = ClusterStatus::Active;
+        assert_eq!(state(&cluster), "Active");
+        cluster.condition.unreachable = Some((sample::now(), "no route".to_owned()));
+        assert_eq!(state(&cluster), "Unreachable");
+        cluster.record.status = ClusterStatus::Maintenance;
+        assert_eq!(state(&cluster), "Maintenance");
+        cluster.engine = None;
+        assert_eq!(state(&cluster), "Unknown");
+    }
+
+    #[test]
+    fn load_is_told_beside_what_there_is() {
+        let cluster = Cluster {
+            max_running: Some(4),
+            load: Load {
+                running: 1,
+                pending: 2,
+                queued: 5,
+                needs_retry: 1,
+                reserved_memory_mb: 512,
+                ..Load::default()
+            },
+            condition: Condition { memory_mb: Some(2048), ..Condition::default() },
+            ..sample::cluster()
+        };
+        let card = ClusterCard::new(&cluster, sample::now());
+        assert_eq!((card.running.as_str(), card.waiting), ("3 of at most 4", 6));
+        assert_eq!(card.reserved.len(), 1);
+        assert_eq!((card.reserved[0].0, card.reserved[0].1.as_str()), ("Memory", "512 MB of 2 GB"));
+        let unlimited = ClusterCard::new(&Cluster { max_running: None, ..cluster }, sample::now());
+        assert!(unlimited.running == "3" && unlimited.running_bar.is_none());
+    }
+}
