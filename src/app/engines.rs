@@ -46,17 +46,10 @@ pub(super) fn launch_check(engine: Arc<dyn Engine>) -> LaunchCheck {
 /// What the engine tells about itself.
 pub(super) fn probe(engine: Arc<dyn Engine>) -> Probe {
     Arc::new(move || {
-        let capacity = engine.capacity();
         let unreachable = match engine.state() {
             EngineState::Reachable => None,
             EngineState::Unreachable { reason, since } => Some((since, reason)),
         };
-        Condition {
-            unreachable,
-            identity: engine.known_identity(),
-            memory_mb: capacity.memory_mb,
-            cpu_millis: capacity.cpu_millis,
-            gpus: capacity.gpus,
-        }
+        Condition { unreachable, identity: engine.known_identity(), capacity: engine.capacity() }
     })
 }

@@ -3,7 +3,7 @@
 //!
 //! Every loop re-reads the database and asks the engine; what woke it carries no facts and only makes it look sooner.
 //! A step is safe to repeat and holds no transaction across an engine call. Decisions are functions of values
-//! (`model::decide`, [`dispatch::choose`](cluster::dispatch::choose)); the loops carry them out. A run is finished only by
+//! (`model::decide`, `model::schedule::plan`); the loops carry them out. A run is finished only by
 //! what was observed: where the engine can't be asked, nothing is concluded.
 
 mod apply;

@@ -23,7 +23,7 @@ use futures_util::stream::BoxStream;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    AttemptId, DefinitionId, EngineIdentity, Execution, LogPosition, Observation, StartFault, TaskSpec,
+    AttemptId, DefinitionId, EngineIdentity, Execution, LogPosition, Observation, Resources, StartFault, TaskSpec,
 };
 
 pub use pokes::Pokes;
@@ -105,14 +105,6 @@ pub struct Chunk {
     pub marker: Option<String>,
 }
 
-/// What an engine's machine has for runs, all together. `None` is "no limit known".
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Capacity {
-    pub memory_mb: Option<i64>,
-    pub cpu_millis: Option<i64>,
-    pub gpus: Option<i64>,
-}
-
 /// Whether an engine answers, as far as it was last heard of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineState {
@@ -148,8 +140,8 @@ pub trait Engine: Send + Sync {
     fn known_identity(&self) -> Option<EngineIdentity>;
 
     /// What there is for all runs together, where the engine knows it. A call costs nothing.
-    fn capacity(&self) -> Capacity {
-        Capacity::default()
+    fn capacity(&self) -> Resources {
+        Resources::default()
     }
 
     /// Whether its runs belong to the machine of the server that started them, and no other server can see them.

@@ -1,11 +1,10 @@
-//! A cluster as its users and operators see it: whether it takes runs, what it has, and what becomes of a run that
-//! waits for it.
+//! A cluster as its users and operators see it: whether it takes runs, what it has, and what is taken of it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::run::as_word;
-use super::{EngineIdentity, Faults, Run, Status, UnknownWord, limits};
+use super::{EngineIdentity, Faults, Resources, UnknownWord, limits};
 
 /// What the operator says of a cluster. Runs are handed to an active one only; those that it has already go on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -146,10 +145,8 @@ pub struct Condition {
     pub unreachable: Option<(Timestamp, String)>,
     /// Which engine answers; `None` where none does.
     pub identity: Option<EngineIdentity>,
-    /// What its machines have for runs, all together; `None` is "no limit known".
-    pub memory_mb: Option<i64>,
-    pub cpu_millis: Option<i64>,
-    pub gpus: Option<i64>,
+    /// What its machines have for runs, all together.
+    pub capacity: Resources,
 }
 
 /// What of a cluster is in use, and what waits for it.
@@ -161,8 +158,7 @@ pub struct Load {
     pub running: u64,
     pub needs_retry: u64,
     /// What the pending and running ones asked for.
-    pub reserved_memory_mb: i64,
-    pub reserved_cpu_millis: i64,
+    pub reserved: Resources,
 }
 
 impl Load {
@@ -184,65 +180,6 @@ pub struct Cluster {
     pub max_running: Option<u32>,
     pub condition: Condition,
     pub load: Load,
-}
-
-impl Cluster {
-    /// Why a run that waits has not started, in words for its owner; `None` for one that does not wait.
-    /// `ahead` is how many runs wait before it.
-    #[must_use]
-    pub fn why_waiting(&self, run: &Run, ahead: u64) -> Option<String> {
-        if run.status != Status::Queued || run.stop.is_some() {
-            return None;
-        }
-        let name = &self.record.name;
-        let text = if self.engine.is_none() {
-            format!("the server's configuration has no cluster {name}")
-        } else if self.record.status != ClusterStatus::Active {
-            let reason = match self.record.status_reason.as_str() {
-                "" => String::new(),
-                reason => format!(": {reason}"),
-            };
-            let since = minute(self.record.status_since);
-            match self.record.status {
-                ClusterStatus::Maintenance => format!("the cluster {name} is in maintenance since {since}{reason}"),
-                _ => format!("the cluster {name} is offline since {since}{reason}"),
-            }
-        } else if let Some((since, reason)) = &self.condition.unreachable {
-            format!("the cluster {name} can't be reached since {}: {reason}", minute(*since))
-        } else if ahead > 0 {
-            format!("{} waits before it for the cluster {name}, {}", runs(ahead), self.what_is_taken())
-        } else {
-            format!("it is the next for the cluster {name}, {}", self.what_is_taken())
-        };
-        Some(text)
-    }
-
-    fn what_is_taken(&self) -> String {
-        let taken = self.load.taken();
-        let mut text = match self.max_running {
-            Some(most) => format!("which has {taken} of at most {most} runs"),
-            None => format!("which has {}", runs(taken)),
-        };
-        if let Some(memory) = self.condition.memory_mb {
-            text.push_str(&format!(", {} of {memory} MB", self.load.reserved_memory_mb));
-        }
-        if let Some(cpu) = self.condition.cpu_millis {
-            text.push_str(&format!(", {} of {cpu} thousandths of a core", self.load.reserved_cpu_millis));
-        }
-        text
-    }
-}
-
-fn runs(count: u64) -> String {
-    match count {
-        1 => "1 run".to_owned(),
-        _ => format!("{count} runs"),
-    }
-}
-
-/// `2026-01-02 03:04 UTC`
-fn minute(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::env::check_env;
-use super::{DefinitionId, EnvVar, Faults, ImageReference, limits};
+use super::{DefinitionId, EnvVar, Faults, ImageReference, Resources, limits};
 
 /// What is to be run. A run keeps its own copy, so that later edits of the definition never change a past run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,20 @@ pub struct TaskSpec {
     pub ports: Vec<i64>,
     pub adaptive_resource_allocation: Option<bool>,
     pub privileged: Option<bool>,
+}
+
+impl TaskSpec {
+    /// What a run of it asks for.
+    #[must_use]
+    pub fn resources(&self) -> Resources {
+        let asked = |amount: Option<i64>| amount.filter(|amount| *amount > 0);
+        Resources {
+            memory_mb: asked(self.memory_mb),
+            cpu_millis: asked(self.cpu_millis),
+            gpus: asked(self.gpu),
+            storage_mb: asked(self.ephemeral_storage_mb),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

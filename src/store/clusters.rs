@@ -1,8 +1,8 @@
 //! What operators say of clusters, and how much there is to do on each.
 
 use super::db::{Builder, FromRow, Row, Statement, json};
-use super::{Store, StoreError};
-use crate::model::{ClusterRecord, Load, Run, Status};
+use super::{Store, StoreError, dispatch};
+use crate::model::{ClusterRecord, Load, Resources, Run, Status};
 
 const COLUMNS: &str = "name, status, status_reason, status_since, details, settings, updated_at";
 
@@ -25,14 +25,13 @@ struct Share {
     cluster: String,
     status: Status,
     runs: u64,
-    memory_mb: i64,
-    cpu_millis: i64,
+    reserved: Resources,
 }
 
 impl FromRow for Share {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
         let (cluster, status) = (row.text()?, row.parsed()?);
-        Ok(Self { cluster, status, runs: row.count()?, memory_mb: row.int()?, cpu_millis: row.int()? })
+        Ok(Self { cluster, status, runs: row.count()?, reserved: dispatch::resources(row)? })
     }
 }
 
@@ -119,14 +118,14 @@ impl Store {
 
     /// The load of each cluster that has any, by name.
     pub async fn cluster_loads(&self) -> Result<Vec<(String, Load)>, StoreError> {
-        let select = Statement::new(
-            "SELECT resolved_cluster, status, COUNT(*), CAST(COALESCE(SUM(memory_mb), 0) AS BIGINT),
-                    CAST(COALESCE(SUM(cpu_millis), 0) AS BIGINT)
+        let select = format!(
+            "SELECT resolved_cluster, status, COUNT(*), {}
              FROM runs WHERE status IN ('QUEUED', 'PENDING', 'RUNNING', 'NEEDS_RETRY') AND status <> 'STOPPED'
              GROUP BY resolved_cluster, status
              ORDER BY resolved_cluster",
-            [],
+            dispatch::RESERVED
         );
+        let select = Statement::new(&select, []);
         let mut loads: Vec<(String, Load)> = Vec::new();
         for share in self.db.read::<Share>(select).await? {
             if loads.last().is_none_or(|(cluster, _)| *cluster != share.cluster) {
@@ -159,7 +158,6 @@ fn add(load: &mut Load, share: &Share) {
         Status::Stopped => {}
     }
     if matches!(share.status, Status::Pending | Status::Running) {
-        load.reserved_memory_mb += share.memory_mb;
-        load.reserved_cpu_millis += share.cpu_millis;
+        load.reserved = load.reserved.plus(share.reserved);
     }
 }

@@ -6,35 +6,33 @@ use jiff::Timestamp;
 
 use super::db::{Builder, FromRow, Row, Statement, Written};
 use super::{Store, StoreError, runs};
-use crate::model::{AttemptId, EngineId, Event, Run, RunId, Status};
+use crate::model::schedule::Candidate;
+use crate::model::{AttemptId, EngineId, Event, Resources, Run, RunId, Status};
 
-/// A run that waits, as far as the choice of what to start needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueuedRun {
-    pub run_id: RunId,
-    pub memory_mb: Option<i64>,
-    pub cpu_millis: Option<i64>,
-}
-
-impl FromRow for QueuedRun {
+impl FromRow for Candidate {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-        Ok(Self { run_id: row.parsed()?, memory_mb: row.maybe_int()?, cpu_millis: row.maybe_int()? })
+        Ok(Self { run_id: row.parsed()?, asked: resources(row)? })
     }
 }
 
-/// What runs have asked for, all together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reserved {
-    pub runs: u64,
-    pub memory_mb: i64,
-    pub cpu_millis: i64,
-}
+/// How many runs, and what they have asked for, all together.
+struct Reserved(u64, Resources);
 
 impl FromRow for Reserved {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-        Ok(Self { runs: row.count()?, memory_mb: row.int()?, cpu_millis: row.int()? })
+        Ok(Self(row.count()?, resources(row)?))
     }
 }
+
+/// [`RESERVED`], or the columns of which it is the sum.
+pub(super) fn resources(row: &mut Row) -> Result<Resources, StoreError> {
+    let (memory_mb, cpu_millis, gpus) = (row.maybe_int()?, row.maybe_int()?, row.maybe_int()?);
+    Ok(Resources { memory_mb, cpu_millis, gpus, storage_mb: None })
+}
+
+/// What runs have asked for, all together.
+pub(super) const RESERVED: &str =
+    "CAST(SUM(memory_mb) AS BIGINT), CAST(SUM(cpu_millis) AS BIGINT), CAST(SUM(gpus) AS BIGINT)";
 
 /// A run that needs another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,21 +116,20 @@ impl FromRow for AttemptPlace {
 }
 
 impl Store {
-    /// What of a cluster is taken by the runs that are with its engine: PENDING or RUNNING.
-    pub async fn reserved(&self, cluster: &str) -> Result<Reserved, StoreError> {
-        let select = Statement::new(
-            "SELECT COUNT(*), CAST(COALESCE(SUM(memory_mb), 0) AS BIGINT), CAST(COALESCE(SUM(cpu_millis), 0) AS BIGINT)
-             FROM runs WHERE resolved_cluster = $1 AND status IN ('PENDING', 'RUNNING')",
-            [cluster.into()],
+    /// How many PENDING and RUNNING runs a cluster has, and what they have reserved of its resources.
+    pub async fn reserved(&self, cluster: &str) -> Result<(u64, Resources), StoreError> {
+        let select = format!(
+            "SELECT COUNT(*), {RESERVED} FROM runs WHERE resolved_cluster = $1 AND status IN ('PENDING', 'RUNNING')"
         );
-        Ok(self.db.read_one(select).await?.unwrap_or_default())
+        let found = self.db.read_one(Statement::new(&select, [cluster.into()])).await?;
+        Ok(found.map_or_else(Default::default, |Reserved(runs, resources)| (runs, resources)))
     }
 
     /// The first runs that wait for a cluster, in the order they were launched. A further attempt waits until nothing is
     /// left of the one before it; none starts where the operator has not left the cluster active.
-    pub async fn next_queued(&self, cluster: &str, limit: u32) -> Result<Vec<QueuedRun>, StoreError> {
+    pub async fn next_queued(&self, cluster: &str, limit: u32) -> Result<Vec<Candidate>, StoreError> {
         let select = Statement::new(
-            "SELECT run_id, memory_mb, cpu_millis FROM runs
+            "SELECT run_id, memory_mb, cpu_millis, gpus FROM runs
              WHERE resolved_cluster = $1 AND status = 'QUEUED' AND stop_at IS NULL
                AND NOT EXISTS (SELECT 1 FROM clusters WHERE clusters.name = $1 AND clusters.status <> 'active')
                AND (attempt_count = 0 OR NOT EXISTS (

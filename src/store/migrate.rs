@@ -29,8 +29,8 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: &[Migration] = migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths", 6 "0006_pruned_logs", 7 "0007_kept_time", 8 "0008_stops_and_starts", 9 "0009_engine_identity", 10 "0010_cluster_endpoints", 11 "0011_leases", 12 "0012_logs_since");
-const POSTGRES: &[Migration] = migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths", 6 "0006_pruned_logs", 7 "0007_kept_time", 8 "0008_stops_and_starts", 9 "0009_engine_identity", 10 "0010_cluster_endpoints", 11 "0011_leases", 12 "0012_logs_since");
+const SQLITE: &[Migration] = migrations!("sqlite", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths", 6 "0006_pruned_logs", 7 "0007_kept_time", 8 "0008_stops_and_starts", 9 "0009_engine_identity", 10 "0010_cluster_endpoints", 11 "0011_leases", 12 "0012_logs_since", 13 "0013_gpus");
+const POSTGRES: &[Migration] = migrations!("postgres", 1 "0001_definitions_and_runs", 2 "0002_clusters", 3 "0003_ended_runs", 4 "0004_outcomes", 5 "0005_queue_depths", 6 "0006_pruned_logs", 7 "0007_kept_time", 8 "0008_stops_and_starts", 9 "0009_engine_identity", 10 "0010_cluster_endpoints", 11 "0011_leases", 12 "0012_logs_since", 13 "0013_gpus");
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version BIGINT PRIMARY KEY,

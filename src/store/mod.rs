@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use clusters::Endpoint;
 use db::{Db, Purpose, Statement};
-pub use dispatch::{ActiveAttempt, AttemptPlace, Claimant, DueRun, QueuedRun, Reserved};
+pub use dispatch::{ActiveAttempt, AttemptPlace, Claimant, DueRun};
 pub use error::StoreError;
 pub use leases::{Holder, Taken};
 pub use runs::{Launched, LogToPrune};

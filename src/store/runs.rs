@@ -524,8 +524,8 @@ fn insert(run: &Run) -> Statement {
     Statement::new(
         "INSERT INTO runs
            (run_id, definition_id, alias, group_name, image, cluster, resolved_cluster, engine, owner, memory_mb, cpu_millis,
-            parent_run_id, task, execution, status, queued_at, attempt_count, instance_id, instance_dns_name, is_log_complete)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'QUEUED', $15, 0, '', '', 0)",
+            gpus, parent_run_id, task, execution, status, queued_at, attempt_count, instance_id, instance_dns_name, is_log_complete)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'QUEUED', $16, 0, '', '', 0)",
         [
             run.run_id.to_string().into(),
             run.definition_id.as_str().into(),
@@ -538,6 +538,7 @@ fn insert(run: &Run) -> Statement {
             run.execution.user.as_str().into(),
             run.task.memory_mb.into(),
             run.task.cpu_millis.into(),
+            run.task.gpu.into(),
             run.execution.parent_run_id.map(|id| id.to_string()).into(),
             json(&run.task),
             json(&run.execution),

@@ -122,6 +122,8 @@ pub struct Cluster {
     pub reserved_memory: i64,
     /// Thousandths of a core.
     pub reserved_cpu: i64,
+    #[serde(default)]
+    pub reserved_gpu: i64,
     /// What it was created with; left out for one of the server's configuration.
     #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,11 +157,12 @@ impl From<model::Cluster> for Cluster {
             pending: load.pending,
             running: load.running,
             needs_retry: load.needs_retry,
-            memory: condition.memory_mb,
-            cpu: condition.cpu_millis,
-            gpu: condition.gpus,
-            reserved_memory: load.reserved_memory_mb,
-            reserved_cpu: load.reserved_cpu_millis,
+            memory: condition.capacity.memory_mb,
+            cpu: condition.capacity.cpu_millis,
+            gpu: condition.capacity.gpus,
+            reserved_memory: load.reserved.memory_mb.unwrap_or(0),
+            reserved_cpu: load.reserved.cpu_millis.unwrap_or(0),
+            reserved_gpu: load.reserved.gpus.unwrap_or(0),
             settings: record.settings,
         }
     }

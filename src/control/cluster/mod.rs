@@ -4,7 +4,7 @@ mod ages;
 mod apply;
 mod clean;
 mod delays;
-pub mod dispatch;
+mod dispatch;
 mod launch;
 mod limit;
 mod loops;

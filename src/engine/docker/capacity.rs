@@ -5,8 +5,8 @@ use std::time::Instant;
 use bollard::models::{GenericResourcesInner, SystemInfo};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::{Capacity, EngineError};
-use crate::model::{EngineId, TaskSpec};
+use crate::engine::EngineError;
+use crate::model::{EngineId, Resources, TaskSpec};
 
 const MB: i64 = 1024 * 1024;
 /// Docker refuses a smaller limit: <https://docs.docker.com/engine/containers/resource_constraints/>.
@@ -38,10 +38,8 @@ pub(super) struct Machine {
     pub identity: Option<EngineId>,
     pub name: String,
     pub version: String,
-    pub memory_mb: Option<i64>,
-    pub cpu_millis: Option<i64>,
-    /// `Some(0)` where there is surely none, `None` where the daemon can use GPUs and does not say how many.
-    pub gpus: Option<i64>,
+    /// GPUs are `Some(0)` where there is surely none, `None` where the daemon can use some and does not say how many.
+    pub resources: Resources,
     pub can_limit_memory: bool,
     pub can_limit_swap: bool,
     pub can_limit_cpu: bool,
@@ -64,9 +62,12 @@ impl Machine {
             name: info.name.clone().unwrap_or_default(),
             version: info.server_version.clone().unwrap_or_default(),
             has_live_restore: info.live_restore_enabled == Some(true),
-            memory_mb: info.mem_total.filter(|bytes| *bytes > 0).map(|bytes| bytes / MB),
-            cpu_millis: info.ncpu.filter(|cpus| *cpus > 0).map(|cpus| cpus * 1000),
-            gpus: if told > 0 || !has_gpu_runtime { Some(told) } else { None },
+            resources: Resources {
+                memory_mb: info.mem_total.filter(|bytes| *bytes > 0).map(|bytes| bytes / MB),
+                cpu_millis: info.ncpu.filter(|cpus| *cpus > 0).map(|cpus| cpus * 1000),
+                gpus: if told > 0 || !has_gpu_runtime { Some(told) } else { None },
+                storage_mb: None,
+            },
             can_limit_memory: info.memory_limit.unwrap_or(true),
             can_limit_swap: info.swap_limit.unwrap_or(true),
             clock: info.system_time.as_deref().and_then(|text| Some(Clock { time: text.parse().ok()?, read_at: now })),
@@ -76,8 +77,8 @@ impl Machine {
     }
 
     /// What there is for runs, where the operator's count of GPUs goes before the daemon's.
-    pub(super) fn capacity(&self, gpus: Option<i64>) -> Capacity {
-        Capacity { memory_mb: self.memory_mb, cpu_millis: self.cpu_millis, gpus: gpus.or(self.gpus) }
+    pub(super) fn capacity(&self, gpus: Option<i64>) -> Resources {
+        Resources { gpus: gpus.or(self.resources.gpus), ..self.resources }
     }
 }
 
@@ -90,25 +91,17 @@ fn gpus_of(resource: &GenericResourcesInner) -> i64 {
 }
 
 /// Whether a task could ever fit on the machine, if nothing else ran there.
-pub(super) fn check_resources(task: &TaskSpec, capacity: Capacity) -> Result<(), EngineError> {
+pub(super) fn check_resources(task: &TaskSpec, capacity: Resources) -> Result<(), EngineError> {
     if let Some(memory) = task.memory_mb.filter(|memory| (1..LEAST_MEMORY_MB).contains(memory)) {
         return Err(EngineError::Rejected(format!(
             "Docker can't limit a container to {memory} MB of memory, the least is {LEAST_MEMORY_MB} MB"
         )));
     }
-    let needs = [
-        (task.memory_mb, capacity.memory_mb, "MB of memory"),
-        (task.cpu_millis, capacity.cpu_millis, "thousandths of a core"),
-        (task.gpu, capacity.gpus, "GPUs"),
-    ];
-    for (needed, there, unit) in needs {
-        if let (Some(needed), Some(there)) = (needed, there)
-            && needed > there
-        {
-            return Err(EngineError::Rejected(format!(
-                "the cluster cannot support running the job: it asks for {needed} {unit}, the machine has {there}"
-            )));
-        }
+    if let Some(shortage) = task.resources().shortage(capacity) {
+        return Err(EngineError::Rejected(format!(
+            "the cluster cannot support running the job: {shortage}, the machine has {}",
+            shortage.there
+        )));
     }
     Ok(())
 }
@@ -124,7 +117,10 @@ mod tests {
     #[test]
     fn a_machine_is_read_from_what_the_daemon_says() {
         let machine = info(serde_json::json!({ "Name": "m", "NCPU": 2, "MemTotal": 25_279_594_496_i64 }));
-        assert_eq!((machine.memory_mb, machine.cpu_millis, machine.gpus), (Some(24_108), Some(2000), Some(0)));
+        assert_eq!(
+            machine.resources,
+            Resources { memory_mb: Some(24_108), cpu_millis: Some(2000), gpus: Some(0), storage_mb: None }
+        );
     }
 
     #[test]
@@ -151,18 +147,18 @@ mod tests {
     #[test]
     fn gpus_are_counted_where_they_are_told_and_unknown_where_only_a_runtime_is() {
         let runtimes = serde_json::json!({ "nvidia": { "path": "nvidia-container-runtime" } });
-        assert_eq!(info(serde_json::json!({ "Runtimes": runtimes })).gpus, None);
+        assert_eq!(info(serde_json::json!({ "Runtimes": runtimes })).resources.gpus, None);
         let told = serde_json::json!([
             { "DiscreteResourceSpec": { "Kind": "NVIDIA-GPU", "Value": 2 } },
             { "NamedResourceSpec": { "Kind": "gpu", "Value": "GPU-1" } },
             { "DiscreteResourceSpec": { "Kind": "SSD", "Value": 3 } },
         ]);
-        assert_eq!(info(serde_json::json!({ "GenericResources": told, "Runtimes": runtimes })).gpus, Some(3));
+        assert_eq!(info(serde_json::json!({ "GenericResources": told, "Runtimes": runtimes })).resources.gpus, Some(3));
     }
 
     #[test]
     fn what_can_never_fit_is_refused_with_both_numbers() {
-        let capacity = Capacity { memory_mb: Some(1000), cpu_millis: Some(2000), gpus: Some(0) };
+        let capacity = Resources { memory_mb: Some(1000), cpu_millis: Some(2000), gpus: Some(0), storage_mb: None };
         let refused = |task: TaskSpec| check_resources(&task, capacity).unwrap_err().to_string();
         let text = refused(TaskSpec { memory_mb: Some(1001), ..TaskSpec::default() });
         assert!(text.ends_with("it asks for 1001 MB of memory, the machine has 1000"), "{text}");
@@ -171,6 +167,6 @@ mod tests {
         assert!(refused(TaskSpec { memory_mb: Some(5), ..TaskSpec::default() }).contains("6 MB"));
         let fits = TaskSpec { memory_mb: Some(1000), cpu_millis: Some(2000), gpu: Some(0), ..TaskSpec::default() };
         assert!(check_resources(&fits, capacity).is_ok());
-        assert!(check_resources(&fits, Capacity::default()).is_ok());
+        assert!(check_resources(&fits, Resources::default()).is_ok());
     }
 }

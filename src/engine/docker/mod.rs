@@ -53,8 +53,8 @@ pub use super::Identity;
 pub use settings::{DockerSettings, Mount};
 
 use super::kind::{Kind, Made, Surroundings};
-use super::{Capacity, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
-use crate::model::{EngineIdentity, LogPosition, Observation, TaskSpec};
+use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
+use crate::model::{EngineIdentity, LogPosition, Observation, Resources, TaskSpec};
 use cache::Seen;
 use ends::Ends;
 use launch::{CREATED, PULLING};
@@ -174,7 +174,7 @@ impl Engine for DockerEngine {
         self.inner.link.known_identity()
     }
 
-    fn capacity(&self) -> Capacity {
+    fn capacity(&self) -> Resources {
         self.inner.link.machine().map(|machine| machine.capacity(self.inner.config.gpus)).unwrap_or_default()
     }
 

@@ -11,8 +11,8 @@ use kube::api::ListParams;
 use super::Inner;
 use super::link::ApiError;
 use super::quantity::{count, millis_of};
-use crate::engine::{Capacity, EngineError};
-use crate::model::TaskSpec;
+use crate::engine::EngineError;
+use crate::model::{Resources, Shortage, TaskSpec};
 
 const MB: i64 = 1024 * 1024;
 
@@ -22,82 +22,45 @@ pub(super) struct Room {
     pub nodes: Option<BTreeMap<String, NodeRoom>>,
     pub is_namespace_there: Option<bool>,
     /// By quota and resource, in the units of [`Amounts`].
-    quotas: Vec<(String, Amounts)>,
+    quotas: Vec<(String, Resources)>,
     limits: Vec<(String, Bounds)>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct NodeRoom {
-    amounts: Amounts,
+    amounts: Resources,
     pub is_ready: bool,
     is_schedulable: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Amounts {
-    memory_mb: Option<i64>,
-    cpu_millis: Option<i64>,
-    gpus: Option<i64>,
-    storage_mb: Option<i64>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Bounds {
-    least: Amounts,
-    most: Amounts,
+    least: Resources,
+    most: Resources,
 }
 
 type Quantities = BTreeMap<String, Quantity>;
 
-impl Amounts {
-    /// The least of what several names allow.
-    fn read(quantities: Option<&Quantities>, names: &[&str], gpu_resource: &str) -> Self {
-        let smallest = |resource: &str, read: fn(&Quantity) -> Option<i64>| {
-            let found = names.iter().filter_map(|prefix| read(quantities?.get(&format!("{prefix}{resource}"))?));
-            found.min()
-        };
-        let megabytes: fn(&Quantity) -> Option<i64> = |quantity| count(&quantity.0).map(|bytes| bytes / MB);
-        Self {
-            memory_mb: smallest("memory", megabytes),
-            cpu_millis: smallest("cpu", millis_of),
-            gpus: smallest(gpu_resource, |quantity| count(&quantity.0)),
-            storage_mb: smallest("ephemeral-storage", megabytes),
-        }
-    }
-
-    fn of_task(task: &TaskSpec) -> Self {
-        let asked = |amount: Option<i64>| amount.filter(|amount| *amount > 0);
-        Self {
-            memory_mb: asked(task.memory_mb),
-            cpu_millis: asked(task.cpu_millis),
-            gpus: asked(task.gpu),
-            storage_mb: asked(task.ephemeral_storage_mb),
-        }
-    }
-
-    const fn each(self) -> [(Option<i64>, &'static str); 4] {
-        [
-            (self.memory_mb, "MB of memory"),
-            (self.cpu_millis, "thousandths of a core"),
-            (self.gpus, "GPUs"),
-            (self.storage_mb, "MB of ephemeral storage"),
-        ]
-    }
-
-    /// What of `asked` is more than this, with both numbers.
-    fn exceeded_by(self, asked: Self) -> Option<(i64, i64, &'static str)> {
-        let pairs = asked.each().into_iter().zip(self.each());
-        pairs.into_iter().find_map(|((asked, unit), (there, _))| {
-            Some((asked?, there?, unit)).filter(|(asked, there, _)| asked > there)
-        })
+/// The least of what several names allow.
+fn read(quantities: Option<&Quantities>, names: &[&str], gpu_resource: &str) -> Resources {
+    let smallest = |resource: &str, read: fn(&Quantity) -> Option<i64>| {
+        let found = names.iter().filter_map(|prefix| read(quantities?.get(&format!("{prefix}{resource}"))?));
+        found.min()
+    };
+    let megabytes: fn(&Quantity) -> Option<i64> = |quantity| count(&quantity.0).map(|bytes| bytes / MB);
+    Resources {
+        memory_mb: smallest("memory", megabytes),
+        cpu_millis: smallest("cpu", millis_of),
+        gpus: smallest(gpu_resource, |quantity| count(&quantity.0)),
+        storage_mb: smallest("ephemeral-storage", megabytes),
     }
 }
 
 impl Room {
     fn set_nodes(&mut self, nodes: &[Node], gpu_resource: &str) {
-        let read = |node: &Node| {
+        let room_of = |node: &Node| {
             let status = node.status.as_ref();
-            let mut amounts = Amounts::read(status.and_then(|status| status.allocatable.as_ref()), &[""], gpu_resource);
+            let mut amounts = read(status.and_then(|status| status.allocatable.as_ref()), &[""], gpu_resource);
             // A node that names no GPUs has none.
             amounts.gpus = amounts.gpus.or(Some(0));
             let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
@@ -106,22 +69,22 @@ impl Room {
             let is_schedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true);
             NodeRoom { amounts, is_ready, is_schedulable }
         };
-        let named = nodes.iter().filter_map(|node| Some((node.metadata.name.clone()?, read(node))));
+        let named = nodes.iter().filter_map(|node| Some((node.metadata.name.clone()?, room_of(node))));
         self.nodes = Some(named.collect());
     }
 
     fn set_quotas(&mut self, quotas: &[ResourceQuota], gpu_resource: &str) {
-        let read = |quota: &ResourceQuota| {
+        let amounts_of = |quota: &ResourceQuota| {
             let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
             // Requests and limits of ours are the same.
-            let amounts = Amounts::read(hard, &["", "requests.", "limits."], gpu_resource);
+            let amounts = read(hard, &["", "requests.", "limits."], gpu_resource);
             (quota.metadata.name.clone().unwrap_or_default(), amounts)
         };
         // One with scopes may not be about runs at all.
         let is_for_all = |quota: &&ResourceQuota| {
             quota.spec.as_ref().is_some_and(|spec| spec.scopes.is_none() && spec.scope_selector.is_none())
         };
-        self.quotas = quotas.iter().filter(is_for_all).map(read).collect();
+        self.quotas = quotas.iter().filter(is_for_all).map(amounts_of).collect();
     }
 
     fn set_limits(&mut self, ranges: &[LimitRange], gpu_resource: &str) {
@@ -130,8 +93,8 @@ impl Room {
             let items = range.spec.iter().flat_map(|spec| &spec.limits);
             let about_runs = items.filter(|item| matches!(item.type_.as_str(), "Container" | "Pod"));
             about_runs.map(move |item| {
-                let least = Amounts::read(item.min.as_ref(), &[""], gpu_resource);
-                let most = Amounts::read(item.max.as_ref(), &[""], gpu_resource);
+                let least = read(item.min.as_ref(), &[""], gpu_resource);
+                let most = read(item.max.as_ref(), &[""], gpu_resource);
                 (name.clone(), Bounds { least, most })
             })
         });
@@ -139,18 +102,12 @@ impl Room {
     }
 
     /// All that the nodes have which take runs.
-    pub(super) fn capacity(&self) -> Capacity {
-        let Some(nodes) = &self.nodes else { return Capacity::default() };
-        let usable = || nodes.values().filter(|node| node.is_ready && node.is_schedulable);
-        if usable().next().is_none() {
-            return Capacity::default();
-        }
-        let sum = |read: fn(&Amounts) -> Option<i64>| Some(usable().filter_map(|node| read(&node.amounts)).sum());
-        Capacity {
-            memory_mb: sum(|amounts| amounts.memory_mb),
-            cpu_millis: sum(|amounts| amounts.cpu_millis),
-            gpus: sum(|amounts| amounts.gpus),
-        }
+    pub(super) fn capacity(&self) -> Resources {
+        let usable = self.nodes.iter().flatten().map(|(_, node)| node);
+        let usable = usable.filter(|node| node.is_ready && node.is_schedulable).map(|node| node.amounts);
+        // Storage is not counted: what runs ask for of it is not known together.
+        let whole = usable.reduce(Resources::plus).unwrap_or_default();
+        Resources { storage_mb: None, ..whole }
     }
 
     /// Whether a task could ever run, if nothing else did.
@@ -159,39 +116,35 @@ impl Room {
         if self.is_namespace_there == Some(false) {
             return no(format!("it has no namespace `{namespace}`"));
         }
-        let asked = Amounts::of_task(task);
+        let asked = task.resources();
         for (name, most) in &self.quotas {
-            if let Some((asked, there, unit)) = most.exceeded_by(asked) {
-                return no(format!(
-                    "it asks for {asked} {unit}, the quota `{name}` allows {there} for all runs together"
-                ));
+            if let Some(shortage) = asked.shortage(*most) {
+                let there = shortage.there;
+                return no(format!("{shortage}, the quota `{name}` allows {there} for all runs together"));
             }
         }
         for (name, bounds) in &self.limits {
-            if let Some((asked, there, unit)) = bounds.most.exceeded_by(asked) {
-                return no(format!("it asks for {asked} {unit}, the limit range `{name}` allows {there}"));
+            if let Some(shortage) = asked.shortage(bounds.most) {
+                return no(format!("{shortage}, the limit range `{name}` allows {}", shortage.there));
             }
-            if let Some((least, asked, unit)) = asked.exceeded_by(bounds.least) {
+            if let Some(Shortage { resource, asked: least, there: asked }) = bounds.least.shortage(asked) {
+                let unit = resource.unit();
                 return no(format!("it asks for {asked} {unit}, the limit range `{name}` asks for {least} at least"));
             }
         }
         let Some(nodes) = self.nodes.as_ref().filter(|nodes| !nodes.is_empty()) else { return Ok(()) };
         // One that is not ready now, or is closed for now, will be again.
-        if nodes.values().any(|node| node.amounts.exceeded_by(asked).is_none()) {
+        if nodes.values().any(|node| asked.shortage(node.amounts).is_none()) {
             return Ok(());
         }
         // Of one resource that no node has enough of, the largest node is told; else they lie on different nodes.
-        let largest = Amounts {
-            memory_mb: nodes.values().filter_map(|node| node.amounts.memory_mb).max(),
-            cpu_millis: nodes.values().filter_map(|node| node.amounts.cpu_millis).max(),
-            gpus: nodes.values().filter_map(|node| node.amounts.gpus).max(),
-            storage_mb: nodes.values().filter_map(|node| node.amounts.storage_mb).max(),
-        };
-        match largest.exceeded_by(asked) {
-            Some((asked, there, unit)) => no(format!("it asks for {asked} {unit}, the largest node has {there}")),
+        let largest = nodes.values().map(|node| node.amounts).reduce(Resources::max).unwrap_or_default();
+        match asked.shortage(largest) {
+            Some(shortage) => no(format!("{shortage}, the largest node has {}", shortage.there)),
             None => {
+                let all = asked.each().into_iter();
                 let all: Vec<_> =
-                    asked.each().into_iter().filter_map(|(amount, unit)| Some(format!("{} {unit}", amount?))).collect();
+                    all.filter_map(|(resource, amount)| Some(format!("{} {}", amount?, resource.unit()))).collect();
                 no(format!("no node has all at once of what it asks for: {}", all.join(", ")))
             }
         }
@@ -336,11 +289,14 @@ mod tests {
     #[test]
     fn the_capacity_is_that_of_all_nodes_that_take_runs() {
         let mut room = room();
-        assert_eq!(room.capacity(), Capacity { memory_mb: Some(3072), cpu_millis: Some(6000), gpus: Some(1) });
+        assert_eq!(
+            room.capacity(),
+            Resources { memory_mb: Some(3072), cpu_millis: Some(6000), gpus: Some(1), storage_mb: None }
+        );
         let nodes: &mut BTreeMap<_, _> = room.nodes.as_mut().unwrap();
         nodes.get_mut("a").unwrap().is_ready = false;
         assert_eq!(room.capacity().memory_mb, Some(1024));
         room.nodes = Some(BTreeMap::new());
-        assert_eq!(room.capacity(), Capacity::default());
+        assert_eq!(room.capacity(), Resources::default());
     }
 }

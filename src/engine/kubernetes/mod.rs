@@ -69,8 +69,8 @@ pub use settings::{KubernetesSettings, Toleration, Volume, VolumeSource};
 pub use template::{TemplateError, read_template};
 
 use super::kind::{Kind, Made, Surroundings};
-use super::{Capacity, Engine, EngineError, EngineState, Handle, Identity, LaunchSpec, Output, Pokes};
-use crate::model::{EngineIdentity, LogPosition, Observation, TaskSpec};
+use super::{Engine, EngineError, EngineState, Handle, Identity, LaunchSpec, Output, Pokes};
+use crate::model::{EngineIdentity, LogPosition, Observation, Resources, TaskSpec};
 use cache::Cache;
 use capacity::Rooms;
 use launch::MADE;
@@ -188,7 +188,7 @@ impl Engine for KubernetesEngine {
         self.inner.link.known_identity()
     }
 
-    fn capacity(&self) -> Capacity {
+    fn capacity(&self) -> Resources {
         self.inner.rooms.get().map(|room| room.capacity()).unwrap_or_default()
     }
 

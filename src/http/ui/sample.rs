@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     Cluster, ClusterRecord, ClusterStatus, Condition, Definition, DefinitionId, DefinitionSummary, EnvVar,
-    LaunchPolicy, LaunchRequest, Load, Outcome, QueueDepth, Run, RunBrief, RunId, RunSummary, Status, Target, TaskSpec,
-    UsageSample, plan_launch,
+    LaunchPolicy, LaunchRequest, Load, Outcome, QueueDepth, Resources, Run, RunBrief, RunId, RunSummary, Status,
+    Target, TaskSpec, UsageSample, plan_launch,
 };
 
 pub(super) fn now() -> Timestamp {
@@ -99,8 +99,16 @@ pub(super) fn cluster() -> Cluster {
         engine: Some("docker"),
         is_default: true,
         max_running: Some(3),
-        condition: Condition { memory_mb: Some(1024), ..Condition::default() },
-        load: Load { queued: 2, running: 1, reserved_memory_mb: 64, ..Load::default() },
+        condition: Condition {
+            capacity: Resources { memory_mb: Some(1024), ..Resources::default() },
+            ..Condition::default()
+        },
+        load: Load {
+            queued: 2,
+            running: 1,
+            reserved: Resources { memory_mb: Some(64), ..Resources::default() },
+            ..Load::default()
+        },
     }
 }
 

@@ -134,7 +134,7 @@ fn details(cluster: &Cluster) -> Vec<(&'static str, String)> {
         ("Version", details.cluster_version.clone()),
         ("Tiers", details.allowed_tiers.join(", ")),
         ("Can do", details.capabilities.join(", ")),
-        ("GPUs", cluster.condition.gpus.map(|gpus| gpus.to_string()).unwrap_or_default()),
+        ("GPUs", cluster.condition.capacity.gpus.map(|gpus| gpus.to_string()).unwrap_or_default()),
     ];
     rows.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }

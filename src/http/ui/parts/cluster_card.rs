@@ -29,7 +29,7 @@ impl ClusterCard {
     pub fn new(cluster: &Cluster, now: Timestamp) -> Self {
         let Cluster { record, load, condition, .. } = cluster;
         let (state, reason, since) = state(cluster);
-        let taken = load.taken();
+        let (running, taken, whole) = (load.taken(), load.reserved, condition.capacity);
         Self {
             address: links::cluster(&record.name),
             name: record.name.clone(),
@@ -38,14 +38,16 @@ impl ClusterCard {
             reason,
             since: since.map(|at| Moment { at, now }),
             running: match cluster.max_running {
-                Some(most) => format!("{taken} of at most {most}"),
-                None => taken.to_string(),
+                Some(most) => format!("{running} of at most {most}"),
+                None => running.to_string(),
             },
-            running_bar: cluster.max_running.map(|most| bar(i64::try_from(taken).unwrap_or(i64::MAX), most.into())),
+            running_bar: cluster.max_running.map(|most| bar(i64::try_from(running).unwrap_or(i64::MAX), most.into())),
             waiting: load.queued + load.needs_retry,
             reserved: [
-                reserved("Memory", load.reserved_memory_mb, condition.memory_mb, words::megabytes),
-                reserved("CPU", load.reserved_cpu_millis, condition.cpu_millis, words::cores),
+                reserved("Memory", taken.memory_mb, whole.memory_mb, words::megabytes),
+                reserved("CPU", taken.cpu_millis, whole.cpu_millis, words::cores),
+                // Most clusters have none, which is no news.
+                reserved("GPUs", taken.gpus, whole.gpus.filter(|gpus| *gpus > 0), |gpus| gpus.to_string()),
             ]
             .into_iter()
             .flatten()
@@ -78,10 +80,11 @@ fn state(cluster: &Cluster) -> (Look, String, Option<Timestamp>) {
 
 fn reserved(
     name: &'static str,
-    reserved: i64,
+    reserved: Option<i64>,
     whole: Option<i64>,
     word: impl Fn(i64) -> String,
 ) -> Option<(&'static str, String, Option<Svg>)> {
+    let reserved = reserved.unwrap_or(0);
     match whole {
         Some(whole) => Some((name, format!("{} of {}", word(reserved), word(whole)), Some(bar(reserved, whole)))),
         None if reserved > 0 => Some((name, word(reserved), None)),
@@ -93,7 +96,7 @@ fn reserved(
 mod tests {
     use super::*;
     use crate::http::ui::sample;
-    use crate::model::{Condition, Load};
+    use crate::model::{Condition, Load, Resources};
 
     #[test]
     fn what_keeps_a_cluster_from_taking_runs_is_its_state() {
@@ -118,16 +121,19 @@ mod tests {
                 pending: 2,
                 queued: 5,
                 needs_retry: 1,
-                reserved_memory_mb: 512,
+                reserved: Resources { memory_mb: Some(512), gpus: Some(1), ..Resources::default() },
                 ..Load::default()
             },
-            condition: Condition { memory_mb: Some(2048), ..Condition::default() },
+            condition: Condition {
+                capacity: Resources { memory_mb: Some(2048), gpus: Some(4), ..Resources::default() },
+                ..Condition::default()
+            },
             ..sample::cluster()
         };
         let card = ClusterCard::new(&cluster, sample::now());
         assert_eq!((card.running.as_str(), card.waiting), ("3 of at most 4", 6));
-        assert_eq!(card.reserved.len(), 1);
-        assert_eq!((card.reserved[0].0, card.reserved[0].1.as_str()), ("Memory", "512 MB of 2 GB"));
+        let reserved: Vec<_> = card.reserved.iter().map(|(name, text, _)| (*name, text.as_str())).collect();
+        assert_eq!(reserved, [("Memory", "512 MB of 2 GB"), ("GPUs", "1 of 4")]);
         let unlimited = ClusterCard::new(&Cluster { max_running: None, ..cluster }, sample::now());
         assert!(unlimited.running == "3" && unlimited.running_bar.is_none());
     }
