@@ -16,6 +16,55 @@ pub fn duration(duration: SignedDuration) -> String {
     }
 }
 
+/// `512 MB`, `2 GB`, `1.5 GB`.
+#[must_use]
+pub fn megabytes(megabytes: i64) -> String {
+    match megabytes {
+        ..1024 => format!("{megabytes} MB"),
+        _ if megabytes % 1024 == 0 => format!("{} GB", megabytes / 1024),
+        _ => format!("{}.{} GB", megabytes / 1024, megabytes % 1024 * 10 / 1024),
+    }
+}
+
+/// `12 bytes`, `3.4 MB`: in steps of a thousand, as disks are sold.
+#[must_use]
+pub fn bytes(number: u64) -> String {
+    let mut unit = "bytes";
+    let mut tenths = u128::from(number) * 10;
+    for larger in ["kB", "MB", "GB", "TB"] {
+        if tenths < 10_000 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1000, larger);
+    }
+    if unit == "bytes" || tenths >= 1000 {
+        format!("{} {unit}", tenths / 10)
+    } else {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    }
+}
+
+/// `1 run`, `1,234 runs`.
+#[must_use]
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(number))
+}
+
+/// `1,234`
+#[must_use]
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The beginning of a text's first line, with `…` where that leaves anything out.
 #[must_use]
 pub fn first_line(text: &str, most_chars: usize) -> String {
@@ -60,5 +109,33 @@ mod tests {
         ] {
             assert_eq!(duration(SignedDuration::from_millis(milliseconds)), words);
         }
+    }
+
+    #[test]
+    fn amounts_are_told_in_the_unit_that_matters() {
+        assert_eq!([64, 2048, 1536].map(megabytes), ["64 MB", "2 GB", "1.5 GB"]);
+    }
+
+    #[test]
+    fn sizes_have_as_many_digits_as_are_read() {
+        for (number, expected) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1000, "1.0 kB"),
+            (16_384, "16.3 kB"),
+            (999_999, "999 kB"),
+            (1_200_000_000, "1.2 GB"),
+            (u64::MAX, "18446744 TB"),
+        ] {
+            assert_eq!(bytes(number), expected);
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped_and_nouns_agree_with_them() {
+        assert_eq!(count(1, "run"), "1 run");
+        assert_eq!(count(0, "run"), "0 runs");
+        assert_eq!(count(1_234_567, "run"), "1,234,567 runs");
+        assert_eq!(count(100, "run"), "100 runs");
     }
 }

@@ -43,7 +43,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ),
     ("http", &["service", "wire", "model", "telemetry", "words"]),
     ("control", &["store", "logs", "engine", "model", "clock", "lease", "wake", "telemetry"]),
-    ("service", &["store", "logs", "model", "clock", "lease", "wake", "telemetry"]),
+    ("service", &["store", "logs", "model", "clock", "lease", "wake", "telemetry", "words"]),
     ("client", &["wire", "model"]),
     ("store", &["model"]),
     // The local engine's supervisor writes the log where the server is away.

@@ -39,6 +39,8 @@ mod queue_depth;
 mod reason;
 mod resources;
 mod run;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod schedule;
 mod start;
 mod summary;

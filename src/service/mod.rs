@@ -5,6 +5,7 @@
 mod clusters;
 mod definitions;
 mod error;
+pub mod explain;
 mod launches;
 mod log_lines;
 mod logs;

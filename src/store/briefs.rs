@@ -1,6 +1,8 @@
 //! The newest runs of many definitions at once.
 
-use super::db::{FromRow, Row, Statement, json};
+use super::row::{FromRow, Row};
+
+use super::statement::{Statement, json};
 use super::{Store, StoreError};
 use crate::model::{DefinitionId, RunBrief};
 

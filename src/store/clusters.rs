@@ -1,6 +1,8 @@
 //! What operators say of clusters, and how much there is to do on each.
 
-use super::db::{Builder, FromRow, Row, Statement, json};
+use super::row::{FromRow, Row};
+
+use super::statement::{Builder, Statement, json};
 use super::{Store, StoreError, dispatch};
 use crate::model::{ClusterRecord, Load, Resources, Run, Status};
 
@@ -125,9 +127,8 @@ impl Store {
              ORDER BY resolved_cluster",
             dispatch::RESERVED
         );
-        let select = Statement::new(&select, []);
         let mut loads: Vec<(String, Load)> = Vec::new();
-        for share in self.db.read::<Share>(select).await? {
+        for share in self.db.read::<Share>(Builder::new(&select).build()).await? {
             if loads.last().is_none_or(|(cluster, _)| *cluster != share.cluster) {
                 loads.push((share.cluster.clone(), Load::default()));
             }

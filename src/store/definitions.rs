@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
-use super::db::{Builder, Db, FromRow, Row, Statement, json};
+use super::db::Db;
+
+use super::row::{FromRow, Row};
+
+use super::lists::{page_of, push_any, push_env, push_in, push_page, substring_pattern};
+use super::statement::{Builder, Statement, json};
 use super::{Store, StoreError, summaries};
 use crate::model::{
-    Definition, DefinitionFilter, DefinitionId, DefinitionSort, DefinitionSummary, EnvVar, NameList, Order, Page,
-    PageRequest, Unread,
+    Definition, DefinitionFilter, DefinitionId, DefinitionSort, DefinitionSummary, NameList, Page, PageRequest, Unread,
 };
 
 const COLUMNS: &str = "definition_id, alias, group_name, task, task_type, created_at, updated_at";
@@ -135,7 +138,7 @@ impl Store {
     pub async fn definitions(&self, ids: &[DefinitionId]) -> Result<Vec<Definition>, StoreError> {
         let texts: Vec<_> = ids.iter().map(DefinitionId::as_str).collect();
         let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM definitions WHERE definition_id"));
-        select.push_in(&self.db, &texts);
+        push_in(&mut select, &self.db, &texts);
         let mut definitions: Vec<Definition> = self.db.read(select.build()).await?;
         let places: HashMap<_, _> = texts.into_iter().enumerate().map(|(place, id)| (id, place)).collect();
         definitions.sort_by_key(|definition| places.get(definition.definition_id.as_str()).copied());
@@ -235,50 +238,4 @@ fn push_filter(sql: &mut Builder, db: &Db, filter: &DefinitionFilter) {
         sql.bind(substring_pattern(word)).push(" ESCAPE '\\'))");
     }
     push_env(sql, db, "task", &filter.env);
-}
-
-/// The field is any of these values; nothing where none is given.
-pub(super) fn push_any(sql: &mut Builder, column: &str, values: &[String]) {
-    if !values.is_empty() {
-        sql.push(&format!(" AND {column} IN ("));
-        sql.bind_all(values.iter().map(String::as_str)).push(")");
-    }
-}
-
-/// The task has each of these variables with this value. Its JSON text is searched for the variable as serde writes
-/// it: within a JSON string a quote is always escaped, so the text can't be found anywhere else. No index serves this;
-/// beside another filter it looks at what that one leaves.
-pub(super) fn push_env(sql: &mut Builder, db: &Db, column: &str, env: &[EnvVar]) {
-    for var in env {
-        sql.push(&format!(" AND {}({column}, ", db.position_function())).bind(json(var)).push(") > 0");
-    }
-}
-
-/// `id_column` makes the order total, so that pages neither repeat nor miss a row.
-pub(super) fn push_page(sql: &mut Builder, sort: &str, id_column: &str, order: Order, limit: u32, offset: u32) {
-    sql.push(&format!(" ORDER BY {sort} {order}, {id_column} {order} LIMIT "));
-    sql.bind(limit).push(" OFFSET ").bind(offset);
-}
-
-/// The rows of a page and the total. A search has connections of its own and a deadline over both.
-async fn page_of<T: FromRow + Send + 'static>(
-    db: &Db,
-    is_search: bool,
-    select: Builder,
-    count: Builder,
-) -> Result<Page<T>, StoreError> {
-    let until = is_search.then(|| db.search_deadline());
-    let rows = db.list(select.build(), until).await?;
-    Ok(Page { rows, total: count_of(db, count, until).await? })
-}
-
-pub(super) async fn count_of(db: &Db, count: Builder, until: Option<Instant>) -> Result<u64, StoreError> {
-    let counted: Vec<u64> = db.list(count.build(), until).await?;
-    Ok(counted.first().copied().unwrap_or(0))
-}
-
-/// A `LIKE` pattern for a part of a lower-cased text, its own wildcards taken literally.
-fn substring_pattern(part: &str) -> String {
-    let escaped = part.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    format!("%{escaped}%")
 }

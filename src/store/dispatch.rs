@@ -4,7 +4,9 @@
 
 use jiff::Timestamp;
 
-use super::db::{Builder, FromRow, Row, Statement, Written};
+use super::row::{FromRow, Row, Written};
+
+use super::statement::{Builder, Statement};
 use super::{Store, StoreError, runs};
 use crate::model::schedule::Candidate;
 use crate::model::{AttemptId, EngineId, Event, Resources, Run, RunId, Status};
@@ -118,10 +120,11 @@ impl FromRow for AttemptPlace {
 impl Store {
     /// How many PENDING and RUNNING runs a cluster has, and what they have reserved of its resources.
     pub async fn reserved(&self, cluster: &str) -> Result<(u64, Resources), StoreError> {
-        let select = format!(
-            "SELECT COUNT(*), {RESERVED} FROM runs WHERE resolved_cluster = $1 AND status IN ('PENDING', 'RUNNING')"
-        );
-        let found = self.db.read_one(Statement::new(&select, [cluster.into()])).await?;
+        let mut select = Builder::new(&format!(
+            "SELECT COUNT(*), {RESERVED} FROM runs WHERE status IN ('PENDING', 'RUNNING') AND resolved_cluster = "
+        ));
+        select.bind(cluster);
+        let found = self.db.read_one(select.build()).await?;
         Ok(found.map_or_else(Default::default, |Reserved(runs, resources)| (runs, resources)))
     }
 

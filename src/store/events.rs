@@ -1,6 +1,8 @@
 //! Events: the lines of a run's story, appended in the transaction of the change they tell of.
 
-use super::db::{FromRow, Row, Statement, words};
+use super::row::{FromRow, Row};
+
+use super::statement::{Statement, words};
 use super::{Store, StoreError};
 use crate::model::{Event, RunId};
 

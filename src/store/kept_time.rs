@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::db::{FromRow, Row, Statement};
+use super::row::{FromRow, Row};
+
+use super::statement::Statement;
 use super::{Store, StoreError};
 use crate::model::next_kept_time;
 

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use super::db::{FromRow, Row, Statement, Written};
+use super::row::{FromRow, Row, Written};
+
+use super::statement::Statement;
 use super::{Store, StoreError};
 
 /// The name of the one lease.

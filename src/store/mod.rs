@@ -13,13 +13,17 @@ mod error;
 mod events;
 mod kept_time;
 mod leases;
+mod lists;
 mod migrate;
 mod overview;
 mod ownership;
 mod postgres;
+mod purpose;
 mod queue_depths;
+mod row;
 mod runs;
 mod sqlite;
+mod statement;
 mod stops;
 mod summaries;
 mod text;
@@ -30,11 +34,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 pub use clusters::Endpoint;
-use db::{Db, Purpose, Statement};
+use db::Db;
 pub use dispatch::{ActiveAttempt, AttemptPlace, Claimant, DueRun};
 pub use error::StoreError;
 pub use leases::{Holder, Taken};
+use purpose::Purpose;
 pub use runs::{Launched, LogToPrune};
+use statement::Statement;
 pub use stops::Orphan;
 
 pub struct Store {

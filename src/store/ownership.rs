@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::db::Statement;
+use super::statement::Statement;
 use super::{Store, StoreError};
 use crate::model::{EngineId, Event};
 

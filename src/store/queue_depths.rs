@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::db::{Builder, FromRow, Row, Statement};
+use super::row::{FromRow, Row};
+
+use super::statement::{Builder, Statement};
 use super::{Store, StoreError};
 use crate::model::QueueDepth;
 

@@ -5,9 +5,13 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::db::{Builder, Db, FromRow, Row, Statement, Value, json, maybe_words};
-use super::definitions::{count_of, push_any, push_env, push_page};
+use super::db::Db;
+
+use super::row::{FromRow, Row};
+
 use super::kept_time::no_earlier_than_kept;
+use super::lists::{count_of, push_any, push_env, push_in, push_page};
+use super::statement::{Builder, Statement, Value, json, maybe_words};
 use super::{Store, StoreError, events, stops, summaries};
 use crate::model::{
     AttemptId, Change, DefinitionId, Event, Instance, Order, Outcome, Page, PageRequest, Run, RunFilter, RunId,
@@ -137,7 +141,7 @@ impl Store {
         let ids: Vec<_> = run_ids.iter().map(RunId::to_string).collect();
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
         let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE run_id"));
-        select.push_in(&self.db, &ids);
+        push_in(&mut select, &self.db, &ids);
         let mut runs: Vec<Run> = self.db.read(select.build()).await?;
         let places: HashMap<_, _> = run_ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
         runs.sort_by_key(|run| places.get(&run.run_id).copied());

@@ -16,7 +16,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::StoreError;
-use super::db::{FromRow, Purpose, Row, Statement, Value, Written};
+use super::purpose::Purpose;
+use super::row::{FromRow, Row, Written};
+use super::statement::{Statement, Value};
 use super::text::Text;
 
 /// How many writes may wait before callers are held back.

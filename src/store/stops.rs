@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::db::{Builder, FromRow, Row, Statement, Value};
+use super::row::{FromRow, Row};
+
+use super::statement::{Builder, Statement, Value};
 use super::{Store, StoreError, events, runs};
 use crate::model::{AttemptId, Event, Run, RunId, StopCause, StopRequest};
 

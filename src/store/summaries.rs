@@ -1,7 +1,8 @@
 //! What rows of pages show of definitions and runs. No command and no variables are read for them.
 
 use super::StoreError;
-use super::db::{Db, FromRow, Row};
+use super::db::Db;
+use super::row::{FromRow, Row};
 use crate::model::{DefinitionId, DefinitionSummary, RunSummary};
 
 pub(super) const OF_RUN: &str = "run_id, definition_id, alias, group_name, owner, resolved_cluster, status, outcome,

@@ -212,8 +212,7 @@ impl World {
                             EngineState::Unreachable { reason, since } => Some((since, reason)),
                         },
                         identity: probed.known_identity(),
-                        memory_mb: probed.capacity().memory_mb,
-                        ..Condition::default()
+                        capacity: probed.capacity(),
                     }
                 }),
                 check: Arc::new(move |task| {

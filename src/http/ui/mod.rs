@@ -12,12 +12,9 @@
 mod assets;
 mod changes;
 mod charts;
-mod explain;
 mod guard;
 mod pages;
 mod parts;
-#[cfg(test)]
-mod sample;
 
 use axum::Router;
 use axum::response::Redirect;

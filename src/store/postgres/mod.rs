@@ -19,7 +19,9 @@ use sqlx::postgres::PgConnection;
 use tokio::time::{Instant, timeout};
 
 use super::StoreError;
-use super::db::{FromRow, Purpose, Statement, Written};
+use super::purpose::Purpose;
+use super::row::{FromRow, Written};
+use super::statement::Statement;
 use connect::Connector;
 use lane::{Lane, Lease};
 use session::{Patience, STATEMENT_PATIENCE, decode};

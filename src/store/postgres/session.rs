@@ -10,7 +10,9 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Column, Connection as _, Row as _, TypeInfo};
 use tokio::time::Instant;
 
-use super::super::db::{Row, Statement, Value, Written};
+use super::super::row::{Row, Written};
+
+use super::super::statement::{Statement, Value};
 use super::StoreError;
 
 /// How long the server waits for the next statement of a transaction before it ends it, and with it the locks of a client

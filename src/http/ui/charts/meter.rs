@@ -119,7 +119,7 @@ pub fn bar(used: i64, whole: i64) -> Svg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::ui::sample;
+    use crate::model::sample;
     use crate::model::{TaskSpec, Usage};
 
     fn with(usage: Usage, memory_mb: Option<i64>) -> Vec<Meter> {

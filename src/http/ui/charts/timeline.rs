@@ -280,7 +280,7 @@ fn legend(attempts: &[Attempt], look: Look) -> Vec<(&'static str, &'static str, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::ui::sample;
+    use crate::model::sample;
     use crate::model::{Outcome, Status, StopCause, StopRequest};
 
     fn at(second: i64) -> Timestamp {

@@ -142,7 +142,7 @@ fn details(cluster: &Cluster) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 impl ClustersPage {
     pub fn sample() -> Self {
-        use crate::http::ui::sample;
+        use crate::model::sample;
         let clusters = vec![ClusterCard::new(&sample::cluster(), sample::now())];
         Self { layout: Layout::new(Section::Clusters), clusters }
     }
@@ -151,7 +151,7 @@ impl ClustersPage {
 #[cfg(test)]
 impl ClusterPage {
     pub fn sample() -> Self {
-        use crate::http::ui::sample;
+        use crate::model::sample;
         let runs = ClusterRuns {
             running: vec![sample::run_summary()],
             waiting: vec![sample::run_summary()],

@@ -399,7 +399,7 @@ impl LaunchPage {
 #[cfg(test)]
 impl LaunchPage {
     pub fn sample() -> Self {
-        let mut definition = crate::http::ui::sample::definition();
+        let mut definition = crate::model::sample::definition();
         definition.task.command = "</textarea>".to_owned();
         let mut page = Self {
             layout: Layout::new(Section::Tasks),

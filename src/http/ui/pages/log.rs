@@ -290,7 +290,7 @@ impl LogPart {
 #[cfg(test)]
 impl LogPage {
     pub fn sample() -> Self {
-        let run = crate::http::ui::sample::run();
+        let run = crate::model::sample::run();
         Self {
             log: LogPart::sample(&run),
             layout: Layout::new(Section::Runs),
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_download_is_named_after_the_task_and_the_run() {
-        let mut run = crate::http::ui::sample::run();
+        let mut run = crate::model::sample::run();
         let short = words::short_id(run.run_id);
         let long = "x".repeat(200);
         for (alias, expected) in [

@@ -136,7 +136,7 @@ const fn failed_word(range: Range) -> &'static str {
 #[cfg(test)]
 impl OverviewPage {
     pub fn sample() -> Self {
-        use crate::http::ui::sample;
+        use crate::model::sample;
         use crate::model::{EndedRuns, Page, RunSummary};
         let failure = RunSummary { exit_reason: Some("<b>no</b>".to_owned()), ..sample::run_summary() };
         let overview = Overview {
@@ -150,8 +150,8 @@ impl OverviewPage {
     }
 
     pub fn empty_sample() -> Self {
-        use crate::http::ui::sample;
         use crate::model::Page;
+        use crate::model::sample;
         let running = Page { rows: Vec::new(), total: 0 };
         let overview =
             Overview { clusters: Vec::new(), running, failures: Vec::new(), ended: Vec::new(), waiting: Vec::new() };

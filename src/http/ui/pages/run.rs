@@ -15,7 +15,6 @@ use crate::http::request::InPath;
 use crate::http::ui::charts::meter::{Meter, meters};
 use crate::http::ui::charts::timeline;
 use crate::http::ui::charts::timeline::Timeline;
-use crate::http::ui::explain::{Around, Explanation, NextStep, explain};
 use crate::http::ui::parts::fold;
 use crate::http::ui::parts::layout;
 use crate::http::ui::parts::layout::{Layout, Section};
@@ -26,6 +25,7 @@ use crate::http::ui::parts::state::{Icon, Look};
 use crate::http::ui::parts::words;
 use crate::http::ui::parts::words::{Elapsed, Moment};
 use crate::model::{EnvVar, Event, EventType, Run, RunSummary, StopCause, UNKNOWN_OWNER};
+use crate::service::explain::{Around, Explanation, NextStep, explain};
 use crate::service::{RunStory, ServiceError};
 
 pub fn routes() -> Router<App> {
@@ -189,8 +189,8 @@ impl RunPage {
             look: Look::new(run.status, run.outcome),
             is_settled: run.status.is_terminal() && run.is_log_complete && are_children_over,
             can_be_stopped: !run.status.is_terminal() && run.stop.is_none(),
-            elapsed: explanation.elapsed(now),
-            next: explanation.moment(now),
+            elapsed: explanation.since.map(|since| Elapsed { since, until: None, now }),
+            next: explanation.next.map(|(what, at)| (what, Moment { at, now })),
             explanation,
             timeline: timeline::draw(&run, &attempts),
             is_log_short: log
@@ -311,7 +311,7 @@ impl StopPage {
 #[cfg(test)]
 impl RunPage {
     pub fn sample() -> Self {
-        use crate::http::ui::sample;
+        use crate::model::sample;
         use crate::model::{Outcome, Page, RunId, Status, StopRequest, Usage};
         let child = sample::run_summary();
         let mut run = Run {
@@ -347,8 +347,8 @@ impl RunPage {
 #[cfg(test)]
 impl StopPage {
     pub fn sample() -> Self {
-        use crate::http::ui::sample;
         use crate::model::Page;
+        use crate::model::sample;
         let children = Page { rows: vec![sample::run_summary()], total: 1 };
         let run = sample::run();
         let newest = run.run_id;

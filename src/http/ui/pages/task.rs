@@ -173,7 +173,7 @@ fn history(newest_first: &[RunBrief]) -> Option<History> {
 #[cfg(test)]
 impl TaskPage {
     pub fn sample() -> Self {
-        use crate::http::ui::sample;
+        use crate::model::sample;
         let (definition, now, run) = (sample::definition(), sample::now(), sample::brief(Outcome::Succeeded));
         Self {
             layout: Layout::new(Section::Tasks),

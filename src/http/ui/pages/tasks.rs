@@ -174,8 +174,8 @@ impl TaskRow {
 #[cfg(test)]
 impl TasksPage {
     pub fn sample() -> Self {
-        use crate::http::ui::sample;
         use crate::model::Outcome;
+        use crate::model::sample;
         let (definition, now, run) = (sample::definition_summary(), sample::now(), sample::brief(Outcome::Failed));
         let page = crate::model::PageRequest { limit: 1, offset: 1, sort_by: DefinitionSort::Alias, order: Order::Asc };
         let address = links::tasks().with("q", ["x"]);

@@ -95,7 +95,7 @@ fn reserved(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::ui::sample;
+    use crate::model::sample;
     use crate::model::{Condition, Load, Resources};
 
     #[test]

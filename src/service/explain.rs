@@ -5,43 +5,42 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::parts::words;
-use super::parts::words::{Elapsed, Moment};
 use crate::model::{Event, EventType, OUT_OF_MEMORY, Outcome, Run, Status, StopCause, memory_text};
+use crate::words;
 
 const MB: i64 = 1024 * 1024;
 
 /// What is known beside the run itself.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Around<'a> {
+pub struct Around<'a> {
     /// Why it has not started, where it waits.
-    pub(super) waiting: Option<&'a str>,
+    pub waiting: Option<&'a str>,
     /// How long runs of its task take that go well.
-    pub(super) typical: Option<SignedDuration>,
-    pub(super) events: &'a [Event],
+    pub typical: Option<SignedDuration>,
+    pub events: &'a [Event],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Explanation {
-    pub(super) heading: String,
+pub struct Explanation {
+    pub heading: String,
     /// In the words of who knows; may be empty.
-    pub(super) reason: String,
-    pub(super) advice: Vec<Advice>,
+    pub reason: String,
+    pub advice: Vec<Advice>,
     /// Since when what the heading says goes on.
-    pub(super) since: Option<Timestamp>,
+    pub since: Option<Timestamp>,
     /// When something is to happen by itself, and what.
-    pub(super) next: Option<(&'static str, Timestamp)>,
+    pub next: Option<(&'static str, Timestamp)>,
 }
 
 /// What to do, and the page where it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Advice {
-    pub(super) text: String,
-    pub(super) step: Option<NextStep>,
+pub struct Advice {
+    pub text: String,
+    pub step: Option<NextStep>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NextStep {
+pub enum NextStep {
     LaunchAgain,
     EditTask,
     ReadLog,
@@ -66,19 +65,11 @@ impl Explanation {
     fn next(self, what: &'static str, at: Timestamp) -> Self {
         Self { next: Some((what, at)), ..self }
     }
-
-    /// How long what the heading says has gone on.
-    pub(super) fn elapsed(&self, now: Timestamp) -> Option<Elapsed> {
-        self.since.map(|since| Elapsed { since, until: None, now })
-    }
-
-    /// The time of what comes next, as it is seen from now.
-    pub(super) fn moment(&self, now: Timestamp) -> Option<(&'static str, Moment)> {
-        self.next.map(|(what, at)| (what, Moment { at, now }))
-    }
 }
 
-pub(super) fn explain(run: &Run, around: Around<'_>, now: Timestamp) -> Explanation {
+/// Why a run is where it is, as of `now`.
+#[must_use]
+pub fn explain(run: &Run, around: Around<'_>, now: Timestamp) -> Explanation {
     match (run.status, run.outcome) {
         (Status::Stopped, Some(Outcome::Succeeded)) => {
             Explanation::new(format!("It succeeded{}", after(run, now))).because(usually(around.typical))
@@ -318,7 +309,7 @@ fn ceil_mb(bytes: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::ui::sample;
+    use crate::model::sample;
     use crate::model::{StopRequest, Usage};
 
     fn ended(outcome: Outcome, exit_code: Option<i64>, reason: &str) -> Run {

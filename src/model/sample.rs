@@ -1,18 +1,18 @@
-//! Invented values with which pages make samples of themselves for tests.
+//! Invented values for tests, such as the samples that pages make of themselves.
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{
+use super::{
     Cluster, ClusterRecord, ClusterStatus, Condition, Definition, DefinitionId, DefinitionSummary, EnvVar,
     LaunchPolicy, LaunchRequest, Load, Outcome, QueueDepth, Resources, Run, RunBrief, RunId, RunSummary, Status,
     Target, TaskSpec, UsageSample, plan_launch,
 };
 
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     "2026-01-02T03:04:05Z".parse().expect("it is a time")
 }
 
-pub(super) fn definition() -> Definition {
+pub(crate) fn definition() -> Definition {
     Definition {
         definition_id: DefinitionId::from_text("science-1"),
         alias: Some("train <model>".to_owned()),
@@ -31,7 +31,7 @@ pub(super) fn definition() -> Definition {
     }
 }
 
-pub(super) fn definition_summary() -> DefinitionSummary {
+pub(crate) fn definition_summary() -> DefinitionSummary {
     let definition = definition();
     DefinitionSummary {
         definition_id: definition.definition_id,
@@ -44,7 +44,7 @@ pub(super) fn definition_summary() -> DefinitionSummary {
 }
 
 /// One of its runs that ended.
-pub(super) fn brief(outcome: Outcome) -> RunBrief {
+pub(crate) fn brief(outcome: Outcome) -> RunBrief {
     RunBrief {
         run_id: RunId::generate(),
         definition_id: definition().definition_id,
@@ -57,7 +57,7 @@ pub(super) fn brief(outcome: Outcome) -> RunBrief {
 }
 
 /// A run that waits.
-pub(super) fn run() -> Run {
+pub(crate) fn run() -> Run {
     let target = Target { cluster: "default", resolved_cluster: "batch", engine: "docker" };
     let request = LaunchRequest {
         active_deadline_secs: Some(60),
@@ -70,7 +70,7 @@ pub(super) fn run() -> Run {
 }
 
 /// The same as a row of a list.
-pub(super) fn run_summary() -> RunSummary {
+pub(crate) fn run_summary() -> RunSummary {
     let run = run();
     RunSummary {
         run_id: run.run_id,
@@ -88,7 +88,7 @@ pub(super) fn run_summary() -> RunSummary {
     }
 }
 
-pub(super) fn cluster() -> Cluster {
+pub(crate) fn cluster() -> Cluster {
     let mut record = ClusterRecord::new("batch & <b>", now());
     record.status = ClusterStatus::Maintenance;
     record.status_reason = "new <i>disks</i>".to_owned();
@@ -112,12 +112,12 @@ pub(super) fn cluster() -> Cluster {
     }
 }
 
-pub(super) fn depths() -> Vec<QueueDepth> {
+pub(crate) fn depths() -> Vec<QueueDepth> {
     vec![QueueDepth::now(7, now())]
 }
 
 /// What a run used from [`now`] on.
-pub(super) fn usage() -> Vec<UsageSample> {
+pub(crate) fn usage() -> Vec<UsageSample> {
     let sample = |second| UsageSample {
         at: now() + SignedDuration::from_secs(second),
         memory_bytes: Some(second << 20),
