@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::{self, DEFAULT_CLUSTER};
 use crate::control::global::{KeptTime, Retries};
 use crate::control::{Control, Global, LoopRegistry, Settings, cluster, global};
-use crate::engine::Pokes;
+use crate::engine::Reports;
 use crate::engine::kind::Surroundings;
 use crate::lease::{Lease, Standing};
 use crate::logs::Logs;
@@ -44,11 +44,11 @@ pub(super) struct Shared {
     /// The retries of all clusters.
     pub(super) retries: Retries,
     /// This server's identity: that of its data directory.
-    pub(super) node: String,
+    pub(super) server_id: String,
     pub(super) lease: Lease,
     pub(super) data_dir: PathBuf,
     /// The database's identity.
-    pub(super) installation: String,
+    pub(super) installation_id: String,
     /// Every loop of the server is entered here.
     pub(super) registry: LoopRegistry,
     /// How many files a task may have open; the server may have more.
@@ -239,7 +239,7 @@ impl ClusterSet {
     async fn take_over(&self) -> Result<(), StoreError> {
         let reached = self.members.iter().filter(|(_, member)| !member.control.engine.is_tied_to_server());
         for (name, _) in reached {
-            let number = self.shared.store.take_over_attempts(name, &self.shared.node).await?;
+            let number = self.shared.store.take_over_attempts(name, &self.shared.server_id).await?;
             if number > 0 {
                 tracing::info!(cluster = name, number, "attempts of another server were taken over");
                 self.shared.wake.queue();
@@ -298,16 +298,16 @@ impl ClusterSet {
 
     fn add(&mut self, name: &str, settings: &config::Cluster, is_configured: bool) -> anyhow::Result<()> {
         let shared = &self.shared;
-        let pokes = Pokes::default();
+        let reports = Reports::default();
         let surroundings = Surroundings {
             cluster: name,
             data_dir: &shared.data_dir,
             logs: &shared.logs,
-            installation: &shared.installation,
+            installation_id: &shared.installation_id,
             clock: &shared.clock,
             usual_open_files: shared.usual_open_files,
         };
-        let engine = settings.engine.make(&surroundings, pokes.clone());
+        let engine = settings.engine.make(&surroundings, reports.clone());
         let engine = engine.map_err(anyhow::Error::from_boxed).with_context(|| format!("cannot use cluster {name}"))?;
         let max_running = settings.max_running.map(NonZeroU32::get);
         let listed = service::Cluster {
@@ -325,11 +325,11 @@ impl ClusterSet {
             wake: shared.wake.clone(),
             clock: shared.clock.clone(),
             settings: shared.settings.clone(),
-            node: shared.node.clone(),
+            server_id: shared.server_id.clone(),
             tenure: shared.lease.tenure(),
             cluster: name.to_owned(),
             engine,
-            pokes,
+            reports,
             retries: shared.retries.clone(),
             max_running: max_running.into(),
             endpoint: (!is_configured).then(|| settings.engine.endpoint()),

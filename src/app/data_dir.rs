@@ -12,7 +12,7 @@ use super::privacy::Others;
 pub(super) struct DataDir {
     pub(super) path: PathBuf,
     /// Tells this folder from that of any other server.
-    pub(super) node: String,
+    pub(super) server_id: String,
     _lock: File,
 }
 
@@ -42,30 +42,30 @@ impl DataDir {
                 return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));
             }
         }
-        let node =
-            node_id(&path.join("node")).with_context(|| format!("cannot write to the data directory {shown}"))?;
-        Ok(Self { path, node, _lock: lock })
+        let server_id = read_server_id(&path.join("node"))
+            .with_context(|| format!("cannot write to the data directory {shown}"))?;
+        Ok(Self { path, server_id, _lock: lock })
     }
 }
 
 /// Reads the identity in this file, or makes one that is there after a crash as well.
-fn node_id(path: &Path) -> io::Result<String> {
+fn read_server_id(path: &Path) -> io::Result<String> {
     match std::fs::read_to_string(path) {
-        Ok(node) if !node.trim().is_empty() && !node.contains('\0') => Ok(node.trim().to_owned()),
-        Ok(_) => make_node_id(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_node_id(path),
+        Ok(server_id) if !server_id.trim().is_empty() && !server_id.contains('\0') => Ok(server_id.trim().to_owned()),
+        Ok(_) => make_server_id(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_server_id(path),
         Err(error) => Err(error),
     }
 }
 
-fn make_node_id(path: &Path) -> io::Result<String> {
-    let node = uuid::Uuid::new_v4().to_string();
+fn make_server_id(path: &Path) -> io::Result<String> {
+    let server_id = uuid::Uuid::new_v4().to_string();
     let new = path.with_extension("new");
-    std::fs::write(&new, format!("{node}\n"))?;
+    std::fs::write(&new, format!("{server_id}\n"))?;
     File::open(&new)?.sync_all()?;
     std::fs::rename(&new, path)?;
     // Runs are claimed under it from now on: a loss of power must not take it back.
     let folder = path.parent().into_iter().flat_map(|folder| [Some(folder), folder.parent()]).flatten();
     folder.into_iter().try_for_each(|folder| File::open(folder)?.sync_all())?;
-    Ok(node)
+    Ok(server_id)
 }

@@ -67,7 +67,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     if let Database::Postgres { .. } = config.server.database {
         tokio::spawn(lease::keep(Arc::new(store.for_loops()), lease.clone(), holder, stop.clone()));
     }
-    let installation = store.installation_id().await.context("cannot read the database")?;
+    let installation_id = store.installation_id().await.context("cannot read the database")?;
     let logs_dir = data_dir.path.join("logs");
     let logs =
         Arc::new(Logs::open(&logs_dir).with_context(|| format!("cannot use the folder {}", logs_dir.display()))?);
@@ -90,10 +90,10 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         },
         log_retention: config.logs.retention,
         retries: Retries::default(),
-        node: data_dir.node.clone(),
+        server_id: data_dir.server_id.clone(),
         lease: lease.clone(),
         data_dir: data_dir.path.clone(),
-        installation,
+        installation_id,
     };
     let by_request = config.server.clusters_by_request;
     let clusters = ClusterSet::start(shared, &configured, default, by_request, stop.clone()).await?;
@@ -106,7 +106,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         clusters.listed(),
         lease.clone(),
     );
-    let service = service.with_node(data_dir.node.clone());
+    let service = service.with_server_id(data_dir.server_id.clone());
     let service =
         service.with_loop_faults(Arc::new(move || registry.reports().iter().filter_map(loop_fault).collect()));
     let limits = Limits {
@@ -234,7 +234,7 @@ fn holder(data_dir: &DataDir, address: SocketAddr) -> Holder {
     // So is one beside it.
     let folder = std::fs::metadata(&data_dir.path).map(|folder| folder.ino()).unwrap_or_default();
     Holder {
-        id: format!("{}@{host}:{folder}", data_dir.node),
+        id: format!("{}@{host}:{folder}", data_dir.server_id),
         details: format!("on {host} (process {process}, data directory {path}, at http://{address}, since {since})"),
     }
 }

@@ -18,7 +18,7 @@ use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use super::{Chunk, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
+use super::{Chunk, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Reports};
 use crate::model::{
     AttemptId, EndCause, Ended, EngineId, EngineIdentity, Instance, LogPosition, Observation, StartFault, Started,
     TaskSpec, Usage,
@@ -30,7 +30,7 @@ const LARGEST_MEMORY_MB: i64 = 1 << 20;
 #[derive(Clone)]
 pub struct FakeEngine {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    pokes: Pokes,
+    reports: Reports,
     world: Arc<Mutex<World>>,
     /// How much of each attempt's output is given; `None` is all, and its end.
     output_limit: Arc<watch::Sender<Option<usize>>>,
@@ -94,10 +94,10 @@ struct Attempt {
 }
 
 impl FakeEngine {
-    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static, pokes: Pokes) -> Self {
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static, reports: Reports) -> Self {
         let output_limit = Arc::default();
         let launches = watch::Sender::default();
-        Self { now: Arc::new(now), pokes, world: Arc::default(), output_limit, launches }
+        Self { now: Arc::new(now), reports, world: Arc::default(), output_limit, launches }
     }
 
     /// The time by the engine's own clock.
@@ -192,7 +192,7 @@ impl FakeEngine {
         let sleeping = world.attempts.get_mut(&attempt_id).filter(|attempt| attempt.end.is_none());
         let was_sleeping = sleeping.map(|attempt| attempt.play(now)).is_some();
         drop(world);
-        self.pokes.poke(attempt_id);
+        self.reports.changed(attempt_id);
         was_sleeping
     }
 
@@ -221,7 +221,7 @@ impl FakeEngine {
     /// Forgets an attempt, as a container removed behind our back is forgotten.
     pub fn vanish(&self, attempt_id: AttemptId) {
         self.world().attempts.remove(&attempt_id);
-        self.pokes.poke(attempt_id);
+        self.reports.changed(attempt_id);
     }
 
     /// Loses an attempt, as a machine does whose power is cut: what is left of its output is all that there is.
@@ -230,7 +230,7 @@ impl FakeEngine {
             attempt.lost = Some(reason.to_owned());
             attempt.output.send_modify(|(_, is_complete)| *is_complete = true);
         }
-        self.pokes.poke(attempt_id);
+        self.reports.changed(attempt_id);
     }
 
     #[must_use]
@@ -340,7 +340,7 @@ impl Engine for FakeEngine {
             world.attempts.insert(attempt_id, Attempt::new(&spec.task.command, now));
         }
         drop(world);
-        self.pokes.poke(attempt_id);
+        self.reports.changed(attempt_id);
         Ok(handle)
     }
 
@@ -408,7 +408,7 @@ impl Engine for FakeEngine {
         }
         attempt.end(now, 143, EndCause::Stopped);
         drop(world);
-        self.pokes.poke(handle.attempt_id);
+        self.reports.changed(handle.attempt_id);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Engine, Identity, Pokes};
+use super::{Engine, Identity, Reports};
 use crate::clock::Clock;
 use crate::logs::Logs;
 
@@ -20,7 +20,7 @@ pub(super) trait Kind {
     fn endpoint(&self) -> String;
 
     /// Must be called within a tokio runtime.
-    fn make(&self, surroundings: &Surroundings<'_>, pokes: Pokes) -> Made;
+    fn make(&self, surroundings: &Surroundings<'_>, reports: Reports) -> Made;
 }
 
 /// An engine, or why the settings can't be used on this machine, in words for the operator.
@@ -34,7 +34,7 @@ pub struct Surroundings<'a> {
     pub data_dir: &'a Path,
     pub logs: &'a Arc<Logs>,
     /// The database's identity, which tells our containers from those of another database's servers.
-    pub installation: &'a str,
+    pub installation_id: &'a str,
     pub clock: &'a Clock,
     /// How many files a local task may have open.
     pub usual_open_files: Option<u64>,
@@ -42,6 +42,6 @@ pub struct Surroundings<'a> {
 
 impl Surroundings<'_> {
     pub(super) fn identity(&self) -> Identity {
-        Identity { server_id: self.installation.to_owned(), cluster: self.cluster.to_owned() }
+        Identity { installation_id: self.installation_id.to_owned(), cluster: self.cluster.to_owned() }
     }
 }

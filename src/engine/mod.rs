@@ -11,7 +11,7 @@ pub mod fake;
 pub mod kind;
 pub mod kubernetes;
 pub mod local;
-mod pokes;
+mod reports;
 pub mod settings;
 
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::model::{
     AttemptId, DefinitionId, EngineIdentity, Execution, LogPosition, Observation, Resources, StartFault, TaskSpec,
 };
 
-pub use pokes::Pokes;
+pub use reports::Reports;
 
 /// What an engine needs to know to execute one attempt.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ pub struct Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Different for every database, and the same for all servers on one.
-    pub server_id: String,
+    pub installation_id: String,
     pub cluster: String,
 }
 
@@ -155,7 +155,7 @@ pub trait Engine: Send + Sync {
     }
 
     /// Starts the attempt, or finds it where it was started before. Returns as soon as the engine has it: what takes
-    /// long, such as pulling an image, goes on behind, is told by [`Pokes::note`] and seen as [`Observation::Starting`].
+    /// long, such as pulling an image, goes on behind, is told by [`Reports::note`] and seen as [`Observation::Starting`].
     async fn launch(&self, spec: &LaunchSpec) -> Result<Handle, EngineError>;
 
     /// What is to be seen of each, in the order asked. An attempt whose handle was never stored is asked for by its id

@@ -1,6 +1,6 @@
 //! The kinds of engines, each with settings of its own. This is the one list of them.
 
-use super::Pokes;
+use super::Reports;
 use super::docker::DockerSettings;
 use super::kind::{Kind, Made, Surroundings};
 use super::kubernetes::KubernetesSettings;
@@ -62,8 +62,8 @@ impl EngineSettings {
     ///
     /// # Errors
     /// The settings can't be used on this machine.
-    pub fn make(&self, surroundings: &Surroundings<'_>, pokes: Pokes) -> Made {
-        self.kind().make(surroundings, pokes)
+    pub fn make(&self, surroundings: &Surroundings<'_>, reports: Reports) -> Made {
+        self.kind().make(surroundings, reports)
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn at(path: &str) -> String {
 }
 
 /// Serves the routes at the root and below `base`, which is empty or begins with a slash and ends without one.
-pub(super) fn around(routes: Router, base: &str) -> Router {
+pub(super) fn wrap(routes: Router, base: &str) -> Router {
     if base.is_empty() {
         return routes;
     }
@@ -70,7 +70,7 @@ mod tests {
             .route("/bare", get(|| async { Redirect::to("/there") }))
             .route("/alike", get(|| async { Redirect::to("/flotillas") }))
             .route("/away", get(|| async { Redirect::to("https://other.example/") }));
-        let below = around(routes.clone(), "/tools/flotilla");
+        let below = wrap(routes.clone(), "/tools/flotilla");
         for (path, expected) in [
             ("/", "/tools/flotilla/ui"),
             ("/tools/flotilla", "/tools/flotilla/ui"),
@@ -94,7 +94,7 @@ mod tests {
         for path in ["/tools/flotillas/a/b", "/tools/flotilla/tools/flotilla/a/b", "/flotilla/a/b"] {
             assert_eq!(ask(&below, path).await.status().as_u16(), 404, "{path}");
         }
-        let at_root = around(routes, "");
+        let at_root = wrap(routes, "");
         assert_eq!(ask(&at_root, "/to").await.headers()["location"], "/there?a");
         assert_eq!(ask(&at_root, "/tools/flotilla/to").await.status().as_u16(), 404);
     }

@@ -40,15 +40,15 @@ const REQUEST_ID: &str = "x-request-id";
 /// A client's own request id is kept where it is short enough to be one.
 const REQUEST_ID_BYTES: usize = 128;
 
-pub(super) fn around(routes: Router, origins: SharedOrigins, service: Arc<Service>) -> Router {
+pub(super) fn wrap(routes: Router, origins: SharedOrigins, service: Arc<Service>) -> Router {
     let cors = cors(&origins.cors);
     routes
         .layer(from_fn(refuse_without_room))
         .layer(from_fn_with_state(Arc::clone(&origins), refuse_other_sites))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(from_fn(identify))
-        .layer(from_fn_with_state(service, tell_time))
-        .layer(from_fn_with_state(Arc::clone(&origins), ui::around))
+        .layer(from_fn_with_state(service, log_time))
+        .layer(from_fn_with_state(Arc::clone(&origins), ui::guard_pages))
         .layer(from_fn(protect))
         .layer(from_fn(unread::read_on))
         .layer(option_layer(cors))
@@ -153,7 +153,7 @@ async fn identify(request: Request, next: Next) -> Response {
 }
 
 /// Whoever counts from a time of this server's needs to know what time it is here.
-async fn tell_time(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+async fn log_time(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Ok(now) = HeaderValue::from_str(&format!("{:.3}", service.now())) {
         response.headers_mut().insert(SERVER_TIME, now);

@@ -117,7 +117,7 @@ pub fn router(app: App, origins: Origins) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(|request: axum::extract::Request| async move { ApiError::no_method(&request) })
         .with_state(app);
-    base::around(middleware::around(routes, Arc::new(origins), service), &base_path)
+    base::wrap(middleware::wrap(routes, Arc::new(origins), service), &base_path)
 }
 
 async fn nothing_here(request: axum::extract::Request) -> ApiError {

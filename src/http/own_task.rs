@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::error::ApiError;
 
 /// Answers what may change something in tasks of `tasks`; whoever stops the server waits for them.
-pub(super) fn around(routes: Router, tasks: TaskTracker) -> Router {
+pub(super) fn wrap(routes: Router, tasks: TaskTracker) -> Router {
     routes.layer(from_fn_with_state(tasks, in_own_task))
 }
 

@@ -71,7 +71,7 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToke
     let connections = TaskTracker::new();
     // Requests whose clients have hung up, and that are finished all the same.
     let requests = TaskTracker::new();
-    let routes = own_task::around(routes, requests.clone());
+    let routes = own_task::wrap(routes, requests.clone());
     while let Some((stream, peer, place)) = stop.run_until_cancelled(accept(&listener, &mut places, &mut spares)).await
     {
         let (routes, stop) = (routes.clone(), stop.clone());
@@ -236,7 +236,7 @@ mod tests {
         };
         let routes = Router::new().route("/", get(work.clone()).delete(work.clone()).put(work.clone()).post(work));
         let requests = TaskTracker::new();
-        let routes = own_task::around(routes, requests.clone());
+        let routes = own_task::wrap(routes, requests.clone());
         for (method, is_finished) in [("GET", false), ("DELETE", true), ("PUT", true), ("POST", true)] {
             let (mut client, connection) = connect(routes.clone(), &CancellationToken::new());
             client.write_all(format!("{method} / HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();

@@ -74,7 +74,7 @@ pub use run::{Instance, Outcome, Run, Status, StopCause, StopRequest, UnknownWor
 pub use start::{FailedStarts, RetryLimit, StartLimits, Tally};
 pub use summary::{DefinitionSummary, RunSummary};
 pub use transition::{
-    Basis, Change, LONGEST_RETRY_DELAY, Look, decide, fail_start, is_allowed, refuse, requeue, set_by_hand,
+    Basis, Change, LONGEST_RETRY_DELAY, Situation, decide, fail_start, is_allowed, refuse, requeue, set_by_hand,
     stop_before_start,
 };
 pub use usage_sample::UsageSample;

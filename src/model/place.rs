@@ -25,7 +25,7 @@ impl EngineIdentity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elsewhere {
     /// It is on the machine of another server.
-    Server { node: String },
+    Server { server_id: String },
     /// It is on another engine than the one that answers.
     Engine { had: EngineId, has: EngineId },
     /// It is on a known engine, and the one that answers does not say which it is.
@@ -49,8 +49,8 @@ impl Elsewhere {
     #[must_use]
     pub fn reason(&self, cluster: &str) -> String {
         match self {
-            Self::Server { node } => format!(
-                "it runs on the machine of another server, which has the data directory {node}: only that server can \
+            Self::Server { server_id } => format!(
+                "it runs on the machine of another server, which has the data directory {server_id}: only that server can \
                  say how it is, unless an operator says that it is gone (`flotilla adopt {cluster}`)"
             ),
             Self::Engine { had, has } => format!(

@@ -109,7 +109,7 @@ impl Change {
 
 /// What is known beside the observation.
 #[derive(Debug, Clone, Copy)]
-pub struct Look<'a> {
+pub struct Situation<'a> {
     pub now: Timestamp,
     /// How long ago the attempt was claimed.
     pub since_claim: SignedDuration,
@@ -118,8 +118,8 @@ pub struct Look<'a> {
 
 /// What an observation makes of a run; `None` where nothing is new.
 #[must_use]
-pub fn decide(run: &Run, observation: Observation, look: Look<'_>) -> Option<Change> {
-    let now = look.now;
+pub fn decide(run: &Run, observation: Observation, situation: Situation<'_>) -> Option<Change> {
+    let now = situation.now;
     match (run.status, observation) {
         (Status::Queued | Status::NeedsRetry | Status::Stopped, _)
         | (Status::Pending | Status::Running, Observation::Starting | Observation::Unknown { .. })
@@ -139,7 +139,7 @@ pub fn decide(run: &Run, observation: Observation, look: Look<'_>) -> Option<Cha
         }
         (Status::Pending | Status::Running, Observation::Ended(ended)) => Some(end(run, ended)),
         (Status::Pending | Status::Running, Observation::NeverRan { reason, fault }) => {
-            Some(never_ran(run, &reason, fault, look))
+            Some(never_ran(run, &reason, fault, situation))
         }
         (Status::Pending | Status::Running, Observation::Gone { reason }) => Some(lose(run, reason, now)),
         (Status::Pending | Status::Running, Observation::Lost { reason, started, last_seen_at }) => {
@@ -148,18 +148,18 @@ pub fn decide(run: &Run, observation: Observation, look: Look<'_>) -> Option<Cha
     }
 }
 
-fn never_ran(run: &Run, reason: &str, fault: StartFault, look: Look<'_>) -> Change {
+fn never_ran(run: &Run, reason: &str, fault: StartFault, situation: Situation<'_>) -> Change {
     match &run.stop {
         Some(stop) => {
             let reason = stop_reason_before_start(run, stop, Some(reason));
-            let end = Change::end_unseen(run, stop.cause.outcome_before_start(), reason, look.now);
+            let end = Change::end_unseen(run, stop.cause.outcome_before_start(), reason, situation.now);
             Change { is_log_complete: true, ..end }
         }
         // What was seen running did run, whatever is left of it: starting it again would repeat its work.
         None if fault.is_retried() && run.status == Status::Running => {
-            Change::end_unseen(run, Outcome::Lost, LOST_REASON.to_owned(), look.now)
+            Change::end_unseen(run, Outcome::Lost, LOST_REASON.to_owned(), situation.now)
         }
-        None => fail_start(run, reason, fault, look),
+        None => fail_start(run, reason, fault, situation),
     }
 }
 
@@ -273,23 +273,23 @@ pub const LONGEST_RETRY_DELAY: SignedDuration = SignedDuration::from_secs(60);
 /// fault is reached; else it is queued again after a pause, which doubles from one second with each attempt up to a
 /// minute.
 #[must_use]
-pub fn fail_start(run: &Run, reason: &str, fault: StartFault, look: Look<'_>) -> Change {
+pub fn fail_start(run: &Run, reason: &str, fault: StartFault, situation: Situation<'_>) -> Change {
     if !fault.is_retried() {
-        return refuse(run, reason, look.now);
+        return refuse(run, reason, situation.now);
     }
     let doublings = run.attempt_count.saturating_sub(1).min(6);
     let delay = SignedDuration::from_secs(1 << doublings).min(LONGEST_RETRY_DELAY);
-    let failed_starts = run.failed_starts.and(fault, look.since_claim.saturating_add(delay));
-    if let Some(why) = failed_starts.why_given_up(fault, look.limits) {
-        return refuse(run, &format!("{reason}; {why}"), look.now);
+    let failed_starts = run.failed_starts.and(fault, situation.since_claim.saturating_add(delay));
+    if let Some(why) = failed_starts.why_given_up(fault, situation.limits) {
+        return refuse(run, &format!("{reason}; {why}"), situation.now);
     }
     let message =
         format!("attempt {} could not start and is tried again in {} s: {reason}", run.attempt_count, delay.as_secs());
     Change {
-        due_at: Some(look.now.saturating_add(delay).unwrap_or(Timestamp::MAX)),
+        due_at: Some(situation.now.saturating_add(delay).unwrap_or(Timestamp::MAX)),
         failed_starts: Some(failed_starts),
         exit_reason: Some(reason.to_owned()),
-        events: vec![Event::warning(look.now, "NeedsRetry", message)],
+        events: vec![Event::warning(situation.now, "NeedsRetry", message)],
         ..Change::new(run, Status::NeedsRetry)
     }
 }
@@ -395,9 +395,9 @@ mod tests {
     }
 
     /// A look at this second, at an attempt that was claimed three seconds before, with the limits of nobody's choice.
-    fn look(second: i64) -> Look<'static> {
+    fn situation(second: i64) -> Situation<'static> {
         const LIMITS: &StartLimits = &StartLimits::NONE;
-        Look { now: at(second), since_claim: SignedDuration::from_secs(3), limits: LIMITS }
+        Situation { now: at(second), since_claim: SignedDuration::from_secs(3), limits: LIMITS }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "it is what a run has")]
@@ -490,7 +490,7 @@ mod tests {
             for stop in stops() {
                 for observation in observations() {
                     let run = Run { stop: stop.clone(), ..run(status) };
-                    let Some(change) = decide(&run, observation.clone(), look(10)) else { continue };
+                    let Some(change) = decide(&run, observation.clone(), situation(10)) else { continue };
                     assert!(is_allowed(status, change.to), "{status} → {} on {observation:?}", change.to);
                     assert_eq!(change.from, Basis::of(&run));
                     assert!(!change.events.is_empty(), "every change tells its story");
@@ -558,7 +558,7 @@ mod tests {
             (lost(None, None), Outcome::Lost, Some("its machine lost power")),
         ];
         for (observation, outcome, reason) in table {
-            let change = decide(&run(Status::Pending), observation.clone(), look(10)).unwrap();
+            let change = decide(&run(Status::Pending), observation.clone(), situation(10)).unwrap();
             assert_eq!((change.outcome, change.exit_reason.as_deref()), (Some(outcome), reason), "{observation:?}");
         }
     }
@@ -568,7 +568,7 @@ mod tests {
         for fault in StartFault::ALL {
             let seen = never_ran("no container", fault);
             let outcome =
-                |status| decide(&run(status), seen.clone(), look(10)).map(|change| (change.to, change.outcome));
+                |status| decide(&run(status), seen.clone(), situation(10)).map(|change| (change.to, change.outcome));
             let (pending, running) = match fault {
                 StartFault::Task => ((Status::Stopped, Some(Outcome::Rejected)), Outcome::Rejected),
                 _ => ((Status::NeedsRetry, None), Outcome::Lost),
@@ -582,7 +582,7 @@ mod tests {
     fn a_lost_run_ends_when_it_was_last_seen_and_never_before_its_start() {
         let times = |status, started: Option<Started>, last_seen_at: Option<i64>| {
             let run = Run { started_at: (status == Status::Running).then(|| at(6)), ..run(status) };
-            let change = decide(&run, lost(started, last_seen_at.map(at)), look(10)).unwrap();
+            let change = decide(&run, lost(started, last_seen_at.map(at)), situation(10)).unwrap();
             (change.started_at.map(Timestamp::as_second), change.finished_at.unwrap().as_second())
         };
         assert_eq!(times(Status::Pending, None, None), (None, 10));
@@ -594,7 +594,7 @@ mod tests {
 
     #[test]
     fn a_killed_process_of_a_run_that_went_well_is_told_in_its_story() {
-        let change = decide(&run(Status::Running), killed_for_memory(0, EndCause::Exited), look(10)).unwrap();
+        let change = decide(&run(Status::Running), killed_for_memory(0, EndCause::Exited), situation(10)).unwrap();
         assert!(change.events[0].message.contains("a process of it was killed for memory"), "{:?}", change.events);
     }
 
@@ -624,7 +624,7 @@ mod tests {
                 let run = Run { stop: stop.clone(), ..run(Status::Running) };
                 let Observation::Ended(ended) = ended(exit_code, cause.clone()) else { panic!("it ended") };
                 let seen = Observation::Ended(Ended { finished_at, ..ended });
-                let change = decide(&run, seen, look(12)).unwrap();
+                let change = decide(&run, seen, situation(12)).unwrap();
                 assert_eq!(change.outcome, Some(expected), "{stop:?} {exit_code} {cause:?}");
                 assert_eq!(change.exit_reason.is_none(), expected == Outcome::Succeeded);
             }
@@ -638,7 +638,7 @@ mod tests {
         let reason = |cause, told: &str| {
             let stop = Some(StopRequest { words: Some(words.to_owned()), ..StopRequest::new(cause, at(7)) });
             let run = Run { stop, ..run(Status::Pending) };
-            let change = decide(&run, never_ran(told, StartFault::Image), look(9)).unwrap();
+            let change = decide(&run, never_ran(told, StartFault::Image), situation(9)).unwrap();
             (change.outcome.unwrap(), change.exit_reason.unwrap())
         };
         let told = "stopped while its image was being fetched";
@@ -655,7 +655,7 @@ mod tests {
     fn the_delay_before_a_retry_doubles_up_to_a_minute() {
         let delays = [1, 2, 3, 6, 7, 100].map(|attempt_count| {
             let run = Run { attempt_count, ..run(Status::Pending) };
-            fail_start(&run, "no space", StartFault::Machine, look(0)).due_at.unwrap().as_second()
+            fail_start(&run, "no space", StartFault::Machine, situation(0)).due_at.unwrap().as_second()
         });
         assert_eq!(delays, [1, 2, 4, 32, 60, 60]);
     }
@@ -664,16 +664,16 @@ mod tests {
     fn starts_that_fail_are_given_up_at_the_bound_of_their_kind_with_the_last_words() {
         let two = RetryLimit { attempts: Some(2), time: None };
         let limits = StartLimits { image: two, ..StartLimits::NONE };
-        let look = Look { limits: &limits, ..look(9) };
+        let situation = Situation { limits: &limits, ..situation(9) };
         for fault in StartFault::ALL {
-            let first = fail_start(&run(Status::Pending), "not now", fault, look);
+            let first = fail_start(&run(Status::Pending), "not now", fault, situation);
             if fault == StartFault::Task {
                 assert_eq!((first.outcome, first.exit_reason.as_deref()), (Some(Outcome::Rejected), Some("not now")));
                 continue;
             }
             let failed_starts = first.failed_starts.unwrap();
             let again = Run { attempt_count: 2, failed_starts, ..run(Status::Pending) };
-            let second = fail_start(&again, "not now either", fault, look);
+            let second = fail_start(&again, "not now either", fault, situation);
             if fault == StartFault::Image {
                 // Three seconds each, with pauses of one and of two.
                 let reason = "not now either; given up after 2 attempts in 9s";

@@ -221,7 +221,7 @@ impl Service {
             return Err(ServiceError::Conflict(message));
         };
         let adopted =
-            self.store.adopt_attempts(&cluster.resolved_name, engine_id, &self.node, self.clock.now()).await?;
+            self.store.adopt_attempts(&cluster.resolved_name, engine_id, &self.server_id, self.clock.now()).await?;
         if adopted > 0 {
             let cluster = cluster.resolved_name;
             tracing::warn!(cluster, adopted, %engine_id, "attempts of an engine or a server that is gone were adopted");

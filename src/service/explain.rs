@@ -12,7 +12,7 @@ const MB: i64 = 1024 * 1024;
 
 /// What is known beside the run itself.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Around<'a> {
+pub struct Context<'a> {
     /// Why it has not started, where it waits.
     pub waiting: Option<&'a str>,
     /// How long runs of its task take that go well.
@@ -69,22 +69,22 @@ impl Explanation {
 
 /// Why a run is where it is, as of `now`.
 #[must_use]
-pub fn explain(run: &Run, around: Around<'_>, now: Timestamp) -> Explanation {
+pub fn explain(run: &Run, context: Context<'_>, now: Timestamp) -> Explanation {
     match (run.status, run.outcome) {
         (Status::Stopped, Some(Outcome::Succeeded)) => {
-            Explanation::new(format!("It succeeded{}", after(run, now))).because(usually(around.typical))
+            Explanation::new(format!("It succeeded{}", after(run, now))).because(usually(context.typical))
         }
         (Status::Stopped, Some(Outcome::Failed)) => failed(run),
         (Status::Stopped, Some(Outcome::Stopped)) => stopped(run),
-        (Status::Stopped, Some(Outcome::TimedOut)) => timed_out(run, around),
+        (Status::Stopped, Some(Outcome::TimedOut)) => timed_out(run, context),
         (Status::Stopped, Some(Outcome::Lost)) => Explanation::new("It was lost: nobody saw how it ended")
             .because(reason(run))
             .advise("Its log shows how far it came.", NextStep::ReadLog)
             .advise("Launch it again if its work can be done twice without harm.", NextStep::LaunchAgain),
         (Status::Stopped, Some(Outcome::Rejected) | None) => rejected(run),
-        (Status::Pending | Status::Running, _) if around.waiting.is_some() => {
+        (Status::Pending | Status::Running, _) if context.waiting.is_some() => {
             Explanation::new("Nothing is known about it at present")
-                .because(sentence(around.waiting.unwrap_or_default()))
+                .because(sentence(context.waiting.unwrap_or_default()))
                 .advise("Its status is the last one that was seen, and a stop is kept.", NextStep::SeeCluster)
         }
         (Status::Queued | Status::Pending | Status::Running | Status::NeedsRetry, _) if run.stop.is_some() => {
@@ -96,43 +96,45 @@ pub fn explain(run: &Run, around: Around<'_>, now: Timestamp) -> Explanation {
             };
             Explanation::new(heading).because("Its command is asked to end first, and killed where it does not.")
         }
-        (Status::Queued, _) => waiting(run, around),
-        (Status::Pending, _) => starting(run, around),
+        (Status::Queued, _) => waiting(run, context),
+        (Status::Pending, _) => starting(run, context),
         (Status::NeedsRetry, _) => {
-            let told = Explanation::new("It could not start, and is tried again").because(reason(run));
-            run.due_at.map_or(told.clone(), |due_at| told.next("The next try is", due_at))
+            let explanation = Explanation::new("It could not start, and is tried again").because(reason(run));
+            run.due_at.map_or(explanation.clone(), |due_at| explanation.next("The next try is", due_at))
         }
         (Status::Running, _) => {
-            let told = Explanation { since: run.started_at, ..Explanation::new("It has been running") };
-            let told = told.because(usually(around.typical));
-            run.deadline().map_or(told.clone(), |deadline| told.next("Its deadline is", deadline))
+            let explanation = Explanation { since: run.started_at, ..Explanation::new("It has been running") };
+            let explanation = explanation.because(usually(context.typical));
+            run.deadline().map_or(explanation.clone(), |deadline| explanation.next("Its deadline is", deadline))
         }
     }
 }
 
-fn waiting(run: &Run, around: Around<'_>) -> Explanation {
+fn waiting(run: &Run, context: Context<'_>) -> Explanation {
     let cluster = &run.execution.resolved_cluster;
     Explanation::new(format!("It waits for a place on the cluster {cluster}"))
-        .because(sentence(around.waiting.unwrap_or_default()))
+        .because(sentence(context.waiting.unwrap_or_default()))
         .advise("It starts by itself as soon as there is one.", NextStep::SeeCluster)
 }
 
 /// While an engine has it, the last thing that was told says what takes long.
-fn starting(run: &Run, around: Around<'_>) -> Explanation {
-    let since_dispatch = || around.events.iter().rev().take_while(|event| event.reason != "Dispatched");
-    let told = since_dispatch().find(|event| event.event_type == EventType::Warning || is_progress(event));
-    let told = told.map(|event| match is_bare(event) {
+fn starting(run: &Run, context: Context<'_>) -> Explanation {
+    let since_dispatch = || context.events.iter().rev().take_while(|event| event.reason != "Dispatched");
+    let explanation = since_dispatch().find(|event| event.event_type == EventType::Warning || is_progress(event));
+    let explanation = explanation.map(|event| match is_bare(event) {
         true => since_dispatch().find(|earlier| is_registry_answer(earlier)).unwrap_or(event),
         false => event,
     });
     let heading = format!("The cluster {} is starting it", run.execution.resolved_cluster);
-    match told {
+    match explanation {
         Some(event) if event.event_type == EventType::Warning => Explanation::new(format!(
             "{heading}, and has trouble with it"
         ))
         .because(sentence(&event.message))
         .advise("It is tried again by itself. If this does not pass, look at the cluster.", NextStep::SeeCluster),
-        told => Explanation::new(heading).because(told.map(|event| sentence(&event.message)).unwrap_or_default()),
+        explanation => {
+            Explanation::new(heading).because(explanation.map(|event| sentence(&event.message)).unwrap_or_default())
+        }
     }
 }
 
@@ -166,21 +168,21 @@ fn failed(run: &Run) -> Explanation {
     };
     // The heading says what the reason would.
     let says_more = run.exit_reason.as_deref() != Some(format!("exited with code {code}").as_str());
-    let told = Explanation::new(heading).because(if says_more { reason(run) } else { String::new() });
+    let explanation = Explanation::new(heading).because(if says_more { reason(run) } else { String::new() });
     match code {
-        126 => told.advise(
+        126 => explanation.advise(
             "Check that the file may be executed, that its first line names an interpreter which is there, and that it was made for this kind of machine.",
             NextStep::EditTask,
         ),
-        127 => told.advise(
+        127 => explanation.advise(
             "Check how the command is spelt, and that the image has it and all that it calls.",
             NextStep::EditTask,
         ),
-        137 => told.advise(killed(run), NextStep::LaunchAgain).advise("Its log shows how far it came.", NextStep::ReadLog),
-        143 => told
+        137 => explanation.advise(killed(run), NextStep::LaunchAgain).advise("Its log shows how far it came.", NextStep::ReadLog),
+        143 => explanation
             .advise("The machine may have been shut down, or the command ended itself so.", None)
             .advise("Launch it again if its work can be done twice without harm.", NextStep::LaunchAgain),
-        _ => told.advise("The end of its log usually says why.", NextStep::ReadLog),
+        _ => explanation.advise("The end of its log usually says why.", NextStep::ReadLog),
     }
 }
 
@@ -224,14 +226,16 @@ fn stopped(run: &Run) -> Explanation {
         None => "It was stopped",
     };
     let never_ran = if run.started_at.is_none() { ", before it started" } else { "" };
-    let told = Explanation::new(format!("{by}{never_ran}"));
+    let explanation = Explanation::new(format!("{by}{never_ran}"));
     match &run.stop {
-        Some(stop) if stop.cause == StopCause::Parent => told.advise("See what its parent did.", NextStep::SeeParent),
-        _ => told,
+        Some(stop) if stop.cause == StopCause::Parent => {
+            explanation.advise("See what its parent did.", NextStep::SeeParent)
+        }
+        _ => explanation,
     }
 }
 
-fn timed_out(run: &Run, around: Around<'_>) -> Explanation {
+fn timed_out(run: &Run, context: Context<'_>) -> Explanation {
     if run.stop.as_ref().is_some_and(|stop| stop.cause == StopCause::SlowStart) {
         return Explanation::new("It did not start in time, and was ended when it did").because(reason(run));
     }
@@ -242,7 +246,7 @@ fn timed_out(run: &Run, around: Around<'_>) -> Explanation {
         None => "It took longer than it had".to_owned(),
     };
     Explanation::new(heading)
-        .because(usually(around.typical))
+        .because(usually(context.typical))
         .advise("Its log shows what it was at.", NextStep::ReadLog)
         .advise("If it needs more time, launch it again with a later deadline.", NextStep::LaunchAgain)
 }
@@ -250,9 +254,9 @@ fn timed_out(run: &Run, around: Around<'_>) -> Explanation {
 fn rejected(run: &Run) -> Explanation {
     let text = run.exit_reason.as_deref().unwrap_or_default().to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let told = Explanation::new("It could not be started").because(reason(run));
+    let explanation = Explanation::new("It could not be started").because(reason(run));
     if says(&["exec:", "executable", "entrypoint"]) {
-        return told.advise("Check that the image has the command, and how it is spelt.", NextStep::EditTask);
+        return explanation.advise("Check that the image has the command, and how it is spelt.", NextStep::EditTask);
     }
     if says(&["image", "manifest", "repository"]) {
         let image = format!(
@@ -261,13 +265,13 @@ fn rejected(run: &Run) -> Explanation {
         );
         return Explanation {
             heading: "Its image could not be had".to_owned(),
-            ..told.advise(image, NextStep::EditTask)
+            ..explanation.advise(image, NextStep::EditTask)
         };
     }
     if says(&["memory", "cpu", "node", "gpu", "machine"]) {
-        return told.advise("Ask for less, or launch it on a larger cluster.", NextStep::LaunchAgain);
+        return explanation.advise("Ask for less, or launch it on a larger cluster.", NextStep::LaunchAgain);
     }
-    told.advise("Correct the task, and launch it again.", NextStep::EditTask)
+    explanation.advise("Correct the task, and launch it again.", NextStep::EditTask)
 }
 
 /// ` in 3 min 2 s`
@@ -324,8 +328,8 @@ mod tests {
         }
     }
 
-    fn told(run: &Run) -> Explanation {
-        explain(run, Around::default(), sample::now() + SignedDuration::from_secs(100))
+    fn explanation(run: &Run) -> Explanation {
+        explain(run, Context::default(), sample::now() + SignedDuration::from_secs(100))
     }
 
     fn steps(explanation: &Explanation) -> Vec<Option<NextStep>> {
@@ -340,11 +344,11 @@ mod tests {
             usage,
             ..ended(Outcome::Failed, Some(137), "out of memory: killed by the kernel at its limit of 64 MB")
         };
-        let told = told(&run);
-        assert_eq!(told.heading, "It needed more memory than the 64 MB it may use");
-        assert_eq!(told.reason, "Out of memory: killed by the kernel at its limit of 64 MB.");
-        assert!(told.advice[0].text.contains("128 MB"), "{told:?}");
-        assert_eq!(steps(&told), [Some(NextStep::LaunchAgain), Some(NextStep::EditTask)]);
+        let explanation = explanation(&run);
+        assert_eq!(explanation.heading, "It needed more memory than the 64 MB it may use");
+        assert_eq!(explanation.reason, "Out of memory: killed by the kernel at its limit of 64 MB.");
+        assert!(explanation.advice[0].text.contains("128 MB"), "{explanation:?}");
+        assert_eq!(steps(&explanation), [Some(NextStep::LaunchAgain), Some(NextStep::EditTask)]);
     }
 
     #[test]
@@ -356,11 +360,11 @@ mod tests {
             (137, "It was killed (SIGKILL)", NextStep::LaunchAgain),
             (139, "It crashed: it touched memory that is not its own (SIGSEGV)", NextStep::ReadLog),
         ] {
-            let told = told(&ended(Outcome::Failed, Some(code), "exited"));
-            assert_eq!((told.heading.as_str(), told.reason.as_str()), (heading, "Exited."));
-            assert_eq!(told.advice[0].step, Some(step), "{code}");
+            let explanation = explanation(&ended(Outcome::Failed, Some(code), "exited"));
+            assert_eq!((explanation.heading.as_str(), explanation.reason.as_str()), (heading, "Exited."));
+            assert_eq!(explanation.advice[0].step, Some(step), "{code}");
         }
-        assert!(told(&ended(Outcome::Failed, Some(143), "")).heading.contains("SIGTERM"));
+        assert!(explanation(&ended(Outcome::Failed, Some(143), "")).heading.contains("SIGTERM"));
     }
 
     #[test]
@@ -375,8 +379,8 @@ mod tests {
             ("no node of the cluster has so much memory", "It could not be started", NextStep::LaunchAgain),
             ("", "It could not be started", NextStep::EditTask),
         ] {
-            let told = told(&ended(Outcome::Rejected, None, reason));
-            assert_eq!((told.heading.as_str(), told.advice[0].step), (heading, Some(step)), "{reason}");
+            let explanation = explanation(&ended(Outcome::Rejected, None, reason));
+            assert_eq!((explanation.heading.as_str(), explanation.advice[0].step), (heading, Some(step)), "{reason}");
         }
     }
 
@@ -386,26 +390,26 @@ mod tests {
             stop: Some(StopRequest::new(cause, sample::now())),
             ..ended(Outcome::Stopped, Some(143), "stopped")
         };
-        assert_eq!(told(&with(StopCause::Request)).heading, "It was stopped on request");
-        let by_parent = told(&with(StopCause::Parent));
+        assert_eq!(explanation(&with(StopCause::Request)).heading, "It was stopped on request");
+        let by_parent = explanation(&with(StopCause::Parent));
         assert_eq!(by_parent.heading, "It was stopped, since its parent was");
         assert_eq!(steps(&by_parent), [Some(NextStep::SeeParent)]);
         let queued = Run { started_at: None, ..with(StopCause::Request) };
-        assert_eq!(told(&queued).heading, "It was stopped on request, before it started");
-        let late = told(&Run { execution: sample::run().execution, ..ended(Outcome::TimedOut, Some(143), "") });
+        assert_eq!(explanation(&queued).heading, "It was stopped on request, before it started");
+        let late = explanation(&Run { execution: sample::run().execution, ..ended(Outcome::TimedOut, Some(143), "") });
         assert_eq!(late.heading, "It took longer than the 1 min it had");
         let active = Run { status: Status::Running, outcome: None, finished_at: None, ..with(StopCause::Parent) };
-        assert_eq!(told(&active).heading, "It is being stopped, since its parent was");
+        assert_eq!(explanation(&active).heading, "It is being stopped, since its parent was");
     }
 
     #[test]
     fn one_that_waits_is_told_why() {
-        let around = Around { waiting: Some("the cluster batch is offline: new disks"), ..Around::default() };
-        let told = explain(&sample::run(), around, sample::now());
-        assert_eq!(told.heading, "It waits for a place on the cluster batch");
-        assert_eq!(told.reason, "The cluster batch is offline: new disks.");
+        let context = Context { waiting: Some("the cluster batch is offline: new disks"), ..Context::default() };
+        let explanation = explain(&sample::run(), context, sample::now());
+        assert_eq!(explanation.heading, "It waits for a place on the cluster batch");
+        assert_eq!(explanation.reason, "The cluster batch is offline: new disks.");
         let run = Run { status: Status::NeedsRetry, due_at: Some(sample::now()), ..sample::run() };
-        assert_eq!(explain(&run, Around::default(), sample::now()).next, Some(("The next try is", sample::now())));
+        assert_eq!(explain(&run, Context::default(), sample::now()).next, Some(("The next try is", sample::now())));
     }
 
     #[test]
@@ -413,19 +417,20 @@ mod tests {
         let run = Run { status: Status::Pending, attempt_count: 2, ..sample::run() };
         let event = |reason, message: &str| Event::normal(sample::now(), reason, message);
         let warning = |reason, message: &str| Event::warning(sample::now(), reason, message);
-        let told = |events: &[Event]| explain(&run, Around { events, ..Around::default() }, sample::now());
+        let explanation = |events: &[Event]| explain(&run, Context { events, ..Context::default() }, sample::now());
         let before = [warning("LaunchDelayed", "old"), event("Dispatched", "handed over")];
-        assert_eq!(told(&before).reason, "", "what an attempt before had trouble with is past");
+        assert_eq!(explanation(&before).reason, "", "what an attempt before had trouble with is past");
         let pulling = [before.as_slice(), &[event("Pulling", "fetched 1 of 2 MB")]].concat();
-        assert_eq!(told(&pulling).reason, "Fetched 1 of 2 MB.");
+        assert_eq!(explanation(&pulling).reason, "Fetched 1 of 2 MB.");
         let trouble = [pulling.as_slice(), &[warning("PullFailed", "no route")]].concat();
-        assert!(told(&trouble).heading.ends_with("and has trouble with it"));
+        assert!(explanation(&trouble).heading.ends_with("and has trouble with it"));
     }
 
     #[test]
     fn one_whose_image_is_not_to_be_had_is_told_the_registrys_words() {
         let run = Run { status: Status::Pending, attempt_count: 1, ..sample::run() };
-        let told = |events: &[Event]| explain(&run, Around { events, ..Around::default() }, sample::now()).reason;
+        let explanation =
+            |events: &[Event]| explain(&run, Context { events, ..Context::default() }, sample::now()).reason;
         let event = |reason, message: &str| Event::normal(sample::now(), reason, message);
         let warning = |message: &str| Event::warning(sample::now(), "Failed", message);
         let answer = warning("Failed to pull image \"r/x:1\": manifest unknown");
@@ -439,21 +444,21 @@ mod tests {
             warning("Error: ImagePullBackOff"),
         ];
         for end in 3..=events.len() {
-            assert_eq!(told(&events[..end]), "Failed to pull image \"r/x:1\": manifest unknown.");
+            assert_eq!(explanation(&events[..end]), "Failed to pull image \"r/x:1\": manifest unknown.");
         }
-        assert_eq!(told(&[events.as_slice(), &[event("Pulled", "it came")]].concat()), "It came.");
-        assert_eq!(told(&[warning("Error: ImagePullBackOff")]), "Error: ImagePullBackOff.");
+        assert_eq!(explanation(&[events.as_slice(), &[event("Pulled", "it came")]].concat()), "It came.");
+        assert_eq!(explanation(&[warning("Error: ImagePullBackOff")]), "Error: ImagePullBackOff.");
     }
 
     #[test]
     fn one_that_runs_or_went_well_is_told_with_what_is_usual() {
-        let around = Around { typical: Some(SignedDuration::from_secs(5)), ..Around::default() };
-        let good = explain(&ended(Outcome::Succeeded, Some(0), ""), around, sample::now());
+        let context = Context { typical: Some(SignedDuration::from_secs(5)), ..Context::default() };
+        let good = explain(&ended(Outcome::Succeeded, Some(0), ""), context, sample::now());
         assert_eq!(good.heading, "It succeeded in 1 min 30 s");
         assert_eq!(good.reason, "Other runs of this task usually take 5.0 s.");
         let run = Run { status: Status::Running, started_at: Some(sample::now()), ..sample::run() };
-        let told = explain(&run, around, sample::now() + SignedDuration::from_secs(2));
-        assert_eq!((told.heading.as_str(), told.since), ("It has been running", Some(sample::now())));
-        assert_eq!(told.next, Some(("Its deadline is", sample::now() + SignedDuration::from_secs(60))));
+        let explanation = explain(&run, context, sample::now() + SignedDuration::from_secs(2));
+        assert_eq!((explanation.heading.as_str(), explanation.since), ("It has been running", Some(sample::now())));
+        assert_eq!(explanation.next, Some(("Its deadline is", sample::now() + SignedDuration::from_secs(60))));
     }
 }

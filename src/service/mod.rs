@@ -50,7 +50,7 @@ pub struct Service {
     clusters: Clusters,
     lease: Lease,
     /// Whose data directory has what local clusters start.
-    node: String,
+    server_id: String,
     readiness: Readiness,
     log_waits: LogWaits,
     started_at: Timestamp,
@@ -68,13 +68,13 @@ impl Service {
         lease: Lease,
     ) -> Self {
         let started_at = clock.now();
-        let (node, readiness, log_waits) = (String::new(), Readiness::default(), LogWaits::default());
-        Self { store, logs, wake, clock, policy, clusters, lease, node, readiness, log_waits, started_at }
+        let (server_id, readiness, log_waits) = (String::new(), Readiness::default(), LogWaits::default());
+        Self { store, logs, wake, clock, policy, clusters, lease, server_id, readiness, log_waits, started_at }
     }
 
     #[must_use]
-    pub fn with_node(self, node: String) -> Self {
-        Self { node, ..self }
+    pub fn with_server_id(self, server_id: String) -> Self {
+        Self { server_id, ..self }
     }
 
     /// Where readiness looks for loops that hang.

@@ -46,7 +46,7 @@ pub struct DueRun {
 
 impl FromRow for DueRun {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-        let (run_id, attempt) = (row.parsed()?, row.small()?);
+        let (run_id, attempt) = (row.parsed()?, row.u32()?);
         Ok(Self { attempt_id: AttemptId { run_id, attempt }, due_at: row.time()? })
     }
 }
@@ -56,7 +56,7 @@ impl FromRow for DueRun {
 pub struct ActiveAttempt {
     pub attempt_id: AttemptId,
     /// The server that claimed it.
-    pub node: String,
+    pub server_id: String,
     /// Which engine has it; `None` where nobody has seen that yet.
     pub engine_id: Option<EngineId>,
     /// What the engine calls it, once it has said so.
@@ -76,20 +76,27 @@ impl ActiveAttempt {
 
 impl FromRow for ActiveAttempt {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-        let attempt = row.small()?;
-        let node = row.text()?;
+        let attempt = row.u32()?;
+        let server_id = row.text()?;
         let engine_id = row.maybe_text()?.map(EngineId::from_text);
         let handle = row.maybe_text()?;
         let claimed_at = row.time()?;
         let run = Run::from_row(row)?;
-        Ok(Self { attempt_id: AttemptId { run_id: run.run_id, attempt }, node, engine_id, handle, claimed_at, run })
+        Ok(Self {
+            attempt_id: AttemptId { run_id: run.run_id, attempt },
+            server_id,
+            engine_id,
+            handle,
+            claimed_at,
+            run,
+        })
     }
 }
 
 /// For whom runs are claimed: the server that looks after them from then on, and the engine they are handed to.
 #[derive(Debug, Clone, Copy)]
 pub struct Claimant<'a> {
-    pub node: &'a str,
+    pub server_id: &'a str,
     pub engine_id: Option<&'a EngineId>,
     /// Where the engine is by the settings that the claim is made with; nothing is claimed where they are other by now.
     pub endpoint: Option<&'a str>,
@@ -97,23 +104,23 @@ pub struct Claimant<'a> {
 
 /// A server that has not seen its engine.
 impl<'a> From<&'a str> for Claimant<'a> {
-    fn from(node: &'a str) -> Self {
-        Self { node, engine_id: None, endpoint: None }
+    fn from(server_id: &'a str) -> Self {
+        Self { server_id, engine_id: None, endpoint: None }
     }
 }
 
 /// Where an attempt is, and whether anything is left of it there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptPlace {
-    pub node: String,
+    pub server_id: String,
     pub engine_id: Option<EngineId>,
     pub is_cleaned: bool,
 }
 
 impl FromRow for AttemptPlace {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-        let (node, engine_id) = (row.text()?, row.maybe_text()?.map(EngineId::from_text));
-        Ok(Self { node, engine_id, is_cleaned: row.maybe_time()?.is_some() })
+        let (server_id, engine_id) = (row.text()?, row.maybe_text()?.map(EngineId::from_text));
+        Ok(Self { server_id, engine_id, is_cleaned: row.maybe_time()?.is_some() })
     }
 }
 
@@ -183,7 +190,7 @@ impl Store {
              SELECT run_id, attempt_count, resolved_cluster, $2, $3, $4 FROM runs WHERE claim = $1 AND status = 'PENDING' AND status <> 'STOPPED'",
             [
                 claim.as_str().into(),
-                claimant.node.into(),
+                claimant.server_id.into(),
                 claimant.engine_id.map(EngineId::to_string).into(),
                 now.into(),
             ],

@@ -10,12 +10,12 @@ use crate::model::{EngineId, Event};
 impl Store {
     /// Makes the attempts of a cluster this server's, of which another one took care: how many there were. Only for
     /// clusters that every server reaches alike.
-    pub async fn take_over_attempts(&self, cluster: &str, node: &str) -> Result<usize, StoreError> {
+    pub async fn take_over_attempts(&self, cluster: &str, server_id: &str) -> Result<usize, StoreError> {
         let update = Statement::new(
             "UPDATE attempts SET node = $2
              WHERE resolved_cluster = $1 AND cleaned_at IS NULL AND node <> $2
              RETURNING run_id",
-            [cluster.into(), node.into()],
+            [cluster.into(), server_id.into()],
         );
         self.count_of(update).await
     }
@@ -38,7 +38,7 @@ impl Store {
         &self,
         cluster: &str,
         engine_id: &EngineId,
-        node: &str,
+        server_id: &str,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
         let event = Event::normal(
@@ -58,14 +58,14 @@ impl Store {
                 event.reason.into(),
                 event.source_object.into(),
                 event.message.into(),
-                node.into(),
+                server_id.into(),
             ],
         );
         let update = Statement::new(
             "UPDATE attempts SET engine_id = $2, node = $3, handle = ''
              WHERE resolved_cluster = $1 AND cleaned_at IS NULL AND (engine_id <> $2 OR node <> $3)
              RETURNING run_id",
-            [cluster.into(), engine_id.as_str().into(), node.into()],
+            [cluster.into(), engine_id.as_str().into(), server_id.into()],
         );
         let written = self.write_guarded(vec![events, update]).await?;
         Ok(written.rows(1))

@@ -55,12 +55,12 @@ impl Row {
         u64::try_from(value).map_err(|_| self.error(format!("{value} is no count")))
     }
 
-    pub(super) fn small(&mut self) -> Result<u32, StoreError> {
+    pub(super) fn u32(&mut self) -> Result<u32, StoreError> {
         let value = self.int()?;
         u32::try_from(value).map_err(|_| self.error(format!("{value} is no small count")))
     }
 
-    pub(super) fn truth(&mut self) -> Result<bool, StoreError> {
+    pub(super) fn boolean(&mut self) -> Result<bool, StoreError> {
         Ok(self.int()? != 0)
     }
 

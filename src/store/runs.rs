@@ -56,7 +56,7 @@ impl FromRow for Run {
             due_at: row.maybe_time()?,
             failed_starts: row.maybe_json()?.unwrap_or_default(),
             stop: stops::read(row)?,
-            attempt_count: row.small()?,
+            attempt_count: row.u32()?,
             instance: Instance { instance_id: row.text()?, dns_name: row.text()? },
             usage: Usage {
                 max_memory_bytes: row.maybe_int()?,
@@ -67,7 +67,7 @@ impl FromRow for Run {
             },
             image_digest: row.maybe_text()?,
             run_exceptions: row.maybe_parsed()?,
-            is_log_complete: row.truth()?,
+            is_log_complete: row.boolean()?,
         })
     }
 }
@@ -343,7 +343,7 @@ pub struct LogToPrune {
 
 impl FromRow for LogToPrune {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-        Ok(Self { run_id: row.parsed()?, complete_since: row.time()?, attempts: row.small()? })
+        Ok(Self { run_id: row.parsed()?, complete_since: row.time()?, attempts: row.u32()? })
     }
 }
 

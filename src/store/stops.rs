@@ -43,7 +43,7 @@ impl FromRow for Orphan {
 
 impl FromRow for AttemptId {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-        Ok(Self { run_id: row.parsed()?, attempt: row.small()? })
+        Ok(Self { run_id: row.parsed()?, attempt: row.u32()? })
     }
 }
 

@@ -54,7 +54,7 @@ crate::on_fake_engine! {
         let run_id = world.run("exit 0").await;
         let run_ids = [run_id.parse().unwrap()];
         let id = flotilla::model::EngineId::from_text("fake");
-        let claimant = flotilla::store::Claimant { node: "this-node", engine_id: Some(&id), endpoint: None };
+        let claimant = flotilla::store::Claimant { server_id: "this-node", engine_id: Some(&id), endpoint: None };
         world.store.claim("default", &run_ids, 10, claimant, world.control.clock.now()).await.unwrap();
         world.script().replace("another");
         look(&world).await;
@@ -120,7 +120,7 @@ crate::on_fake_engine! {
     async fn attempts_from_before_belong_to_the_first_engine_that_is_seen(world: World) {
         let run_id = world.run("exit 0").await;
         let run_ids = [run_id.parse().unwrap()];
-        let claimant = flotilla::store::Claimant { node: "this-node", engine_id: None, endpoint: None };
+        let claimant = flotilla::store::Claimant { server_id: "this-node", engine_id: None, endpoint: None };
         let run = world.store.claim("default", &run_ids, 10, claimant, world.control.clock.now()).await.unwrap().remove(0);
         world.step().await;
         let place = world.store.attempt_place(run.attempt_id()).await.unwrap().unwrap();

@@ -134,7 +134,7 @@ crate::on_fake_engine! {
         assert_eq!(world.script().launches_of(attempt_id), 1);
         // It is poked about when the pause is over.
         while world.script().launches_of(attempt_id) < 2 {
-            let poked = world.control.pokes.take().await;
+            let poked = world.control.reports.take().await;
             world.control.watch_some(poked).await.unwrap();
             world.control.until_work_is_done().await;
         }
@@ -167,7 +167,7 @@ crate::on_fake_engine! {
         world.step().await;
         let id = World::attempt(&run_id, 1);
         let note = flotilla::model::Event::warning(world.control.clock.now(), "FailedScheduling", "0/3 nodes are available");
-        world.control.pokes.note(id, note);
+        world.control.reports.note(id, note);
         world.step().await;
         for jump in ["2036-01-01T00:00:00Z", "1996-01-01T00:00:00Z"] {
             world.set_clock_to(jump);

@@ -1,7 +1,7 @@
 //! Stops between any two steps: while a launch is under way, around a crash, for a whole family, by clocks that differ.
 
 use flotilla::model::{
-    Basis, Change, Execution, Look, Run, RunId, StartFault, StartLimits, StopCause, StopRequest, fail_start, requeue,
+    Basis, Change, Execution, Situation, Run, RunId, StartFault, StartLimits, StopCause, StopRequest, fail_start, requeue,
 };
 use futures_util::FutureExt;
 use jiff::SignedDuration;
@@ -48,7 +48,7 @@ async fn left_with_stop(world: &World, change: impl FnOnce(&Run) -> Change) -> S
 }
 
 fn needs_retry(run: &Run) -> Change {
-    let look = Look { now: run.queued_at, since_claim: SignedDuration::ZERO, limits: &StartLimits::NONE };
+    let look = Situation { now: run.queued_at, since_claim: SignedDuration::ZERO, limits: &StartLimits::NONE };
     fail_start(run, "no room", StartFault::Machine, look)
 }
 
@@ -285,10 +285,10 @@ crate::on_fake_engine! {
         world.step_until(&run_id, |run| run["status"] == "RUNNING").await;
         world.script().swallow_stops(true);
         stop(&world, &run_id).await;
-        let _ = world.control.pokes.take().now_or_never();
+        let _ = world.control.reports.take().now_or_never();
         world.watch_stops().await;
-        assert!(world.control.pokes.take().now_or_never().is_none(), "the loop pokes itself at once");
-        assert!(!world.control.pokes.take().await.is_empty(), "and does so later");
+        assert!(world.control.reports.take().now_or_never().is_none(), "the loop pokes itself at once");
+        assert!(!world.control.reports.take().await.is_empty(), "and does so later");
         world.script().swallow_stops(false);
         assert_eq!(world.finish(&run_id).await["outcome"], "stopped");
     }

@@ -15,7 +15,7 @@ use flotilla::control::{Control, Global, Settings};
 use flotilla::engine::docker::{DockerEngine, DockerSettings, Identity};
 use flotilla::engine::fake::FakeEngine;
 use flotilla::engine::kubernetes::{KubernetesEngine, KubernetesSettings};
-use flotilla::engine::{Engine, EngineError, EngineState, Pokes};
+use flotilla::engine::{Engine, EngineError, EngineState, Reports};
 use flotilla::http::{App, Limits, Origins, router};
 use flotilla::lease::Lease;
 use flotilla::logs::Logs;
@@ -54,7 +54,7 @@ pub struct World {
 /// the things that tests do there.
 enum Stage {
     Fake(FakeEngine),
-    Docker { host: String, server_id: String },
+    Docker { host: String, installation_id: String },
     Kubernetes,
 }
 
@@ -63,7 +63,7 @@ struct Parts {
     stage: Stage,
     engine: Arc<dyn Engine>,
     image: &'static str,
-    pokes: Pokes,
+    reports: Reports,
     clock: Clock,
     hand: Option<ManualClock>,
 }
@@ -152,46 +152,46 @@ impl World {
     pub async fn on_docker(options: Options) -> Option<Self> {
         let host = support::docker_address()?;
         let (store, folder) = sqlite().await;
-        let server_id = store.installation_id().await.unwrap();
-        let identity = Identity { server_id: server_id.clone(), cluster: "default".to_owned() };
+        let installation_id = store.installation_id().await.unwrap();
+        let identity = Identity { installation_id: installation_id.clone(), cluster: "default".to_owned() };
         // No test needs a network, and a container without starts sooner.
         let network_mode = Some("none".to_owned());
         let config = DockerSettings { host: Some(host.clone()), network_mode, ..DockerSettings::default() };
-        let (pokes, clock) = (Pokes::default(), Clock::system());
+        let (reports, clock) = (Reports::default(), Clock::system());
         let time = clock.clone();
-        let engine = Arc::new(DockerEngine::new(config, identity, pokes.clone(), move || time.now()));
-        let stage = Stage::Docker { host, server_id };
+        let engine = Arc::new(DockerEngine::new(config, identity, reports.clone(), move || time.now()));
+        let stage = Stage::Docker { host, installation_id };
         let image = support::DOCKER_IMAGE;
-        Some(Self::new(store, folder, options, Parts { stage, engine, image, pokes, clock, hand: None }))
+        Some(Self::new(store, folder, options, Parts { stage, engine, image, reports, clock, hand: None }))
     }
 
     /// A world whose clusters run jobs of a Kubernetes cluster, on SQLite, with the machine's clock.
     pub async fn on_kubernetes(options: Options) -> Option<Self> {
         let kubeconfig = Some(support::kubernetes_config()?);
         let (store, folder) = sqlite().await;
-        let server_id = store.installation_id().await.unwrap();
-        let identity = Identity { server_id, cluster: "default".to_owned() };
+        let installation_id = store.installation_id().await.unwrap();
+        let identity = Identity { installation_id, cluster: "default".to_owned() };
         let context = Some("flotilla".to_owned());
         let config = KubernetesSettings { kubeconfig, context, ..KubernetesSettings::default() };
-        let (pokes, clock) = (Pokes::default(), Clock::system());
+        let (reports, clock) = (Reports::default(), Clock::system());
         let time = clock.clone();
-        let engine = Arc::new(KubernetesEngine::new(config, identity, pokes.clone(), move || time.now()).unwrap());
+        let engine = Arc::new(KubernetesEngine::new(config, identity, reports.clone(), move || time.now()).unwrap());
         let (stage, image) = (Stage::Kubernetes, support::KUBERNETES_IMAGE);
-        Some(Self::new(store, folder, options, Parts { stage, engine, image, pokes, clock, hand: None }))
+        Some(Self::new(store, folder, options, Parts { stage, engine, image, reports, clock, hand: None }))
     }
 
     fn with_fake(store: Store, folder: TempDir, options: Options) -> Self {
         let (clock, hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-        let pokes = Pokes::default();
+        let reports = Reports::default();
         let time = clock.clone();
-        let fake = FakeEngine::new(move || time.now(), pokes.clone());
+        let fake = FakeEngine::new(move || time.now(), reports.clone());
         let engine = Arc::new(fake.clone());
-        let parts = Parts { stage: Stage::Fake(fake), engine, image: "busybox:1", pokes, clock, hand: Some(hand) };
+        let parts = Parts { stage: Stage::Fake(fake), engine, image: "busybox:1", reports, clock, hand: Some(hand) };
         Self::new(store, folder, options, parts)
     }
 
     fn new(store: Store, folder: TempDir, options: Options, parts: Parts) -> Self {
-        let Parts { stage, engine, image, pokes, clock, hand } = parts;
+        let Parts { stage, engine, image, reports, clock, hand } = parts;
         let store = Arc::new(store);
         let logs = Arc::new(Logs::open(&folder.path().join("logs")).unwrap());
         let wake = Wake::default();
@@ -247,18 +247,18 @@ impl World {
                 log_cap_bytes: options.log_cap_bytes,
                 log_patience: options.log_patience,
             },
-            node: "this-node".to_owned(),
+            server_id: "this-node".to_owned(),
             tenure: Lease::permanent().tenure(),
             cluster: "default".to_owned(),
             engine,
-            pokes,
+            reports,
             retries: global.retries.clone(),
             max_running: options.max_running.into(),
             endpoint: None,
             state: State::default(),
         });
         let service = Service::new(Arc::clone(&store), logs, wake, clock, options.policy, clusters, Lease::permanent());
-        let service = service.with_node(control.node.clone());
+        let service = service.with_server_id(control.server_id.clone());
         let stop = CancellationToken::new();
         let app = App::new(service, options.limits, stop.clone());
         let router = router(app, options.origins);
@@ -367,7 +367,7 @@ impl World {
                     return found;
                 }
                 // Output is pumped by tasks of its own, which poke when they are done.
-                let _ = tokio::time::timeout(Duration::from_millis(5), self.control.pokes.take()).await;
+                let _ = tokio::time::timeout(Duration::from_millis(5), self.control.reports.take()).await;
             }
         };
         let runs = async || self.get("/api/v1/history").await.ok();
@@ -414,11 +414,11 @@ impl World {
             wake: old.wake.clone(),
             clock: old.clock.clone(),
             settings: old.settings.clone(),
-            node: old.node.clone(),
+            server_id: old.server_id.clone(),
             tenure: old.tenure.clone(),
             cluster: old.cluster.clone(),
             engine: Arc::clone(&old.engine),
-            pokes: old.pokes.clone(),
+            reports: old.reports.clone(),
             retries: self.global.retries.clone(),
             max_running: old.max_running.get().into(),
             endpoint: old.endpoint.clone(),
@@ -562,9 +562,11 @@ impl Drop for World {
             });
             removal.join().unwrap();
         }
-        if let Stage::Docker { host, server_id } = &self.stage {
-            let output =
-                docker(host, &["ps", "--all", "--quiet", "--filter", &format!("label=flotilla.server={server_id}")]);
+        if let Stage::Docker { host, installation_id } = &self.stage {
+            let output = docker(
+                host,
+                &["ps", "--all", "--quiet", "--filter", &format!("label=flotilla.server={installation_id}")],
+            );
             let ids = String::from_utf8(output.stdout).unwrap();
             let ids: Vec<_> = ids.split_whitespace().collect();
             if !ids.is_empty() {

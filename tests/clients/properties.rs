@@ -87,6 +87,6 @@ async fn step_on(world: &World) {
     let control = Arc::clone(&world.control);
     loop {
         world.step().await;
-        let _ = tokio::time::timeout(Duration::from_millis(50), control.pokes.take()).await;
+        let _ = tokio::time::timeout(Duration::from_millis(50), control.reports.take()).await;
     }
 }

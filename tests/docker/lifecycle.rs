@@ -104,7 +104,7 @@ fn image_of(world: &World, name: &str, script: &str) -> String {
     let script = format!("mkdir -p root/bin && {script} && tar -C root -cf image.tar .");
     let made = std::process::Command::new("sh").args(["-ec", &script]).current_dir(folder.path()).status();
     assert!(made.unwrap().success(), "{name}");
-    let image = format!("shell-{name}-{}", world.identity.server_id);
+    let image = format!("shell-{name}-{}", world.identity.installation_id);
     world.docker(&["import", archive.to_str().unwrap(), &image]);
     image
 }
@@ -189,7 +189,7 @@ pub fn made_and_not_started(world: &World) -> LaunchSpec {
     let spec = world.spec("echo once");
     let name = format!("flotilla-{}", spec.attempt_id);
     let labels = [
-        format!("flotilla.server={}", world.identity.server_id),
+        format!("flotilla.server={}", world.identity.installation_id),
         format!("flotilla.cluster={}", world.identity.cluster),
         format!("flotilla.run_id={}", spec.attempt_id.run_id),
         format!("flotilla.attempt={}", spec.attempt_id.attempt),

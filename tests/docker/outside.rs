@@ -14,9 +14,9 @@ async fn a_container_removed_from_outside_is_gone_and_says_so() {
     let handle = world.launch("sleep 1000").await;
     world.running(&handle).await;
     // Those of the start, as far as nobody has taken them.
-    let _ = timeout(Duration::from_millis(100), world.pokes.take()).await;
+    let _ = timeout(Duration::from_millis(100), world.reports.take()).await;
     world.docker(&["rm", "-f", &container(&handle)]);
-    let poked = timeout(Duration::from_secs(5), world.pokes.take()).await.unwrap();
+    let poked = timeout(Duration::from_secs(5), world.reports.take()).await.unwrap();
     assert!(poked.contains(&handle.attempt_id));
     let Observation::Gone { reason } = world.over(&handle).await else { panic!("it should be gone") };
     assert_eq!(reason, "the container was removed from outside of flotilla");

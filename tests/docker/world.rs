@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla::engine::docker::{DockerEngine, DockerSettings, Identity};
-use flotilla::engine::{Engine, EngineError, Handle, LaunchSpec, Output, Pokes};
+use flotilla::engine::{Engine, EngineError, Handle, LaunchSpec, Output, Reports};
 use flotilla::model::{AttemptId, Ended, Event, Execution, LogPosition, Observation, RunId, Started, TaskSpec};
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -24,7 +24,7 @@ const LOOK_ANYWAY: Duration = Duration::from_millis(100);
 
 pub struct World {
     pub engine: Option<DockerEngine>,
-    pub pokes: Pokes,
+    pub reports: Reports,
     pub host: String,
     pub config: DockerSettings,
     pub identity: Identity,
@@ -42,8 +42,8 @@ pub fn config(host: &str) -> DockerSettings {
 
 impl World {
     pub fn new(host: &str, config: DockerSettings) -> Self {
-        let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".to_owned() };
-        let mut world = Self { engine: None, pokes: Pokes::default(), host: host.to_owned(), config, identity };
+        let identity = Identity { installation_id: RunId::generate().to_string(), cluster: "test".to_owned() };
+        let mut world = Self { engine: None, reports: Reports::default(), host: host.to_owned(), config, identity };
         world.restart();
         world
     }
@@ -51,9 +51,9 @@ impl World {
     /// What a server that was killed and started again has: the same words, and no memory.
     pub fn restart(&mut self) {
         self.engine = None;
-        self.pokes = Pokes::default();
+        self.reports = Reports::default();
         let (config, identity) = (self.config.clone(), self.identity.clone());
-        self.engine = Some(DockerEngine::new(config, identity, self.pokes.clone(), Timestamp::now));
+        self.engine = Some(DockerEngine::new(config, identity, self.reports.clone(), Timestamp::now));
     }
 
     pub fn engine(&self) -> &dyn Engine {
@@ -98,7 +98,7 @@ impl World {
                 Ok(observation) if is_it(&observation) => return observation,
                 seen => assert!(Instant::now() < deadline, "waited in vain until it is {what}, saw last {seen:?}"),
             }
-            let _ = timeout(LOOK_ANYWAY, self.pokes.take()).await;
+            let _ = timeout(LOOK_ANYWAY, self.reports.take()).await;
         }
     }
 
@@ -160,7 +160,7 @@ impl World {
 
     /// What was poked about until now.
     pub fn pokes_now(&self) -> BTreeSet<AttemptId> {
-        self.pokes.take().now_or_never().unwrap_or_default()
+        self.reports.take().now_or_never().unwrap_or_default()
     }
 
     /// Notes until one with this reason.
@@ -168,7 +168,7 @@ impl World {
         let (deadline, mut notes) = (Instant::now() + LONGEST, Vec::new());
         while !notes.iter().any(|note: &Event| note.reason == reason) {
             assert!(Instant::now() < deadline, "waited in vain for {reason}, have {notes:?}");
-            notes.extend(self.pokes.take_notes().into_iter().map(|(_, event)| event));
+            notes.extend(self.reports.take_notes().into_iter().map(|(_, event)| event));
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         notes
@@ -186,7 +186,7 @@ impl Drop for World {
         if self.host.contains("fltfake") {
             return;
         }
-        let filter = format!("label=flotilla.server={}", self.identity.server_id);
+        let filter = format!("label=flotilla.server={}", self.identity.installation_id);
         let output = command(&self.host, &["ps", "-aq", "--filter", &filter]).output().unwrap();
         for id in String::from_utf8_lossy(&output.stdout).split_whitespace() {
             let _ = command(&self.host, &["rm", "-fv", id]).output();

@@ -75,7 +75,7 @@ pub async fn an_attempt_is_seen_starting_running_and_ended_in_this_order(world: 
     while seen.last() != Some(&2) {
         seen.push(rank(&world.observe(&handle).await));
         if seen.last() != Some(&2) {
-            let _ = timeout(Duration::from_millis(20), world.pokes.take()).await;
+            let _ = timeout(Duration::from_millis(20), world.reports.take()).await;
         }
     }
     assert!(seen.is_sorted(), "{seen:?}");
@@ -191,7 +191,7 @@ pub async fn an_end_comes_with_a_poke(world: &World) {
     world.engine.stop(&handle, GRACE).await.unwrap();
     let poked = async {
         while matches!(world.observe(&handle).await, Observation::Starting | Observation::Running(_)) {
-            assert!(world.pokes.take().await.contains(&handle.attempt_id));
+            assert!(world.reports.take().await.contains(&handle.attempt_id));
         }
     };
     // The fake shows one step a look, and has poked before: one look more does not wait for ever.

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use flotilla::engine::Pokes;
+use flotilla::engine::Reports;
 use flotilla::engine::docker::{DockerEngine, DockerSettings, Identity};
 use flotilla::model::RunId;
 use jiff::Timestamp;
@@ -34,9 +34,9 @@ impl Drop for DockerWorld {
 fn world() -> Option<DockerWorld> {
     let host = docker_address()?;
     let config = DockerSettings { host: Some(host), network_mode: Some("none".into()), ..DockerSettings::default() };
-    let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".into() };
-    let pokes = Pokes::default();
-    let engine = DockerEngine::new(config, identity, pokes.clone(), Timestamp::now);
-    let world = World::new(Arc::new(engine), pokes, tempfile::tempdir().unwrap());
+    let identity = Identity { installation_id: RunId::generate().to_string(), cluster: "test".into() };
+    let reports = Reports::default();
+    let engine = DockerEngine::new(config, identity, reports.clone(), Timestamp::now);
+    let world = World::new(Arc::new(engine), reports, tempfile::tempdir().unwrap());
     Some(DockerWorld(World { image: DOCKER_IMAGE, measures_short_runs: false, ..world }))
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use flotilla::engine::Pokes;
+use flotilla::engine::Reports;
 use flotilla::engine::fake::FakeEngine;
 use jiff::Timestamp;
 
@@ -9,9 +9,9 @@ use crate::world::World;
 
 #[expect(clippy::unnecessary_wraps, reason = "as the contract asks for it")]
 fn world() -> Option<World> {
-    let pokes = Pokes::default();
-    let engine = FakeEngine::new(|| Timestamp::UNIX_EPOCH, pokes.clone());
-    Some(World::new(Arc::new(engine), pokes, tempfile::tempdir().unwrap()))
+    let reports = Reports::default();
+    let engine = FakeEngine::new(|| Timestamp::UNIX_EPOCH, reports.clone());
+    Some(World::new(Arc::new(engine), reports, tempfile::tempdir().unwrap()))
 }
 
 contract!(world);

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use flotilla::engine::kubernetes::{KubernetesEngine, KubernetesSettings, PodMaker};
-use flotilla::engine::{Identity, Pokes};
+use flotilla::engine::{Identity, Reports};
 use flotilla::model::RunId;
 use jiff::Timestamp;
 
@@ -57,10 +57,10 @@ fn world(maker: Option<PodMaker>) -> Option<KubernetesWorld> {
         context: Some("flotilla".into()),
         ..KubernetesSettings::default()
     };
-    let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".into() };
-    let pokes = Pokes::default();
-    let engine = KubernetesEngine::with_pod_maker(config, identity, pokes.clone(), Timestamp::now, maker);
-    let world = World::new(Arc::new(engine.unwrap()), pokes, tempfile::tempdir().unwrap());
+    let identity = Identity { installation_id: RunId::generate().to_string(), cluster: "test".into() };
+    let reports = Reports::default();
+    let engine = KubernetesEngine::with_pod_maker(config, identity, reports.clone(), Timestamp::now, maker);
+    let world = World::new(Arc::new(engine.unwrap()), reports, tempfile::tempdir().unwrap());
     let poke_patience = LONGEST;
     Some(KubernetesWorld(World { image: KUBERNETES_IMAGE, measures_short_runs: false, poke_patience, ..world }))
 }

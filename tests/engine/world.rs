@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla::engine::{Engine, Handle, LaunchSpec, Output, Pokes};
+use flotilla::engine::{Engine, Handle, LaunchSpec, Output, Reports};
 use flotilla::model::{AttemptId, Ended, Execution, LogPosition, Observation, RunId, Started, TaskSpec};
 use futures_util::StreamExt;
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ pub const GRACE: Duration = Duration::from_secs(10);
 
 pub struct World {
     pub engine: Arc<dyn Engine>,
-    pub pokes: Pokes,
+    pub reports: Reports,
     pub folder: TempDir,
     /// An image with a shell, where the engine has images.
     pub image: &'static str,
@@ -31,10 +31,10 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(engine: Arc<dyn Engine>, pokes: Pokes, folder: TempDir) -> Self {
+    pub fn new(engine: Arc<dyn Engine>, reports: Reports, folder: TempDir) -> Self {
         Self {
             engine,
-            pokes,
+            reports,
             folder,
             image: "busybox:1",
             measures_short_runs: true,
@@ -81,7 +81,7 @@ impl World {
                 return observation;
             }
             assert!(Instant::now() < deadline, "waited in vain until it is {what}, saw last {observation:?}");
-            let _ = timeout(LOOK_ANYWAY, self.pokes.take()).await;
+            let _ = timeout(LOOK_ANYWAY, self.reports.take()).await;
         }
     }
 

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::get;
 use flotilla::engine::kubernetes::{KubernetesEngine, KubernetesSettings, PodMaker};
-use flotilla::engine::{Engine, EngineError, EngineState, Handle, Identity, Pokes};
+use flotilla::engine::{Engine, EngineError, EngineState, Handle, Identity, Reports};
 use flotilla::model::{AttemptId, Event, Observation, RunId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ async fn refuse(method: Method, uri: Uri) -> (StatusCode, Json<Value>) {
 }
 
 /// An engine on an API that says which release it is, and refuses everything else.
-async fn engine_without_rights(pokes: &Pokes) -> (KubernetesEngine, tempfile::TempDir) {
+async fn engine_without_rights(reports: &Reports) -> (KubernetesEngine, tempfile::TempDir) {
     let version = json!({
         "major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "", "buildDate": "",
         "goVersion": "", "compiler": "", "platform": "",
@@ -45,14 +45,14 @@ async fn engine_without_rights(pokes: &Pokes) -> (KubernetesEngine, tempfile::Te
     });
     std::fs::write(&kubeconfig, text.to_string()).unwrap();
     let config = KubernetesSettings { kubeconfig: Some(kubeconfig), ..KubernetesSettings::default() };
-    let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".to_owned() };
-    (KubernetesEngine::new(config, identity, pokes.clone(), Timestamp::now).unwrap(), folder)
+    let identity = Identity { installation_id: RunId::generate().to_string(), cluster: "test".to_owned() };
+    (KubernetesEngine::new(config, identity, reports.clone(), Timestamp::now).unwrap(), folder)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_without_the_right_to_look_is_not_reachable_and_its_runs_say_so() {
-    let pokes = Pokes::default();
-    let (engine, _folder) = engine_without_rights(&pokes).await;
+    let reports = Reports::default();
+    let (engine, _folder) = engine_without_rights(&reports).await;
     let deadline = Instant::now() + LONGEST;
     let reason = loop {
         match engine.state() {
@@ -71,7 +71,7 @@ async fn a_cluster_without_the_right_to_look_is_not_reachable_and_its_runs_say_s
         let stopped = engine.stop(&handle, Duration::from_secs(1)).await;
         assert!(matches!(stopped, Err(EngineError::Unavailable(_))), "{stopped:?}");
     }
-    let notes = pokes.take_notes();
+    let notes = reports.take_notes();
     let told = |reason: &str| notes.iter().filter(|(id, note)| *id == attempt_id && note.reason == reason).count();
     assert_eq!((told("NotAllowed"), told("StopRefused")), (1, 1), "{notes:?}");
     assert!(matches!(engine.state(), EngineState::Unreachable { .. }), "other answers don't make it reachable");
@@ -94,11 +94,12 @@ async fn a_run_without_a_pod_says_that_the_server_may_not_read_why() {
     let kubeconfig = folder.path().join("kubeconfig");
     std::fs::write(&kubeconfig, client.to_string()).unwrap();
     let config = KubernetesSettings { kubeconfig: Some(kubeconfig), ..world.config.clone() };
-    let pokes = Pokes::default();
+    let reports = Reports::default();
     // As from 1.26 on, where the job's controller makes the pod.
     let maker = Some(PodMaker::Controller);
     let engine =
-        KubernetesEngine::with_pod_maker(config, world.identity.clone(), pokes.clone(), Timestamp::now, maker).unwrap();
+        KubernetesEngine::with_pod_maker(config, world.identity.clone(), reports.clone(), Timestamp::now, maker)
+            .unwrap();
     let mut spec = world.task("true", |_| {});
     spec.execution.service_account = Some("not-there".into());
     let handle = engine.launch(&spec).await.unwrap();
@@ -107,7 +108,7 @@ async fn a_run_without_a_pod_says_that_the_server_may_not_read_why() {
     while !notes.iter().any(|(_, note): &(AttemptId, Event)| note.reason == "EventsNotAllowed") {
         assert!(Instant::now() < deadline, "{notes:?}");
         assert_eq!(engine.observe(std::slice::from_ref(&handle)).await.unwrap(), [Observation::Starting]);
-        notes.extend(pokes.take_notes());
+        notes.extend(reports.take_notes());
         sleep(Duration::from_millis(100)).await;
     }
     let told = notes.iter().find(|(_, note)| note.reason == "EventsNotAllowed").unwrap();

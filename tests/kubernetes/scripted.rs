@@ -139,7 +139,7 @@ async fn a_run_given_up_for_its_image_is_queued_again_though_the_image_came_and_
     write_status(&handle, &waiting("ErrImagePull", answer));
     while pod_of(&handle)["metadata"]["deletionTimestamp"].is_null() {
         assert_eq!(world.observe(&handle).await.unwrap(), Observation::Starting);
-        let _ = timeout(Duration::from_millis(100), world.pokes.take()).await;
+        let _ = timeout(Duration::from_millis(100), world.reports.take()).await;
     }
     let began = Timestamp::now();
     tell(&handle, began, 0, "Failed", &format!("Failed to pull image \"registry.invalid/x:1\": {answer}"));
@@ -184,7 +184,7 @@ async fn a_deletion_that_is_forced_while_the_image_comes_is_waited_out() {
     let until = Instant::now() + HELD;
     while Instant::now() < until {
         assert_eq!(world.observe(&handle).await.unwrap(), Observation::Starting);
-        let _ = timeout(Duration::from_millis(200), world.pokes.take()).await;
+        let _ = timeout(Duration::from_millis(200), world.reports.take()).await;
     }
     tell(&handle, began, 20, "Pulled", "Successfully pulled image");
     tell(&handle, began, 20, "Created", "Created container run");

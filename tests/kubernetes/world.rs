@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use flotilla::engine::kubernetes::{KubernetesEngine, KubernetesSettings};
-use flotilla::engine::{Engine, EngineError, Handle, Identity, LaunchSpec, Output, Pokes};
+use flotilla::engine::{Engine, EngineError, Handle, Identity, LaunchSpec, Output, Reports};
 use flotilla::model::{
     AttemptId, Ended, Event, Execution, LogPosition, Observation, RunId, StartFault, Started, TaskSpec,
 };
@@ -28,7 +28,7 @@ pub static CLUSTER: RwLock<()> = RwLock::const_new(());
 
 pub struct World {
     pub engine: Option<KubernetesEngine>,
-    pub pokes: Pokes,
+    pub reports: Reports,
     pub config: KubernetesSettings,
     pub identity: Identity,
     /// The cluster stays whole as long as this lives; `None` for the one who takes it apart.
@@ -56,8 +56,8 @@ pub fn world_with(
         ..KubernetesSettings::default()
     };
     change(&mut config);
-    let identity = Identity { server_id: RunId::generate().to_string(), cluster: "test".to_owned() };
-    let mut world = World { engine: None, pokes: Pokes::default(), config, identity, _whole: whole };
+    let identity = Identity { installation_id: RunId::generate().to_string(), cluster: "test".to_owned() };
+    let mut world = World { engine: None, reports: Reports::default(), config, identity, _whole: whole };
     world.restart();
     Some(world)
 }
@@ -66,9 +66,9 @@ impl World {
     /// What a server that was killed and started again has: the same words, and no memory.
     pub fn restart(&mut self) {
         self.engine = None;
-        self.pokes = Pokes::default();
+        self.reports = Reports::default();
         let (config, identity) = (self.config.clone(), self.identity.clone());
-        self.engine = Some(KubernetesEngine::new(config, identity, self.pokes.clone(), Timestamp::now).unwrap());
+        self.engine = Some(KubernetesEngine::new(config, identity, self.reports.clone(), Timestamp::now).unwrap());
     }
 
     pub fn engine(&self) -> &dyn Engine {
@@ -108,7 +108,7 @@ impl World {
                 Ok(observation) if is_it(&observation) => return observation,
                 seen => assert!(Instant::now() < deadline, "waited in vain until it is {what}, saw last {seen:?}"),
             }
-            let _ = timeout(LOOK_ANYWAY, self.pokes.take()).await;
+            let _ = timeout(LOOK_ANYWAY, self.reports.take()).await;
         }
     }
 
@@ -180,7 +180,7 @@ impl World {
         let (deadline, mut notes) = (Instant::now() + LONGEST, Vec::new());
         while !notes.iter().any(|note: &Event| note.reason == reason) {
             assert!(Instant::now() < deadline, "waited in vain for {reason}, have {notes:?}");
-            notes.extend(self.pokes.take_notes().into_iter().map(|(_, event)| event));
+            notes.extend(self.reports.take_notes().into_iter().map(|(_, event)| event));
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         notes

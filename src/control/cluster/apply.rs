@@ -20,7 +20,7 @@ impl Control {
         if change.to.is_terminal() || change.to == Status::NeedsRetry {
             self.wake.queue();
             // What the attempt left on the engine is to be removed.
-            self.pokes.poke(run.attempt_id());
+            self.reports.changed(run.attempt_id());
         }
         true
     }

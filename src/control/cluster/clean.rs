@@ -29,20 +29,20 @@ impl Control {
         let work = &self.state.work;
         let Some(mark) = work.begin(attempt.attempt_id, &work.cleanings) else { return };
         let control = Arc::clone(self);
-        work.behind(async move {
+        work.spawn_logged(async move {
             let attempt_id = attempt.attempt_id;
             match control.clean(&attempt).await {
                 Ok(()) => {}
                 Err(CleanError::Engine(error)) => {
                     tracing::warn!(%attempt_id, reason = %error, "an ended attempt could not be removed yet");
-                    control.tell_removal_delay(&attempt, &error.to_string()).await;
+                    control.note_removal_delay(&attempt, &error.to_string()).await;
                 }
                 Err(error) => {
                     tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "an ended attempt could not be cleaned and is looked at again");
                 }
             }
             if mark.end() {
-                control.pokes.poke(attempt_id);
+                control.reports.changed(attempt_id);
             }
         });
     }
@@ -157,7 +157,7 @@ impl Control {
         match self.state.pumps.judge(attempt_id, self.settings.log_patience, Instant::now()) {
             Verdict::Wait => Ok(None),
             Verdict::AskAnew(reason) => {
-                self.tell_log_delay(attempt_id, &reason);
+                self.note_log_delay(attempt_id, &reason);
                 if self.state.pumps.end(attempt_id).await {
                     self.ensure_pump(attempt_id, handle);
                 }
@@ -212,7 +212,7 @@ impl Control {
     }
 
     /// Says in the story of a run why it does not come to its next attempt.
-    async fn tell_removal_delay(&self, attempt: &ActiveAttempt, reason: &str) {
+    async fn note_removal_delay(&self, attempt: &ActiveAttempt, reason: &str) {
         let (attempt_id, run) = (attempt.attempt_id, &attempt.run);
         if run.status.is_terminal() || !self.state.delays.is_news(attempt_id, reason, Instant::now()) {
             return;

@@ -20,12 +20,12 @@ pub(super) struct Delays(Mutex<HashMap<AttemptId, Delay>>);
 
 #[derive(Default)]
 struct Delay {
-    told: Option<Told>,
+    noted: Option<Noted>,
     pause: Duration,
     until: Option<Instant>,
 }
 
-struct Told {
+struct Noted {
     reason: String,
     at: Instant,
     number: u32,
@@ -39,13 +39,13 @@ impl Delays {
     /// Whether this reason is still to be told.
     pub(super) fn is_news(&self, attempt_id: AttemptId, reason: &str, now: Instant) -> bool {
         let mut map = self.map();
-        let told = &mut map.entry(attempt_id).or_default().told;
-        let number = told.as_ref().map_or(0, |told| told.number);
-        let is_news = told.as_ref().is_none_or(|told| {
-            told.reason != reason && (number < TOLD_AT_ONCE || now.duration_since(told.at) >= BETWEEN_REASONS)
+        let noted = &mut map.entry(attempt_id).or_default().noted;
+        let number = noted.as_ref().map_or(0, |noted| noted.number);
+        let is_news = noted.as_ref().is_none_or(|noted| {
+            noted.reason != reason && (number < TOLD_AT_ONCE || now.duration_since(noted.at) >= BETWEEN_REASONS)
         });
         if is_news {
-            *told = Some(Told { reason: reason.to_owned(), at: now, number: number.saturating_add(1) });
+            *noted = Some(Noted { reason: reason.to_owned(), at: now, number: number.saturating_add(1) });
         }
         is_news
     }

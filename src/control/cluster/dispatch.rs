@@ -35,7 +35,8 @@ impl Control {
         let max_running = max_running.unwrap_or(u32::MAX);
         // Nothing is claimed for an engine of which nobody knows which it is: the runs wait in the queue instead.
         let Ok(answers) = self.here().await else { return Ok(false) };
-        let claimant = Claimant { node: &self.node, engine_id: answers.id(), endpoint: self.endpoint.as_deref() };
+        let claimant =
+            Claimant { server_id: &self.server_id, engine_id: answers.id(), endpoint: self.endpoint.as_deref() };
         let claimed = self.store.claim(&self.cluster, &chosen, max_running, claimant, self.clock.now()).await?;
         for run in &claimed {
             self.wake.changed(run.run_id);

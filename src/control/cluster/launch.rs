@@ -20,13 +20,13 @@ impl Control {
         let attempt_id = run.attempt_id();
         let Some(mark) = work.begin(attempt_id, &work.launches) else { return };
         let control = Arc::clone(self);
-        work.behind(async move {
+        work.spawn_logged(async move {
             let pause = control.launch(attempt_id).await;
             drop(mark);
             // What came while it was being launched was passed over, and a place for another launch is free.
-            control.pokes.poke(attempt_id);
+            control.reports.changed(attempt_id);
             if let Some(pause) = pause {
-                control.pokes.poke_after(attempt_id, pause);
+                control.reports.changed_after(attempt_id, pause);
             }
             control.wake.queue();
         });
@@ -77,7 +77,7 @@ impl Control {
                 self.apply(run, refuse(run, &reason, self.clock.now())).await;
             }
             Err(EngineError::NotStarted { reason, fault }) => {
-                self.apply(run, fail_start(run, &reason, fault, self.look_of(&attempt))).await;
+                self.apply(run, fail_start(run, &reason, fault, self.situation_of(&attempt))).await;
             }
             // What the engine can't do now says nothing about whether it answers, which is asked by every look.
             Err(EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {

@@ -127,7 +127,7 @@ impl Loop for Watch {
             biased;
             () = sleep_until(self.all_due) => Cause::Time,
             Ok(()) = self.stops.changed() => Cause::Stops,
-            attempt_ids = self.control.pokes.take() => Cause::Reports(attempt_ids),
+            attempt_ids = self.control.reports.take() => Cause::Reports(attempt_ids),
         };
     }
 }

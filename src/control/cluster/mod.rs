@@ -26,7 +26,7 @@ pub use loops::run_loops;
 use super::Settings;
 use super::global::Retries;
 use crate::clock::Clock;
-use crate::engine::{Engine, Pokes};
+use crate::engine::{Engine, Reports};
 use crate::lease::Tenure;
 use crate::logs::Logs;
 use crate::model::QueueDepth;
@@ -48,13 +48,13 @@ pub struct Control {
     pub clock: Clock,
     pub settings: Settings,
     /// This server's identity: that of its data directory.
-    pub node: String,
+    pub server_id: String,
     /// Whether this server may still decide.
     pub tenure: Tenure,
     /// By its own name, not one that stands for it.
     pub cluster: String,
     pub engine: Arc<dyn Engine>,
-    pub pokes: Pokes,
+    pub reports: Reports,
     /// The retries of all clusters.
     pub retries: Retries,
     /// How many runs the cluster may have at once.

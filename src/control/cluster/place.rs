@@ -31,9 +31,10 @@ impl Control {
         if attempts.is_empty() {
             return Ok(attempts);
         }
-        let (own, others): (Vec<_>, Vec<_>) = attempts.into_iter().partition(|attempt| attempt.node == self.node);
+        let (own, others): (Vec<_>, Vec<_>) =
+            attempts.into_iter().partition(|attempt| attempt.server_id == self.server_id);
         for attempt in others {
-            self.tell_elsewhere(&attempt, &Elsewhere::Server { node: attempt.node.clone() }).await?;
+            self.note_elsewhere(&attempt, &Elsewhere::Server { server_id: attempt.server_id.clone() }).await?;
         }
         let Ok(answers) = self.here().await else { return Ok(Vec::new()) };
         if let Some(engine_id) = answers.id()
@@ -46,7 +47,7 @@ impl Control {
         for attempt in own {
             match Elsewhere::of(attempt.engine_id.as_ref(), &answers) {
                 None => here.push(attempt),
-                Some(elsewhere) => self.tell_elsewhere(&attempt, &elsewhere).await?,
+                Some(elsewhere) => self.note_elsewhere(&attempt, &elsewhere).await?,
             }
         }
         Ok(here)
@@ -59,7 +60,7 @@ impl Control {
     }
 
     /// Says it once in the run's story, and once in the log for all that is for the same reason.
-    async fn tell_elsewhere(&self, attempt: &ActiveAttempt, elsewhere: &Elsewhere) -> Result<(), StoreError> {
+    async fn note_elsewhere(&self, attempt: &ActiveAttempt, elsewhere: &Elsewhere) -> Result<(), StoreError> {
         let reason = elsewhere.reason(&self.cluster);
         if !self.state.delays.is_news(attempt.attempt_id, &reason, Instant::now()) {
             return Ok(());

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::engine::{Chunk, Engine, EngineError, Handle, Output, Pokes};
+use crate::engine::{Chunk, Engine, EngineError, Handle, Output, Reports};
 use crate::logs::{Logs, PumpedLog, Stored};
 use crate::model::Event;
 
@@ -64,7 +64,7 @@ pub(super) struct Pump {
     pub(super) cap_bytes: u64,
     pub(super) handle: Handle,
     pub(super) clock: Clock,
-    pub(super) pokes: Pokes,
+    pub(super) reports: Reports,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: CancellationToken,
 }
@@ -196,7 +196,7 @@ impl Pump {
     }
 
     fn note(&self, event: Event) {
-        self.pokes.note(self.handle.attempt_id, event);
+        self.reports.note(self.handle.attempt_id, event);
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::Control;
 use super::pump::{Progress, Pump, PumpEnd, PumpError};
 use crate::clock::Clock;
-use crate::engine::{EngineError, Handle, Pokes};
+use crate::engine::{EngineError, Handle, Reports};
 use crate::logs::is_busy;
 use crate::model::{AttemptId, Event};
 use crate::store::ActiveAttempt;
@@ -178,20 +178,20 @@ impl Control {
             cap_bytes: self.settings.log_cap_bytes,
             handle: handle.clone(),
             clock: self.clock.clone(),
-            pokes: self.pokes.clone(),
+            reports: self.reports.clone(),
             progress: Arc::clone(&entry.progress),
             stop: entry.stop.clone(),
         };
         let ended = entry.ended.clone().drop_guard();
         drop(entries);
-        let (entries, pokes, clock) = (Arc::clone(&pumps.entries), self.pokes.clone(), self.clock.clone());
+        let (entries, reports, clock) = (Arc::clone(&pumps.entries), self.reports.clone(), self.clock.clone());
         pumps.tasks.spawn(async move {
             let end = pump.run().await;
             // Before anybody is told.
-            let state = note_end(&mut lock(&entries), attempt_id, end, &pokes, &clock);
+            let state = note_end(&mut lock(&entries), attempt_id, end, &reports, &clock);
             drop(ended);
             if matches!(state, PumpState::Finished { .. }) {
-                pokes.poke(attempt_id);
+                reports.changed(attempt_id);
             }
         });
         PumpState::Running
@@ -206,9 +206,9 @@ impl Control {
     }
 
     /// Tells once why the rest of a log is not there yet.
-    pub(super) fn tell_log_delay(&self, attempt_id: AttemptId, reason: &str) {
+    pub(super) fn note_log_delay(&self, attempt_id: AttemptId, reason: &str) {
         if let Some(entry) = self.state.pumps.entries().get(&attempt_id) {
-            tell_delay(attempt_id, entry, reason, &self.pokes, &self.clock);
+            note_delay(attempt_id, entry, reason, &self.reports, &self.clock);
         }
     }
 }
@@ -233,7 +233,7 @@ fn note_end(
     entries: &mut HashMap<AttemptId, Entry>,
     attempt_id: AttemptId,
     end: Result<PumpEnd, PumpError>,
-    pokes: &Pokes,
+    reports: &Reports,
     clock: &Clock,
 ) -> PumpState {
     let Some(entry) = entries.get_mut(&attempt_id) else { return PumpState::Waiting };
@@ -262,17 +262,17 @@ fn note_end(
         entry.attempt_ended_at = None;
         if !is_busy(error) || entry.failures > 1 {
             let reason = format!("{reason}; the cluster keeps the output until it can be stored");
-            tell_delay(attempt_id, entry, &reason, pokes, clock);
+            note_delay(attempt_id, entry, &reason, reports, clock);
         }
     }
     entry.failure = Some(reason);
     entry.state.clone()
 }
 
-fn tell_delay(attempt_id: AttemptId, entry: &Entry, reason: &str, pokes: &Pokes, clock: &Clock) {
+fn note_delay(attempt_id: AttemptId, entry: &Entry, reason: &str, reports: &Reports, clock: &Clock) {
     if entry.progress.is_new_delay() {
         let message = format!("the rest of the log is not there yet: {reason}");
-        pokes.note(attempt_id, Event::warning(clock.now(), "LogDelayed", message));
+        reports.note(attempt_id, Event::warning(clock.now(), "LogDelayed", message));
     }
 }
 

@@ -82,8 +82,8 @@ impl Control {
         let since_claim = events.iter().rev().take_while(|event| event.reason != "Dispatched");
         let newest: Vec<_> = since_claim.collect();
         let complaint = newest.iter().find(|event| event.event_type == EventType::Warning).or(newest.first());
-        let told = complaint.map_or_else(String::new, |event| format!(": {}", event.message));
-        let words = format!("it did not start within {longest:#}{told}");
+        let noted = complaint.map_or_else(String::new, |event| format!(": {}", event.message));
+        let words = format!("it did not start within {longest:#}{noted}");
         Ok(StopRequest { words: Some(words), ..StopRequest::new(StopCause::SlowStart, now) })
     }
 
@@ -114,7 +114,7 @@ impl Control {
                 if is_first && let Err(error) = self.store.forget_stop_sent(attempt_id, now).await {
                     tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "what was noted of a stop could not be taken back");
                 }
-                self.pokes.poke_after(attempt_id, PAUSE_BEFORE_LOOK);
+                self.reports.changed_after(attempt_id, PAUSE_BEFORE_LOOK);
             }
             Err(error) => {
                 tracing::warn!(%attempt_id, reason = %error, "a stop could not be carried out and is tried again");
@@ -128,12 +128,12 @@ impl Control {
         let work = &self.state.work;
         let Some(mark) = work.begin(attempt_id, &work.cleanings) else { return };
         let control = Arc::clone(self);
-        work.behind(async move {
+        work.spawn_logged(async move {
             if let Err(error) = control.end_unlaunched(attempt_id).await {
                 tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "the end of a run that never started was not stored and is repeated");
             }
             if mark.end() {
-                control.pokes.poke(attempt_id);
+                control.reports.changed(attempt_id);
             }
         });
     }
@@ -157,7 +157,7 @@ impl Control {
         }
         let never_ran =
             Observation::NeverRan { reason: "stopped before it started".to_owned(), fault: StartFault::Task };
-        if let Some(change) = decide(&attempt.run, never_ran, self.look_of(&attempt)) {
+        if let Some(change) = decide(&attempt.run, never_ran, self.situation_of(&attempt)) {
             self.apply(&attempt.run, change).await;
         }
         Ok(())

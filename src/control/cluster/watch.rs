@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::ages::Phase;
 use super::{CONCURRENCY, Control};
 use crate::engine::Handle;
-use crate::model::{AttemptId, Elsewhere, Look, Observation, Run, Status, decide};
+use crate::model::{AttemptId, Elsewhere, Observation, Run, Situation, Status, decide};
 use crate::store::{ActiveAttempt, StoreError};
 
 /// How many attempts one question to the engine names.
@@ -36,7 +36,7 @@ impl Control {
         self.state.pumps.forget_except(&active);
         let ids: HashSet<_> = active.iter().map(|attempt| attempt.attempt_id).collect();
         self.state.ages.retain(|attempt_id| ids.contains(&attempt_id));
-        self.look_at(active).await
+        self.observe_all(active).await
     }
 
     /// Looks at these attempts. Says how long until the earliest of their bounds passes.
@@ -50,19 +50,19 @@ impl Control {
         for attempt_id in attempt_ids {
             active.extend(self.store.active_attempt(&self.cluster, attempt_id).await?);
         }
-        self.look_at(active).await
+        self.observe_all(active).await
     }
 
     /// What the engine told of attempts beside their status becomes part of their runs' story. What can't be stored now is
     /// kept for the next time. When this is back, all that was told before it is there.
     pub(super) async fn store_notes(&self) -> Result<(), StoreError> {
         let _noting = self.state.noting.lock().await;
-        let mut notes = VecDeque::from(self.pokes.take_notes());
+        let mut notes = VecDeque::from(self.reports.take_notes());
         while let Some((attempt_id, event)) = notes.front() {
             match self.store.append_event(attempt_id.run_id, event).await {
                 Ok(()) => {}
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::TookTooLong(_))) => {
-                    self.pokes.put_back(notes.into());
+                    self.reports.put_back(notes.into());
                     return Err(error);
                 }
                 // It would be refused again, and hold up all that comes after it.
@@ -78,7 +78,7 @@ impl Control {
 
     /// What runs use lies beside their logs. A sample that can't be kept is missing from a chart, and holds up nothing.
     async fn store_samples(&self) {
-        let samples = self.pokes.take_samples();
+        let samples = self.reports.take_samples();
         if samples.is_empty() {
             return;
         }
@@ -92,7 +92,7 @@ impl Control {
     }
 
     /// Says how long until the earliest of their bounds passes.
-    async fn look_at(self: &Arc<Self>, attempts: Vec<ActiveAttempt>) -> Result<Option<SignedDuration>, StoreError> {
+    async fn observe_all(self: &Arc<Self>, attempts: Vec<ActiveAttempt>) -> Result<Option<SignedDuration>, StoreError> {
         let mut to_observe = Vec::new();
         let mut to_clean = Vec::new();
         for attempt in self.only_here(attempts).await? {
@@ -172,7 +172,7 @@ impl Control {
                         self.begin_launch(run);
                     }
                 } else if self.store_due_stop(run).await.is_some() {
-                    self.pokes.poke(attempt.attempt_id);
+                    self.reports.changed(attempt.attempt_id);
                 }
                 return None;
             }
@@ -189,7 +189,7 @@ impl Control {
         // What can't be seen may still be stopped.
         let is_going_on =
             matches!(observation, Observation::Starting | Observation::Running(_) | Observation::Unknown { .. });
-        let next = match decide(run, observation, self.look_of(attempt)) {
+        let next = match decide(run, observation, self.situation_of(attempt)) {
             Some(change) => {
                 let next = Run {
                     status: change.to,
@@ -212,10 +212,10 @@ impl Control {
     }
 
     /// What is known of an attempt beside what the engine shows.
-    pub(super) fn look_of(&self, attempt: &ActiveAttempt) -> Look<'_> {
+    pub(super) fn situation_of(&self, attempt: &ActiveAttempt) -> Situation<'_> {
         let clock = &self.clock;
         let since_claim = self.state.ages.of(attempt.attempt_id, Phase::Starting, attempt.claimed_at, clock);
-        Look { now: clock.now(), since_claim, limits: &self.settings.starts }
+        Situation { now: clock.now(), since_claim, limits: &self.settings.starts }
     }
 }
 

@@ -72,7 +72,7 @@ impl Work {
     }
 
     /// Does the work in a task of its own. What goes wrong in it is its own matter, a panic excepted, which is logged.
-    pub(super) fn behind(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn_logged(&self, work: impl Future<Output = ()> + Send + 'static) {
         let work = self.cut.clone().run_until_cancelled_owned(work);
         let task = self.tasks.spawn(async move {
             work.await;

@@ -17,7 +17,7 @@ const MAX_IMAGES: usize = 10_000;
 pub(super) const SHELL_STARTS_WITHIN: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct Cache {
     containers: Mutex<Containers>,
     /// By image id, and by the name under which it was asked for.
     digests: Mutex<HashMap<(String, String), Digest>>,
@@ -57,19 +57,19 @@ struct Container {
 
 /// What is remembered of a container that was seen running.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LastSeen {
+pub(super) struct LastObserved {
     pub at: Timestamp,
     pub connection: Connection,
 }
 
-impl Seen {
+impl Cache {
     fn containers(&self) -> MutexGuard<'_, Containers> {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How it started, if this very container was seen running before, and not heard to have ended. It is seen running
     /// now.
-    pub(super) fn started(&self, attempt_id: AttemptId, id: &str, now: LastSeen) -> Option<Started> {
+    pub(super) fn started(&self, attempt_id: AttemptId, id: &str, now: LastObserved) -> Option<Started> {
         let mut containers = self.containers();
         if containers.ended.contains(&attempt_id) {
             return None;
@@ -79,7 +79,7 @@ impl Seen {
         Some(seen.started.clone())
     }
 
-    pub(super) fn add_started(&self, attempt_id: AttemptId, id: &str, started: Started, now: LastSeen) {
+    pub(super) fn add_started(&self, attempt_id: AttemptId, id: &str, started: Started, now: LastObserved) {
         let sampling = Sampling::start(Instant::now());
         let container = Container { id: id.to_owned(), started, sampling, seen_at: now.at, seen_in: now.connection };
         let mut containers = self.containers();
@@ -88,10 +88,10 @@ impl Seen {
     }
 
     /// When it was last seen running.
-    pub(super) fn last(&self, attempt_id: AttemptId) -> Option<LastSeen> {
+    pub(super) fn last(&self, attempt_id: AttemptId) -> Option<LastObserved> {
         let containers = self.containers();
         let seen = containers.started.get(&attempt_id)?;
-        Some(LastSeen { at: seen.seen_at, connection: seen.seen_in })
+        Some(LastObserved { at: seen.seen_at, connection: seen.seen_in })
     }
 
     /// Whether the shell of an image is known to start.

@@ -33,7 +33,8 @@ pub(super) const UNENFORCED_LABEL: &str = "flotilla.unenforced";
 impl Identity {
     /// The filter that lets through our containers and nobody else's.
     pub(super) fn filters(&self) -> HashMap<String, Vec<String>> {
-        let labels = vec![format!("{SERVER_LABEL}={}", self.server_id), format!("{CLUSTER_LABEL}={}", self.cluster)];
+        let labels =
+            vec![format!("{SERVER_LABEL}={}", self.installation_id), format!("{CLUSTER_LABEL}={}", self.cluster)];
         HashMap::from([("label".to_owned(), labels)])
     }
 
@@ -47,7 +48,7 @@ impl Identity {
     }
 
     pub(super) fn owns(&self, labels: &HashMap<String, String>) -> bool {
-        labels.get(SERVER_LABEL) == Some(&self.server_id) && labels.get(CLUSTER_LABEL) == Some(&self.cluster)
+        labels.get(SERVER_LABEL) == Some(&self.installation_id) && labels.get(CLUSTER_LABEL) == Some(&self.cluster)
     }
 }
 
@@ -76,7 +77,7 @@ pub(super) fn describe(
     let of_user = spec.execution.labels.iter().map(|(name, value)| (format!("{USER_LABELS}{name}"), value.clone()));
     let mut labels: HashMap<_, _> = of_user.collect();
     labels.extend([
-        (SERVER_LABEL.to_owned(), identity.server_id.clone()),
+        (SERVER_LABEL.to_owned(), identity.installation_id.clone()),
         (CLUSTER_LABEL.to_owned(), identity.cluster.clone()),
         (RUN_LABEL.to_owned(), run_id.to_string()),
         (ATTEMPT_LABEL.to_owned(), attempt.to_string()),
@@ -266,7 +267,7 @@ mod tests {
     }
 
     fn describe_with(task: TaskSpec, config: &DockerSettings, machine: &Machine) -> ContainerCreateBody {
-        let identity = Identity { server_id: "s".into(), cluster: "c".into() };
+        let identity = Identity { installation_id: "s".into(), cluster: "c".into() };
         describe(&spec(task), "busybox:1", config, &identity, Some(machine)).unwrap()
     }
 
@@ -277,7 +278,7 @@ mod tests {
     #[test]
     fn the_container_says_whose_it_is() {
         let spec = spec(TaskSpec::default());
-        let identity = Identity { server_id: "s".into(), cluster: "c".into() };
+        let identity = Identity { installation_id: "s".into(), cluster: "c".into() };
         let body = describe(&spec, "busybox:1", &DockerSettings::default(), &identity, None).unwrap();
         let labels = body.labels.unwrap();
         assert_eq!(attempt_of(&labels), Some(spec.attempt_id));
@@ -285,7 +286,7 @@ mod tests {
         let said = [DEFINITION_LABEL, ALIAS_LABEL, GROUP_LABEL, OWNER_LABEL].map(|name| labels[name].as_str());
         assert_eq!(said, ["g-1", "nightly", "g", "ada"]);
         assert!(!Identity { cluster: "d".into(), ..identity.clone() }.owns(&labels));
-        assert!(!Identity { server_id: "t".into(), ..identity }.owns(&labels));
+        assert!(!Identity { installation_id: "t".into(), ..identity }.owns(&labels));
     }
 
     #[test]

@@ -19,13 +19,13 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(30);
 
 impl Inner {
     /// Begins to fetch the image of an attempt, which is known as pulling from now on.
-    pub(super) fn fetch_behind(self: &Arc<Self>, spec: LaunchSpec, making: Making<'_>) {
+    pub(super) fn spawn_fetch(self: &Arc<Self>, spec: LaunchSpec, making: Making<'_>) {
         let cancelled = CancellationToken::new();
         making.end(Some(Launching::Pulling(cancelled.clone())));
         let inner = Arc::clone(self);
         let work = async move {
             inner.fetch_and_make(&spec, &cancelled).await;
-            inner.pokes.poke(spec.attempt_id);
+            inner.reports.changed(spec.attempt_id);
         };
         // Wherever it is cut off by the end of the cluster, what is there was not started, or can be seen.
         let until_closed = self.closing.clone().run_until_cancelled_owned(Box::pin(work));
@@ -114,7 +114,7 @@ impl Inner {
     }
 
     fn note(&self, attempt_id: AttemptId, event: Event) {
-        self.pokes.note(attempt_id, event.from_source("docker"));
+        self.reports.note(attempt_id, event.from_source("docker"));
     }
 }
 

@@ -53,7 +53,7 @@ impl Inner {
                 Made::ImageIsMissing => {}
             }
         }
-        self.fetch_behind(spec.clone(), making);
+        self.spawn_fetch(spec.clone(), making);
         handle(PULLING)
     }
 

@@ -53,9 +53,9 @@ pub use super::Identity;
 pub use settings::{DockerSettings, Mount};
 
 use super::kind::{Kind, Made, Surroundings};
-use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
+use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Reports};
 use crate::model::{EngineIdentity, LogPosition, Observation, Resources, TaskSpec};
-use cache::Seen;
+use cache::Cache;
 use ends::Ends;
 use launch::{CREATED, PULLING};
 use launches::Launches;
@@ -74,12 +74,12 @@ pub struct DockerEngine {
 struct Inner {
     config: Arc<DockerSettings>,
     identity: Identity,
-    pokes: Pokes,
+    reports: Reports,
     link: Arc<Link>,
     lookups: Lookups,
     pulls: Arc<Pulls>,
     launches: Launches,
-    seen: Seen,
+    seen: Cache,
     stops: Stops,
     kept: Kept,
     ends: Ends,
@@ -101,7 +101,7 @@ impl DockerEngine {
     pub fn new(
         config: DockerSettings,
         identity: Identity,
-        pokes: Pokes,
+        reports: Reports,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Self {
         let config = Arc::new(config);
@@ -111,7 +111,7 @@ impl DockerEngine {
             lookups: Lookups::new(Arc::clone(&link), Arc::clone(&config)),
             pulls: Arc::new(Pulls::new(Arc::clone(&link), Arc::clone(&config))),
             launches: Launches::default(),
-            seen: Seen::default(),
+            seen: Cache::default(),
             stops: Stops::default(),
             kept: Kept::default(),
             ends: Ends::default(),
@@ -119,7 +119,7 @@ impl DockerEngine {
             background: TaskTracker::new(),
             config,
             identity,
-            pokes,
+            reports,
             link,
         });
         tokio::spawn(closing.clone().run_until_cancelled_owned(Arc::clone(&inner).watch_events()));
@@ -140,9 +140,9 @@ impl Kind for DockerSettings {
         format!("docker at {}", self.host.as_deref().unwrap_or("the usual place"))
     }
 
-    fn make(&self, surroundings: &Surroundings<'_>, pokes: Pokes) -> Made {
+    fn make(&self, surroundings: &Surroundings<'_>, reports: Reports) -> Made {
         let clock = surroundings.clock.clone();
-        Ok(Arc::new(DockerEngine::new(self.clone(), surroundings.identity(), pokes, move || clock.now())))
+        Ok(Arc::new(DockerEngine::new(self.clone(), surroundings.identity(), reports, move || clock.now())))
     }
 }
 

@@ -6,7 +6,7 @@ use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSumma
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Inner;
-use super::cache::{Digest, LastSeen, SHELL_STARTS_WITHIN};
+use super::cache::{Digest, LastObserved, SHELL_STARTS_WITHIN};
 use super::image::{digest_of, in_path};
 use super::launch::{CREATED, PULLING};
 use super::launches::Launching;
@@ -93,7 +93,7 @@ impl Inner {
         if !self.seen.has_shell(image_id) {
             let (seen_for, is_new) = self.seen.unproven_for(attempt_id, Instant::now());
             if is_new {
-                self.pokes.poke_after(attempt_id, SHELL_STARTS_WITHIN);
+                self.reports.changed_after(attempt_id, SHELL_STARTS_WITHIN);
             }
             if seen_for < SHELL_STARTS_WITHIN {
                 return Observation::Starting;
@@ -171,9 +171,9 @@ impl Inner {
     }
 
     /// That something is seen now, by the daemon's clock.
-    fn now_seen(&self) -> LastSeen {
+    fn now_seen(&self) -> LastObserved {
         let now = self.link.clock().map_or_else(|| self.link.now(), |clock| clock.at(Instant::now()));
-        LastSeen { at: now, connection: self.link.connection() }
+        LastObserved { at: now, connection: self.link.connection() }
     }
 
     /// A container that was made, and that nobody starts: the server died in between, or the daemon did. One that was

@@ -83,7 +83,7 @@ impl Inner {
     pub(super) async fn stop(self: &Arc<Self>, attempt_id: AttemptId, grace: Duration) -> Result<(), EngineError> {
         match self.launches.stop(attempt_id) {
             ToStop::Nothing => {
-                self.pokes.poke(attempt_id);
+                self.reports.changed(attempt_id);
                 return Ok(());
             }
             ToStop::NotYet => return Ok(()),

@@ -52,7 +52,7 @@ impl Inner {
         let options =
             EventsOptions { since: since.map(|second| second.to_string()), until: None, filters: Some(filters) };
         let mut events = self.link.docker().await?.events(Some(options)).boxed();
-        self.poke_all().await?;
+        self.report_all().await?;
         tracing::info!(
             cluster = self.identity.cluster,
             machine = machine.name,
@@ -85,14 +85,14 @@ impl Inner {
                 self.seen.mark_ended(attempt_id);
                 self.ends.tell(attempt_id);
             }
-            self.pokes.poke(attempt_id);
+            self.reports.changed(attempt_id);
         }
         event.time
     }
 
-    async fn poke_all(&self) -> Result<(), ApiError> {
+    async fn report_all(&self) -> Result<(), ApiError> {
         for attempt_id in self.list().await?.into_keys() {
-            self.pokes.poke(attempt_id);
+            self.reports.changed(attempt_id);
         }
         Ok(())
     }
@@ -115,7 +115,7 @@ impl Inner {
         // One that has just ended, or a daemon that is away, gives no sample; there is nothing to do about either.
         if let Some(seen) = self.seen.add_look(attempt_id, stats.ok().flatten().as_ref(), Instant::now()) {
             let Use { memory_bytes, cpu_millis } = seen;
-            self.pokes.sample(attempt_id, UsageSample { at: self.link.now(), memory_bytes, cpu_millis });
+            self.reports.sample(attempt_id, UsageSample { at: self.link.now(), memory_bytes, cpu_millis });
         }
     }
 }

@@ -423,7 +423,7 @@ mod tests {
     }
 
     fn identity() -> Identity {
-        Identity { server_id: "s".into(), cluster: "c".into() }
+        Identity { installation_id: "s".into(), cluster: "c".into() }
     }
 
     fn value_of(job: &impl serde::Serialize) -> Value {

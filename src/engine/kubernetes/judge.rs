@@ -13,7 +13,7 @@ use crate::model::{Observation, StartFault};
 /// What is known beside an attempt's entry.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they come in any combination")]
-pub(super) struct Around {
+pub(super) struct Context {
     pub maker: PodMaker,
     pub pull_grace: Duration,
     /// Whether the API was asked for the attempt's objects just now, so that what is not there is not there.
@@ -44,23 +44,23 @@ pub(super) enum Judgement {
     EndSuspended,
 }
 
-pub(super) fn judge(entry: &Entry, around: Around, now: Now) -> Judgement {
+pub(super) fn judge(entry: &Entry, context: Context, now: Now) -> Judgement {
     if entry.is_removed {
         return Judgement::Seen(Observation::Gone { reason: "it was removed".to_owned() });
     }
     let is_suspended = entry.job.as_ref().is_some_and(|job| job.is_suspended && !job.is_deleting);
     match &entry.pod {
         Some(_) if is_suspended && !entry.was_suspended => Judgement::EndSuspended,
-        Some(pod) if !entry.has_vanished => of_reading(read(pod, &facts(entry, around, now), now)),
-        _ if !around.was_asked_for && may_be_there(entry, around) => Judgement::AskForObjects,
-        Some(pod) => of_reading(read_vanished(pod, &facts(entry, around, now), now)),
-        None => without_pod(entry, around, now, is_suspended),
+        Some(pod) if !entry.has_vanished => of_reading(read(pod, &facts(entry, context, now), now)),
+        _ if !context.was_asked_for && may_be_there(entry, context) => Judgement::AskForObjects,
+        Some(pod) => of_reading(read_vanished(pod, &facts(entry, context, now), now)),
+        None => without_pod(entry, context, now, is_suspended),
     }
 }
 
 /// Whether the API may know more than the watches have said. A job without a pod is nothing to ask for each time.
-fn may_be_there(entry: &Entry, around: Around) -> bool {
-    let is_waiting = entry.job.is_some() && around.maker == PodMaker::Controller;
+fn may_be_there(entry: &Entry, context: Context) -> bool {
+    let is_waiting = entry.job.is_some() && context.maker == PodMaker::Controller;
     !is_waiting || entry.pod.is_some()
 }
 
@@ -74,28 +74,28 @@ fn of_reading(reading: Reading) -> Judgement {
 }
 
 /// An attempt that has no pod. Because of our finalizer, it never had one, unless somebody took the finalizer away.
-fn without_pod(entry: &Entry, around: Around, now: Now, is_suspended: bool) -> Judgement {
+fn without_pod(entry: &Entry, context: Context, now: Now, is_suspended: bool) -> Judgement {
     let gone = |reason: &str| Judgement::Seen(Observation::Gone { reason: reason.to_owned() });
     let never = |reason: &str, fault| Judgement::Seen(Observation::NeverRan { reason: reason.to_owned(), fault });
     if let (None, Some(verdict)) = (&entry.job, &entry.refused) {
         return never(&verdict.reason, verdict.fault);
     }
-    match (&entry.job, around.maker) {
+    match (&entry.job, context.maker) {
         (None, PodMaker::Controller) if entry.was_asked_to_stop => {
             never("stopped before it started", StartFault::Displaced)
         }
         // This process has watched it from its launch on, and there never was a pod. Its controller may have been about to
         // make one.
-        (None, PodMaker::Controller) if around.was_made && entry.launched_at.is_some() => {
+        (None, PodMaker::Controller) if context.was_made && entry.launched_at.is_some() => {
             let absent_for = entry.absent_at.map_or(Duration::ZERO, |at| now.uptime.saturating_sub(at));
             if absent_for < NEWS_PATIENCE {
                 return Judgement::Seen(Observation::Starting);
             }
             never("its job was deleted from outside of flotilla before it had a pod", StartFault::Displaced)
         }
-        (None, _) if around.was_made => gone("its job was removed from outside of flotilla"),
+        (None, _) if context.was_made => gone("its job was removed from outside of flotilla"),
         (None, _) => gone("it has no job"),
-        (Some(_), PodMaker::Flotilla) if around.was_made => gone("its pod was removed from outside of flotilla"),
+        (Some(_), PodMaker::Flotilla) if context.was_made => gone("its pod was removed from outside of flotilla"),
         (Some(_), PodMaker::Flotilla) => gone("its job was made, and its pod was not"),
         (Some(job), PodMaker::Controller) if job.is_deleting => Judgement::Seen(Observation::Starting),
         (Some(job), PodMaker::Controller) => match &job.failure {
@@ -105,7 +105,7 @@ fn without_pod(entry: &Entry, around: Around, now: Now, is_suspended: bool) -> J
             None if entry.refusal.is_none() && !entry.was_refusal_asked && is_long_launched(entry, now) => {
                 Judgement::AskRefusal
             }
-            None => refused(entry, around, now),
+            None => refused(entry, context, now),
         },
     }
 }
@@ -115,21 +115,21 @@ fn is_long_launched(entry: &Entry, now: Now) -> bool {
 }
 
 /// A job whose controller makes no pod: admission refuses it, for now or for good.
-fn refused(entry: &Entry, around: Around, now: Now) -> Judgement {
+fn refused(entry: &Entry, context: Context, now: Now) -> Judgement {
     let starting = Judgement::Seen(Observation::Starting);
     let Some(refusal) = &entry.refusal else { return starting };
     let waited = now.uptime.saturating_sub(refusal.at);
     let fault = match refusal::of_pod(&refusal.words) {
         refusal::OfPod::Final => StartFault::Task,
-        refusal::OfPod::Missing if waited >= around.pull_grace => StartFault::Task,
-        refusal::OfPod::Hiccup if waited >= around.pull_grace => StartFault::Machine,
+        refusal::OfPod::Missing if waited >= context.pull_grace => StartFault::Task,
+        refusal::OfPod::Hiccup if waited >= context.pull_grace => StartFault::Machine,
         refusal::OfPod::Missing | refusal::OfPod::Hiccup | refusal::OfPod::Passing => return starting,
     };
     let reason = format!("Kubernetes refuses the run's pod: {}", refusal.words);
     Judgement::GiveUpJob(Verdict { reason, fault })
 }
 
-fn facts(entry: &Entry, around: Around, now: Now) -> Facts {
+fn facts(entry: &Entry, context: Context, now: Now) -> Facts {
     let since = |at: Option<Duration>| at.map_or(Duration::ZERO, |at| now.uptime.saturating_sub(at));
     Facts {
         was_asked_to_stop: entry.was_asked_to_stop,
@@ -141,13 +141,13 @@ fn facts(entry: &Entry, around: Around, now: Now) -> Facts {
         end_seen_at: entry.end_seen_at,
         trouble: entry.trouble.clone(),
         troubled_for: since(entry.troubled_at),
-        pull_grace: around.pull_grace,
+        pull_grace: context.pull_grace,
         deleting_for: since(entry.deleting_at),
         released_for: since(entry.released_at),
         failed_for: since(entry.failed_at),
         had_grace: entry.had_grace,
-        has_last_status: around.has_last_status,
-        is_node_lost: around.is_node_lost,
+        has_last_status: context.has_last_status,
+        is_node_lost: context.is_node_lost,
         was_suspended: entry.was_suspended,
         is_job_gone: entry.job.is_none() && !entry.is_job_deleted_by_us,
         is_job_past_deadline: entry.job.as_ref().is_some_and(|job| job.is_past_deadline),
@@ -198,7 +198,7 @@ mod tests {
         }
 
         fn judge(&self, second: u64) -> Judgement {
-            let around = Around {
+            let context = Context {
                 maker: PodMaker::Controller,
                 pull_grace: Duration::from_mins(1),
                 was_asked_for: false,
@@ -206,7 +206,7 @@ mod tests {
                 is_node_lost: false,
                 has_last_status: true,
             };
-            judge(&self.cache.get(self.attempt_id).unwrap(), around, Self::now(second))
+            judge(&self.cache.get(self.attempt_id).unwrap(), context, Self::now(second))
         }
     }
 

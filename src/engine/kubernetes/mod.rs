@@ -69,7 +69,7 @@ pub use settings::{KubernetesSettings, Toleration, Volume, VolumeSource};
 pub use template::{TemplateError, read_template};
 
 use super::kind::{Kind, Made, Surroundings};
-use super::{Engine, EngineError, EngineState, Handle, Identity, LaunchSpec, Output, Pokes};
+use super::{Engine, EngineError, EngineState, Handle, Identity, LaunchSpec, Output, Reports};
 use crate::model::{EngineIdentity, LogPosition, Observation, Resources, TaskSpec};
 use cache::Cache;
 use capacity::Rooms;
@@ -88,7 +88,7 @@ struct Inner {
     /// The operator's own pod template, which ours is laid over.
     pod_template: Option<Value>,
     identity: Identity,
-    pokes: Pokes,
+    reports: Reports,
     link: Link,
     cache: Cache,
     rooms: Rooms,
@@ -110,17 +110,17 @@ impl KubernetesEngine {
     pub fn new(
         config: KubernetesSettings,
         identity: Identity,
-        pokes: Pokes,
+        reports: Reports,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, TemplateError> {
-        Self::with_pod_maker(config, identity, pokes, now, None)
+        Self::with_pod_maker(config, identity, reports, now, None)
     }
 
     /// The same, with who makes the pods not left to the cluster's release.
     pub fn with_pod_maker(
         config: KubernetesSettings,
         identity: Identity,
-        pokes: Pokes,
+        reports: Reports,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
         pod_maker: Option<PodMaker>,
     ) -> Result<Self, TemplateError> {
@@ -138,7 +138,7 @@ impl KubernetesEngine {
             config,
             pod_template,
             identity,
-            pokes,
+            reports,
         });
         tokio::spawn(closing.clone().run_until_cancelled_owned(Arc::clone(&inner).watch()));
         tokio::spawn(closing.clone().run_until_cancelled_owned(Arc::clone(&inner).watch_usage()));
@@ -157,9 +157,9 @@ impl Kind for KubernetesSettings {
         )
     }
 
-    fn make(&self, surroundings: &Surroundings<'_>, pokes: Pokes) -> Made {
+    fn make(&self, surroundings: &Surroundings<'_>, reports: Reports) -> Made {
         let clock = surroundings.clock.clone();
-        Ok(Arc::new(KubernetesEngine::new(self.clone(), surroundings.identity(), pokes, move || clock.now())?))
+        Ok(Arc::new(KubernetesEngine::new(self.clone(), surroundings.identity(), reports, move || clock.now())?))
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn attempt_of_labels(labels: &Texts) -> Option<AttemptId> {
 
 /// What lets through our objects and nobody else's.
 pub(super) fn selector(identity: &Identity) -> String {
-    let [server, cluster] = [&identity.server_id, &identity.cluster].map(|value| label_value(value));
+    let [server, cluster] = [&identity.installation_id, &identity.cluster].map(|value| label_value(value));
     format!("{SERVER_LABEL}={server},{CLUSTER_LABEL}={cluster}")
 }
 
@@ -59,7 +59,7 @@ pub(super) fn selector_of(identity: &Identity, attempt_id: AttemptId) -> String 
 
 /// Whether labels say that an object is another server's, or another cluster's of this one.
 pub(super) fn is_of_others(identity: &Identity, labels: Option<&Texts>) -> bool {
-    let [server, cluster] = [&identity.server_id, &identity.cluster].map(|value| label_value(value));
+    let [server, cluster] = [&identity.installation_id, &identity.cluster].map(|value| label_value(value));
     let says_otherwise =
         |key: &str, own: &str| labels.and_then(|labels| labels.get(key)).is_some_and(|value| value != own);
     says_otherwise(SERVER_LABEL, &server) || says_otherwise(CLUSTER_LABEL, &cluster)
@@ -69,7 +69,7 @@ pub(super) fn is_of_others(identity: &Identity, labels: Option<&Texts>) -> bool 
 pub(super) fn labels_of(identity: &Identity, attempt_id: AttemptId) -> Texts {
     let AttemptId { run_id, attempt } = attempt_id;
     let labels = [
-        (SERVER_LABEL, label_value(&identity.server_id)),
+        (SERVER_LABEL, label_value(&identity.installation_id)),
         (CLUSTER_LABEL, label_value(&identity.cluster)),
         (RUN_LABEL, run_id.to_string()),
         (ATTEMPT_LABEL, attempt.to_string()),
@@ -81,7 +81,7 @@ pub(super) fn labels_of(identity: &Identity, attempt_id: AttemptId) -> Texts {
 pub(super) fn labels_and_annotations(spec: &LaunchSpec, identity: &Identity) -> (Texts, Texts) {
     let AttemptId { run_id, attempt } = spec.attempt_id;
     let ours = [
-        (SERVER_LABEL, identity.server_id.clone()),
+        (SERVER_LABEL, identity.installation_id.clone()),
         (CLUSTER_LABEL, identity.cluster.clone()),
         (RUN_LABEL, run_id.to_string()),
         (ATTEMPT_LABEL, attempt.to_string()),

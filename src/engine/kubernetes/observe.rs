@@ -10,7 +10,7 @@ use kube::api::{ListParams, LogParams};
 use super::Inner;
 use super::evidence::{time_of, weigh};
 use super::facts::{Evidence, FirstOutput};
-use super::judge::{Around, Judgement, judge};
+use super::judge::{Context, Judgement, judge};
 use super::link::ApiError;
 use super::names::{CONTAINER, name_of};
 use super::view::refusal_in;
@@ -62,7 +62,7 @@ impl Inner {
                 self.keep_pod(attempt_id, pod).await?;
             }
             let node = entry.pod.as_ref().and_then(|pod| pod.node.as_deref());
-            let around = Around {
+            let context = Context {
                 maker,
                 pull_grace: Duration::from_secs(u64::from(self.config.image_pull_grace_secs)),
                 was_asked_for,
@@ -70,7 +70,7 @@ impl Inner {
                 is_node_lost: node.is_some_and(|node| self.rooms.is_lost(node)),
                 has_last_status,
             };
-            match judge(&entry, around, self.link.now()) {
+            match judge(&entry, context, self.link.now()) {
                 Judgement::Seen(observation) => return Ok(observation),
                 Judgement::AskForObjects => {
                     self.ask_for(attempt_id).await?;

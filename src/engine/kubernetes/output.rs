@@ -425,13 +425,13 @@ mod tests {
 
     use super::*;
     use crate::engine::kubernetes::{KubernetesEngine, KubernetesSettings};
-    use crate::engine::{Identity, Pokes};
+    use crate::engine::{Identity, Reports};
     use crate::model::RunId;
 
     fn engine() -> KubernetesEngine {
         let config = KubernetesSettings { kubeconfig: Some("/nonexistent".into()), ..KubernetesSettings::default() };
-        let identity = Identity { server_id: "s".into(), cluster: "c".into() };
-        KubernetesEngine::new(config, identity, Pokes::default(), Timestamp::now).unwrap()
+        let identity = Identity { installation_id: "s".into(), cluster: "c".into() };
+        KubernetesEngine::new(config, identity, Reports::default(), Timestamp::now).unwrap()
     }
 
     /// A source that gives these bytes, and then nothing, not even its end.

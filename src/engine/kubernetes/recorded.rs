@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::evidence::weigh;
 use super::facts::{FirstOutput, Now};
 use super::job::PodMaker;
-use super::judge::{Around, Judgement, judge};
+use super::judge::{Context, Judgement, judge};
 use super::names::attempt_of_labels;
 use super::view::{JobView, PodView, read_event, refusal_in};
 use crate::model::{AttemptId, EndCause, Ended, Event, Observation};
@@ -127,7 +127,7 @@ impl<'a> Replay<'a> {
     /// Looks as `look` does. Whether that concluded anything.
     fn look(&mut self, at: f64) -> bool {
         let (attempt_id, now) = (self.case.attempt_id, self.now(at));
-        let mut around = Around {
+        let mut context = Context {
             maker: PodMaker::Controller,
             pull_grace: self.case.pull_grace,
             was_asked_for: false,
@@ -137,7 +137,7 @@ impl<'a> Replay<'a> {
         };
         for _ in 0..8 {
             let entry = self.cache.get(attempt_id).unwrap_or_default();
-            match judge(&entry, around, now) {
+            match judge(&entry, context, now) {
                 Judgement::Seen(Observation::Starting) => return false,
                 Judgement::Seen(Observation::Running(_)) => {
                     self.conclusion.was_running = true;
@@ -147,7 +147,7 @@ impl<'a> Replay<'a> {
                     self.conclusion.words = words(&observation);
                     return true;
                 }
-                Judgement::AskForObjects => around.was_asked_for = true,
+                Judgement::AskForObjects => context.was_asked_for = true,
                 Judgement::AskEvents => {
                     let uid = entry.pod.map(|pod| pod.uid);
                     let about = self.events.iter().filter(|event| event.involved_object.uid == uid);

@@ -155,7 +155,7 @@ impl Inner {
                         let now = self.link.now().wall;
                         self.cache.add_sample(attempt_id, sample, now);
                         let Sample { memory_bytes, cpu_millis, .. } = sample;
-                        self.pokes.sample(attempt_id, UsageSample { at: now, memory_bytes, cpu_millis });
+                        self.reports.sample(attempt_id, UsageSample { at: now, memory_bytes, cpu_millis });
                     }
                 }
                 Err(ApiError::Refused { message, .. }) => {

@@ -208,7 +208,7 @@ impl Inner {
 
     pub(super) fn note(&self, attempt_id: AttemptId, event: Event) {
         if self.cache.is_news(attempt_id, &event.reason, &event.message) {
-            self.pokes.note(attempt_id, event);
+            self.reports.note(attempt_id, event);
         }
     }
 }
@@ -233,7 +233,7 @@ impl Watched for Pod {
     fn apply(self, inner: &Inner) -> Option<AttemptId> {
         let attempt_id = attempt_of_labels(self.metadata.labels.as_ref()?)?;
         inner.take_pod(attempt_id, PodView::read(&self));
-        inner.pokes.poke(attempt_id);
+        inner.reports.changed(attempt_id);
         Some(attempt_id)
     }
 
@@ -250,7 +250,7 @@ impl Watched for Pod {
     fn listed(inner: &Inner, known: &Self::Known, listed: &HashSet<AttemptId>) {
         inner.cache.only_these_pods(known, listed);
         for attempt_id in known.keys() {
-            inner.pokes.poke(*attempt_id);
+            inner.reports.changed(*attempt_id);
         }
     }
 
@@ -270,14 +270,14 @@ impl Watched for Job {
     fn apply(self, inner: &Inner) -> Option<AttemptId> {
         let attempt_id = attempt_of_labels(self.metadata.labels.as_ref()?)?;
         inner.cache.apply_job(attempt_id, JobView::read(&self));
-        inner.pokes.poke(attempt_id);
+        inner.reports.changed(attempt_id);
         Some(attempt_id)
     }
 
     fn delete(self, inner: &Inner) {
         if let Some(attempt_id) = self.metadata.labels.as_ref().and_then(attempt_of_labels) {
             inner.cache.job_is_gone(attempt_id);
-            inner.pokes.poke(attempt_id);
+            inner.reports.changed(attempt_id);
         }
     }
 
@@ -302,7 +302,7 @@ impl Watched for KubernetesEvent {
         let attempt_id = attempt_of_name(self.involved_object.name.as_deref()?)?;
         if let Some(words) = refusal_in(&self, attempt_id) {
             inner.cache.refuse(attempt_id, words, inner.link.now());
-            inner.pokes.poke(attempt_id);
+            inner.reports.changed(attempt_id);
         }
         let event = read_event(&self)?;
         inner.note(attempt_id, event);

@@ -60,7 +60,7 @@ pub(super) struct Channels {
     pub control: File,
     pub status: File,
     pub log: File,
-    pub pokes: File,
+    pub reports: File,
 }
 
 impl Folder {
@@ -129,11 +129,11 @@ impl Folder {
             return Ok(None);
         }
         // The reading end comes first: without one a FIFO can't be opened for writing.
-        let pokes = self.open_status()?;
+        let reports = self.open_status()?;
         let status = OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(self.0.join("status"))?;
         let control =
             OpenOptions::new().read(true).write(true).custom_flags(O_NONBLOCK).open(self.0.join("control"))?;
-        Ok(Some(Channels { control, status, log, pokes }))
+        Ok(Some(Channels { control, status, log, reports }))
     }
 
     /// The reading end of what the supervisor tells.

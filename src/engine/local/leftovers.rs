@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::folder;
 use super::tree::remove_tree;
 use crate::clock::Clock;
-use crate::engine::Pokes;
+use crate::engine::Reports;
 use crate::model::{AttemptId, Event};
 
 /// How long after a try that failed comes the next; it doubles up to the second.
@@ -23,7 +23,7 @@ pub(super) struct Leftovers(Arc<Inner>);
 
 struct Inner {
     runs_dir: PathBuf,
-    pokes: Pokes,
+    reports: Reports,
     /// What was tried and failed.
     failed: Mutex<HashMap<PathBuf, Failure>>,
     /// What is being deleted at this moment, so that nobody does it twice at once.
@@ -38,10 +38,10 @@ struct Failure {
 }
 
 impl Leftovers {
-    pub fn new(runs_dir: &Path, pokes: Pokes) -> Self {
+    pub fn new(runs_dir: &Path, reports: Reports) -> Self {
         Self(Arc::new(Inner {
             runs_dir: runs_dir.to_owned(),
-            pokes,
+            reports,
             failed: Mutex::default(),
             deleting: Mutex::default(),
             is_busy: AtomicBool::new(false),
@@ -92,7 +92,7 @@ impl Leftovers {
         if let Some(attempt_id) = attempt_id {
             let message = format!("what is left of attempt {} can't be deleted: {path}: {reason}", attempt_id.attempt);
             let event = Event::warning(Clock::system().now(), "LeftBehind", message).from_source("local");
-            self.0.pokes.note(attempt_id, event);
+            self.0.reports.note(attempt_id, event);
         }
     }
 
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn what_can_not_be_deleted_is_reported_once_and_tried_ever_more_rarely() {
         let folder = tempfile::tempdir().unwrap();
-        let leftovers = Leftovers::new(folder.path(), Pokes::default());
+        let leftovers = Leftovers::new(folder.path(), Reports::default());
         let (path, now) = (Path::new("/x"), Instant::now());
         assert!(leftovers.postpone(path, "busy", now));
         let mut pauses = vec![];

@@ -16,10 +16,10 @@
 mod capacity;
 mod cgroup;
 mod folder;
+mod identity;
 mod leftovers;
 mod living;
 mod lock;
-mod node;
 mod processes;
 mod read;
 mod record;
@@ -48,7 +48,7 @@ use self::record::{End, Record, Spec};
 use self::supervisor::user::Choice;
 use self::watch::Watches;
 use super::kind::{Kind, Made, Surroundings};
-use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Pokes};
+use super::{Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Reports};
 use crate::clock::Clock;
 use crate::logs::Logs;
 use crate::model::{AttemptId, EndCause, EngineId, EngineIdentity, Event, LogPosition, Observation, TaskSpec};
@@ -95,7 +95,7 @@ impl Kind for LocalSettings {
         "the server's machine".to_owned()
     }
 
-    fn make(&self, surroundings: &Surroundings<'_>, pokes: Pokes) -> Made {
+    fn make(&self, surroundings: &Surroundings<'_>, reports: Reports) -> Made {
         self.check_user().map_err(|reason| {
             let user = self.user.as_deref().unwrap_or_default();
             format!("the commands of cluster {} can't run as user `{user}`: {reason}", surroundings.cluster)
@@ -107,7 +107,7 @@ impl Kind for LocalSettings {
             open_files: surroundings.usual_open_files,
             ..LocalConfig::new(&runs_dir)
         };
-        let engine = LocalEngine::new(config, pokes);
+        let engine = LocalEngine::new(config, reports);
         Ok(Arc::new(engine.map_err(|error| format!("cannot use the folder {}: {error}", runs_dir.display()))?))
     }
 }
@@ -120,7 +120,7 @@ pub struct LocalEngine {
 
 struct Inner {
     config: LocalConfig,
-    node: Mutex<Node>,
+    known: Mutex<Known>,
     boot_id: String,
     machine: Machine,
     places: Places,
@@ -130,40 +130,40 @@ struct Inner {
 
 /// What tells this folder of runs from another server's, as soon as the folder can be used.
 #[derive(Default)]
-struct Node {
+struct Known {
     id: Option<String>,
     state: Option<EngineState>,
 }
 
 impl LocalEngine {
-    /// Looks what the machine offers. `pokes` hears of every start and end. A folder of runs that can't be used makes the
+    /// Looks what the machine offers. `reports` hears of every start and end. A folder of runs that can't be used makes the
     /// engine unreachable until it can.
     ///
     /// # Errors
     /// The folder's path means nothing.
     #[expect(clippy::needless_pass_by_value, reason = "every engine is made of what it keeps")]
-    pub fn new(config: LocalConfig, pokes: Pokes) -> io::Result<Self> {
+    pub fn new(config: LocalConfig, reports: Reports) -> io::Result<Self> {
         // A supervisor has another working directory.
         let runs_dir = std::path::absolute(&config.runs_dir)?;
-        let leftovers = Leftovers::new(&runs_dir, pokes.clone());
+        let leftovers = Leftovers::new(&runs_dir, reports.clone());
         let engine = Self {
             inner: Arc::new(Inner {
                 config: LocalConfig { runs_dir, ..config },
-                node: Mutex::default(),
+                known: Mutex::default(),
                 boot_id: processes::boot_id(),
                 machine: Machine::of_this_server(),
                 places: Places::find(),
-                watches: Watches::new(pokes.clone()),
+                watches: Watches::new(reports.clone()),
                 leftovers,
             }),
         };
         for reason in engine.inner.places.unmet() {
             tracing::warn!(reason, "a limit of local runs can't be enforced");
         }
-        match engine.inner.node() {
+        match engine.inner.server_id() {
             Ok(_) => {
                 engine.inner.leftovers.begin();
-                engine.inner.limit_again(&pokes);
+                engine.inner.limit_again(&reports);
             }
             Err(error) => tracing::warn!(reason = %error, "local runs can't be started now"),
         }
@@ -188,49 +188,49 @@ impl Inner {
     }
 
     /// The identity of the folder of runs; prepares the folder where that has not been possible yet.
-    fn node(&self) -> Result<String, EngineError> {
-        let mut node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(id) = &node.id {
+    fn server_id(&self) -> Result<String, EngineError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = &known.id {
             return Ok(id.clone());
         }
         let runs_dir = &self.config.runs_dir;
-        match node::prepare(runs_dir) {
+        match identity::prepare(runs_dir) {
             Ok(id) => {
-                *node = Node { id: Some(id.clone()), state: None };
+                *known = Known { id: Some(id.clone()), state: None };
                 Ok(id)
             }
             Err(error) => {
                 let reason = format!("can't use the folder {}: {error}", runs_dir.display());
-                node.state.get_or_insert(EngineState::Reachable).lose(reason.clone(), Clock::system().now());
+                known.state.get_or_insert(EngineState::Reachable).lose(reason.clone(), Clock::system().now());
                 Err(EngineError::Unavailable(reason))
             }
         }
     }
 
     /// Sets the limits of what runs once more, where they were without effect while there was no server.
-    fn limit_again(&self, pokes: &Pokes) {
+    fn limit_again(&self, reports: &Reports) {
         for attempt_id in folder::list(&self.config.runs_dir).unwrap_or_default() {
             let Ok(Record::Is(spec)) = self.folder(attempt_id).spec() else { continue };
             let groups = Groups::find(&spec.places, &attempt_id.to_string());
             for reason in groups.limit_again(supervisor::limits_of(&spec.task)) {
                 let message = format!("since the server was restarted, {reason}");
                 let event = Event::warning(Clock::system().now(), "LimitNotEnforced", message);
-                pokes.note(attempt_id, event.from_source("local"));
+                reports.note(attempt_id, event.from_source("local"));
             }
         }
     }
 
     /// It names the boot too: what was launched before the machine's restart and left no folder never ran.
     fn handle(&self, attempt_id: AttemptId) -> Result<Handle, EngineError> {
-        Ok(Handle { attempt_id, text: format!("{}/{attempt_id}/{}", self.node()?, self.boot_id) })
+        Ok(Handle { attempt_id, text: format!("{}/{attempt_id}/{}", self.server_id()?, self.boot_id) })
     }
 
     /// The folder that a handle means. One without a text was never stored, and can only be ours.
     fn folder_of(&self, handle: &Handle) -> Result<Folder, EngineError> {
-        let ours = self.node()?;
+        let ours = self.server_id()?;
         match handle.text.split_once('/') {
-            Some((node, _)) if node != ours => Err(EngineError::Unavailable(format!(
-                "attempt {} belongs to another server: it was started from the data directory {node}, this is {ours}",
+            Some((theirs, _)) if theirs != ours => Err(EngineError::Unavailable(format!(
+                "attempt {} belongs to another server: it was started from the data directory {theirs}, this is {ours}",
                 handle.attempt_id
             ))),
             _ => Ok(self.folder(handle.attempt_id)),
@@ -301,13 +301,13 @@ impl Inner {
     }
 
     fn start_supervisor(&self, attempt_id: AttemptId, folder: &Folder, channels: Channels) -> Result<(), EngineError> {
-        let Channels { control, status, log, pokes } = channels;
+        let Channels { control, status, log, reports } = channels;
         let mut command = Command::new(&self.config.supervisor);
         command.arg0("flotilla").arg("supervise").arg(folder.path());
         // Nothing of the server's own environment is a task's business. A group of its own keeps a Ctrl-C away that is
         // meant for the server.
         command.env_clear().process_group(0).stdin(control).stdout(status).stderr(log);
-        let started = Receiver::from_file(pokes).and_then(|status| Ok((status, command.spawn()?)));
+        let started = Receiver::from_file(reports).and_then(|status| Ok((status, command.spawn()?)));
         // It holds the ends as long as it lives, and so the lock.
         drop(command);
         match started {
@@ -345,9 +345,9 @@ impl Inner {
     /// That a folder is not there says something only while the disk it was on is there.
     fn be_sure_of_the_disk(&self) -> Result<(), EngineError> {
         let runs_dir = self.config.runs_dir.display();
-        let ours = self.node()?;
-        match node::read(&self.config.runs_dir) {
-            Ok(node) if node == ours => Ok(()),
+        let ours = self.server_id()?;
+        match identity::read(&self.config.runs_dir) {
+            Ok(found) if found == ours => Ok(()),
             Ok(_) => Err(EngineError::Unavailable(format!("{runs_dir} is not the data directory it was"))),
             Err(error) => Err(EngineError::Unavailable(format!("can't read the data directory {runs_dir}: {error}"))),
         }
@@ -417,24 +417,24 @@ impl Engine for LocalEngine {
     /// That of the folder of runs: a folder in its place that never had them says nothing about them.
     async fn identity(&self) -> Result<EngineIdentity, EngineError> {
         self.blocking(|inner| {
-            inner.node()?;
-            let node = node::read(&inner.config.runs_dir).map_err(|error| {
+            inner.server_id()?;
+            let server_id = identity::read(&inner.config.runs_dir).map_err(|error| {
                 let runs_dir = inner.config.runs_dir.display();
                 EngineError::Unavailable(format!("can't read the data directory {runs_dir}: {error}"))
             })?;
-            Ok(EngineIdentity::Known(EngineId::from_text(node)))
+            Ok(EngineIdentity::Known(EngineId::from_text(server_id)))
         })
         .await
     }
 
     fn known_identity(&self) -> Option<EngineIdentity> {
-        let node = self.inner.node.lock().unwrap_or_else(PoisonError::into_inner);
-        node.id.clone().map(|id| EngineIdentity::Known(EngineId::from_text(id)))
+        let known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.id.clone().map(|id| EngineIdentity::Known(EngineId::from_text(id)))
     }
 
     fn state(&self) -> EngineState {
-        let node = self.inner.node.lock().unwrap_or_else(PoisonError::into_inner);
-        node.state.clone().unwrap_or(EngineState::Reachable)
+        let known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.state.clone().unwrap_or(EngineState::Reachable)
     }
 
     async fn check(&self, task: &TaskSpec) -> Result<(), EngineError> {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::folder::Folder;
 use super::living;
-use crate::engine::Pokes;
+use crate::engine::Reports;
 use crate::model::AttemptId;
 
 /// How long the kernel may take from closing a process's FIFO to releasing its lock: it closes the files of a process
@@ -27,13 +27,13 @@ const PAUSE_WITHOUT_WATCH: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) struct Watches {
-    pokes: Pokes,
+    reports: Reports,
     watched: Arc<Mutex<HashSet<AttemptId>>>,
 }
 
 impl Watches {
-    pub fn new(pokes: Pokes) -> Self {
-        Self { pokes, watched: Arc::default() }
+    pub fn new(reports: Reports) -> Self {
+        Self { reports, watched: Arc::default() }
     }
 
     /// Watches a supervisor that was started here, and reaps it.
@@ -58,7 +58,7 @@ impl Watches {
             Ok((_, false)) => {
                 self.lock().remove(&attempt_id);
                 // Who asks has seen it alive, perhaps by its process alone, and wants to know when it ends.
-                self.pokes.poke_after(attempt_id, PAUSE_WITHOUT_WATCH);
+                self.reports.changed_after(attempt_id, PAUSE_WITHOUT_WATCH);
                 Ok(())
             }
             Err(error) => {
@@ -74,14 +74,14 @@ impl Watches {
         tokio::spawn(async move {
             let mut bytes = [0; 16];
             while status.read(&mut bytes).await.is_ok_and(|length| length > 0) {
-                watches.pokes.poke(attempt_id);
+                watches.reports.changed(attempt_id);
             }
             match supervisor {
                 Some(mut supervisor) => drop(supervisor.wait().await),
                 None => wait_for_lock(&folder).await,
             }
             watches.lock().remove(&attempt_id);
-            watches.pokes.poke(attempt_id);
+            watches.reports.changed(attempt_id);
         });
     }
 

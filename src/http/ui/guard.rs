@@ -29,7 +29,11 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::REFERRER_POLICY, "same-origin"),
 ];
 
-pub(in crate::http) async fn around(State(origins): State<SharedOrigins>, request: Request, next: Next) -> Response {
+pub(in crate::http) async fn guard_pages(
+    State(origins): State<SharedOrigins>,
+    request: Request,
+    next: Next,
+) -> Response {
     if !is_page(request.uri().path()) {
         return next.run(request).await;
     }

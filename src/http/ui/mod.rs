@@ -2,7 +2,7 @@
 //!
 //! Each page is one file here with its typed context, one template, and a `sample()` of itself that a test renders.
 //! A handler translates like those of the API do, and refuses with the same [`ApiError`](super::error::ApiError); what
-//! makes a page of a refusal, guards forms and sets the headers that every page has is [`around`](mod@around). Pages are whole without a script; the
+//! makes a page of a refusal, guards forms and sets the headers that every page has is [`guard`](mod@around). Pages are whole without a script; the
 //! modules in `assets/` only make them move.
 //!
 //! Whatever comes from tasks is untrusted. Templates escape by default; `|safe` is not used, and the few types here that
@@ -20,7 +20,7 @@ use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
 
-pub(super) use guard::around;
+pub(super) use guard::guard_pages;
 
 use super::App;
 use super::base::at;

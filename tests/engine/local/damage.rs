@@ -208,8 +208,8 @@ fn fill_with_nuls(path: &Path) {
 /// A server that knows where the logs are, as the program's own does.
 fn server_with_logs(world: &LocalWorld) -> World {
     let logs = Logs::open(&world.folder.path().join("logs")).unwrap();
-    let (engine, pokes) = engine_with(&world.runs_dir, |config| config.logs = Some(logs.into()));
-    World::new(engine, pokes, tempfile::tempdir().unwrap())
+    let (engine, reports) = engine_with(&world.runs_dir, |config| config.logs = Some(logs.into()));
+    World::new(engine, reports, tempfile::tempdir().unwrap())
 }
 
 #[tokio::test]
@@ -336,8 +336,8 @@ async fn a_folder_of_runs_that_can_not_be_used_makes_the_engine_unreachable_unti
     let folder = tempfile::tempdir().unwrap();
     let runs_dir = folder.path().join("runs");
     fs::write(&runs_dir, "not a folder").unwrap();
-    let (engine, pokes) = engine_with(&runs_dir, |_| {});
-    let world = World::new(engine, pokes, folder);
+    let (engine, reports) = engine_with(&runs_dir, |_| {});
+    let world = World::new(engine, reports, folder);
     let is_unreachable = || matches!(world.engine.state(), flotilla::engine::EngineState::Unreachable { .. });
     assert!(is_unreachable());
     assert!(world.engine.launch(&world.spec("true")).await.is_err());
@@ -377,11 +377,11 @@ async fn what_can_not_be_deleted_is_in_nobodys_way_and_reported_once() {
             continue;
         }
         world.engine.remove(&handle).await.unwrap();
-        let notes = world.pokes.take_notes();
+        let notes = world.reports.take_notes();
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert_eq!((notes[0].0, notes[0].1.reason.as_str()), (handle.attempt_id, "LeftBehind"));
         world.engine.remove(&handle).await.unwrap();
-        assert_eq!(world.pokes.take_notes(), [], "once");
+        assert_eq!(world.reports.take_notes(), [], "once");
 
         // A server starts beside it, and runs what it is given.
         let later = world.restarted();
@@ -417,7 +417,7 @@ async fn what_is_mounted_in_a_folder_is_not_deleted_with_it() {
         return;
     }
     world.engine.remove(&handle).await.unwrap();
-    let notes = world.pokes.take_notes();
+    let notes = world.reports.take_notes();
     assert!(notes[0].1.message.contains("a file system is mounted on"), "{notes:?}");
     assert_eq!(fs::read_to_string(precious.join("data")).unwrap(), "not the task's");
     let aside = fs::read_dir(&world.runs_dir).unwrap().flatten().map(|entry| entry.path());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flotilla::engine::local::{LocalConfig, LocalEngine};
-use flotilla::engine::{Engine, LaunchSpec, Pokes};
+use flotilla::engine::{Engine, LaunchSpec, Reports};
 use tempfile::TempDir;
 
 use crate::contract::contract;
@@ -71,9 +71,9 @@ impl LocalWorld {
 
     /// Another server on the same folder, as after a restart.
     fn restarted(&self) -> World {
-        let pokes = Pokes::default();
-        let engine = engine(&self.runs_dir, &pokes, |_| {});
-        World::new(Arc::new(engine), pokes, tempfile::tempdir().unwrap())
+        let reports = Reports::default();
+        let engine = engine(&self.runs_dir, &reports, |_| {});
+        World::new(Arc::new(engine), reports, tempfile::tempdir().unwrap())
     }
 }
 
@@ -92,19 +92,19 @@ fn world() -> LocalWorld {
 
 fn world_in(folder: TempDir, change: impl FnOnce(&mut LocalConfig)) -> LocalWorld {
     let runs_dir = folder.path().join("runs");
-    let pokes = Pokes::default();
-    let engine = engine(&runs_dir, &pokes, change);
-    LocalWorld { world: World::new(Arc::new(engine), pokes, folder), runs_dir }
+    let reports = Reports::default();
+    let engine = engine(&runs_dir, &reports, change);
+    LocalWorld { world: World::new(Arc::new(engine), reports, folder), runs_dir }
 }
 
-fn engine_with(runs_dir: &Path, change: impl FnOnce(&mut LocalConfig)) -> (Arc<dyn Engine>, Pokes) {
-    let pokes = Pokes::default();
-    (Arc::new(engine(runs_dir, &pokes, change)), pokes)
+fn engine_with(runs_dir: &Path, change: impl FnOnce(&mut LocalConfig)) -> (Arc<dyn Engine>, Reports) {
+    let reports = Reports::default();
+    (Arc::new(engine(runs_dir, &reports, change)), reports)
 }
 
-fn engine(runs_dir: &Path, pokes: &Pokes, change: impl FnOnce(&mut LocalConfig)) -> LocalEngine {
+fn engine(runs_dir: &Path, reports: &Reports, change: impl FnOnce(&mut LocalConfig)) -> LocalEngine {
     let mut config = LocalConfig::new(runs_dir);
     config.supervisor = env!("CARGO_BIN_EXE_flotilla").into();
     change(&mut config);
-    LocalEngine::new(config, pokes.clone()).unwrap()
+    LocalEngine::new(config, reports.clone()).unwrap()
 }

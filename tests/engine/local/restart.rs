@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use flotilla::engine::{Engine, EngineError, LaunchSpec, Pokes};
+use flotilla::engine::{Engine, EngineError, LaunchSpec, Reports};
 use flotilla::model::{AttemptId, Execution, Observation, RunId, StartFault, TaskSpec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -38,7 +38,7 @@ async fn a_restarted_server_is_poked_by_what_ran_before() {
     let later = world.restarted();
     later.running(&handle).await;
     world.engine.stop(&handle, GRACE).await.unwrap();
-    let poked = timeout(LONGEST, later.pokes.take()).await.expect("the end comes with a poke");
+    let poked = timeout(LONGEST, later.reports.take()).await.expect("the end comes with a poke");
     assert!(poked.contains(&handle.attempt_id));
     assert!(matches!(later.observe(&handle).await, Observation::Ended(_)), "a poke comes after the fact");
 }
@@ -54,11 +54,11 @@ async fn a_killed_supervisor_is_told_with_a_poke_and_its_task_is_gone_after_remo
         let other = world.restarted();
         let looking: &World = if is_restarted { &other } else { &world };
         looking.running(&handle).await;
-        while timeout(std::time::Duration::ZERO, looking.pokes.take()).await.is_ok() {}
+        while timeout(std::time::Duration::ZERO, looking.reports.take()).await.is_ok() {}
 
         let supervisor = world.supervisor_of(&spec).await;
         kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
-        timeout(LONGEST, looking.pokes.take()).await.expect("its end comes with a poke");
+        timeout(LONGEST, looking.reports.take()).await.expect("its end comes with a poke");
         let expected = format!("its supervisor (pid {supervisor}) was killed");
         let seen = looking.observe(&handle).await;
         assert!(matches!(&seen, Observation::Lost { reason, started: Some(_), .. } if *reason == expected), "{seen:?}");
@@ -184,9 +184,9 @@ async fn a_server_that_ends_leaves_its_tasks_alone() {
     let launch = spec.clone();
     let handle = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let pokes = Pokes::default();
+        let reports = Reports::default();
         let handle = runtime.block_on(async {
-            let engine = engine(&runs_dir, &pokes, |_| {});
+            let engine = engine(&runs_dir, &reports, |_| {});
             engine.launch(&launch).await.unwrap()
         });
         runtime.shutdown_background();
@@ -231,7 +231,7 @@ fn attempts_in(folder: &Path) -> Vec<LaunchSpec> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn server_to_be_killed() {
     let Some(folder) = std::env::var_os(KILLED_SERVER) else { return };
-    let engine = engine(&Path::new(&folder).join("runs"), &Pokes::default(), |_| {});
+    let engine = engine(&Path::new(&folder).join("runs"), &Reports::default(), |_| {});
     for spec in attempts_in(Path::new(&folder)) {
         engine.launch(&spec).await.unwrap();
     }

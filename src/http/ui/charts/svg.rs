@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use askama::filters::HtmlSafe;
 use jiff::SignedDuration;
 
-use crate::http::ui::parts::state::Look;
+use crate::http::ui::parts::state::Badge;
 use crate::http::ui::parts::{links, words};
 use crate::model::RunId;
 
@@ -37,7 +37,7 @@ const HEIGHT: usize = 18;
 
 /// The last outcomes of a task as a row of bars, the newest at the right. What went well is low and what failed is
 /// high, so that they differ without their colours. `places` is how many bars fit.
-pub fn strip(newest_first: &[Look], places: usize) -> Svg {
+pub fn strip(newest_first: &[Badge], places: usize) -> Svg {
     let width = places * (BAR + GAP) - GAP;
     let shown = &newest_first[..newest_first.len().min(places)];
     let mut svg = String::new();
@@ -69,7 +69,7 @@ pub fn strip(newest_first: &[Look], places: usize) -> Svg {
 /// What a bar of [`durations`] tells of one run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bar {
-    pub look: Look,
+    pub look: Badge,
     /// `None` where it never ran; its bar is then a stub.
     pub seconds: Option<f64>,
     pub run_id: RunId,
@@ -149,7 +149,7 @@ pub fn round_step(least: f64) -> f64 {
 }
 
 /// `last 10 runs: 8 succeeded, 2 failed`
-fn tally(looks: &[Look]) -> String {
+fn tally(looks: &[Badge]) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for look in looks {
         match counts.iter_mut().find(|(word, _)| *word == look.word) {
@@ -171,8 +171,8 @@ mod tests {
     use super::*;
     use crate::model::{Outcome, Status};
 
-    fn ended(outcome: Outcome) -> Look {
-        Look::new(Status::Stopped, Some(outcome))
+    fn ended(outcome: Outcome) -> Badge {
+        Badge::new(Status::Stopped, Some(outcome))
     }
 
     #[test]

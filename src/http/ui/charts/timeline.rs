@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use jiff::{SignedDuration, Timestamp};
 
 use super::svg::{Svg, round_step, scale_word};
-use crate::http::ui::parts::state::Look;
+use crate::http::ui::parts::state::Badge;
 use crate::http::ui::parts::words;
 use crate::model::{Event, Run};
 
@@ -162,7 +162,7 @@ pub fn draw(run: &Run, attempts: &[Attempt]) -> Timeline {
     let from = spans().map(|span| span.from).min().unwrap_or(run.queued_at);
     let to = spans().map(|span| span.to).max().unwrap_or(from);
     let scale = Scale { from, length: to.duration_since(from) };
-    let look = Look::new(run.status, run.outcome);
+    let look = Badge::new(run.status, run.outcome);
     let is_single = attempts.len() == 1;
     let rows = shown.iter().map(|attempt| {
         let label = if is_single { String::new() } else { format!("Attempt {}", attempt.number) };
@@ -193,7 +193,7 @@ impl Scale {
 }
 
 /// Places are percentages, so that the bar fills whatever width the page has.
-fn bar(attempt: &Attempt, run: &Run, look: Look, scale: Scale) -> Svg {
+fn bar(attempt: &Attempt, run: &Run, look: Badge, scale: Scale) -> Svg {
     let told: Vec<_> = attempt
         .spans
         .iter()
@@ -233,7 +233,7 @@ fn bar(attempt: &Attempt, run: &Run, look: Look, scale: Scale) -> Svg {
 }
 
 /// What ran looks as it ended.
-const fn class(phase: Phase, look: Look) -> &'static str {
+const fn class(phase: Phase, look: Badge) -> &'static str {
     match phase {
         Phase::Running => look.name,
         _ => phase.name(),
@@ -263,7 +263,7 @@ fn axis(length: SignedDuration) -> Svg {
     Svg::drawn(svg)
 }
 
-fn legend(attempts: &[Attempt], look: Look) -> Vec<(&'static str, &'static str, String)> {
+fn legend(attempts: &[Attempt], look: Badge) -> Vec<(&'static str, &'static str, String)> {
     let mut legend = Vec::new();
     for phase in Phase::ALL {
         let spans = attempts.iter().flat_map(|attempt| &attempt.spans).filter(|span| span.phase == phase);

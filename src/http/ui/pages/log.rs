@@ -22,7 +22,7 @@ use crate::http::ui::parts::layout;
 use crate::http::ui::parts::layout::{Layout, Section};
 use crate::http::ui::parts::links;
 use crate::http::ui::parts::pager::Address;
-use crate::http::ui::parts::state::{Icon, Look};
+use crate::http::ui::parts::state::{Badge, Icon};
 use crate::http::ui::parts::words;
 use crate::model::{Outcome, Run};
 use crate::service::{Line, LinesFrom, LogExtent, LogHits, LogLines, SearchFrom};
@@ -104,7 +104,7 @@ pub struct LogPage {
     layout: Layout,
     name: String,
     run_address: String,
-    look: Look,
+    look: Badge,
     log: LogPart,
 }
 
@@ -206,7 +206,7 @@ async fn page(
         layout: Layout::new(Section::Runs),
         name: words::name(&run),
         run_address: links::run(run.run_id),
-        look: Look::new(run.status, run.outcome),
+        look: Badge::new(run.status, run.outcome),
         log,
     }))
 }
@@ -296,7 +296,7 @@ impl LogPage {
             layout: Layout::new(Section::Runs),
             name: "train <model>".to_owned(),
             run_address: links::run(run.run_id),
-            look: Look::new(crate::model::Status::Running, None),
+            look: Badge::new(crate::model::Status::Running, None),
         }
     }
 }

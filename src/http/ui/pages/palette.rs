@@ -11,7 +11,7 @@ use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::respond::ok;
 use crate::http::ui::parts::links;
-use crate::http::ui::parts::state::Look;
+use crate::http::ui::parts::state::Badge;
 use crate::model::{DefinitionFilter, DefinitionSort, Order, PageRequest};
 
 pub fn routes() -> Router<App> {
@@ -39,7 +39,7 @@ async fn search(State(app): State<App>, mut params: Params) -> Result<Response, 
     let tasks = app.service.definition_summaries(&DefinitionFilter::search(&typed), page).await?;
     let runs = runs.into_iter().map(|run| Offer {
         text: format!("Run {} of {}", run.run_id, run.alias.as_deref().unwrap_or(&run.group_name)),
-        hint: Look::new(run.status, run.outcome).word.to_owned(),
+        hint: Badge::new(run.status, run.outcome).word.to_owned(),
         address: links::run(run.run_id),
     });
     let tasks = tasks.rows.into_iter().map(|definition| {

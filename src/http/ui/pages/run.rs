@@ -21,11 +21,11 @@ use crate::http::ui::parts::layout::{Layout, Section};
 use crate::http::ui::parts::links;
 use crate::http::ui::parts::log_tail;
 use crate::http::ui::parts::log_tail::TailLine;
-use crate::http::ui::parts::state::{Icon, Look};
+use crate::http::ui::parts::state::{Badge, Icon};
 use crate::http::ui::parts::words;
 use crate::http::ui::parts::words::{Elapsed, Moment};
 use crate::model::{EnvVar, Event, EventType, Run, RunSummary, StopCause, UNKNOWN_OWNER};
-use crate::service::explain::{Around, Explanation, NextStep, explain};
+use crate::service::explain::{Context, Explanation, NextStep, explain};
 use crate::service::{RunStory, ServiceError};
 
 pub fn routes() -> Router<App> {
@@ -51,7 +51,7 @@ pub struct RunPage {
     nonce: String,
     /// Whether its task is still there, to be launched again.
     is_task_there: bool,
-    look: Look,
+    look: Badge,
     /// Whether anything on the page may still change.
     is_settled: bool,
     can_be_stopped: bool,
@@ -119,7 +119,7 @@ struct ChildRow {
     id: String,
     address: String,
     name: String,
-    look: Look,
+    look: Badge,
     took: Option<Elapsed>,
 }
 
@@ -130,7 +130,7 @@ pub struct StopPage {
     name: String,
     id: String,
     address: String,
-    look: Look,
+    look: Badge,
     is_over: bool,
     /// How many of its children have not ended.
     children: Option<String>,
@@ -171,8 +171,8 @@ async fn stop(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<
 impl RunPage {
     fn new(story: RunStory, log: Option<LogPart>, is_task_there: bool, now: Timestamp) -> Self {
         let RunStory { run, children, events, waiting_reason, typical, newest, usage } = story;
-        let around = Around { waiting: waiting_reason.as_deref(), typical, events: &events };
-        let explanation = explain(&run, around, now);
+        let context = Context { waiting: waiting_reason.as_deref(), typical, events: &events };
+        let explanation = explain(&run, context, now);
         let attempts = timeline::attempts(&run, &events, now);
         let events_left_out = events.len().saturating_sub(EVENTS_LISTED);
         let listed = events.iter().enumerate().skip(events_left_out);
@@ -186,7 +186,7 @@ impl RunPage {
             again_address: links::launch_again(&run.definition_id, run.run_id),
             nonce: newest.to_string(),
             is_task_there,
-            look: Look::new(run.status, run.outcome),
+            look: Badge::new(run.status, run.outcome),
             is_settled: run.status.is_terminal() && run.is_log_complete && are_children_over,
             can_be_stopped: !run.status.is_terminal() && run.stop.is_none(),
             elapsed: explanation.since.map(|since| Elapsed { since, until: None, now }),
@@ -286,7 +286,7 @@ impl ChildRow {
             id: run.run_id.to_string(),
             address: links::run(run.run_id),
             name: run.name(),
-            look: Look::new(run.status, run.outcome),
+            look: Badge::new(run.status, run.outcome),
             took: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
         }
     }
@@ -301,7 +301,7 @@ impl StopPage {
             name: words::name(run),
             id: run.run_id.to_string(),
             address: links::run(run.run_id),
-            look: Look::new(run.status, run.outcome),
+            look: Badge::new(run.status, run.outcome),
             is_over: run.status.is_terminal(),
             children: (active > 0).then(|| words::count(active as u64, "run")),
         }

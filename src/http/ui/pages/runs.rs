@@ -15,7 +15,7 @@ use crate::http::ui::parts::layout::{Layout, Section};
 use crate::http::ui::parts::links;
 use crate::http::ui::parts::pager::{Address, Pager};
 use crate::http::ui::parts::run_row::RunRow;
-use crate::http::ui::parts::state::{Icon, Look};
+use crate::http::ui::parts::state::{Badge, Icon};
 use crate::http::ui::parts::words;
 use crate::model::{DefinitionId, Order, Outcome, PageRequest, RunFilter, RunSort, Status};
 use crate::service::ServiceError;
@@ -126,7 +126,7 @@ fn address(filter: &RunFilter, limit: u32) -> Address {
 /// Any, one status alone, or one kind of end.
 fn states(filter: &RunFilter, address: &Address) -> Vec<(&'static str, Address, bool)> {
     let statuses = Status::ALL.into_iter().map(|status| {
-        let word = if status.is_terminal() { "Ended" } else { Look::new(status, None).word };
+        let word = if status.is_terminal() { "Ended" } else { Badge::new(status, None).word };
         (word, vec![status], Vec::new())
     });
     let outcomes = [

@@ -17,7 +17,7 @@ use crate::http::ui::parts::layout::{Layout, Section};
 use crate::http::ui::parts::links;
 use crate::http::ui::parts::pager::Address;
 use crate::http::ui::parts::run_row::RunRow;
-use crate::http::ui::parts::state::{Icon, Look};
+use crate::http::ui::parts::state::{Badge, Icon};
 use crate::http::ui::parts::words;
 use crate::http::ui::parts::words::Moment;
 use crate::model::{
@@ -157,7 +157,7 @@ fn history(newest_first: &[RunBrief]) -> Option<History> {
         .iter()
         .rev()
         .map(|run| Bar {
-            look: Look::new(run.status, run.outcome),
+            look: Badge::new(run.status, run.outcome),
             seconds: run.duration().map(|duration| duration.as_secs_f64()),
             run_id: run.run_id,
         })

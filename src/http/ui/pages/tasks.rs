@@ -14,7 +14,7 @@ use crate::http::ui::parts::layout;
 use crate::http::ui::parts::layout::{Layout, Section};
 use crate::http::ui::parts::links;
 use crate::http::ui::parts::pager::{Address, Pager, SortLink};
-use crate::http::ui::parts::state::{Icon, Look};
+use crate::http::ui::parts::state::{Badge, Icon};
 use crate::http::ui::parts::words;
 use crate::http::ui::parts::words::Moment;
 use crate::model::{DefinitionFilter, DefinitionSort, DefinitionSummary, Order, RunBrief, typical_duration};
@@ -67,7 +67,7 @@ struct TaskRow {
 
 struct LastRun {
     address: String,
-    look: Look,
+    look: Badge,
     at: Moment,
 }
 
@@ -147,7 +147,7 @@ fn sort_links(address: &Address, page: &crate::model::PageRequest<DefinitionSort
 
 impl TaskRow {
     fn new(definition: DefinitionSummary, runs: &[RunBrief], now: jiff::Timestamp) -> Self {
-        let looks: Vec<_> = runs.iter().map(|run| Look::new(run.status, run.outcome)).collect();
+        let looks: Vec<_> = runs.iter().map(|run| Badge::new(run.status, run.outcome)).collect();
         let all = links::tasks();
         let tags = definition.tags.iter().take(TAGS_SHOWN);
         Self {
@@ -163,7 +163,7 @@ impl TaskRow {
             strip: strip(&looks, RUNS_SHOWN as usize),
             last_run: runs.first().map(|run| LastRun {
                 address: links::run(run.run_id),
-                look: Look::new(run.status, run.outcome),
+                look: Badge::new(run.status, run.outcome),
                 at: Moment { at: run.finished_at.or(run.started_at).unwrap_or(run.queued_at), now },
             }),
             typical: typical_duration(runs).map(words::duration),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::links;
-use super::state::Look;
+use super::state::Badge;
 use super::words::{self, Moment};
 use crate::http::ui::charts::meter::bar;
 use crate::http::ui::charts::svg::Svg;
@@ -13,7 +13,7 @@ pub struct ClusterCard {
     pub name: String,
     pub address: String,
     pub is_default: bool,
-    pub state: Look,
+    pub state: Badge,
     /// Why it takes no runs, or why it can't be asked.
     pub reason: String,
     pub since: Option<Moment>,
@@ -62,9 +62,9 @@ impl ClusterCard {
 }
 
 /// What keeps it from taking runs comes first.
-fn state(cluster: &Cluster) -> (Look, String, Option<Timestamp>) {
+fn state(cluster: &Cluster) -> (Badge, String, Option<Timestamp>) {
     let record = &cluster.record;
-    let look = |name, word| Look { name, word };
+    let look = |name, word| Badge { name, word };
     if cluster.engine.is_none() {
         let reason = "The configuration of this server has no such cluster; runs that wait for it stay as they are.";
         return (look("rejected", "Unknown"), reason.to_owned(), None);

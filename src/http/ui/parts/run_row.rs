@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::links;
 use super::pager::Address;
-use super::state::Look;
+use super::state::Badge;
 use super::words::{self, Elapsed, Moment};
 use crate::model::{RunSummary, UNKNOWN_OWNER};
 use crate::words::first_line;
@@ -18,7 +18,7 @@ pub struct RunRow {
     /// The end of its id, by which people tell runs apart.
     pub short_id: String,
     pub name: String,
-    pub look: Look,
+    pub look: Badge,
     pub reason: String,
     pub queued: Moment,
     pub took: Option<Elapsed>,
@@ -35,7 +35,7 @@ impl RunRow {
             short_id: words::short_id(run.run_id),
             id: run.run_id.to_string(),
             name: run.name(),
-            look: Look::new(run.status, run.outcome),
+            look: Badge::new(run.status, run.outcome),
             reason: first_line(&run.exit_reason.unwrap_or_default(), REASON_CHARS),
             queued: Moment { at: run.queued_at, now },
             took: run.started_at.map(|since| Elapsed { since, until: run.finished_at, now }),
@@ -55,7 +55,7 @@ impl RunRow {
             address: "/ui/runs/1".to_owned(),
             short_id: "1".to_owned(),
             name: "train <model>".to_owned(),
-            look: Look::new(crate::model::Status::Running, None),
+            look: Badge::new(crate::model::Status::Running, None),
             reason: "<b>".to_owned(),
             queued: Moment { at: now, now },
             took: Some(Elapsed { since: now, until: None, now }),

@@ -27,13 +27,13 @@ impl HtmlSafe for Icon {}
 
 /// The state of a run as people know it: its status, and once it has stopped its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct Badge {
     /// A word that styles and icons know it by.
     pub name: &'static str,
     pub word: &'static str,
 }
 
-impl Look {
+impl Badge {
     pub const fn new(status: Status, outcome: Option<Outcome>) -> Self {
         let (name, word) = match (status, outcome) {
             (Status::Queued, _) => ("queued", "Queued"),
@@ -52,14 +52,14 @@ impl Look {
 }
 
 /// A pill: `<span class="pill is-running">`, its icon and its word.
-impl fmt::Display for Look {
+impl fmt::Display for Badge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, word } = self;
         write!(f, "<span class=\"pill is-{name}\">{}{word}</span>", Icon(name))
     }
 }
 
-impl HtmlSafe for Look {}
+impl HtmlSafe for Badge {}
 
 #[cfg(test)]
 mod tests {
@@ -71,10 +71,10 @@ mod tests {
     fn every_state_has_a_word_an_icon_and_a_style_of_its_own() {
         let active = Status::ALL.into_iter().filter(|status| !status.is_terminal()).map(|status| (status, None));
         let stopped = Outcome::ALL.into_iter().map(|outcome| (Status::Stopped, Some(outcome)));
-        let looks: Vec<_> = active.chain(stopped).map(|(status, outcome)| Look::new(status, outcome)).collect();
+        let looks: Vec<_> = active.chain(stopped).map(|(status, outcome)| Badge::new(status, outcome)).collect();
         assert_eq!(looks.iter().map(|look| look.word).collect::<HashSet<_>>().len(), looks.len());
         let (icons, style) = (include_str!("../../../../assets/icons.svg"), include_str!("../../../../assets/app.css"));
-        for Look { name, .. } in looks {
+        for Badge { name, .. } in looks {
             assert!(icons.contains(&format!("id=\"{name}\"")), "there is no icon {name}");
             assert!(style.contains(&format!(".is-{name}")), "there is no style for {name}");
         }

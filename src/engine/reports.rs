@@ -17,7 +17,7 @@ const MAX_SAMPLES: usize = 50_000;
 /// A set of attempts worth a look, shared by one engine and one watch loop. A poke only makes the loop look sooner;
 /// several for one attempt are one, so the set is never larger than the attempts that are active.
 #[derive(Debug, Clone, Default)]
-pub struct Pokes(Arc<Inner>);
+pub struct Reports(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -29,15 +29,15 @@ struct Inner {
     notify: Notify,
 }
 
-impl Pokes {
-    pub fn poke(&self, attempt_id: AttemptId) {
+impl Reports {
+    pub fn changed(&self, attempt_id: AttemptId) {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt_id);
         self.0.notify.notify_one();
     }
 
     /// Pokes after a pause, unless one that was asked for before comes no later. Whoever pokes for what it saw itself when
     /// it was poked needs a pause, or it would go on without end.
-    pub fn poke_after(&self, attempt_id: AttemptId, pause: Duration) {
+    pub fn changed_after(&self, attempt_id: AttemptId, pause: Duration) {
         let due = Instant::now() + pause;
         let mut later = self.0.later.lock().unwrap_or_else(PoisonError::into_inner);
         if later.get(&attempt_id).is_some_and(|known| *known <= due) {
@@ -54,7 +54,7 @@ impl Pokes {
                     later.remove(&attempt_id);
                 }
                 drop(later);
-                Self(inner).poke(attempt_id);
+                Self(inner).changed(attempt_id);
             }
         });
     }
@@ -62,7 +62,7 @@ impl Pokes {
     /// Tells something that happened to an attempt beside its status, for the run's story: an image is being pulled.
     pub fn note(&self, attempt_id: AttemptId, event: Event) {
         push(&self.0.notes, MAX_NOTES, (attempt_id, event));
-        self.poke(attempt_id);
+        self.changed(attempt_id);
     }
 
     /// Gives back notes that could not be stored, oldest first, to be taken again before those that came since. The oldest
@@ -130,56 +130,56 @@ mod tests {
         (AttemptId { run_id: RunId::generate(), attempt: 1 }, Event::normal(Timestamp::UNIX_EPOCH, "Note", text))
     }
 
-    fn texts(pokes: &Pokes) -> Vec<String> {
-        pokes.take_notes().into_iter().map(|(_, event)| event.message).collect()
+    fn texts(reports: &Reports) -> Vec<String> {
+        reports.take_notes().into_iter().map(|(_, event)| event.message).collect()
     }
 
     #[tokio::test]
     async fn notes_that_were_put_back_come_again_before_newer_ones() {
-        let pokes = Pokes::default();
+        let reports = Reports::default();
         for text in ["one", "two"] {
             let (attempt_id, event) = note(text);
-            pokes.note(attempt_id, event);
+            reports.note(attempt_id, event);
         }
-        let taken = pokes.take_notes();
+        let taken = reports.take_notes();
         let (attempt_id, event) = note("three");
-        pokes.note(attempt_id, event);
-        pokes.put_back(taken);
-        assert_eq!(texts(&pokes), ["one", "two", "three"]);
+        reports.note(attempt_id, event);
+        reports.put_back(taken);
+        assert_eq!(texts(&reports), ["one", "two", "three"]);
     }
 
     #[tokio::test]
     async fn no_more_notes_are_kept_than_there_is_room_for_and_the_newest_stay() {
-        let pokes = Pokes::default();
+        let reports = Reports::default();
         let (attempt_id, event) = note("newest");
-        pokes.note(attempt_id, event);
-        pokes.put_back((0..MAX_NOTES).map(|i| note(&i.to_string())).collect());
-        let texts = texts(&pokes);
+        reports.note(attempt_id, event);
+        reports.put_back((0..MAX_NOTES).map(|i| note(&i.to_string())).collect());
+        let texts = texts(&reports);
         assert_eq!((texts.len(), texts[0].as_str(), texts[MAX_NOTES - 1].as_str()), (MAX_NOTES, "1", "newest"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_poke_after_a_pause_comes_after_it() {
-        let (pokes, attempt_id) = (Pokes::default(), note("").0);
+        let (reports, attempt_id) = (Reports::default(), note("").0);
         let begin = tokio::time::Instant::now();
-        pokes.poke_after(attempt_id, Duration::from_secs(1));
-        assert!(pokes.take().await.contains(&attempt_id));
+        reports.changed_after(attempt_id, Duration::from_secs(1));
+        assert!(reports.take().await.contains(&attempt_id));
         assert_eq!(begin.elapsed(), Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_poke_that_is_to_come_late_keeps_no_earlier_one_from_coming() {
-        let (pokes, attempt_id) = (Pokes::default(), note("").0);
+        let (reports, attempt_id) = (Reports::default(), note("").0);
         let begin = Instant::now();
         for secs in [30, 1, 2] {
-            pokes.poke_after(attempt_id, Duration::from_secs(secs));
+            reports.changed_after(attempt_id, Duration::from_secs(secs));
         }
         for expected in [1, 30] {
-            assert!(pokes.take().await.contains(&attempt_id));
+            assert!(reports.take().await.contains(&attempt_id));
             assert_eq!(begin.elapsed(), Duration::from_secs(expected));
         }
-        pokes.poke_after(attempt_id, Duration::from_secs(1));
-        assert!(pokes.take().await.contains(&attempt_id));
+        reports.changed_after(attempt_id, Duration::from_secs(1));
+        assert!(reports.take().await.contains(&attempt_id));
         assert_eq!(begin.elapsed(), Duration::from_secs(31));
     }
 }

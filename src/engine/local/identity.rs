@@ -22,8 +22,8 @@ pub(super) fn prepare(runs_dir: &Path) -> io::Result<String> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    if let Ok(node) = read(runs_dir) {
-        return Ok(node);
+    if let Ok(identity) = read(runs_dir) {
+        return Ok(identity);
     }
     // Written under another name and linked: of two servers that do this at once the first wins, and none reads half.
     let unfinished = runs_dir.join(format!(".{NAME}-{}", std::process::id()));
@@ -52,9 +52,9 @@ pub(super) fn prepare(runs_dir: &Path) -> io::Result<String> {
 /// The identity of a folder; an error where it has none, or one that can't be read.
 pub(super) fn read(runs_dir: &Path) -> io::Result<String> {
     let text = fs::read_to_string(runs_dir.join(NAME))?;
-    let node = text.trim();
-    let is_valid = Uuid::try_parse(node).is_ok();
-    is_valid.then(|| node.to_owned()).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "`node` is damaged"))
+    let identity = text.trim();
+    let is_valid = Uuid::try_parse(identity).is_ok();
+    is_valid.then(|| identity.to_owned()).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "`node` is damaged"))
 }
 
 #[cfg(test)]
@@ -65,22 +65,22 @@ mod tests {
     fn a_folder_keeps_its_identity() {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (folder.path().join("a/runs"), folder.path().join("b"));
-        let node = prepare(&first).unwrap();
-        assert_eq!(prepare(&first).unwrap(), node);
-        assert_eq!(read(&first).unwrap(), node);
-        assert_ne!(prepare(&second).unwrap(), node);
+        let identity = prepare(&first).unwrap();
+        assert_eq!(prepare(&first).unwrap(), identity);
+        assert_eq!(read(&first).unwrap(), identity);
+        assert_ne!(prepare(&second).unwrap(), identity);
         assert_eq!(fs::read_dir(&first).unwrap().count(), 1);
     }
 
     #[test]
     fn an_identity_that_a_loss_of_power_emptied_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let node = prepare(folder.path()).unwrap();
+        let identity = prepare(folder.path()).unwrap();
         for damaged in [vec![], vec![0; 32]] {
             fs::write(folder.path().join(NAME), damaged).unwrap();
             assert!(read(folder.path()).is_err());
             let renewed = prepare(folder.path()).unwrap();
-            assert_ne!(renewed, node);
+            assert_ne!(renewed, identity);
             assert_eq!(read(folder.path()).unwrap(), renewed);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         }
