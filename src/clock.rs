@@ -5,10 +5,11 @@
 //! A moment is told by the wall clock, which may be set at any time. How long something takes is measured by
 //! [`Clock::elapsed`], which never jumps.
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 /// Where the time comes from; copies share it.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let now = match &self.0 {
             Source::System => Timestamp::now(),
-            Source::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).now,
+            Source::Manual(hands) => hands.lock().now,
         };
         Timestamp::from_microsecond(now.as_microsecond()).expect("a timestamp without its nanoseconds is in range")
     }
@@ -59,7 +60,7 @@ impl Clock {
     pub fn elapsed(&self) -> SignedDuration {
         match &self.0 {
             Source::System => SignedDuration::try_from(START.elapsed()).unwrap_or(SignedDuration::MAX),
-            Source::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).elapsed,
+            Source::Manual(hands) => hands.lock().elapsed,
         }
     }
 }
@@ -71,14 +72,14 @@ pub struct ManualClock(Arc<Mutex<Hands>>);
 impl ManualClock {
     /// Lets time pass.
     pub fn advance(&self, by: SignedDuration) {
-        let mut hands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hands = self.0.lock();
         hands.now += by;
         hands.elapsed = hands.elapsed.saturating_add(by);
     }
 
     /// Sets the wall clock, which takes no time.
     pub fn set(&self, to: Timestamp) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).now = to;
+        self.0.lock().now = to;
     }
 }
 

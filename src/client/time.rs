@@ -1,11 +1,12 @@
 //! What time it is at the server: its answers say it, and from there the steady clock of this machine counts on. So a
 //! duration is right also where the clocks of the two differ.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use reqwest::header::{DATE, HeaderMap};
 
 use crate::wire::SERVER_TIME;
@@ -42,8 +43,8 @@ impl ServerTime {
         if local.duration_since(server).abs() <= precision { local } else { server }
     }
 
-    fn heard(&self) -> std::sync::MutexGuard<'_, Option<Heard>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn heard(&self) -> parking_lot::MutexGuard<'_, Option<Heard>> {
+        self.0.lock()
     }
 }
 

@@ -8,7 +8,7 @@
 //! Nothing happens by itself: an attempt is seen starting, then running, then ended, one step each time it is observed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{Chunk, Engine, EngineError, EngineState, Handle, LaunchSpec, Output, Reports};
@@ -107,7 +108,7 @@ impl FakeEngine {
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        self.world.lock()
     }
 
     fn reachable(&self) -> Result<MutexGuard<'_, World>, EngineError> {

@@ -1,9 +1,10 @@
 //! "Look at this attempt now": what an engine says to the control loops when it notices something.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -31,7 +32,7 @@ struct Inner {
 
 impl Reports {
     pub fn changed(&self, attempt_id: AttemptId) {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt_id);
+        self.0.waiting.lock().insert(attempt_id);
         self.0.notify.notify_one();
     }
 
@@ -39,7 +40,7 @@ impl Reports {
     /// it was poked needs a pause, or it would go on without end.
     pub fn changed_after(&self, attempt_id: AttemptId, pause: Duration) {
         let due = Instant::now() + pause;
-        let mut later = self.0.later.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut later = self.0.later.lock();
         if later.get(&attempt_id).is_some_and(|known| *known <= due) {
             return;
         }
@@ -49,7 +50,7 @@ impl Reports {
         tokio::spawn(async move {
             sleep_until(due).await;
             if let Some(inner) = inner.upgrade() {
-                let mut later = inner.later.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut later = inner.later.lock();
                 if later.get(&attempt_id) == Some(&due) {
                     later.remove(&attempt_id);
                 }
@@ -68,7 +69,7 @@ impl Reports {
     /// Gives back notes that could not be stored, oldest first, to be taken again before those that came since. The oldest
     /// are forgotten where there would be too many, and nobody is poked: whoever failed comes again.
     pub fn put_back(&self, notes: Vec<(AttemptId, Event)>) {
-        let mut queue = self.0.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.0.notes.lock();
         for note in notes.into_iter().rev() {
             if queue.len() == MAX_NOTES {
                 break;
@@ -97,7 +98,7 @@ impl Reports {
     /// Waits until there is at least one, and takes them all. Loses none when it is cancelled.
     pub async fn take(&self) -> BTreeSet<AttemptId> {
         loop {
-            let taken = std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            let taken = std::mem::take(&mut *self.0.waiting.lock());
             if !taken.is_empty() {
                 return taken;
             }
@@ -108,7 +109,7 @@ impl Reports {
 
 /// Puts it at the end; the oldest goes where there would be more than `most`.
 fn push<T>(queue: &Mutex<VecDeque<T>>, most: usize, item: T) {
-    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut queue = queue.lock();
     if queue.len() == most {
         queue.pop_front();
     }
@@ -116,7 +117,7 @@ fn push<T>(queue: &Mutex<VecDeque<T>>, most: usize, item: T) {
 }
 
 fn take<T>(queue: &Mutex<VecDeque<T>>) -> Vec<T> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    queue.lock().drain(..).collect()
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use memchr::memchr_iter;
+use parking_lot::Mutex;
 
 use super::ignore_missing;
 use super::style::Style;
@@ -179,7 +180,7 @@ impl Indexes {
         let index = self.index(path);
         {
             // Who comes second waits and finds it done.
-            let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut index = index.lock();
             index.catch_up(&file, length)?;
             index.save(&index_path(path));
         }
@@ -193,12 +194,12 @@ impl Indexes {
 
     /// Drops what is known of a log that was cut back: what is written there now may have its lines elsewhere.
     pub(super) fn forget(&self, path: &Path) -> io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).logs.remove(path);
+        self.0.lock().logs.remove(path);
         ignore_missing(std::fs::remove_file(index_path(path)))
     }
 
     fn index(&self, path: &Path) -> Arc<Mutex<LineIndex>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         known.uses += 1;
         let now = known.uses;
         if let Some((used, index)) = known.logs.get_mut(path) {
@@ -276,8 +277,8 @@ impl FileLines {
         Ok(bytes)
     }
 
-    fn index(&self) -> std::sync::MutexGuard<'_, LineIndex> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    fn index(&self) -> parking_lot::MutexGuard<'_, LineIndex> {
+        self.index.lock()
     }
 }
 
@@ -373,7 +374,7 @@ mod tests {
             append(&path, b"one\ntwo\n");
             assert_eq!(indexes.lines(&path).unwrap().unwrap().count(), 2);
         }
-        assert_eq!(indexes.0.lock().unwrap().logs.len(), KNOWN_LOGS);
+        assert_eq!(indexes.0.lock().logs.len(), KNOWN_LOGS);
     }
 
     proptest! {

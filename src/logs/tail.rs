@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use parking_lot::Mutex;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
@@ -125,19 +126,19 @@ async fn listen(inotify: Arc<AsyncFd<Watches>>, followers: Arc<Followers>) {
 
 impl Followers {
     fn subscribe(&self, name: OsString) -> Growth {
-        let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut senders = self.0.lock();
         senders.retain(|_, sender| sender.receiver_count() > 0);
         Growth(senders.entry(name).or_insert_with(|| watch::Sender::new(())).subscribe())
     }
 
     fn tell(&self, name: &OsString) {
-        if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+        if let Some(sender) = self.0.lock().get(name) {
             sender.send_replace(());
         }
     }
 
     fn tell_all(&self) {
-        for sender in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for sender in self.0.lock().values() {
             sender.send_replace(());
         }
     }

@@ -1,9 +1,10 @@
 //! The log of a run: read from a token on, and followed to its end. [`super::log_lines`] tells of it as lines.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -33,7 +34,7 @@ pub(super) struct LogWaits(Mutex<HashMap<RunId, Instant>>);
 impl LogWaits {
     /// How long somebody may wait who asks for the end of a log now.
     fn patience(&self, run_id: RunId, patience: Duration, now: Instant) -> Duration {
-        let mut waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waits = self.0.lock();
         if waits.len() >= MOST_WAITS && !waits.contains_key(&run_id) {
             waits.clear();
         }
@@ -42,7 +43,7 @@ impl LogWaits {
     }
 
     fn forget(&self, run_id: RunId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run_id);
+        self.0.lock().remove(&run_id);
     }
 }
 

@@ -112,7 +112,8 @@ fn is_discreet(event: &Metadata<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -133,7 +134,7 @@ mod tests {
 
         impl std::io::Write for Lines {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                self.0.lock().unwrap().write(bytes)
+                self.0.lock().write(bytes)
             }
 
             fn flush(&mut self) -> std::io::Result<()> {
@@ -154,7 +155,7 @@ mod tests {
                 tracing::warn!(target: "hyper_util::client", "theirs");
                 tracing::trace!("ours");
             });
-            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            let text = String::from_utf8(lines.0.lock().clone()).unwrap();
             assert!(!text.contains("secret"), "{text}");
             assert!(text.contains("theirs") && text.contains("ours") && text.lines().count() == 2, "{text}");
         }

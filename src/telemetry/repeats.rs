@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -55,7 +56,7 @@ impl Repeats {
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -192,7 +193,7 @@ mod tests {
 
         impl io::Write for Lines {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().write(bytes)
+                self.0.lock().write(bytes)
             }
 
             fn flush(&mut self) -> io::Result<()> {
@@ -210,7 +211,7 @@ mod tests {
             }
             repeats.write_due(Instant::now() + WINDOW);
         });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(lines.0.lock().clone()).unwrap();
         assert_eq!(text.matches("told each time").count(), 5, "{text}");
         assert_eq!(text.matches("can't go on reason=\"the disk\"\n").count(), 1, "{text}");
         let number = "a warning came again times=4 within_secs=60 warning=\"can't go on reason=\\\"the disk\\\"\"";

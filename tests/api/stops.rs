@@ -1,7 +1,8 @@
 //! Stops between any two steps: while a launch is under way, around a crash, for a whole family, by clocks that differ.
 
 use flotilla::model::{
-    Basis, Change, Execution, Situation, Run, RunId, StartFault, StartLimits, StopCause, StopRequest, fail_start, requeue,
+    Basis, Change, Execution, Run, RunId, Situation, StartFault, StartLimits, StopCause, StopRequest, fail_start,
+    requeue,
 };
 use futures_util::FutureExt;
 use jiff::SignedDuration;

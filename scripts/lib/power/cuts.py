@@ -46,7 +46,19 @@ cp /bin/busybox /run/image/bin/
 for name in sh sleep echo; do ln -sf busybox /run/image/bin/$name; done
 tar -C /run/image -c . | curl --silent --show-error --fail --unix-socket /run/docker.sock --data-binary @- \\
     --header 'Content-Type: application/x-tar' 'http://docker/images/create?fromSrc=-&repo=busybox&tag=power'
-printf '[Service]\\nSupplementaryGroups=docker\\n' >/etc/systemd/system/flotilla.service.d/docker.conf
+cat >/usr/local/bin/docker-facts <<'END'
+#!/bin/sh
+ask() { curl --silent --max-time 60 --unix-socket /run/docker.sock "http://docker$1"; echo; }
+ask /networks/bridge
+for id in $(ask '/containers/json?all=1' | grep -o '"Id":"[0-9a-f]*"' | cut -d'"' -f4); do ask "/containers/$id/json"; done
+ask "/events?since=0&until=$(date +%s)"
+END
+chmod +x /usr/local/bin/docker-facts
+cat >/etc/systemd/system/flotilla.service.d/docker.conf <<'END'
+[Service]
+SupplementaryGroups=docker
+ExecStartPre=-+/bin/sh -c '/usr/local/bin/docker-facts >/var/tmp/docker-facts'
+END
 systemctl daemon-reload
 systemctl restart flotilla
 '''
@@ -197,10 +209,26 @@ class CutChecks:
             wrong = self.judge(number, run, log, witness, booted_at)
             if wrong:
                 story = json.dumps(self.server.events(run['run_id']), indent=1)
-                complaints.append(f'run {number}: {wrong}\n{brief(run)}\n{story}\nits log: {log[-1500:]!r}')
+                facts = self.docker_facts(run['run_id']) if self.world == 'docker' else ''
+                complaints.append(f'run {number}: {wrong}\n{brief(run)}\n{story}\nits log: {log[-1500:]!r}\n{facts}')
             self.settled[number] = end
             self.tally[run['outcome']] = self.tally.get(run['outcome'], 0) + 1
         return complaints
+
+    def docker_facts(self, run_id):
+        """What Docker showed of a run after the boot, before the server was started."""
+        shown = []
+        for line in self.guest.run('cat /var/tmp/docker-facts || true').splitlines():
+            fact = json.loads(line) if line.startswith('{') else {}
+            if fact.get('Driver') == 'bridge':
+                shown.append(f"network made {fact['Created']}")
+            elif run_id in fact.get('Name', '') or run_id in json.dumps(fact.get('Config', {}).get('Labels', {})):
+                network = fact['NetworkSettings']
+                shown.append(json.dumps({'state': fact['State'], 'sandbox': network['SandboxID'],
+                                         'endpoints': [place['EndpointID'] for place in network['Networks'].values()]}))
+            elif 'timeNano' in fact:
+                shown.append(f"event {fact['Type']} {fact['Action']} {fact['timeNano']} {fact['Actor']['ID'][:12]}")
+        return '\n'.join(shown)
 
     def judge(self, number, run, log, witness, booted_at):
         """What is wrong with an ended run; `None` where nothing is."""

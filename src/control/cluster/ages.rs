@@ -3,9 +3,9 @@
 //! from then on.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::Clock;
 use crate::model::AttemptId;
@@ -24,7 +24,7 @@ pub(super) struct Ages(Mutex<HashMap<(AttemptId, Phase), SignedDuration>>);
 
 impl Ages {
     fn map(&self) -> MutexGuard<'_, HashMap<(AttemptId, Phase), SignedDuration>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// It begins now.

@@ -2,9 +2,9 @@
 //! engine that can't do what it is asked, though it answers, is not asked without a pause.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::model::AttemptId;
@@ -33,7 +33,7 @@ struct Noted {
 
 impl Delays {
     fn map(&self) -> MutexGuard<'_, HashMap<AttemptId, Delay>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Whether this reason is still to be told.

@@ -18,7 +18,7 @@ mod watch;
 mod work;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 pub use limit::Limit;
 pub use loops::run_loops;
@@ -34,6 +34,7 @@ use crate::store::Store;
 use crate::wake::Wake;
 use ages::Ages;
 use delays::Delays;
+use parking_lot::Mutex;
 use pumps::Pumps;
 use work::Work;
 
@@ -100,7 +101,7 @@ impl Control {
 
     /// Logs that the engine can't be asked, or can again: once each.
     fn note_engine(&self, complaint: Option<String>) {
-        let mut last = self.state.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.state.complaint.lock();
         match (&complaint, &*last) {
             (Some(reason), last) if last.as_ref() != Some(reason) => {
                 tracing::warn!(
@@ -121,7 +122,7 @@ impl Control {
 
     /// Logs that what runs use can't be kept: once.
     fn note_usage_problem(&self, complaint: Option<String>) {
-        let mut last = self.state.usage_complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.state.usage_complaint.lock();
         if let Some(reason) = complaint.as_ref().filter(|reason| last.as_ref() != Some(*reason)) {
             tracing::warn!(cluster = self.cluster, reason, "what runs use can't be kept");
         }

@@ -1,8 +1,6 @@
 //! Place: an engine speaks only about attempts that are on it. Another engine in the same place, such as a daemon on an
 //! empty disk, has none of them, which says nothing about how they are.
 
-use std::sync::PoisonError;
-
 use tokio::time::Instant;
 
 use super::Control;
@@ -73,7 +71,7 @@ impl Control {
         self.store.append_unsaid_event(attempt.attempt_id.run_id, &event).await
     }
 
-    fn elsewhere(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<String>> {
-        self.state.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
+    fn elsewhere(&self) -> parking_lot::MutexGuard<'_, std::collections::HashSet<String>> {
+        self.state.elsewhere.lock()
     }
 }

@@ -6,12 +6,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, Fuse};
+use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -80,12 +80,12 @@ impl Progress {
 
     /// When output came last that had not been read before.
     pub(super) fn moved_at(&self) -> Instant {
-        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.moved_at.lock()
     }
 
     fn reach(&self, bytes: u64) {
         if self.reached_bytes.fetch_max(bytes, Ordering::Relaxed) < bytes {
-            *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            *self.moved_at.lock() = Instant::now();
         }
     }
 

@@ -8,9 +8,10 @@
 //! ```
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -277,7 +278,7 @@ fn note_delay(attempt_id: AttemptId, entry: &Entry, reason: &str, reports: &Repo
 }
 
 fn lock(entries: &Mutex<HashMap<AttemptId, Entry>>) -> MutexGuard<'_, HashMap<AttemptId, Entry>> {
-    entries.lock().unwrap_or_else(PoisonError::into_inner)
+    entries.lock()
 }
 
 #[cfg(test)]

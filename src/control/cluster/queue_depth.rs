@@ -1,7 +1,5 @@
 //! Queue depth: looks how many runs wait, for those who want to know later.
 
-use std::sync::PoisonError;
-
 use super::Control;
 use crate::model::QueueDepth;
 use crate::store::StoreError;
@@ -10,10 +8,10 @@ impl Control {
     /// Keeps the most that were seen waiting. Nothing is written where none waits.
     pub async fn note_queue_depth(&self) -> Result<(), StoreError> {
         let seen = QueueDepth::now(self.store.waiting_for(&self.cluster).await?, self.clock.now());
-        let before = *self.state.queue_depth.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *self.state.queue_depth.lock();
         if seen.is_news_after(before) {
             self.store.note_queue_depth(&self.cluster, seen).await?;
-            *self.state.queue_depth.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+            *self.state.queue_depth.lock() = Some(seen);
         }
         Ok(())
     }

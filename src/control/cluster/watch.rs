@@ -11,11 +11,12 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::SignedDuration;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::ages::Phase;
@@ -127,12 +128,12 @@ impl Control {
                         let next = &next;
                         async move {
                             let left = self.conclude(attempt, observation).await;
-                            let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+                            let mut next = next.lock();
                             *next = next.into_iter().chain(left).min();
                         }
                     })
                     .await;
-                next.into_inner().unwrap_or_else(PoisonError::into_inner)
+                next.into_inner()
             }
             Err(error) => {
                 self.note_engine(Some(error.to_string()));

@@ -1,11 +1,11 @@
 //! What was seen of containers so far: what does not change any more is asked for once, and samples of use gather here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bollard::models::ContainerStatsResponse;
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::link::Connection;
 use super::usage::{Peak, Sampling, Use};
@@ -64,7 +64,7 @@ pub(super) struct LastObserved {
 
 impl Cache {
     fn containers(&self) -> MutexGuard<'_, Containers> {
-        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.containers.lock()
     }
 
     /// How it started, if this very container was seen running before, and not heard to have ended. It is seen running
@@ -130,7 +130,7 @@ impl Cache {
     }
 
     fn images(&self) -> MutexGuard<'_, Images> {
-        self.images.lock().unwrap_or_else(PoisonError::into_inner)
+        self.images.lock()
     }
 
     pub(super) fn peak(&self, attempt_id: AttemptId) -> Peak {
@@ -187,12 +187,12 @@ impl Cache {
     }
 
     pub(super) fn digest(&self, image_id: &str, name: &str) -> Option<Digest> {
-        let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let digests = self.digests.lock();
         digests.get(&(image_id.to_owned(), name.to_owned())).cloned()
     }
 
     pub(super) fn add_digest(&self, image_id: &str, name: &str, digest: Digest) {
-        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut digests = self.digests.lock();
         if digests.len() >= MAX_IMAGES {
             digests.clear();
         }

@@ -2,9 +2,9 @@
 //! sometimes don't when a container is over as soon as it began.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::model::AttemptId;
@@ -23,13 +23,13 @@ pub(super) struct EndSignal(watch::Receiver<bool>);
 impl Ends {
     /// To be asked for before one looks whether it runs, so that no end is missed in between.
     pub(super) fn signal(&self, attempt_id: AttemptId) -> EndSignal {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock();
         waiting.retain(|_, sender| sender.receiver_count() > 0);
         EndSignal(waiting.entry(attempt_id).or_insert_with(|| watch::Sender::new(false)).subscribe())
     }
 
     pub(super) fn tell(&self, attempt_id: AttemptId) {
-        if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt_id) {
+        if let Some(sender) = self.0.lock().remove(&attempt_id) {
             sender.send_replace(true);
         }
     }

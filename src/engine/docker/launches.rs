@@ -12,9 +12,9 @@
 //! shows no container.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +72,7 @@ impl Launching {
 
 impl Launches {
     fn map(&self) -> MutexGuard<'_, HashMap<AttemptId, Launching>> {
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+        self.map.lock()
     }
 
     pub(super) fn get(&self, attempt_id: AttemptId) -> Option<Launching> {

@@ -2,11 +2,11 @@
 //! that tells "Docker said no" from "Docker is away".
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::capacity::{Clock, Machine};
 use super::settings::DockerSettings;
@@ -95,7 +95,7 @@ impl Link {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     pub(super) fn state(&self) -> EngineState {

@@ -4,8 +4,10 @@
 //! pull will have, which the server's machine may not. Only an answer refuses a run, never the lack of one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::credentials;
 use super::image::{in_path, of_task};
@@ -72,13 +74,13 @@ impl Lookups {
     }
 
     fn remembered(&self, image: &str) -> Option<Verdict> {
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = self.remembered.lock();
         let (since, verdict) = remembered.get(image)?;
         (since.elapsed() < verdict.lasts()).then(|| verdict.clone())
     }
 
     fn remember(&self, image: &str, verdict: Verdict) {
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = self.remembered.lock();
         if remembered.len() >= MAX_REMEMBERED {
             remembered.retain(|_, (since, verdict)| since.elapsed() < verdict.lasts());
         }

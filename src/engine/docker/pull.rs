@@ -2,12 +2,13 @@
 //! be reached, and told in a few words.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::{Stream, StreamExt};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::credentials;
@@ -58,7 +59,7 @@ impl Pulls {
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Progress>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     /// Follows the pull of an image, and begins it where nobody did; says whether somebody did. A pull that nobody

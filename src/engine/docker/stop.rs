@@ -2,12 +2,13 @@
 //! then; here is only kept for whom it does so, that a repeated request is not a repeated SIGTERM.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions, StopContainerOptions};
 use jiff::SignedDuration;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Inner;
 use super::launches::ToStop;
@@ -37,7 +38,7 @@ enum Todo {
 
 impl Stops {
     fn map(&self) -> MutexGuard<'_, HashMap<AttemptId, Option<Instant>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn was_asked(&self, attempt_id: AttemptId) -> bool {
@@ -68,13 +69,13 @@ pub(super) struct Kept(Mutex<HashMap<AttemptId, Instant>>);
 impl Kept {
     fn keep(&self, attempt_id: AttemptId, time: Duration) {
         let now = Instant::now();
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         kept.retain(|_, until| *until > now);
         kept.insert(attempt_id, now + time);
     }
 
     pub(super) fn is_kept(&self, attempt_id: AttemptId) -> bool {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.0.lock();
         kept.get(&attempt_id).is_some_and(|until| *until > Instant::now())
     }
 }

@@ -3,10 +3,10 @@
 //! The cache says what is; it never says that something is not: an attempt that it does not have is asked for.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::facts::{Evidence, FirstOutput, Now, Trouble, Verdict};
@@ -204,7 +204,7 @@ fn restarted(at: Timestamp) -> Event {
 
 impl Cache {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn is_fresh(&self) -> bool {

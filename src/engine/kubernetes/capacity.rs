@@ -1,12 +1,12 @@
 //! What a cluster has room for: pure reading of nodes, quotas and limits, and what of a task can never fit.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, Node, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Api;
 use kube::api::ListParams;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Inner;
 use super::link::ApiError;
@@ -157,7 +157,7 @@ pub(super) struct Rooms(Mutex<Option<Room>>);
 
 impl Rooms {
     fn lock(&self) -> MutexGuard<'_, Option<Room>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn get(&self) -> Option<Room> {

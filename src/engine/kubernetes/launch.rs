@@ -2,7 +2,6 @@
 //! are found where that was done before.
 
 use std::fmt::Debug;
-use std::sync::PoisonError;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
@@ -78,12 +77,12 @@ impl Inner {
     pub(super) async fn check_template(&self) -> Result<(), EngineError> {
         let Some(template) = &self.pod_template else { return Ok(()) };
         let release = self.link.connected().await?.release;
-        let known = self.left_out.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.left_out.lock().clone();
         let left_out = match known.filter(|(asked, _)| *asked == release) {
             Some((_, left_out)) => left_out,
             None => {
                 let left_out = self.ask_what_is_left_out(template).await?;
-                *self.left_out.lock().unwrap_or_else(PoisonError::into_inner) = Some((release, left_out.clone()));
+                *self.left_out.lock() = Some((release, left_out.clone()));
                 left_out
             }
         };

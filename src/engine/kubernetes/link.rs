@@ -2,12 +2,12 @@
 //! that tells "the API said no" from "the API is away".
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::facts::Now;
@@ -83,7 +83,7 @@ impl Link {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// A cluster that answers, and does not let the server see its runs, is as good as one that does not answer.

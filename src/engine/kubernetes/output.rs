@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +20,7 @@ use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::Inner;
@@ -67,11 +68,11 @@ enum Keeping {
 
 impl Outputs {
     fn readers(&self) -> MutexGuard<'_, HashMap<AttemptId, Weak<Instant>>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readers.lock()
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<AttemptId, watch::Receiver<Keeping>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     /// Counts as a reader for as long as the mark lives.

@@ -4,9 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::folder;
 use super::tree::remove_tree;
@@ -65,7 +67,7 @@ impl Leftovers {
 
     /// Deletes what was set aside of an attempt; where that fails it is tried again later.
     pub fn delete(&self, path: &Path, attempt_id: Option<AttemptId>) {
-        let deleting = || self.0.deleting.lock().unwrap_or_else(PoisonError::into_inner);
+        let deleting = || self.0.deleting.lock();
         if !deleting().insert(path.to_owned()) {
             return;
         }
@@ -123,8 +125,8 @@ impl Leftovers {
         }
     }
 
-    fn failed(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Failure>> {
-        self.0.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failed(&self) -> parking_lot::MutexGuard<'_, HashMap<PathBuf, Failure>> {
+        self.0.failed.lock()
     }
 }
 

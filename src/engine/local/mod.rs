@@ -32,10 +32,11 @@ mod watch;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::Command;
 
@@ -189,7 +190,7 @@ impl Inner {
 
     /// The identity of the folder of runs; prepares the folder where that has not been possible yet.
     fn server_id(&self) -> Result<String, EngineError> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if let Some(id) = &known.id {
             return Ok(id.clone());
         }
@@ -428,12 +429,12 @@ impl Engine for LocalEngine {
     }
 
     fn known_identity(&self) -> Option<EngineIdentity> {
-        let known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.inner.known.lock();
         known.id.clone().map(|id| EngineIdentity::Known(EngineId::from_text(id)))
     }
 
     fn state(&self) -> EngineState {
-        let known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.inner.known.lock();
         known.state.clone().unwrap_or(EngineState::Reachable)
     }
 

@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::Child;
@@ -85,8 +86,8 @@ impl Watches {
         });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<AttemptId>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashSet<AttemptId>> {
+        self.watched.lock()
     }
 }
 
