@@ -5,16 +5,17 @@
 //! tell nothing.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use futures_util::{Stream, StreamExt};
+use inotify::{Event, EventMask, Inotify, WatchMask, Watches};
 use parking_lot::Mutex;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+
+/// Room for what the system reports at once: some hundred events.
+const BUFFER_BYTES: usize = 16 << 10;
 
 /// Notices of one log's growth.
 pub struct Growth(watch::Receiver<()>);
@@ -28,41 +29,26 @@ impl Growth {
     }
 }
 
-/// Lets the runtime wait for an instance: nix gives its descriptor only borrowed.
-struct Watches(Inotify);
-
-impl AsFd for Watches {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Watches {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 #[derive(Default)]
 struct Followers(Mutex<HashMap<OsString, watch::Sender<()>>>);
 
 pub(super) struct Tail {
     followers: Arc<Followers>,
-    inotify: OnceLock<Option<Arc<AsyncFd<Watches>>>>,
+    watches: OnceLock<Option<Watches>>,
 }
 
 impl Tail {
     pub(super) fn new() -> Self {
-        Self { followers: Arc::default(), inotify: OnceLock::new() }
+        Self { followers: Arc::default(), watches: OnceLock::new() }
     }
 
     /// Must be called within the runtime.
     pub(super) fn growth(&self, path: &Path) -> Growth {
         let name = path.file_name().unwrap_or_default().to_owned();
         let growth = self.followers.subscribe(name);
-        let inotify = self.inotify.get_or_init(|| self.start());
-        if let (Some(inotify), Some(folder)) = (inotify, path.parent())
-            && let Err(error) = watch_folder(&inotify.get_ref().0, folder)
+        let watches = self.watches.get_or_init(|| self.start());
+        if let (Some(watches), Some(folder)) = (watches, path.parent())
+            && let Err(error) = watch_folder(watches.clone(), folder)
         {
             tracing::warn!(folder = %folder.display(), %error, "a log folder can't be watched; its logs are followed by looking");
         }
@@ -70,17 +56,15 @@ impl Tail {
     }
 
     /// Starts listening when the first log is followed.
-    fn start(&self) -> Option<Arc<AsyncFd<Watches>>> {
-        let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
-        let opened = Inotify::init(flags)
-            .map_err(std::io::Error::from)
-            // SAFETY: the descriptor is the instance's own, and stays open and the same until both are dropped together.
-            .and_then(|inotify| unsafe { AsyncFd::register(Watches(inotify)) }.map_err(std::io::Error::from));
+    fn start(&self) -> Option<Watches> {
+        let opened = Inotify::init().and_then(|inotify| {
+            let watches = inotify.watches();
+            Ok((watches, inotify.into_event_stream(vec![0; BUFFER_BYTES])?))
+        });
         match opened {
-            Ok(inotify) => {
-                let inotify = Arc::new(inotify);
-                tokio::spawn(listen(Arc::clone(&inotify), Arc::clone(&self.followers)));
-                Some(inotify)
+            Ok((watches, events)) => {
+                tokio::spawn(listen(events, Arc::clone(&self.followers)));
+                Some(watches)
             }
             Err(error) => {
                 tracing::warn!(%error, "inotify is not to be had; logs are followed by looking");
@@ -90,32 +74,18 @@ impl Tail {
     }
 }
 
-fn watch_folder(inotify: &Inotify, folder: &Path) -> std::io::Result<()> {
+fn watch_folder(mut watches: Watches, folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     // Watching a folder twice is watching it once.
-    inotify.add_watch(folder, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE)?;
+    watches.add(folder, WatchMask::MODIFY | WatchMask::CREATE)?;
     Ok(())
 }
 
-async fn listen(inotify: Arc<AsyncFd<Watches>>, followers: Arc<Followers>) {
-    loop {
-        let mut ready = match inotify.readable().await {
-            Ok(ready) => ready,
-            Err(error) => {
-                tracing::warn!(%error, "inotify ended; logs are followed by looking");
-                return;
-            }
-        };
-        match inotify.get_ref().0.read_events() {
-            Ok(events) => {
-                for event in events {
-                    match event.name {
-                        Some(name) if !event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) => followers.tell(&name),
-                        _ => followers.tell_all(),
-                    }
-                }
-            }
-            Err(Errno::EAGAIN) => ready.clear_ready(),
+async fn listen(mut events: impl Stream<Item = std::io::Result<Event<OsString>>> + Unpin, followers: Arc<Followers>) {
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event { name: Some(name), mask, .. }) if !mask.contains(EventMask::Q_OVERFLOW) => followers.tell(&name),
+            Ok(_) => followers.tell_all(),
             Err(error) => {
                 tracing::warn!(%error, "inotify ended; logs are followed by looking");
                 return;
@@ -131,7 +101,7 @@ impl Followers {
         Growth(senders.entry(name).or_insert_with(|| watch::Sender::new(())).subscribe())
     }
 
-    fn tell(&self, name: &OsString) {
+    fn tell(&self, name: &OsStr) {
         if let Some(sender) = self.0.lock().get(name) {
             sender.send_replace(());
         }
