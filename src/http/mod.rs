@@ -7,6 +7,7 @@
 mod api;
 mod base;
 mod error;
+mod etag;
 mod large;
 mod lists;
 mod middleware;
@@ -23,10 +24,14 @@ mod streams;
 mod ui;
 mod unread;
 
+use std::convert::Infallible;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +44,7 @@ use room::Room;
 pub use serve::serve;
 
 use crate::model::Run;
-use crate::service::{Service, ServiceError};
+use crate::service::{Acting, Caller, Service, ServiceError};
 
 /// What the operator decided about requests.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +67,7 @@ pub const FOLLOW_WAIT: Duration = Duration::from_mins(1);
 /// How long a page does: a person would rather see that the end is missing.
 const PAGE_LOG_WAIT: Duration = Duration::from_secs(3);
 
-/// What handlers are given.
+/// What all requests share.
 #[derive(Clone)]
 pub struct App {
     service: Arc<Service>,
@@ -78,7 +83,32 @@ impl App {
     pub fn new(service: Service, limits: Limits, stop: CancellationToken) -> Self {
         Self { service: Arc::new(service), limits, stop, streams: streams::room(), large: Arc::default() }
     }
+}
 
+/// What a handler is given: the parts of the server, and the service as it acts for whoever asked.
+#[derive(Clone)]
+struct Asked {
+    service: Acting,
+    app: App,
+}
+
+impl Deref for Asked {
+    type Target = App;
+
+    fn deref(&self) -> &App {
+        &self.app
+    }
+}
+
+impl FromRequestParts<App> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self { service: app.service.acting_for(Caller::Anybody), app: app.clone() })
+    }
+}
+
+impl Asked {
     /// The run, for a page that shows its log: of a stopped run with its end, where that comes within a moment.
     async fn run_with_log(&self, run_id: &str) -> Result<Run, ServiceError> {
         let patience = self.limits.log_wait.min(PAGE_LOG_WAIT);

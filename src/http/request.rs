@@ -13,22 +13,15 @@ use serde::de::DeserializeOwned;
 use super::App;
 use super::error::ApiError;
 use super::large::Asker;
+use crate::wire::FromBody;
 
 /// How long a client may take to send its body.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Up to which size a body is received without a turn: about what the connection buffers anyway.
 const SMALL_BODY_BYTES: usize = 64 << 10;
 
-/// The whole body, whatever its content type says, up to the configured size.
+/// The whole body, whatever its content type says.
 pub(super) struct RawBody(pub(super) Bytes);
-
-impl FromRequest<App> for RawBody {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        Self::read(request, app, app.limits.body_bytes).await
-    }
-}
 
 impl RawBody {
     /// The whole body, up to `most` bytes.
@@ -37,6 +30,18 @@ impl RawBody {
             Ok(received) => received.map(Self),
             Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
         }
+    }
+}
+
+/// A body of a known shape; one that does not fit is refused with the field that is wrong.
+pub(super) struct InBody<T>(pub(super) T);
+
+impl<T: FromBody> FromRequest<App> for InBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let RawBody(bytes) = RawBody::read(request, app, app.limits.body_bytes).await?;
+        Ok(Self(T::from_body(&bytes)?))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::{Service, ServiceError};
+use super::{Acting, ServiceError};
 use crate::model::{
     self, ClusterChange, ClusterRecord, Condition, Elsewhere, EngineIdentity, Faults, Load, Run, Settings, TaskSpec,
 };
@@ -86,7 +86,7 @@ impl Clusters {
     }
 }
 
-impl Service {
+impl Acting {
     /// The names of the clusters that runs can be launched on.
     #[must_use]
     pub fn cluster_names(&self) -> Vec<String> {

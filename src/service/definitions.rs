@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Service, ServiceError};
+use super::{Acting, ServiceError};
 use crate::model::{
     Definition, DefinitionId, DefinitionSummary, DefinitionUpdate, Faults, NewDefinition, Page, PageRequest, Unread,
 };
@@ -15,7 +15,7 @@ const UPDATE_TRIES: u32 = 10;
 /// What an update makes of a definition as it stands.
 pub type DefinitionChange<'a> = &'a (dyn Fn(&Definition) -> Result<DefinitionUpdate, Faults> + Send + Sync);
 
-impl Service {
+impl Acting {
     /// Stores a new definition.
     pub async fn define(&self, new: NewDefinition) -> Result<Definition, ServiceError> {
         let definition = new.validate(self.clock.now())?;

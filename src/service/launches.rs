@@ -1,11 +1,11 @@
 //! Launches: from a definition to a stored run that waits for its cluster.
 
 use super::clusters::Cluster;
-use super::{DEFAULT_CLUSTER, Service, ServiceError};
+use super::{Acting, DEFAULT_CLUSTER, ServiceError};
 use crate::model::{Definition, DefinitionId, Faults, LaunchRequest, Run, RunId, Target, plan_launch};
 use crate::store::Launched;
 
-impl Service {
+impl Acting {
     pub async fn launch(&self, id: &DefinitionId, request: LaunchRequest) -> Result<Run, ServiceError> {
         let definition = self.definition(id).await?;
         self.launch_definition(&definition, request).await

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::logs::is_complete;
-use super::{Service, ServiceError};
+use super::{Acting, ServiceError};
 use crate::logs::{LogToken, LogView, Logs, Pattern};
 use crate::model::Run;
 
@@ -52,7 +52,7 @@ pub enum SearchFrom {
     Token(LogToken),
 }
 
-impl Service {
+impl Acting {
     /// At most `count` lines, fewer where they are long.
     pub async fn log_lines(&self, run: &Run, from: LinesFrom, count: usize) -> Result<LogLines, ServiceError> {
         let is_complete = is_complete(run);

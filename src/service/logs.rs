@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Service, ServiceError};
+use super::{Acting, ServiceError};
 use crate::logs::{Growth, LogPiece, LogToken, Logs, TokenProblem};
 use crate::model::{LOG_CUT, Run, RunId};
 use crate::store::Store;
@@ -56,7 +56,7 @@ pub struct LogRead {
     pub is_end_missing: bool,
 }
 
-impl Service {
+impl Acting {
     /// A token as a client sends it; none is the beginning.
     pub fn log_token(&self, text: Option<&str>) -> Result<LogToken, ServiceError> {
         let token = text.filter(|text| !text.is_empty()).map(str::parse).transpose();

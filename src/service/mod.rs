@@ -2,6 +2,7 @@
 //!
 //! It knows the store and the logs, and no engine: whether a cluster can run something reaches it as a function.
 
+mod caller;
 mod clusters;
 mod definitions;
 mod error;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use crate::logs::{LogPiece, LogToken};
+pub use caller::{Acting, Caller};
 pub use clusters::{Cluster, Clusters, LaunchCheck, Probe, SettingsCheck};
 pub use definitions::DefinitionChange;
 pub use error::{ServiceError, is_out_of_files};

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Service, ServiceError};
+use super::{Acting, ServiceError};
 use crate::model::{Cluster, EndedRuns, Order, Page, PageRequest, QueueDepth, RunFilter, RunSort, RunSummary, Status};
 
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct ClusterRuns {
     pub depths: Vec<QueueDepth>,
 }
 
-impl Service {
+impl Acting {
     /// At most `most` runs of each list; what ended within `span` until now.
     pub async fn overview(&self, most: u32, span: SignedDuration) -> Result<Overview, ServiceError> {
         let active = RunFilter { status: vec![Status::Pending, Status::Running], ..RunFilter::default() };

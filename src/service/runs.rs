@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use tokio::sync::watch;
 
-use super::{Service, ServiceError};
+use super::{Acting, ServiceError};
 use crate::model::{
     DefinitionId, Event, Page, PageRequest, Run, RunBrief, RunId, RunSummary, Status, StopCause, StopRequest, Unread,
     UsageSample, set_by_hand, stop_before_start, typical_duration,
@@ -48,7 +48,7 @@ pub struct RunStory {
     pub usage: Vec<UsageSample>,
 }
 
-impl Service {
+impl Acting {
     /// A run by the text of its id.
     pub async fn run(&self, run_id: &str) -> Result<Run, ServiceError> {
         let not_found = || ServiceError::no_run(format_args!("{run_id:?}"));

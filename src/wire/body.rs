@@ -3,10 +3,41 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::{ClusterBody, DefinitionBody, LaunchBody, StatusUpdate};
+
 /// What is wrong with a body, in words for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BodyError(String);
+
+/// A structure that a request carries as its body.
+pub trait FromBody: Sized {
+    fn from_body(bytes: &[u8]) -> Result<Self, BodyError>;
+}
+
+impl FromBody for DefinitionBody {
+    fn from_body(bytes: &[u8]) -> Result<Self, BodyError> {
+        parse_body(bytes)
+    }
+}
+
+impl FromBody for ClusterBody {
+    fn from_body(bytes: &[u8]) -> Result<Self, BodyError> {
+        parse_body(bytes)
+    }
+}
+
+impl FromBody for StatusUpdate {
+    fn from_body(bytes: &[u8]) -> Result<Self, BodyError> {
+        parse_body(bytes)
+    }
+}
+
+impl FromBody for LaunchBody {
+    fn from_body(bytes: &[u8]) -> Result<Self, BodyError> {
+        parse_launch_body(bytes)
+    }
+}
 
 /// Reads a JSON object, whatever the request says its type is. An empty body is an object without fields.
 pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
@@ -15,7 +46,7 @@ pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
 
 /// The same for a launch, whose keys match without regard to case: existing clients write `run_tags.OWNER_ID` as well
 /// as `owner_id`. The names inside `labels` are the user's own and stay as they are.
-pub fn parse_launch_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
+fn parse_launch_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
     from_object(with_lower_keys(parse_object(bytes)?))
 }
 
@@ -115,7 +146,6 @@ fn kind(value: &Value) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DefinitionBody, LaunchBody};
     use super::*;
 
     #[test]

@@ -17,7 +17,7 @@ mod lists;
 mod log;
 mod run;
 
-pub use body::{BodyError, parse_body, parse_launch_body};
+pub use body::{BodyError, FromBody, parse_body};
 pub use cluster::{
     Cluster, ClusterAdopted, ClusterBody, ClusterCreated, ClusterDeleted, ClusterDetailList, ClusterUpdated,
 };

@@ -1,18 +1,16 @@
 //! Clusters: listed, drained, added and removed while the server runs.
 
-use axum::extract::State;
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
-use crate::http::request::{InPath, RawBody};
+use crate::http::request::{InBody, InPath};
 use crate::http::respond::ok;
+use crate::http::{App, Asked};
 use crate::wire::{
     Cluster, ClusterAdopted, ClusterBody, ClusterCreated, ClusterDeleted, ClusterDetailList, ClusterUpdated, ErrorBody,
-    parse_body,
 };
 
 pub fn routes() -> OpenApiRouter<App> {
@@ -29,7 +27,7 @@ pub fn routes() -> OpenApiRouter<App> {
         (status = 400, description = "A parameter is unknown", body = ErrorBody),
     )
 )]
-async fn list(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
+async fn list(app: Asked, params: Params) -> Result<Response, ApiError> {
     params.finish()?;
     let clusters: Vec<_> = app.service.clusters().await?.into_iter().map(Cluster::from).collect();
     Ok(ok(&ClusterDetailList { total: clusters.len(), clusters }))
@@ -44,7 +42,7 @@ async fn list(State(app): State<App>, params: Params) -> Result<Response, ApiErr
         (status = 404, description = "There is no such cluster", body = ErrorBody),
     )
 )]
-async fn get(State(app): State<App>, InPath(name): InPath<String>) -> Result<Response, ApiError> {
+async fn get(app: Asked, InPath(name): InPath<String>) -> Result<Response, ApiError> {
     Ok(ok(&Cluster::from(app.service.cluster(&name).await?)))
 }
 
@@ -60,8 +58,8 @@ async fn get(State(app): State<App>, InPath(name): InPath<String>) -> Result<Res
         (status = 409, description = "There is one of that name", body = ErrorBody),
     )
 )]
-async fn create(State(app): State<App>, RawBody(body): RawBody) -> Result<Response, ApiError> {
-    let (name, change) = parse_body::<ClusterBody>(&body)?.into_new()?;
+async fn create(app: Asked, InBody(body): InBody<ClusterBody>) -> Result<Response, ApiError> {
+    let (name, change) = body.into_new()?;
     let cluster = Cluster::from(app.service.create_cluster(&name, change).await?);
     Ok(ok(&ClusterCreated { cluster, created: true }))
 }
@@ -81,11 +79,11 @@ async fn create(State(app): State<App>, RawBody(body): RawBody) -> Result<Respon
     )
 )]
 async fn change(
-    State(app): State<App>,
+    app: Asked,
     InPath(name): InPath<String>,
-    RawBody(body): RawBody,
+    InBody(body): InBody<ClusterBody>,
 ) -> Result<Response, ApiError> {
-    let change = parse_body::<ClusterBody>(&body)?.into_change(&name)?;
+    let change = body.into_change(&name)?;
     let cluster = Cluster::from(app.service.change_cluster(&name, change).await?);
     Ok(ok(&ClusterUpdated { cluster, updated: true }))
 }
@@ -101,7 +99,7 @@ async fn change(
         (status = 409, description = "Runs are on it or wait for it, or it is in the configuration", body = ErrorBody),
     )
 )]
-async fn delete(State(app): State<App>, InPath(name): InPath<String>) -> Result<Response, ApiError> {
+async fn delete(app: Asked, InPath(name): InPath<String>) -> Result<Response, ApiError> {
     app.service.delete_cluster(&name).await?;
     Ok(ok(&ClusterDeleted { id: name, deleted: true }))
 }
@@ -119,7 +117,7 @@ async fn delete(State(app): State<App>, InPath(name): InPath<String>) -> Result<
         (status = 409, description = "The engine does not answer", body = ErrorBody),
     )
 )]
-async fn adopt(State(app): State<App>, InPath(name): InPath<String>) -> Result<Response, ApiError> {
+async fn adopt(app: Asked, InPath(name): InPath<String>) -> Result<Response, ApiError> {
     let adopted = app.service.adopt(&name).await?;
     Ok(ok(&ClusterAdopted { id: name, adopted }))
 }

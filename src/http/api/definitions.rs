@@ -1,23 +1,20 @@
 //! Task definitions: listed, created, found, updated, deregistered.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::also_at;
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::large::Asker;
 use crate::http::lists;
 use crate::http::params::{Params, env_filters};
-use crate::http::request::{InPath, RawBody};
+use crate::http::request::{InBody, InPath};
 use crate::http::respond::ok;
+use crate::http::{App, Asked};
 use crate::model::{DefinitionFilter, DefinitionSort};
 use crate::model::{DefinitionId, Order};
-use crate::wire::{DefinitionBody, DefinitionList, Deregistered, ErrorBody, TaskDefinition, parse_body};
+use crate::wire::{DefinitionBody, DefinitionList, Deregistered, ErrorBody, TaskDefinition};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -48,7 +45,7 @@ pub fn routes() -> OpenApiRouter<App> {
         (status = 400, description = "A parameter is unknown or can't be read", body = ErrorBody),
     )
 )]
-async fn list(State(app): State<App>, asker: Asker, mut params: Params) -> Result<Response, ApiError> {
+async fn list(app: Asked, asker: Asker, mut params: Params) -> Result<Response, ApiError> {
     let known = DefinitionSort::ALL.map(DefinitionSort::as_str);
     let page = params.page((DefinitionSort::GroupName, Order::Asc), &known);
     let mut filter = DefinitionFilter {
@@ -73,9 +70,9 @@ async fn list(State(app): State<App>, asker: Asker, mut params: Params) -> Resul
         env_filters: env_filters(&filter.env),
         filters,
     };
-    let service = Arc::clone(&app.service);
+    let service = app.service.clone();
     let read = move |ids: Vec<DefinitionId>| {
-        let service = Arc::clone(&service);
+        let service = service.clone();
         async move { service.read_definitions(&ids).await }
     };
     lists::answer(&app.large, asker, &frame, found.rows, TaskDefinition::from, read).await
@@ -92,8 +89,7 @@ async fn list(State(app): State<App>, asker: Asker, mut params: Params) -> Resul
         (status = 409, description = "Another definition has the alias", body = ErrorBody),
     )
 )]
-async fn create(State(app): State<App>, RawBody(body): RawBody) -> Result<Response, ApiError> {
-    let body: DefinitionBody = parse_body(&body)?;
+async fn create(app: Asked, InBody(body): InBody<DefinitionBody>) -> Result<Response, ApiError> {
     let definition = app.service.define(body.into_new()).await?;
     Ok(ok(&TaskDefinition::from(definition)))
 }
@@ -107,7 +103,7 @@ async fn create(State(app): State<App>, RawBody(body): RawBody) -> Result<Respon
         (status = 404, description = "There is no such definition", body = ErrorBody),
     )
 )]
-async fn get(State(app): State<App>, InPath(id): InPath<String>) -> Result<Response, ApiError> {
+async fn get(app: Asked, InPath(id): InPath<String>) -> Result<Response, ApiError> {
     let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
     Ok(ok(&TaskDefinition::from(definition)))
 }
@@ -121,7 +117,7 @@ async fn get(State(app): State<App>, InPath(id): InPath<String>) -> Result<Respo
         (status = 404, description = "There is no such definition", body = ErrorBody),
     )
 )]
-async fn get_by_alias(State(app): State<App>, InPath(alias): InPath<String>) -> Result<Response, ApiError> {
+async fn get_by_alias(app: Asked, InPath(alias): InPath<String>) -> Result<Response, ApiError> {
     let definition = app.service.definition_by_alias(&alias).await?;
     Ok(ok(&TaskDefinition::from(definition)))
 }
@@ -140,11 +136,10 @@ async fn get_by_alias(State(app): State<App>, InPath(alias): InPath<String>) -> 
     )
 )]
 async fn update(
-    State(app): State<App>,
+    app: Asked,
     InPath(id): InPath<String>,
-    RawBody(body): RawBody,
+    InBody(body): InBody<DefinitionBody>,
 ) -> Result<Response, ApiError> {
-    let body: DefinitionBody = parse_body(&body)?;
     let change = |current: &_| body.clone().into_update(current);
     let definition = app.service.update(&DefinitionId::from_text(id), &change).await?;
     Ok(ok(&TaskDefinition::from(definition)))
@@ -161,7 +156,7 @@ async fn update(
         (status = 404, description = "There is no such definition", body = ErrorBody),
     )
 )]
-async fn deregister(State(app): State<App>, InPath(id): InPath<String>) -> Result<Response, ApiError> {
+async fn deregister(app: Asked, InPath(id): InPath<String>) -> Result<Response, ApiError> {
     let id = DefinitionId::from_text(id);
     app.service.deregister(&id).await?;
     Ok(ok(&Deregistered { definition_id: id.to_string(), deleted: true }))

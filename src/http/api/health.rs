@@ -1,14 +1,13 @@
 //! Whether the server lives, and whether it is of use.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::also_at;
-use crate::http::App;
 use crate::http::respond::{json, ok};
+use crate::http::{App, Asked};
 use crate::service::Unready;
 use crate::wire::Health;
 
@@ -44,7 +43,7 @@ async fn live() -> Response {
         (status = 503, description = "It can't now, and why", body = Health),
     )
 )]
-async fn ready(State(app): State<App>) -> Response {
+async fn ready(app: Asked) -> Response {
     let unready = |message: &str| {
         json(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "unhealthy".to_owned(), message: message.to_owned() })
     };

@@ -1,17 +1,16 @@
 //! Launches: each version of the route reads its own fields and ignores the rest.
 
-use axum::extract::State;
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::also_at;
-use crate::http::App;
 use crate::http::error::ApiError;
-use crate::http::request::{InPath, RawBody};
+use crate::http::request::{InBody, InPath};
 use crate::http::respond::ok;
+use crate::http::{App, Asked};
 use crate::model::{DefinitionId, LaunchRequest};
-use crate::wire::{ErrorBody, LaunchBody, Run, parse_launch_body};
+use crate::wire::{ErrorBody, LaunchBody, Run};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -34,11 +33,11 @@ pub fn routes() -> OpenApiRouter<App> {
     )
 )]
 async fn execute_v1(
-    State(app): State<App>,
+    app: Asked,
     InPath(id): InPath<String>,
-    RawBody(body): RawBody,
+    InBody(body): InBody<LaunchBody>,
 ) -> Result<Response, ApiError> {
-    launch(&app, id, parse_launch_body::<LaunchBody>(&body)?.into_v1()).await
+    launch(&app, id, body.into_v1()).await
 }
 
 /// Launch a task (second version)
@@ -54,11 +53,11 @@ async fn execute_v1(
     )
 )]
 async fn execute_v2(
-    State(app): State<App>,
+    app: Asked,
     InPath(id): InPath<String>,
-    RawBody(body): RawBody,
+    InBody(body): InBody<LaunchBody>,
 ) -> Result<Response, ApiError> {
-    launch(&app, id, parse_launch_body::<LaunchBody>(&body)?.into_v2()).await
+    launch(&app, id, body.into_v2()).await
 }
 
 /// Launch a task
@@ -72,11 +71,11 @@ async fn execute_v2(
     )
 )]
 async fn execute_v4(
-    State(app): State<App>,
+    app: Asked,
     InPath(id): InPath<String>,
-    RawBody(body): RawBody,
+    InBody(body): InBody<LaunchBody>,
 ) -> Result<Response, ApiError> {
-    launch(&app, id, parse_launch_body::<LaunchBody>(&body)?.into_v4()).await
+    launch(&app, id, body.into_v4()).await
 }
 
 /// Launch a task by its alias
@@ -90,14 +89,14 @@ async fn execute_v4(
     )
 )]
 async fn execute_alias(
-    State(app): State<App>,
+    app: Asked,
     InPath(alias): InPath<String>,
-    RawBody(body): RawBody,
+    InBody(body): InBody<LaunchBody>,
 ) -> Result<Response, ApiError> {
-    let request = parse_launch_body::<LaunchBody>(&body)?.into_v4();
+    let request = body.into_v4();
     Ok(ok(&Run::from(app.service.launch_alias(&alias, request).await?)))
 }
 
-async fn launch(app: &App, id: String, request: LaunchRequest) -> Result<Response, ApiError> {
+async fn launch(app: &Asked, id: String, request: LaunchRequest) -> Result<Response, ApiError> {
     Ok(ok(&Run::from(app.service.launch(&DefinitionId::from_text(id), request).await?)))
 }

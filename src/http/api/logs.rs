@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
@@ -18,7 +17,7 @@ use crate::http::large::Asker;
 use crate::http::params::Params;
 use crate::http::request::InPath;
 use crate::http::streams::StreamPlace;
-use crate::http::{App, Limits};
+use crate::http::{App, Asked, Limits};
 use crate::service::{LogFollower, LogPiece, LogRead, ServiceError};
 use crate::wire::{ErrorBody, LOG_COMPLETE, LogChunk, LogEnd};
 
@@ -63,7 +62,7 @@ const COPIES: u64 = 8;
     )
 )]
 async fn read(
-    State(app): State<App>,
+    app: Asked,
     InPath(run_id): InPath<String>,
     asker: Asker,
     mut params: Params,
@@ -133,7 +132,7 @@ fn raw(log: LogFollower) -> Response {
     )
 )]
 async fn stream(
-    State(app): State<App>,
+    app: Asked,
     InPath(run_id): InPath<String>,
     headers: HeaderMap,
     mut params: Params,
@@ -146,7 +145,7 @@ async fn stream(
     let from = app.service.log_token(last_event.or(last_seen).as_deref())?;
     let Limits { log_bytes, follow_wait, .. } = app.limits;
     let log = app.service.follow(&run_id, from, log_bytes.min(EVENT_BYTES), follow_wait).await?;
-    let events = stream::unfold(Some((log, app.stop)), |state| async move {
+    let events = stream::unfold(Some((log, app.stop.clone())), |state| async move {
         let (mut log, stop) = state?;
         tokio::select! {
             biased;

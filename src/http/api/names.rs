@@ -1,16 +1,15 @@
 //! Groups, tags and clusters by name.
 
-use axum::extract::State;
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::also_at;
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::large::Asker;
 use crate::http::params::Params;
 use crate::http::respond::ok;
+use crate::http::{App, Asked};
 use crate::model::{NameList, Page, limits};
 use crate::wire::{ClusterList, ErrorBody, GroupList, TagList};
 
@@ -34,7 +33,7 @@ pub fn routes() -> OpenApiRouter<App> {
         (status = 400, description = "A parameter is unknown or can't be read", body = ErrorBody),
     )
 )]
-async fn groups(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
+async fn groups(app: Asked, asker: Asker, params: Params) -> Result<Response, ApiError> {
     names(&app, NameList::Groups, asker, params, |names| {
         let Names { found, limit, offset, name } = names;
         serde_json::to_vec(&GroupList { groups: found.rows, total: found.total, limit, offset, name })
@@ -55,7 +54,7 @@ async fn groups(State(app): State<App>, asker: Asker, params: Params) -> Result<
         (status = 400, description = "A parameter is unknown or can't be read", body = ErrorBody),
     )
 )]
-async fn tags(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
+async fn tags(app: Asked, asker: Asker, params: Params) -> Result<Response, ApiError> {
     names(&app, NameList::Tags, asker, params, |names| {
         let Names { found, limit, offset, name } = names;
         serde_json::to_vec(&TagList { tags: found.rows, total: found.total, limit, offset, name })
@@ -71,7 +70,7 @@ struct Names {
 }
 
 async fn names(
-    app: &App,
+    app: &Asked,
     list: NameList,
     asker: Asker,
     mut params: Params,
@@ -92,6 +91,6 @@ async fn names(
     get, path = "/v1/clusters", tag = "names", operation_id = "listClusterNames",
     responses((status = 200, description = "The names of all", body = ClusterList))
 )]
-async fn clusters(State(app): State<App>) -> Response {
+async fn clusters(app: Asked) -> Response {
     ok(&ClusterList { clusters: app.service.cluster_names() })
 }

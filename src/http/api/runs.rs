@@ -1,27 +1,23 @@
 //! Runs: listed, found, stopped, told about themselves.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::also_at;
-use crate::http::App;
 use crate::http::error::ApiError;
+use crate::http::etag;
 use crate::http::large::Asker;
 use crate::http::lists;
 use crate::http::params::{Params, env_filters};
-use crate::http::request::{InPath, RawBody};
+use crate::http::request::{InBody, InPath};
 use crate::http::respond::ok;
+use crate::http::{App, Asked};
 use crate::model::{self, DefinitionId, Order, Page, PageRequest, RunId, UnknownWord, Unread};
 use crate::model::{RunFilter, RunSort};
 use crate::wire::{
     ErrorBody, EventList, PodEvent, Run, RunList, RunStatus, SpawnedRun, StatusUpdate, StoppedRun, UpdatedRun,
-    parse_body,
 };
 
 pub fn routes() -> OpenApiRouter<App> {
@@ -73,7 +69,7 @@ pub fn routes() -> OpenApiRouter<App> {
         (status = 400, description = "A parameter is unknown or can't be read", body = ErrorBody),
     )
 )]
-async fn list(State(app): State<App>, asker: Asker, params: Params) -> Result<Response, ApiError> {
+async fn list(app: Asked, asker: Asker, params: Params) -> Result<Response, ApiError> {
     let request = ListRequest::read(params)?;
     let found = app.service.runs(&request.filter, request.page).await?;
     request.answer(&app, asker, found).await
@@ -113,7 +109,7 @@ async fn list(State(app): State<App>, asker: Asker, params: Params) -> Result<Re
     )
 )]
 async fn list_of_definition(
-    State(app): State<App>,
+    app: Asked,
     InPath(id): InPath<String>,
     asker: Asker,
     params: Params,
@@ -155,7 +151,7 @@ impl ListRequest {
         Ok(Self { filter, page, filters })
     }
 
-    async fn answer(self, app: &App, asker: Asker, found: Page<Unread<RunId>>) -> Result<Response, ApiError> {
+    async fn answer(self, app: &Asked, asker: Asker, found: Page<Unread<RunId>>) -> Result<Response, ApiError> {
         let frame = RunList {
             history: Vec::new(),
             total: found.total,
@@ -166,9 +162,9 @@ impl ListRequest {
             env_filters: env_filters(&self.filter.env),
             filters: self.filters,
         };
-        let service = Arc::clone(&app.service);
+        let service = app.service.clone();
         let read = move |ids: Vec<RunId>| {
-            let service = Arc::clone(&service);
+            let service = service.clone();
             async move { service.read_runs(&ids).await }
         };
         lists::answer(&app.large, asker, &frame, found.rows, Run::from, read).await
@@ -184,7 +180,7 @@ impl ListRequest {
         (status = 404, description = "There is no such run", body = ErrorBody),
     )
 )]
-async fn get(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+async fn get(app: Asked, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
     let run = app.service.run(&run_id).await?;
     with_details(&app, run).await
 }
@@ -199,14 +195,14 @@ async fn get(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<R
     )
 )]
 async fn get_of_definition(
-    State(app): State<App>,
+    app: Asked,
     InPath((definition_id, run_id)): InPath<(String, String)>,
 ) -> Result<Response, ApiError> {
     let run = app.service.run_of(&DefinitionId::from_text(definition_id), &run_id).await?;
     with_details(&app, run).await
 }
 
-async fn with_details(app: &App, run: model::Run) -> Result<Response, ApiError> {
+async fn with_details(app: &Asked, run: model::Run) -> Result<Response, ApiError> {
     let details = app.service.details(run).await?;
     Ok(ok(&Run {
         waiting_reason: details.waiting_reason,
@@ -229,10 +225,7 @@ async fn with_details(app: &App, run: model::Run) -> Result<Response, ApiError> 
         (status = 409, description = "The run was changing all the time", body = ErrorBody),
     )
 )]
-async fn stop(
-    State(app): State<App>,
-    InPath((definition_id, run_id)): InPath<(String, String)>,
-) -> Result<Response, ApiError> {
+async fn stop(app: Asked, InPath((definition_id, run_id)): InPath<(String, String)>) -> Result<Response, ApiError> {
     let run = app.service.run_of(&DefinitionId::from_text(definition_id), &run_id).await?;
     let run = app.service.stop(&run).await?;
     Ok(ok(&StoppedRun { run: Run::from(run), stopped: true, terminated: true }))
@@ -250,30 +243,17 @@ async fn stop(
         (status = 404, description = "There is no such run", body = ErrorBody),
     )
 )]
-async fn status(
-    State(app): State<App>,
-    InPath(run_id): InPath<String>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
+async fn status(app: Asked, InPath(run_id): InPath<String>, headers: HeaderMap) -> Result<Response, ApiError> {
     let status = RunStatus::from(app.service.run(&run_id).await?);
-    let tag = entity_tag(&status);
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let is_known = known
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag);
-    let mut response = if is_known { StatusCode::NOT_MODIFIED.into_response() } else { ok(&status) };
-    let value = HeaderValue::from_str(&tag).expect("a quoted hexadecimal number is made of visible characters");
-    response.headers_mut().insert(header::ETAG, value);
+    let body = serde_json::to_string(&status).expect("the bodies of `wire` serialize");
+    let tag = etag::strong(&body);
+    let mut response = match etag::is_known(&headers, &tag) {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => ok(&status),
+    };
+    response.headers_mut().insert(header::ETAG, tag);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
-}
-
-/// The same for the same fields, on every server of one version.
-fn entity_tag(status: &RunStatus) -> String {
-    let mut hasher = DefaultHasher::new();
-    serde_json::to_string(status).expect("the bodies of `wire` serialize").hash(&mut hasher);
-    format!("\"{:016x}\"", hasher.finish())
 }
 
 /// Report a status
@@ -290,11 +270,10 @@ fn entity_tag(status: &RunStatus) -> String {
     )
 )]
 async fn set_status(
-    State(app): State<App>,
+    app: Asked,
     InPath(run_id): InPath<String>,
-    RawBody(body): RawBody,
+    InBody(body): InBody<StatusUpdate>,
 ) -> Result<Response, ApiError> {
-    let body: StatusUpdate = parse_body(&body)?;
     let status = body.status.as_deref().ok_or_else(|| ApiError::invalid("`status` is needed and missing"))?;
     let status = status.parse().map_err(|error: UnknownWord| ApiError::invalid(format!("`status` {error}")))?;
     let reason = body.exit_reason.as_deref();
@@ -329,7 +308,7 @@ fn holds_nul(value: &serde_json::Value) -> bool {
         (status = 404, description = "There is no such run", body = ErrorBody),
     )
 )]
-async fn events(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+async fn events(app: Asked, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
     let events = app.service.events(&run_id).await?;
     Ok(ok(&EventList { total: events.total, pod_events: events.rows.into_iter().map(PodEvent::from).collect() }))
 }

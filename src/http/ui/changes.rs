@@ -11,7 +11,6 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::StreamExt;
@@ -20,7 +19,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::assets;
-use crate::http::App;
+use crate::http::Asked;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::respond::ok;
@@ -86,7 +85,7 @@ impl FromStr for Log {
 }
 
 pub(super) async fn news(
-    State(app): State<App>,
+    app: Asked,
     place: Result<StreamPlace, ApiError>,
     mut params: Params,
 ) -> Result<Response, ApiError> {
@@ -133,13 +132,13 @@ pub(super) async fn news(
 }
 
 /// Waits until there is more of a log than its reader knows. One that can't be followed is reported by the answer.
-async fn grown(app: &App, log: &Log) {
+async fn grown(app: &Asked, log: &Log) {
     if let Err(ServiceError::NotFound(_)) = app.service.log_growth(&log.run_id, log.known).await {
         std::future::pending::<()>().await;
     }
 }
 
-async fn extent(app: &App, run_id: &str) -> Result<Option<Extent>, ApiError> {
+async fn extent(app: &Asked, run_id: &str) -> Result<Option<Extent>, ApiError> {
     match app.service.log_extent(run_id).await {
         Ok(LogExtent { lines, bytes, is_complete }) => Ok(Some(Extent { lines, bytes, is_complete })),
         Err(ServiceError::NotFound(_)) => Ok(None),

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use super::is_page;
 use super::pages::refusal;
 use crate::http::error::{ApiError, Refused};
+use crate::http::etag;
 use crate::http::origin::{Origins, Sender, Sent, SharedOrigins};
 use crate::http::serve::peer_of;
 
@@ -37,7 +38,7 @@ pub(in crate::http) async fn guard_pages(
     if !is_page(request.uri().path()) {
         return next.run(request).await;
     }
-    let known = request.headers().get(header::IF_NONE_MATCH).cloned();
+    let asked = request.headers().clone();
     let sent = Sent { headers: request.headers(), peer: peer_of(request.extensions()) };
     let mut response = match guard(&origins, request.method(), sent) {
         Ok(()) => next.run(request).await,
@@ -46,8 +47,8 @@ pub(in crate::http) async fn guard_pages(
     if let Some(Refused(message)) = response.extensions_mut().remove::<Refused>() {
         response = refusal::page(&response, &message);
     }
-    if response.status() == StatusCode::OK && known.is_some() && known.as_ref() == response.headers().get(header::ETAG)
-    {
+    let is_known = response.headers().get(header::ETAG).is_some_and(|tag| etag::is_known(&asked, tag));
+    if response.status() == StatusCode::OK && is_known {
         // A page that looks for what is new learns that nothing is.
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.body_mut() = Body::empty();

@@ -3,13 +3,11 @@
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::request::InPath;
@@ -24,6 +22,7 @@ use crate::http::ui::parts::pager::Address;
 use crate::http::ui::parts::run_row::RunRow;
 use crate::http::ui::parts::state::Icon;
 use crate::http::ui::parts::words;
+use crate::http::{App, Asked};
 use crate::model::{Cluster, ClusterChange, ClusterStatus};
 use crate::service::{ClusterRuns, ServiceError};
 
@@ -63,19 +62,19 @@ pub struct ClusterPage {
     details: Vec<(&'static str, String)>,
 }
 
-async fn list(State(app): State<App>, params: Params) -> Result<Response, ApiError> {
+async fn list(app: Asked, params: Params) -> Result<Response, ApiError> {
     params.finish()?;
     let (clusters, now) = (app.service.clusters().await?, app.service.now());
     let clusters = clusters.iter().map(|cluster| ClusterCard::new(cluster, now)).collect();
     Ok(layout::html(&ClustersPage { layout: Layout::new(Section::Clusters), clusters }))
 }
 
-async fn page(State(app): State<App>, InPath(name): InPath<String>) -> Result<Response, ApiError> {
+async fn page(app: Asked, InPath(name): InPath<String>) -> Result<Response, ApiError> {
     Ok(layout::html(&look(&app, &name).await?))
 }
 
 /// Takes a cluster out of service, or back. What was typed is shown again where it is refused.
-async fn change(State(app): State<App>, InPath(name): InPath<String>, form: Form) -> Result<Response, ApiError> {
+async fn change(app: Asked, InPath(name): InPath<String>, form: Form) -> Result<Response, ApiError> {
     let status = form.text("status");
     let status: ClusterStatus = status.parse().map_err(|error| ApiError::invalid(format!("`status` {error}")))?;
     let stored = app.service.cluster(&name).await?.record.status_reason;
@@ -94,7 +93,7 @@ async fn change(State(app): State<App>, InPath(name): InPath<String>, form: Form
     }
 }
 
-async fn look(app: &App, name: &str) -> Result<ClusterPage, ApiError> {
+async fn look(app: &Asked, name: &str) -> Result<ClusterPage, ApiError> {
     let cluster = app.service.cluster(name).await?;
     let now = app.service.now();
     let runs = app.service.cluster_runs(name, RUNS, Range::Day.span(now)).await?;

@@ -9,13 +9,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use askama::Template;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use sha2::{Digest, Sha256};
 
 use super::task::name;
-use crate::http::App;
 use crate::http::base::at;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
@@ -29,6 +27,7 @@ use crate::http::ui::parts::layout::{Layout, Section};
 use crate::http::ui::parts::links;
 use crate::http::ui::parts::state::Icon;
 use crate::http::ui::parts::words;
+use crate::http::{App, Asked};
 use crate::model::{
     Cluster, ClusterStatus, Definition, DefinitionId, EnvVar, Faults, LaunchRequest, Owner, RunId, merge_env,
 };
@@ -85,7 +84,7 @@ pub struct LaunchPage {
 }
 
 async fn page(
-    State(app): State<App>,
+    app: Asked,
     InPath(id): InPath<String>,
     headers: HeaderMap,
     mut params: Params,
@@ -106,12 +105,7 @@ async fn page(
     answer(&app, StatusCode::OK, page).await
 }
 
-async fn submit(
-    State(app): State<App>,
-    InPath(id): InPath<String>,
-    mut params: Params,
-    form: Form,
-) -> Result<Response, ApiError> {
+async fn submit(app: Asked, InPath(id): InPath<String>, mut params: Params, form: Form) -> Result<Response, ApiError> {
     let from = params.last("from");
     params.finish()?;
     let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
@@ -152,7 +146,7 @@ async fn submit(
 }
 
 /// The page with the clusters as they are now.
-async fn answer(app: &App, status: StatusCode, mut page: LaunchPage) -> Result<Response, ApiError> {
+async fn answer(app: &Asked, status: StatusCode, mut page: LaunchPage) -> Result<Response, ApiError> {
     let chosen = page.fields.value("cluster");
     let clusters = app.service.clusters().await?.into_iter().filter(|cluster| cluster.engine.is_some());
     page.clusters = clusters.map(|cluster| Choice::new(&cluster, chosen)).collect();
@@ -166,7 +160,7 @@ async fn answer(app: &App, status: StatusCode, mut page: LaunchPage) -> Result<R
 }
 
 /// The same again, without another question. The form that asks for it carries a `nonce`, as that of a launch does.
-async fn again(State(app): State<App>, InPath(run_id): InPath<String>, form: Form) -> Result<Response, ApiError> {
+async fn again(app: Asked, InPath(run_id): InPath<String>, form: Form) -> Result<Response, ApiError> {
     let run = app.service.run(&run_id).await?;
     let definition = app.service.definition(&run.definition_id).await?;
     let mut request = app.service.again(&run, &definition);
@@ -270,7 +264,7 @@ impl Choice {
 }
 
 impl LaunchPage {
-    fn new(app: &App, definition: Definition) -> Self {
+    fn new(app: &Asked, definition: Definition) -> Self {
         Self {
             layout: Layout::new(Section::Tasks),
             name: name(&definition),

@@ -6,12 +6,10 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 use axum::Router;
-use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
 
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::request::InPath;
@@ -24,6 +22,7 @@ use crate::http::ui::parts::links;
 use crate::http::ui::parts::pager::Address;
 use crate::http::ui::parts::state::{Badge, Icon};
 use crate::http::ui::parts::words;
+use crate::http::{App, Asked};
 use crate::model::{Outcome, Run};
 use crate::service::{Line, LinesFrom, LogExtent, LogHits, LogLines, SearchFrom};
 
@@ -110,11 +109,11 @@ pub struct LogPage {
 
 impl LogPart {
     /// The end of a run's log, for the page of the run.
-    pub async fn at_end(app: &App, run: &Run) -> Result<Self, ApiError> {
+    pub async fn at_end(app: &Asked, run: &Run) -> Result<Self, ApiError> {
         Self::new(app, run, LinesFrom::End).await
     }
 
-    async fn new(app: &App, run: &Run, from: LinesFrom) -> Result<Self, ApiError> {
+    async fn new(app: &Asked, run: &Run, from: LinesFrom) -> Result<Self, ApiError> {
         let count = usize::try_from(LINES).unwrap_or(usize::MAX);
         let lines = app.service.log_lines(run, from, count).await?;
         Ok(Self::of(run, lines))
@@ -180,11 +179,7 @@ impl Rows {
 }
 
 /// The log alone, from a line on; and without a script, the lines that hold a text.
-async fn page(
-    State(app): State<App>,
-    InPath(run_id): InPath<String>,
-    mut params: Params,
-) -> Result<Response, ApiError> {
+async fn page(app: Asked, InPath(run_id): InPath<String>, mut params: Params) -> Result<Response, ApiError> {
     let from = params.all_parsed::<u64>("from").pop();
     let text = params.last("q");
     let is_case_sensitive = params.truth("case");
@@ -226,11 +221,7 @@ impl Hits {
 }
 
 /// Lines for the view: at most `count` from `from` on, or the last ones; fewer where they are long.
-async fn lines(
-    State(app): State<App>,
-    InPath(run_id): InPath<String>,
-    mut params: Params,
-) -> Result<Response, ApiError> {
+async fn lines(app: Asked, InPath(run_id): InPath<String>, mut params: Params) -> Result<Response, ApiError> {
     let from = params.all_parsed::<u64>("from").pop();
     let count = params.all_parsed::<u64>("count").pop().unwrap_or(LINES).clamp(1, MOST_LINES);
     params.finish()?;
@@ -248,11 +239,7 @@ struct FoundLines {
     next: Option<String>,
 }
 
-async fn search(
-    State(app): State<App>,
-    InPath(run_id): InPath<String>,
-    mut params: Params,
-) -> Result<Response, ApiError> {
+async fn search(app: Asked, InPath(run_id): InPath<String>, mut params: Params) -> Result<Response, ApiError> {
     let text = params.last("q").unwrap_or_default();
     let is_case_sensitive = params.truth("case");
     let line = params.all_parsed::<u64>("line").pop();

@@ -2,12 +2,10 @@
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use jiff::Timestamp;
 
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::ui::charts::queue_depth::{Waited, waited};
@@ -21,6 +19,7 @@ use crate::http::ui::parts::pager::Address;
 use crate::http::ui::parts::run_row::RunRow;
 use crate::http::ui::parts::state::Icon;
 use crate::http::ui::parts::words;
+use crate::http::{App, Asked};
 use crate::model::{DefinitionFilter, DefinitionSort, Order, Outcome, PageRequest};
 use crate::service::Overview;
 
@@ -69,7 +68,7 @@ impl Start {
     }
 }
 
-async fn page(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
+async fn page(app: Asked, mut params: Params) -> Result<Response, ApiError> {
     let range = params.all_parsed("range").pop().unwrap_or(Range::Day);
     params.finish()?;
     let now = app.service.now();

@@ -1,17 +1,16 @@
 //! What the palette finds: tasks and clusters by what is typed, and runs by a part of their id.
 
 use axum::Router;
-use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
 
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::respond::ok;
 use crate::http::ui::parts::links;
 use crate::http::ui::parts::state::Badge;
+use crate::http::{App, Asked};
 use crate::model::{DefinitionFilter, DefinitionSort, Order, PageRequest};
 
 pub fn routes() -> Router<App> {
@@ -31,7 +30,7 @@ struct Offer {
     address: String,
 }
 
-async fn search(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
+async fn search(app: Asked, mut params: Params) -> Result<Response, ApiError> {
     let typed = params.last("q").unwrap_or_default();
     params.finish()?;
     let runs = app.service.runs_by_part_of_id(&typed, RUNS_OFFERED).await?;

@@ -2,13 +2,11 @@
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use jiff::{SignedDuration, Timestamp};
 
 use super::log::LogPart;
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::request::InPath;
@@ -24,6 +22,7 @@ use crate::http::ui::parts::log_tail::TailLine;
 use crate::http::ui::parts::state::{Badge, Icon};
 use crate::http::ui::parts::words;
 use crate::http::ui::parts::words::{Elapsed, Moment};
+use crate::http::{App, Asked};
 use crate::model::{EnvVar, Event, EventType, Run, RunSummary, StopCause, UNKNOWN_OWNER};
 use crate::service::explain::{Context, Explanation, NextStep, explain};
 use crate::service::{RunStory, ServiceError};
@@ -136,11 +135,7 @@ pub struct StopPage {
     children: Option<String>,
 }
 
-async fn page(
-    State(app): State<App>,
-    InPath(run_id): InPath<String>,
-    mut params: Params,
-) -> Result<Response, ApiError> {
+async fn page(app: Asked, InPath(run_id): InPath<String>, mut params: Params) -> Result<Response, ApiError> {
     let is_whole = !params.truth("live");
     params.finish()?;
     let run = app.run_with_log(&run_id).await?;
@@ -155,14 +150,14 @@ async fn page(
     Ok(layout::html(&RunPage { tail, ..RunPage::new(story, log, is_task_there, app.service.now()) }))
 }
 
-async fn confirm_stop(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+async fn confirm_stop(app: Asked, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
     let run = app.service.run(&run_id).await?;
     let story = app.service.story(run).await?;
     Ok(layout::html(&StopPage::new(&story)))
 }
 
 /// Leads back to the run, where the request is seen at once and its end as soon as there is one.
-async fn stop(State(app): State<App>, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
+async fn stop(app: Asked, InPath(run_id): InPath<String>) -> Result<Response, ApiError> {
     let run = app.service.run(&run_id).await?;
     app.service.stop(&run).await?;
     Ok(Redirect::to(&links::run(run.run_id)).into_response())

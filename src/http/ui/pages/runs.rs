@@ -2,12 +2,10 @@
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 
 use super::task::name;
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::ui::parts::layout;
@@ -17,6 +15,7 @@ use crate::http::ui::parts::pager::{Address, Pager};
 use crate::http::ui::parts::run_row::RunRow;
 use crate::http::ui::parts::state::{Badge, Icon};
 use crate::http::ui::parts::words;
+use crate::http::{App, Asked};
 use crate::model::{DefinitionId, Order, Outcome, PageRequest, RunFilter, RunSort, Status};
 use crate::service::ServiceError;
 
@@ -48,7 +47,7 @@ pub struct RunsPage {
     is_filtered: bool,
 }
 
-async fn page(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
+async fn page(app: Asked, mut params: Params) -> Result<Response, ApiError> {
     let mut page = PageRequest { limit: RUNS, offset: params.offset(), sort_by: RunSort::QueuedAt, order: Order::Desc };
     if let Some(limit) = params.last("limit").map(|_| params.limit()) {
         page.limit = limit.clamp(1, MOST_RUNS);
@@ -88,7 +87,7 @@ async fn page(State(app): State<App>, mut params: Params) -> Result<Response, Ap
 }
 
 /// The name of a task, also of one that was deleted as far as its runs tell.
-async fn task_name(app: &App, id: &str, rows: &[RunRow]) -> Result<String, ApiError> {
+async fn task_name(app: &Asked, id: &str, rows: &[RunRow]) -> Result<String, ApiError> {
     match app.service.definition(&DefinitionId::from_text(id)).await {
         Ok(definition) => Ok(name(&definition)),
         Err(ServiceError::NotFound(_)) => Ok(rows.first().map_or_else(|| id.to_owned(), |row| row.name.clone())),
@@ -103,7 +102,7 @@ fn kept(filter: &RunFilter, address: &Address) -> Vec<(String, String)> {
 }
 
 /// Those that there are, and the first that is filtered by.
-fn clusters(app: &App, filter: &RunFilter) -> Vec<(String, bool)> {
+fn clusters(app: &Asked, filter: &RunFilter) -> Vec<(String, bool)> {
     let mut names = app.service.resolved_cluster_names();
     names.extend(filter.resolved_cluster.iter().cloned());
     names.sort();

@@ -2,11 +2,9 @@
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::request::InPath;
 use crate::http::ui::charts::svg::{Bar, Svg, durations};
@@ -20,6 +18,7 @@ use crate::http::ui::parts::run_row::RunRow;
 use crate::http::ui::parts::state::{Badge, Icon};
 use crate::http::ui::parts::words;
 use crate::http::ui::parts::words::Moment;
+use crate::http::{App, Asked};
 use crate::model::{
     Definition, DefinitionId, Order, Outcome, PageRequest, RunBrief, RunFilter, RunSort, Status, typical_duration,
 };
@@ -70,7 +69,7 @@ pub struct DeletePage {
     active: u64,
 }
 
-async fn page(State(app): State<App>, InPath(id): InPath<String>) -> Result<Response, ApiError> {
+async fn page(app: Asked, InPath(id): InPath<String>) -> Result<Response, ApiError> {
     let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
     let ids = [definition.definition_id.clone()];
     let newest = PageRequest { limit: RUNS_LISTED, offset: 0, sort_by: RunSort::QueuedAt, order: Order::Desc };
@@ -97,7 +96,7 @@ async fn page(State(app): State<App>, InPath(id): InPath<String>) -> Result<Resp
     }))
 }
 
-async fn confirm_delete(State(app): State<App>, InPath(id): InPath<String>) -> Result<Response, ApiError> {
+async fn confirm_delete(app: Asked, InPath(id): InPath<String>) -> Result<Response, ApiError> {
     let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
     let active = RunFilter {
         status: Status::ALL.into_iter().filter(|status| !status.is_terminal()).collect(),
@@ -114,7 +113,7 @@ async fn confirm_delete(State(app): State<App>, InPath(id): InPath<String>) -> R
 }
 
 /// Leads to the list, which says what is gone. Takes the form only to be sure that it was sent whole.
-async fn delete(State(app): State<App>, InPath(id): InPath<String>, _form: Form) -> Result<Response, ApiError> {
+async fn delete(app: Asked, InPath(id): InPath<String>, _form: Form) -> Result<Response, ApiError> {
     let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
     app.service.deregister(&definition.definition_id).await?;
     Ok(Redirect::to(&links::tasks_without(&name(&definition))).into_response())

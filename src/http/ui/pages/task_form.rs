@@ -2,13 +2,11 @@
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::request::InPath;
@@ -20,6 +18,7 @@ use crate::http::ui::parts::layout;
 use crate::http::ui::parts::layout::{Layout, Section};
 use crate::http::ui::parts::links;
 use crate::http::ui::parts::state::Icon;
+use crate::http::{App, Asked};
 use crate::model::{Definition, DefinitionId, DefinitionUpdate, Faults, NameList, NewDefinition, TaskSpec};
 use crate::service::ServiceError;
 
@@ -74,7 +73,7 @@ impl Subject {
     }
 }
 
-async fn new(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
+async fn new(app: Asked, mut params: Params) -> Result<Response, ApiError> {
     let from = params.last("from");
     params.finish()?;
     let subject = subject_of_new(&app, from).await?;
@@ -86,14 +85,14 @@ async fn new(State(app): State<App>, mut params: Params) -> Result<Response, Api
     answer(&app, StatusCode::OK, page).await
 }
 
-async fn create(State(app): State<App>, mut params: Params, form: Form) -> Result<Response, ApiError> {
+async fn create(app: Asked, mut params: Params, form: Form) -> Result<Response, ApiError> {
     let from = params.last("from");
     params.finish()?;
     let subject = subject_of_new(&app, from).await?;
     submit(&app, &subject, &form).await
 }
 
-async fn edit(State(app): State<App>, InPath(id): InPath<String>) -> Result<Response, ApiError> {
+async fn edit(app: Asked, InPath(id): InPath<String>) -> Result<Response, ApiError> {
     let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
     let subject = Subject::Edit(definition);
     let mut page = TaskFormPage::empty(&subject);
@@ -103,12 +102,12 @@ async fn edit(State(app): State<App>, InPath(id): InPath<String>) -> Result<Resp
     answer(&app, StatusCode::OK, page).await
 }
 
-async fn update(State(app): State<App>, InPath(id): InPath<String>, form: Form) -> Result<Response, ApiError> {
+async fn update(app: Asked, InPath(id): InPath<String>, form: Form) -> Result<Response, ApiError> {
     let definition = app.service.definition(&DefinitionId::from_text(id)).await?;
     submit(&app, &Subject::Edit(definition), &form).await
 }
 
-async fn subject_of_new(app: &App, from: Option<String>) -> Result<Subject, ApiError> {
+async fn subject_of_new(app: &Asked, from: Option<String>) -> Result<Subject, ApiError> {
     Ok(match from {
         Some(id) => Subject::CopyOf(app.service.definition(&DefinitionId::from_text(id)).await?),
         None => Subject::New,
@@ -116,7 +115,7 @@ async fn subject_of_new(app: &App, from: Option<String>) -> Result<Subject, ApiE
 }
 
 /// Stores what was typed and leads to the task, or shows it again.
-async fn submit(app: &App, subject: &Subject, form: &Form) -> Result<Response, ApiError> {
+async fn submit(app: &Asked, subject: &Subject, form: &Form) -> Result<Response, ApiError> {
     let act = form.act();
     let mut page = TaskFormPage::empty(subject);
     let seen = page.seen;
@@ -162,7 +161,7 @@ async fn submit(app: &App, subject: &Subject, form: &Form) -> Result<Response, A
     }
 }
 
-async fn answer(app: &App, status: StatusCode, mut page: TaskFormPage) -> Result<Response, ApiError> {
+async fn answer(app: &Asked, status: StatusCode, mut page: TaskFormPage) -> Result<Response, ApiError> {
     let (groups, tags) = tokio::try_join!(
         app.service.names(NameList::Groups, "", SUGGESTED, 0),
         app.service.names(NameList::Tags, "", SUGGESTED, 0),

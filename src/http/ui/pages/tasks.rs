@@ -2,11 +2,9 @@
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 
-use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::ui::charts::svg::{Svg, strip};
@@ -17,6 +15,7 @@ use crate::http::ui::parts::pager::{Address, Pager, SortLink};
 use crate::http::ui::parts::state::{Badge, Icon};
 use crate::http::ui::parts::words;
 use crate::http::ui::parts::words::Moment;
+use crate::http::{App, Asked};
 use crate::model::{DefinitionFilter, DefinitionSort, DefinitionSummary, Order, RunBrief, typical_duration};
 
 pub fn routes() -> Router<App> {
@@ -71,7 +70,7 @@ struct LastRun {
     at: Moment,
 }
 
-async fn page(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
+async fn page(app: Asked, mut params: Params) -> Result<Response, ApiError> {
     let known = DefinitionSort::ALL.map(DefinitionSort::as_str);
     let search = params.last("q").unwrap_or_default();
     let deleted = params.last("deleted").map(|name| words::excerpt(&name, DELETED_CHARS));

@@ -1,14 +1,12 @@
 //! What all pages share: the head, the navigation, the foot; and how a page becomes an answer.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
-
 use askama::Template;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::http::base::at;
+use crate::http::etag;
 use crate::http::ui::assets;
 
 /// The part of the navigation that a page belongs to.
@@ -79,17 +77,9 @@ pub fn html_with(status: StatusCode, page: &impl Template) -> Response {
     let html = render(page).expect("templates write to memory, and no filter of ours fails");
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::ETAG, entity_tag(&html)),
+        (header::ETAG, etag::weak(&html)),
     ];
     (status, headers, Body::from(html)).into_response()
-}
-
-/// The same for the same page. It is a weak one, for it says nothing of how the page is compressed.
-fn entity_tag(html: &str) -> HeaderValue {
-    let mut hasher = DefaultHasher::new();
-    html.hash(&mut hasher);
-    let tag = format!("W/\"{:016x}\"", hasher.finish());
-    HeaderValue::from_str(&tag).expect("a quoted hexadecimal number is made of visible characters")
 }
 
 pub fn render(page: &impl Template) -> askama::Result<String> {

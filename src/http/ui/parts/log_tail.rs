@@ -1,7 +1,7 @@
 //! The last lines of a run's log, beside the explanation of an end that they may say the reason of.
 
 use super::ansi::{Painted, paint};
-use crate::http::App;
+use crate::http::Asked;
 use crate::http::error::ApiError;
 use crate::model::{Outcome, Run};
 use crate::service::{LinesFrom, LogLines, whole_length};
@@ -16,7 +16,7 @@ const LINE_BYTES: usize = 400;
 pub type TailLine = (u64, Painted);
 
 /// The last lines that are not blank, where the run ended in a way that they may explain.
-pub async fn tail(app: &App, run: &Run) -> Result<Vec<TailLine>, ApiError> {
+pub async fn tail(app: &Asked, run: &Run) -> Result<Vec<TailLine>, ApiError> {
     let may_explain = matches!(run.outcome, Some(Outcome::Failed | Outcome::TimedOut | Outcome::Lost));
     if !may_explain || run.started_at.is_none() {
         return Ok(Vec::new());
