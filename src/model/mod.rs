@@ -82,7 +82,8 @@ pub use web::{CorsOrigins, PublicUrl};
 
 /// Limits on what a request may ask for, in one place. Each answers the question "how much is certainly a mistake?".
 pub mod limits {
-    /// Linux refuses a longer single argument or variable (`MAX_ARG_STRLEN`, 32 pages), so a longer command could never start.
+    /// Linux refuses a longer single argument or variable (`MAX_ARG_STRLEN`, 32 pages), so a longer command could never
+    /// start.
     pub const ARGUMENT_BYTES: usize = 128 * 1024 - 1;
     /// A command: a little less than an argument, because engines prepend a few words of their own.
     pub const COMMAND_BYTES: usize = 127 * 1024;
