@@ -20,7 +20,7 @@ pub use registry::{LoopRegistry, LoopReport, LoopTrouble, RegisteredLoop, StepEr
 
 use crate::model::StartLimits;
 
-/// Default [`Settings::log_patience`] of a server. A node that restarts is back by then.
+/// The [`Settings::log_patience`] of a server. A node that restarts is back by then.
 pub const LOG_PATIENCE: Duration = Duration::from_mins(10);
 
 /// The operator's settings for running.
