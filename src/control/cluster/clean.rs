@@ -51,8 +51,8 @@ impl Control {
     async fn clean(&self, attempt: &ActiveAttempt) -> Result<(), CleanError> {
         let attempt_id = attempt.attempt_id;
         let handle = handle_of(attempt);
-        // The engine need not be asked for this, unless the end of the attempt was not observed: then it has to be asked
-        // whether it has seen the end of the output.
+        // The engine need not be asked for this, unless the end of the attempt was not observed: then it has to be
+        // asked whether it has seen the end of the output.
         if let PumpState::Finished { gap } = self.state.pumps.state(attempt_id)
             && attempt.run.exit_code.is_some()
         {

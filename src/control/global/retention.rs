@@ -1,7 +1,7 @@
 //! Retention: removes the logs of runs that ended long ago, on any cluster. The runs themselves and their events
 //! stay. The rows record which logs still exist, so that none is skipped permanently, whenever it became complete.
-//! Age is measured by the earlier of the kept time (`kept_time.rs`) and the clock: neither a wrong clock nor one that jumps
-//! makes a log old.
+//! Age is measured by the earlier of the kept time (`kept_time.rs`) and the clock: neither a wrong clock nor one that
+//! jumps makes a log old.
 
 use std::sync::Arc;
 use std::time::Duration;
