@@ -1,11 +1,11 @@
-//! Apply: takes a decided step in a run's life.
+//! Apply: stores a decided transition of a run.
 
 use crate::model::{Change, Outcome, Run};
 use crate::store::Store;
 use crate::wake::Wake;
 
-/// Stores a step and wakes everyone who waits for the run. Where the run is no longer as the step was decided from,
-/// nothing happens and `false` comes back: whoever was quicker had seen something newer.
+/// Stores a transition and wakes everything that waits for the run. Returns `false`, with nothing stored, if the run
+/// has changed since the decision was made: the other writer acted on newer state.
 pub(super) async fn apply(store: &Store, wake: &Wake, run: &Run, change: &Change) -> bool {
     let (run_id, to) = (run.run_id, change.to);
     match store.apply(run_id, change).await {

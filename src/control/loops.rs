@@ -1,4 +1,4 @@
-//! What repeats the steps of a loop: its period, whatever makes it due sooner, and the next try after an error.
+//! Repeats a loop's steps: by its period, by whatever makes a step due sooner, and by a retry after an error.
 
 use std::future::{Future, pending};
 use std::time::Duration;
@@ -9,32 +9,32 @@ use super::{LoopRegistry, StepError};
 use crate::lease::Tenure;
 use crate::store::StoreError;
 
-/// How soon a step is repeated that failed.
+/// Pause before a failed step is repeated.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
-/// How soon a loop asks again whether the server may decide.
+/// How often a loop without the lease checks whether the server may decide.
 const PAUSE_WITHOUT_LEASE: Duration = Duration::from_millis(500);
 
-/// One loop: a step that is safe to repeat, and when it is repeated.
+/// One loop: a step that is safe to repeat, and when to repeat it.
 pub(super) trait Loop: Send + 'static {
-    /// As operators see it.
+    /// The name that operators see.
     const NAME: &'static str;
     /// The longest pause between two steps.
     const PERIOD: Duration;
-    /// How long one step may take before it is cut off, which is like a crash in its midst. The slowest looks at thousands
-    /// of attempts.
+    /// How long one step may take before it is cut off, which is like a crash in the middle of it. The slowest step
+    /// checks thousands of attempts.
     const PATIENCE: Duration = Duration::from_mins(2);
-    /// Whether its steps decide about runs, which only the server with the lease may do.
+    /// Whether its steps make decisions about runs, which only the server holding the lease may do.
     const NEEDS_LEASE: bool = true;
 
     fn step(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Resolves when a step is due before the period is over. It may be dropped and asked again.
+    /// Resolves when a step is due before the period is over. The future may be dropped and requested again.
     fn is_due(&mut self) -> impl Future<Output = ()> + Send {
         pending()
     }
 }
 
-/// Repeats the steps until `stop`. One that has begun is finished.
+/// Repeats the steps until `stop`. A step that has begun is finished.
 pub(super) async fn run<L: Loop>(
     mut work: L,
     cluster: Option<String>,

@@ -1,4 +1,4 @@
-//! Which loops there are, and a report of each: when its last step began, when it ended, and how.
+//! All loops, and a report of each: when its last step began, when it ended, and how.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::store::StoreError;
 
-/// The loops of a server. Copies share it.
+/// A server's loops. Clones share them.
 #[derive(Clone, Default)]
 pub struct LoopRegistry(Arc<Mutex<Entries>>);
 
@@ -26,7 +26,8 @@ struct Entry {
     name: &'static str,
     cluster: Option<String>,
     patience: Duration,
-    /// When the first step began that has not ended, nor has one since. A step that was cut off has not ended.
+    /// When the oldest unfinished step began, provided that no step has ended since. A step that was cut off counts
+    /// as unfinished.
     waits_since: Option<Instant>,
     last_began: Option<Instant>,
     last: Option<LastStep>,
@@ -36,12 +37,12 @@ struct Entry {
 struct LastStep {
     ended: Instant,
     took: Duration,
-    /// What was wrong.
+    /// The last step's error.
     error: Option<String>,
     has_panicked: bool,
 }
 
-/// What is known of a loop.
+/// The known state of a loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoopReport {
     pub name: &'static str,
@@ -49,25 +50,25 @@ pub struct LoopReport {
     pub cluster: Option<String>,
     /// How long ago its last step began; `None` where none has yet.
     pub began: Option<Duration>,
-    /// How long ago the last one that ended did.
+    /// How long ago the last completed step ended.
     pub ended: Option<Duration>,
-    /// How long that one took.
+    /// How long that step took.
     pub took: Option<Duration>,
-    /// Why that one failed; `None` where it did not.
+    /// Why that step failed; `None` if it succeeded.
     pub error: Option<String>,
     pub trouble: Option<LoopTrouble>,
 }
 
-/// Why a loop does not do what it should.
+/// What is wrong with a loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoopTrouble {
-    /// It has not ended a step within its bound, for so long.
+    /// It has not ended a step within its bound; by how much it is late.
     Late(Duration),
-    /// Its last step ended by a panic, which is a fault of the program.
+    /// Its last step panicked, which is a bug in the program.
     Panicked,
 }
 
-/// Why a step did not do what it should have.
+/// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     #[error(transparent)]
@@ -79,7 +80,7 @@ pub enum StepError {
 }
 
 impl LoopRegistry {
-    /// Enters a loop, whose steps may take `patience` each, until the returned value is dropped.
+    /// Registers a loop, whose steps may take `patience` each, until the returned value is dropped.
     #[must_use]
     pub fn register(&self, name: &'static str, cluster: Option<&str>, patience: Duration) -> RegisteredLoop {
         let mut entries = self.entries();
@@ -91,7 +92,7 @@ impl LoopRegistry {
         RegisteredLoop { registry: self.clone(), number, patience }
     }
 
-    /// All loops, those with trouble first, the longest late before the others.
+    /// All loops: those in trouble first, the latest of them first.
     #[must_use]
     pub fn reports(&self) -> Vec<LoopReport> {
         let mut reports: Vec<_> = self.entries().by_number.values().map(Entry::report).collect();
@@ -132,11 +133,11 @@ pub struct RegisteredLoop {
 }
 
 impl RegisteredLoop {
-    /// Carries out a step, and cuts it off where it takes too long: it is repeated like one that a crash had ended. So is one
-    /// that panics.
+    /// Runs a step, and cuts it off if it takes too long: it is then repeated like a step that a crash ended. A step
+    /// that panics is treated the same way.
     pub async fn step<T>(&self, step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StepError> {
         self.begin();
-        // Nothing of a step outlives it but the engine's and the cluster's memory, which its next step reads anew.
+        // Nothing of a step outlives it except the engine's and the cluster's memory, which its next step reads anew.
         let result = match timeout(self.patience, AssertUnwindSafe(step).catch_unwind()).await {
             Ok(Ok(result)) => result.map_err(StepError::Store),
             Ok(Err(panic)) => Err(StepError::Panicked(message_of(panic.as_ref()))),
@@ -146,7 +147,7 @@ impl RegisteredLoop {
         result
     }
 
-    /// The same for a step that must not be cut off, and whose panic ends the loop.
+    /// Like `step`, for a step that must not be cut off, and whose panic ends the loop.
     pub async fn observe<T>(&self, step: impl Future<Output = T>) -> T {
         self.begin();
         let result = step.await;
@@ -175,7 +176,7 @@ impl RegisteredLoop {
     }
 }
 
-/// What a panic says.
+/// The message of a panic.
 fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())

@@ -1,4 +1,4 @@
-//! A run in brief: what lists of tasks show of many runs at once.
+//! A run in brief: the facts that task lists show about many runs at once.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -23,7 +23,8 @@ impl RunBrief {
     }
 }
 
-/// How long a run takes that goes well: the median of those that did, for one that hung says little about the next.
+/// The typical duration of a successful run: the median over the runs that succeeded, since one that hung says little
+/// about the next.
 #[must_use]
 pub fn typical_duration(runs: &[RunBrief]) -> Option<SignedDuration> {
     let succeeded = runs.iter().filter(|run| run.outcome == Some(Outcome::Succeeded));

@@ -1,4 +1,4 @@
-//! A cluster as its users and operators see it: whether it takes runs, what it has, and what is taken of it.
+//! A cluster as its users and operators see it: whether it accepts runs, what it has, and what is in use.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use super::run::as_word;
 use super::{EngineIdentity, Faults, Resources, UnknownWord, limits};
 
-/// What the operator says of a cluster. Runs are handed to an active one only; those that it has already go on.
+/// The status set by the operator. Only an active cluster is handed runs; those that it already has continue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum ClusterStatus {
     #[default]
     Active,
-    /// It comes back by and by.
+    /// It will be back later.
     Maintenance,
     Offline,
 }
@@ -39,18 +39,18 @@ pub struct ClusterRecord {
     pub status_reason: String,
     pub status_since: Timestamp,
     pub details: ClusterDetails,
-    /// The keys and values of its section, where the configuration file has none for it: it was created by a request.
+    /// The keys and values of its section, if the configuration file has none for it: it was created by a request.
     pub settings: Option<Settings>,
     pub updated_at: Timestamp,
 }
 
 pub type Settings = serde_json::Map<String, serde_json::Value>;
 
-/// What the operator tells people about a cluster. `allowed_tiers` is held to, the rest is for reading.
+/// The operator's information for users of a cluster. `allowed_tiers` is enforced, the rest is only shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterDetails {
-    /// A run must name one of these tiers; empty lets every run in.
+    /// A run must name one of these tiers; if empty, every run is accepted.
     pub allowed_tiers: Vec<String>,
     pub capabilities: Vec<String>,
     pub region: String,
@@ -58,7 +58,7 @@ pub struct ClusterDetails {
     pub cluster_version: String,
 }
 
-/// What a request changes about a cluster; what it leaves out stays.
+/// A request's changes to a cluster; omitted fields stay unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterChange {
     pub status: Option<ClusterStatus>,
@@ -72,7 +72,7 @@ pub struct ClusterChange {
 }
 
 impl ClusterRecord {
-    /// A cluster that nobody has said anything about.
+    /// A cluster with default values.
     #[must_use]
     pub fn new(name: impl Into<String>, now: Timestamp) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl ClusterRecord {
         }
     }
 
-    /// The record after a change. A status that changes forgets the reason of the one before.
+    /// The record after a change. A change of status drops the reason given for the old status.
     pub fn changed(mut self, change: ClusterChange, now: Timestamp) -> Result<Self, Faults> {
         change.check()?;
         if let Some(status) = change.status
@@ -138,26 +138,26 @@ impl ClusterChange {
     }
 }
 
-/// What a cluster's engine tells about itself, as far as it was last heard of.
+/// The last known condition of a cluster's engine, as reported by the engine itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Condition {
-    /// Since when the engine does not answer, and why.
+    /// Since when the engine has not answered, and why.
     pub unreachable: Option<(Timestamp, String)>,
-    /// Which engine answers; `None` where none does.
+    /// The identity of the engine that answers; `None` if none does.
     pub identity: Option<EngineIdentity>,
-    /// What its machines have for runs, all together.
+    /// The total that its machines offer to runs.
     pub capacity: Resources,
 }
 
-/// What of a cluster is in use, and what waits for it.
+/// How much of a cluster is in use, and how much waits for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Runs by status; those that have stopped don't count.
+    /// Numbers of runs by status, without STOPPED ones.
     pub queued: u64,
     pub pending: u64,
     pub running: u64,
     pub needs_retry: u64,
-    /// What the pending and running ones asked for.
+    /// Resources reserved by the PENDING and RUNNING runs.
     pub reserved: Resources,
 }
 
@@ -169,11 +169,11 @@ impl Load {
     }
 }
 
-/// A cluster as it stands: what was said of it, how its engine is, and what it is doing.
+/// A cluster's current state: its record, the condition of its engine, and its load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     pub record: ClusterRecord,
-    /// The kind of engine; `None` where this server has no such cluster, and runs of it stay as they are.
+    /// The kind of engine; `None` if this server has no cluster of this name, whose runs then stay as they are.
     pub engine: Option<&'static str>,
     /// Whether a launch that names no cluster goes there.
     pub is_default: bool,

@@ -1,4 +1,4 @@
-//! A definition: what a person wrote down once and launches as often as needed.
+//! A definition: a task written down once and launched as often as needed.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::env::check_env;
 use super::{DefinitionId, EnvVar, Faults, ImageReference, Resources, limits};
 
-/// What is to be run. A run keeps its own copy, so that later edits of the definition never change a past run.
+/// What to run. A run keeps its own copy, so that later edits of the definition never change a past run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
     pub image: String,
@@ -28,7 +28,7 @@ pub struct TaskSpec {
 }
 
 impl TaskSpec {
-    /// What a run of it asks for.
+    /// The resources that a run of it asks for.
     #[must_use]
     pub fn resources(&self) -> Resources {
         let asked = |amount: Option<i64>| amount.filter(|amount| *amount > 0);
@@ -52,14 +52,14 @@ pub struct Definition {
     pub updated_at: Timestamp,
 }
 
-/// A definition as a client asks for it, before anything is known to be right.
+/// A definition as requested by a client, before validation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewDefinition {
     pub group_name: Option<String>,
     pub fields: DefinitionUpdate,
 }
 
-/// The fields of a partial update: what is `None` keeps its value, an empty list empties a list.
+/// The fields of a partial update: `None` keeps a value, an empty list clears a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DefinitionUpdate {
     pub alias: Option<String>,
@@ -81,7 +81,7 @@ pub struct DefinitionUpdate {
 const DEFAULT_TASK_TYPE: &str = "task";
 
 impl NewDefinition {
-    /// The definition this becomes, or everything that is missing or wrong.
+    /// The resulting definition, or everything that is missing or wrong.
     pub fn validate(self, now: Timestamp) -> Result<Definition, Faults> {
         let mut faults = Faults::default();
         let needed = [
@@ -120,7 +120,7 @@ impl NewDefinition {
 }
 
 impl DefinitionUpdate {
-    /// What is wrong with the fields that are given.
+    /// Faults in the fields that are given.
     fn check(&self) -> Faults {
         let mut faults = Faults::default();
         if let Some(image) = self.image.as_deref().filter(|image| !image.is_empty()) {
@@ -179,7 +179,8 @@ impl Definition {
         faults.into_result(self)
     }
 
-    /// The definition with all that a form shows taken from `new`, also what that leaves empty, or all that is wrong.
+    /// The definition with every field of the edit form taken from `new`, including fields left empty, or everything
+    /// that is wrong.
     pub fn replaced(self, new: NewDefinition, now: Timestamp) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         if let Some(group_name) = new.group_name.as_ref().filter(|name| **name != self.group_name) {
@@ -236,8 +237,8 @@ pub(super) fn check_command(faults: &mut Faults, command: &str) {
     faults.check_text("command", command, limits::COMMAND_BYTES);
 }
 
-/// A command whose lines end as shells expect them: one that was written on Windows, or sent by a form, may end them with
-/// CR LF, and a shell takes the CR for a part of the line's last word.
+/// A command with the line endings that shells expect: one that was written on Windows, or sent by a form, may use CR
+/// LF, and a shell treats the CR as part of the line's last word.
 pub(super) fn with_unix_lines(command: String) -> String {
     if command.contains("\r\n") { command.replace("\r\n", "\n") } else { command }
 }

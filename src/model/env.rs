@@ -17,8 +17,8 @@ impl EnvVar {
     }
 }
 
-/// Later layers override earlier ones by name; a name keeps the place where it first appeared, and the last of
-/// several equal names in one layer counts.
+/// Later layers override earlier ones by name; a name keeps the position where it first appeared, and the last of
+/// several equal names in one layer wins.
 #[must_use]
 pub fn merge_env<'a>(layers: impl IntoIterator<Item = &'a [EnvVar]>) -> Vec<EnvVar> {
     let mut merged: Vec<EnvVar> = Vec::new();
@@ -43,7 +43,7 @@ pub(super) fn check_env(faults: &mut Faults, env: &[EnvVar]) {
     check_env_bounds(faults, env);
 }
 
-/// Each by itself.
+/// Checks each variable by itself.
 pub(super) fn check_variables(faults: &mut Faults, env: &[EnvVar]) {
     for (i, EnvVar { name, value }) in env.iter().enumerate() {
         let field = format!("env[{i}].name");
@@ -55,12 +55,12 @@ pub(super) fn check_variables(faults: &mut Faults, env: &[EnvVar]) {
     }
 }
 
-/// All of them together.
+/// Checks all variables together.
 pub(super) fn check_env_bounds(faults: &mut Faults, env: &[EnvVar]) {
     if env.len() > limits::ENV_ITEMS {
         faults.add("env", format!("has {} variables, at most {} are allowed", env.len(), limits::ENV_ITEMS));
     }
-    // With `=` between name and value, and a NUL behind.
+    // With `=` between name and value, and a NUL at the end.
     let total: usize = env.iter().map(|EnvVar { name, value }| name.len() + value.len() + 2).sum();
     if total > limits::ENV_BYTES {
         faults.add("env", format!("is {total} bytes in all, at most {} are allowed", limits::ENV_BYTES));
@@ -125,7 +125,7 @@ mod tests {
         let number = |most: usize| (0..most).map(|i| EnvVar::new(format!("V{i}"), "")).collect::<Vec<_>>();
         assert_eq!(told(&number(limits::ENV_ITEMS)), "");
         assert_eq!(told(&number(limits::ENV_ITEMS + 1)), "`env` has 1001 variables, at most 1000 are allowed");
-        // A name of one byte, `=` and the end.
+        // A name of one byte, `=` and the terminating NUL.
         let bytes = |value: usize| (0..8).map(|i| EnvVar::new(i.to_string(), "x".repeat(value))).collect::<Vec<_>>();
         let most = limits::ENV_BYTES / 8 - 3;
         assert_eq!(told(&bytes(most)), "");

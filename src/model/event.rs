@@ -1,11 +1,11 @@
-//! Events: the lines of a run's story, in the shape Kubernetes made familiar.
+//! Events: a run's history, one entry each, in the shape of Kubernetes events.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::run::{UnknownWord, as_word};
 
-/// The reason of the event which says that the end of a run's log may be missing.
+/// The reason of the event that reports that the end of a run's log may be missing.
 pub const LOG_CUT: &str = "LogCut";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,13 +20,13 @@ pub struct Event {
     pub timestamp: Timestamp,
     pub event_type: EventType,
     pub reason: String,
-    /// What told it: `flotilla`, or the engine's own source.
+    /// The source of the event: `flotilla`, or the engine's own source.
     pub source_object: String,
     pub message: String,
 }
 
 impl Event {
-    /// An event told by the server itself.
+    /// An event from the server itself.
     #[must_use]
     pub fn normal(timestamp: Timestamp, reason: &str, message: impl Into<String>) -> Self {
         Self {

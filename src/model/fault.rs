@@ -1,4 +1,4 @@
-//! What is wrong with a request. All faults of one request are gathered and answered together.
+//! Faults in a request. All faults of one request are collected and returned together.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::limits;
 
-/// One thing wrong, named by the field as the client spells it.
+/// One fault, naming the field as the client spells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub field: String,
     pub message: String,
 }
 
-/// How many faults are told at once: a request may have as many as it has items, and nobody mends more in one go.
+/// Most faults reported at once: a request may have as many as it has items, and people don't fix more in one go.
 const MOST_FAULTS: usize = 100;
 
 /// The faults found so far in a request.
@@ -41,7 +41,7 @@ impl Faults {
         self.0.is_empty()
     }
 
-    /// `Ok` with the value where nothing was wrong.
+    /// `Ok` with the value if there are no faults.
     pub fn into_result<T>(self, value: T) -> Result<T, Self> {
         if self.is_empty() { Ok(value) } else { Err(self) }
     }
@@ -53,7 +53,7 @@ impl Faults {
         faults
     }
 
-    /// A number that has to lie between 0 and `most`.
+    /// A number that must be between 0 and `most`.
     pub(super) fn check_amount(&mut self, field: &str, value: Option<i64>, most: i64) {
         if let Some(value) = value
             && !(0..=most).contains(&value)
@@ -62,7 +62,7 @@ impl Faults {
         }
     }
 
-    /// A name that lists and indexes hold: not empty, no control characters, not too long.
+    /// A name used in lists and indexes: not empty, no control characters, not too long.
     pub(super) fn check_name(&mut self, field: &str, value: &str) {
         if value.trim().is_empty() {
             self.add(field, "must not be empty");
@@ -71,9 +71,9 @@ impl Faults {
         }
     }
 
-    /// One line of text that is what it looks like, of at most `most` bytes: no control characters, none that are
-    /// invisible or turn the direction, no spaces but the usual one and none at either end, and of the ways to write a
-    /// letter only the composed one. Otherwise two names could look the same and be different.
+    /// One line of text without deceptive characters, of at most `most` bytes: no control characters, none that are
+    /// invisible or change the direction, no spaces except the usual one and none at either end, and letters only in
+    /// composed form. Otherwise two names could look the same and be different.
     pub(super) fn check_line(&mut self, field: &str, value: &str, most: usize) {
         if value.chars().any(char::is_control) {
             self.add(field, format!("must not hold control characters: {}", excerpt(value)));
@@ -95,7 +95,7 @@ impl Faults {
         }
     }
 
-    /// Text that may span lines but that every engine and database can carry: no NUL.
+    /// Text that may span lines and that every engine and database can store: no NUL.
     pub(super) fn check_text(&mut self, field: &str, value: &str, most: usize) {
         if value.contains('\0') {
             self.add(field, "must not hold a NUL character");
@@ -134,7 +134,7 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// The first invisible character. One that chooses between text and emoji belongs to a symbol before it, and is
+/// The first invisible character. A variation selector (text or emoji style) belongs to a symbol before it, and is
 /// invisible after a letter.
 fn find_invisible(value: &str) -> Option<char> {
     let mut before = '\0';
@@ -145,16 +145,16 @@ fn find_invisible(value: &str) -> Option<char> {
     })
 }
 
-/// Symbols that have a style of text and one of emoji begin here, but for a few that are legible without.
+/// Symbols with both a text and an emoji style begin here, except for a few that are legible without.
 const FIRST_SYMBOL: char = '\u{2000}';
 
-/// Whether it chooses between text and emoji.
+/// Whether the character is a variation selector, which chooses between text and emoji style.
 const fn is_style(c: char) -> bool {
     matches!(c, '\u{fe0e}' | '\u{fe0f}')
 }
 
-/// Whether a character has no width, changes the direction of others, is a space that looks like the usual one, or a
-/// letter that stands for none.
+/// Whether a character has no width, changes the direction of others, is a space that looks like the usual one, or is
+/// a blank letter.
 const fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{1680}' | '\u{17b4}'..='\u{17b5}'

@@ -1,23 +1,23 @@
-//! Image references: the grammar that registries and container engines share, parsed once, at the border.
+//! Image references: the grammar that registries and container engines share, parsed once, where a reference enters.
 //!
 //! ```text
 //! [HOST[:PORT]/]PATH[:TAG][@ALGORITHM:HEX]      registry.example.com:5000/team/tides:1.2@sha256:…
 //! ```
 //!
-//! The grammar is that of <https://pkg.go.dev/github.com/distribution/reference>, with its two additional rules: a first
-//! part without a dot, a port or an upper-case letter is no host, except `localhost`; and digests have the length of
-//! their algorithm.
+//! The grammar is that of <https://pkg.go.dev/github.com/distribution/reference>, with its two additional rules: a
+//! first part without a dot, a port or an upper-case letter is not a host, except `localhost`; and digests have the
+//! length of their algorithm.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::limits;
 
-/// The registry that is meant where an image names none.
+/// The default registry for an image that names none.
 const HUB: &str = "docker.io";
-/// The tag that is meant where an image has neither tag nor digest.
+/// The default tag for an image with neither tag nor digest.
 const USUAL_TAG: &str = "latest";
-/// What registries accept for host, port and path together.
+/// The longest host, port and path together that registries accept.
 const LONGEST_NAME: usize = 255;
 const LONGEST_TAG: usize = 128;
 /// The digest algorithms that registries know, with the length of their values in hexadecimal digits.
@@ -26,14 +26,14 @@ const DIGESTS: [(&str, usize); 3] = [("sha256", 64), ("sha384", 96), ("sha512", 
 /// A well-formed image reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageReference {
-    /// Host and port, where the reference names a registry.
+    /// Host and port, if the reference names a registry.
     host: Option<String>,
     path: String,
     tag: Option<String>,
     digest: Option<String>,
 }
 
-/// Why a text is no image reference; the words continue a sentence that begins with the field's name.
+/// Why a text is not an image reference; the words continue a sentence that begins with the field's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidImage(String);
@@ -45,8 +45,8 @@ impl ImageReference {
         self.host.as_deref().unwrap_or(HUB)
     }
 
-    /// The reference with the tag that is meant where it has neither tag nor digest: without one, a pull would fetch
-    /// every tag.
+    /// The reference with the default tag if it has neither tag nor digest: without one, a pull would fetch every
+    /// tag.
     #[must_use]
     pub fn with_tag(&self) -> Self {
         let tag = match (&self.tag, &self.digest) {
@@ -112,7 +112,7 @@ impl FromStr for ImageReference {
     }
 }
 
-/// What is wrong with a text whatever part of a reference it is in.
+/// Faults in a text that do not depend on the part of the reference.
 fn check_text(text: &str) -> Result<(), InvalidImage> {
     if text.is_empty() {
         return Err(InvalidImage("must not be empty".to_owned()));
@@ -133,7 +133,7 @@ fn check_text(text: &str) -> Result<(), InvalidImage> {
     Ok(())
 }
 
-/// Splits the registry from the rest, where the first part looks like one.
+/// Splits the registry from the rest, if the first part looks like one.
 fn split_host(text: &str) -> (Option<&str>, &str) {
     match text.split_once('/') {
         Some((first, rest))
@@ -173,7 +173,7 @@ fn check_path(path: &str) -> Result<(), String> {
     if path.is_empty() {
         return Err("it names no repository".to_owned());
     }
-    // An engine would take it for the number of an image, not for a name.
+    // An engine would take it for an image id, not for a name.
     if path.len() == 64 && path.bytes().all(is_lower_hex) {
         return Err(format!("{path:?} is a bare digest; write \"sha256:{path}\" or NAME@sha256:{path}"));
     }
@@ -259,7 +259,7 @@ mod tests {
             ),
             ("[::1]:5000/a", "[::1]:5000", "[::1]:5000/a", "[::1]:5000/a:latest"),
             ("[2001:db8::1]/a", "[2001:db8::1]", "[2001:db8::1]/a", "[2001:db8::1]/a:latest"),
-            // The number of an image on the machine has the form of a name with a tag.
+            // The id of an image on the machine has the form of a name with a tag.
             (digest.as_str(), "docker.io", "sha256", digest.as_str()),
         ];
         for (text, registry, repository, tagged) in table {

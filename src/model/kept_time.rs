@@ -1,18 +1,18 @@
-//! The time by which things grow old. A machine's clock may be wrong, or be set while the server runs; what was deleted
-//! because of it does not come back. So the time by which logs and keys expire is kept in the database, and follows the
-//! clock only as far as the servers themselves have seen time pass.
+//! The time by which logs and keys expire. A machine's clock may be wrong, or be set while the server runs, and what
+//! was deleted because of that does not come back. So the expiry time is kept in the database, and follows the clock
+//! only as far as the servers themselves have observed time pass.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// How many times as quickly as time passes the kept time may go to catch up with the clock, after the servers were off.
-/// A clock that is wrong deletes no more in a day than four days do.
+/// How many times faster than real time the kept time may advance to catch up with the clock after the servers were
+/// off. A wrong clock deletes no more in a day than four days do.
 const MOST_SPEED: u32 = 4;
-/// From this difference on the clock is probably wrong, or was.
+/// From this difference on, the clock is probably wrong, or was.
 const SUSPICIOUS: SignedDuration = SignedDuration::from_hours(24);
 
-/// The time that is kept from now on, after `passed` since `kept` was stored. It never goes back.
+/// The kept time `passed` after `kept` was stored. It never goes back.
 #[must_use]
 pub fn next_kept_time(kept: Timestamp, clock: Timestamp, passed: Duration) -> Timestamp {
     let most = SignedDuration::try_from(passed.saturating_mul(MOST_SPEED)).unwrap_or(SignedDuration::MAX);
@@ -20,7 +20,7 @@ pub fn next_kept_time(kept: Timestamp, clock: Timestamp, passed: Duration) -> Ti
     clock.min(reachable).max(kept)
 }
 
-/// How far the clock is from the kept time, where that is worth a warning.
+/// How far the clock is from the kept time, if that is worth a warning.
 #[must_use]
 pub fn suspicious_difference(kept: Timestamp, clock: Timestamp) -> Option<SignedDuration> {
     let difference = clock.duration_since(kept);

@@ -14,15 +14,15 @@ use super::{
     Definition, EnvVar, FailedStarts, Faults, Instance, Run, RunId, Status, TaskSpec, Usage, limits, merge_env,
 };
 
-/// The variables that tell a process about its run. A client can't set them.
+/// The variables that inform a process about its run. A client can't set them.
 pub const RUN_ID_VARIABLE: &str = "FLOTILLA_RUN_ID";
 pub const SERVER_MODE_VARIABLE: &str = "FLOTILLA_SERVER_MODE";
 /// A run with this variable is a child of the run it names.
 pub const PARENT_VARIABLE: &str = "PARENT_FLOTILLA_RUN_ID";
-/// The owner of a run whose client does not say one, as the first version of the API had none.
+/// The owner of a run whose client names none, since the first version of the API had no owners.
 pub const UNKNOWN_OWNER: &str = "v1-unknown";
 
-/// What a client may say when it launches; everything is optional.
+/// The fields of a launch request; all are optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LaunchRequest {
     pub cluster: Option<String>,
@@ -44,7 +44,7 @@ pub struct LaunchRequest {
     pub service_account: Option<String>,
 }
 
-/// Who a run belongs to, and what else the client said in `run_tags`.
+/// The owner of a run, and the other fields of the client's `run_tags`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owner {
     pub run_tags: BTreeMap<String, String>,
@@ -62,7 +62,7 @@ impl Owner {
 pub struct Execution {
     /// The cluster as the client named it.
     pub cluster: String,
-    /// The cluster that was meant, where the name stands for another, as `default` may.
+    /// The actual cluster, if that name is an alias, as `default` may be.
     pub resolved_cluster: String,
     /// The kind of engine the cluster has.
     pub engine: String,
@@ -124,21 +124,21 @@ impl FromStr for NodeLifecycle {
     }
 }
 
-/// Where a run is to go.
+/// Where a run is launched.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     /// The cluster as the client named it.
     pub cluster: &'a str,
-    /// The cluster that this name stands for, often itself.
+    /// The cluster that this name refers to, often the same.
     pub resolved_cluster: &'a str,
     /// The kind of engine it has.
     pub engine: &'a str,
 }
 
-/// What the operator decided about launches.
+/// The operator's settings for launches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchPolicy {
-    /// Refuse a launch that names no owner.
+    /// Refuses a launch that names no owner.
     pub is_owner_required: bool,
     /// The variable that carries the owner.
     pub owner_variable: String,
@@ -156,7 +156,8 @@ impl Default for LaunchPolicy {
     }
 }
 
-/// The QUEUED run that `request` makes of `definition` on a cluster with this engine, or all that is wrong with it.
+/// The QUEUED run that `request` makes of `definition` on a cluster with this engine, or everything that is wrong
+/// with it.
 pub fn plan_launch(
     definition: &Definition,
     request: LaunchRequest,
@@ -187,7 +188,7 @@ pub fn plan_launch(
         EnvVar::new(&policy.owner_variable, &user),
     ];
     let asked = merge_env([definition.task.env.as_slice(), &request.env]);
-    // What the definition has was checked when it was made, perhaps by other rules.
+    // The definition's variables were checked when it was created, possibly by other rules.
     check_variables(&mut faults, &request.env);
     check_env_bounds(&mut faults, &asked);
     let env = merge_env([asked.as_slice(), &own_env]);
@@ -247,7 +248,8 @@ pub fn plan_launch(
 }
 
 impl LaunchRequest {
-    /// What would launch the same again: all that `run` was launched with and that is not its definition's anyway.
+    /// The request that would launch the same again: everything `run` was launched with that differs from its
+    /// definition.
     #[must_use]
     pub fn again(run: &Run, definition: &Definition, policy: &LaunchPolicy) -> Self {
         let (task, of_definition, execution) = (&run.task, &definition.task, &run.execution);

@@ -1,4 +1,4 @@
-//! What lists are asked for: filters and the fields they can be sorted by, as they are named on the wire.
+//! Requests for lists: filters and sort fields, as they are named on the wire.
 
 use std::str::FromStr;
 
@@ -6,24 +6,24 @@ use jiff::Timestamp;
 
 use super::{EnvVar, Outcome, Status};
 
-/// Several values of one field mean any of them; several fields must all hold.
+/// Several values of one field match any of them; all fields must match.
 #[derive(Debug, Clone, Default)]
 pub struct DefinitionFilter {
     pub image: Vec<String>,
     pub group_name: Vec<String>,
-    /// A part of the alias, whatever its case.
+    /// A part of the alias, ignoring case.
     pub alias: Vec<String>,
     pub tag: Vec<String>,
     pub env: Vec<EnvVar>,
-    /// Words that are each a part of the alias, the group, the image or a tag, whatever their case.
+    /// Words that must each be a part of the alias, the group, the image or a tag, ignoring case.
     pub words: Vec<String>,
 }
 
-/// How many words of a search are looked for: more than anybody types.
+/// How many words of a search are used: more than anyone types.
 const SEARCHED_WORDS: usize = 10;
 
 impl DefinitionFilter {
-    /// What holds each word of a text that somebody typed to find it.
+    /// Matches what contains every word of a search text.
     #[must_use]
     pub fn search(text: &str) -> Self {
         let words = text.split_whitespace().take(SEARCHED_WORDS).map(str::to_owned).collect();
@@ -89,15 +89,15 @@ pub enum NameList {
     Tags,
 }
 
-/// Several values of one field mean any of them; several fields must all hold.
+/// Several values of one field match any of them; all fields must match.
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
     pub status: Vec<Status>,
     /// Only runs that have stopped have one.
     pub outcome: Vec<Outcome>,
-    /// As they were named at the launch.
+    /// Cluster names as given at the launch.
     pub cluster_name: Vec<String>,
-    /// As they are, whatever they were called.
+    /// The actual clusters, whatever name was given.
     pub resolved_cluster: Vec<String>,
     pub definition_id: Vec<String>,
     pub alias: Vec<String>,
@@ -110,7 +110,7 @@ pub struct RunFilter {
     pub finished_at: TimeRange,
 }
 
-/// From a moment on, and before another. What has not happened yet is in no range but the one without bounds.
+/// From a moment on, and before another. What has not happened yet matches only a range without bounds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimeRange {
     pub since: Option<Timestamp>,
@@ -161,7 +161,7 @@ impl RunSort {
         Self::DefinitionId,
         Self::RunId,
     ];
-    /// What [`RunSort::Cluster`] is called as well: existing clients sort by the name that the field has in `RunStatus`.
+    /// Another name for [`RunSort::Cluster`]: existing clients sort by the name that the field has in `RunStatus`.
     pub const CLUSTER_IN_STATUS: &str = "cluster_name";
 
     /// The field's name on the wire.

@@ -4,17 +4,17 @@
 //!
 //! | word | meaning |
 //! | --- | --- |
-//! | **definition** | what a person wrote down once: image, command, env, resources, tags, an alias. Also called a *task*. |
-//! | **task spec** | the part of a definition that a run keeps a copy of: what is to be run |
+//! | **definition** | a task written down once: image, command, env, resources, tags, an alias. Also called a *task*. |
+//! | **task spec** | the part of a definition that a run keeps a copy of: what to run |
 //! | **launch** | the request to run a definition once, with overrides |
-//! | **run** | one launch and what became of it |
-//! | **attempt** | one try of a cluster to execute a run; a run has one, more only where the machine failed it |
+//! | **run** | one launch and its result |
+//! | **attempt** | one try of a cluster to execute a run; a run has one, more only if the machine failed it |
 //! | **cluster** | a named place where runs are executed, by one engine |
 //! | **engine** | the kind of place: `local` processes, `docker`, `kubernetes` |
 //! | **summary** | a definition or a run as a row of a page: without command and variables |
 //! | **brief** | the few facts about a run that lists of tasks show |
-//! | **event** | one line of a run's story |
-//! | **kept time** | the time by which logs and keys grow old: the clock's, as far as servers have seen it pass |
+//! | **event** | one entry of a run's history |
+//! | **kept time** | the time by which logs and keys expire: the clock's, as far as servers have observed it pass |
 //! | **fault** | one thing wrong with a request, naming the field |
 //! | **group**, **tag**, **alias** | how definitions are found: the owning group, free labels, one unique name |
 
@@ -80,23 +80,24 @@ pub use transition::{
 pub use usage_sample::UsageSample;
 pub use web::{CorsOrigins, PublicUrl};
 
-/// The limits of what a request may ask for, in one place. Each answers the question "how much is surely a mistake?".
+/// Limits on what a request may ask for, in one place. Each answers the question "how much is certainly a mistake?".
 pub mod limits {
-    /// Linux refuses a longer single argument or variable (`MAX_ARG_STRLEN`, 32 pages), so a longer command could never start.
+    /// Linux refuses a longer single argument or variable (`MAX_ARG_STRLEN`, 32 pages), so a longer command could never
+    /// start.
     pub const ARGUMENT_BYTES: usize = 128 * 1024 - 1;
-    /// A command: a little less than an argument, for engines put a few words of their own before it.
+    /// A command: a little less than an argument, because engines prepend a few words of their own.
     pub const COMMAND_BYTES: usize = 127 * 1024;
-    /// All variables together, each with its `=` and its end. With the longest command and what Kubernetes notes about
-    /// each variable they fit into one of its objects (etcd takes 1.5 MiB), and into what Linux allows a process that is
-    /// started, a quarter of its stack (2 MiB).
+    /// All variables together, each with its `=` and its terminating NUL. With the longest command and what
+    /// Kubernetes stores about each variable, they fit into one of its objects (etcd accepts 1.5 MiB), and into what
+    /// Linux allows a new process, a quarter of its stack (2 MiB).
     pub const ENV_BYTES: usize = 512 * 1024;
-    /// The variables of a definition, and of a run without the server's own.
+    /// The variables of a definition, and those of a run without the server's own.
     pub const ENV_ITEMS: usize = 1_000;
     /// Names that are indexed and shown in lists: alias, group, tag, owner, key.
     pub const NAME_BYTES: usize = 255;
     /// An image reference: registry and repository (255), tag (128) and digest fit well below.
     pub const IMAGE_BYTES: usize = 1024;
-    /// Free text a person writes: description, reasons.
+    /// Free text written by a person: description, reasons.
     pub const TEXT_BYTES: usize = 16 * 1024;
     /// Tags, ports and labels of one task.
     pub const LIST_ITEMS: usize = 256;

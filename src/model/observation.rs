@@ -1,4 +1,4 @@
-//! What an engine sees of an attempt.
+//! An engine's observation of an attempt.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::run::as_word;
 use super::{Event, Instance, UnknownWord, Usage};
 
-/// What an engine saw of an attempt.
+/// What an engine observed of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     /// The engine has it, and its command has not started.
@@ -22,29 +22,29 @@ pub enum Observation {
     /// overwrote the container's end.
     Lost {
         reason: String,
-        /// Where it was seen to start.
+        /// Its start, if that was observed.
         started: Option<Started>,
         /// When it was last known to run, by the engine's clock.
         last_seen_at: Option<Timestamp>,
     },
-    /// This one could not be seen; nothing is concluded about it.
+    /// This attempt could not be observed; nothing is concluded about it.
     Unknown {
         reason: String,
     },
-    /// The engine does not have it, though it was handed over.
+    /// The engine does not have it, although it was handed over.
     Gone {
         reason: String,
     },
 }
 
-/// Whose fault it is that an attempt never started. Every kind but `Task` is tried again, within a bound of its own on
-/// the number of attempts and on time.
+/// Whose fault it is that an attempt never started. Every kind but `Task` is retried, within bounds of its own on the
+/// number of attempts and on time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StartFault {
-    /// It can never work: the run is rejected at once.
+    /// It can never work: the run is rejected immediately.
     Task,
-    /// The image could not be fetched now: its registry does not answer, the pull was interrupted.
+    /// The image could not be fetched now: its registry does not answer, or the pull was interrupted.
     Image,
     /// The engine or its machine could not start it.
     Machine,
@@ -80,9 +80,9 @@ pub struct Started {
     pub instance: Instance,
     /// Limits in force, as far as the engine has set them.
     pub usage: Usage,
-    /// Which image it really runs, as `REPOSITORY@sha256:…`, or by its own id where no registry has it under that name.
+    /// The image that it really runs, as `REPOSITORY@sha256:…`, or its own id if no registry has it under that name.
     pub image_digest: Option<String>,
-    /// What a person should know about how it runs, told once.
+    /// Notes for people about how it runs, reported once.
     pub notes: Vec<Event>,
 }
 
@@ -93,14 +93,14 @@ pub struct Ended {
     /// 128 + n for signal n.
     pub exit_code: i64,
     pub cause: EndCause,
-    /// The kernel killed at least one of its processes at the memory limit. Whether that ended the run, the exit code
-    /// says.
+    /// The kernel killed at least one of its processes at the memory limit. The exit code shows whether that ended
+    /// the run.
     #[serde(default)]
     pub killed_for_memory: bool,
     pub usage: Usage,
-    /// Whether the attempt's log holds everything already.
+    /// Whether the attempt's log is already complete.
     pub is_log_complete: bool,
-    /// What a person should know about how it ran and ended, told once.
+    /// Notes for people about how it ran and ended, reported once.
     #[serde(default)]
     pub notes: Vec<Event>,
 }
@@ -113,19 +113,19 @@ pub enum EndCause {
     Signal {
         name: String,
     },
-    /// The engine ended it because the server asked.
+    /// The engine ended it at the server's request.
     Stopped,
-    /// Somebody or something else ended it; the words follow "stopped from outside of flotilla: ".
+    /// Something outside flotilla ended it; the words follow "stopped from outside of flotilla: ".
     Outside {
         by: String,
     },
-    /// The engine's own guard of the deadline ended it.
+    /// The engine's own deadline mechanism ended it.
     Deadline,
-    /// The server had given it up because it did not start, and then it started after all.
+    /// The server gave it up because it did not start, and then it started after all.
     GivenUp {
         why: String,
     },
-    /// The engine kept the exit code, and not how it came to it; the words follow the code.
+    /// The engine kept the exit code, but not its cause; the words follow the code.
     Forgotten {
         why: String,
     },

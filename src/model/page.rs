@@ -1,4 +1,4 @@
-//! One page of a list: what was asked for, and what it holds.
+//! One page of a list: the request and the result.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,7 +35,7 @@ impl FromStr for Order {
     }
 }
 
-/// Which part of a list, in which order. `sort_by` is one of the list's own sort fields.
+/// The requested part of a list, and its order. `sort_by` is one of the list's own sort fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest<Sort> {
     pub limit: u32,
@@ -44,14 +44,14 @@ pub struct PageRequest<Sort> {
     pub order: Order,
 }
 
-/// A row that is not read yet: which it is, and about how many bytes it holds.
+/// A row that is not read yet: its id and its approximate size in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread<Id> {
     pub id: Id,
     pub bytes: u64,
 }
 
-/// The rows of one page and how many there are in all.
+/// The rows of one page and the total number of rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
     pub rows: Vec<T>,

@@ -1,10 +1,10 @@
-//! What the checks of texts accept, as regular expressions: for the API's description, so that a client knows before it
-//! sends. They stand beside the checks, and tests hold the two together.
+//! What the checks of texts accept, as regular expressions for the API's description, so that a client knows before
+//! it sends. They correspond to the checks, and tests verify that they agree.
 //!
-//! They are written in what regular expressions have in common everywhere. What they can't say (the number of bytes,
+//! They use only syntax that all regular expression dialects share. What they can't express (the number of bytes,
 //! Unicode's composed form) is left to the checks.
 
-/// Control characters, and those that show nothing of themselves, as a part of a class.
+/// Control and invisible characters, as part of a character class.
 macro_rules! unseen {
     () => {
         concat!(
@@ -18,23 +18,24 @@ macro_rules! unseen {
 
 /// Any text without a NUL, which neither a process nor a database can carry.
 pub const TEXT: &str = r"^[^\u0000]*$";
-/// The same, with something in it.
+/// The same, but not blank.
 pub const TEXT_WITH_CONTENT: &str = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
-/// One line of visible text without the characters `$but` that neither begins nor ends with white space, and is not empty.
+/// One line of visible text without the characters `$but` that neither begins nor ends with white space, and is not
+/// empty.
 macro_rules! name {
     ($but:literal) => {
         concat!(first!($but), "((", any!($but), ")*", first!($but), ")?")
     };
 }
 
-/// A character of it: a symbol may have one behind it that chooses between text and emoji.
+/// A character of such a name: a symbol may be followed by a variation selector, which chooses text or emoji style.
 macro_rules! any {
     ($but:literal) => {
         concat!("[^", $but, unseen!(), "]|", symbol!($but))
     };
 }
 
-/// A character at one of its ends.
+/// A character at either end of such a name.
 macro_rules! first {
     ($but:literal) => {
         concat!(r"([^\s", $but, unseen!(), "]|", symbol!($but), ")")
@@ -48,9 +49,9 @@ macro_rules! symbol {
 }
 
 pub const NAME: &str = concat!("^", name!(""), "$");
-/// The same, or nothing.
+/// The same, or empty.
 pub const LINE: &str = concat!("^(", name!(""), ")?$");
-/// A group's name, which becomes a part of its definitions' ids.
+/// A group's name, which becomes part of its definitions' ids.
 pub const GROUP: &str = concat!("^", name!("/"), "$");
 /// The name of an environment variable.
 pub const VARIABLE: &str = concat!("^", name!("="), "$");
@@ -61,7 +62,7 @@ pub fn image() -> String {
     const LABEL: &str = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?";
     const PORT: &str = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
     const PART: &str = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*";
-    // A first part with a dot before a slash is a host's, though a path's may look like it.
+    // A first part with a dot before a slash is a host, though it may look like part of a path.
     const PLAIN: &str = "[a-z0-9]+((_|__|-+)[a-z0-9]+)*";
     const TAG: &str = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
     const DIGEST: &str = "(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})";
@@ -72,7 +73,7 @@ pub fn image() -> String {
 fn ip_v6() -> String {
     const GROUP: &str = "[0-9a-fA-F]{1,4}";
     let whole = format!("({GROUP}:){{7}}{GROUP}");
-    // `::` stands for at least one group: so many before it, and at most so many after it.
+    // `::` stands for at least one group: `before` groups precede it, and at most the rest follow it.
     let shortened = (0..=7_usize).map(|before| {
         let first = if before == 0 { String::new() } else { format!("{GROUP}(:{GROUP}){{{}}}", before - 1) };
         match 7 - before {
@@ -99,7 +100,7 @@ mod tests {
         Regex::new(pattern).unwrap().is_match(text)
     }
 
-    /// What the check says, without what no pattern can say.
+    /// The check's faults, without those that no pattern can express.
     fn faults(check: impl Fn(&mut Faults)) -> Vec<String> {
         let mut faults = Faults::default();
         check(&mut faults);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     fn any_text() -> impl Strategy<Value = String> {
-        // The characters that matter come often.
+        // The characters that matter occur often.
         let special = prop::sample::select(vec![
             '\0',
             '\t',

@@ -1,13 +1,14 @@
-//! Where an attempt is, and whether what a cluster's engine shows says anything about it. An engine that took the place
-//! of another has none of its objects: what it does not show would otherwise count as lost, and be started again.
+//! Where an attempt is, and whether the observations of a cluster's engine apply to it. An engine that replaced
+//! another has none of its objects: what it does not show would otherwise count as lost, and be started again.
 
 use super::EngineId;
 
-/// Which engine answers in a cluster.
+/// The identity of the engine that answers in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineIdentity {
     Known(EngineId),
-    /// The engine answers, and does not let us read it: a replaced engine can't be told from the one before.
+    /// The engine answers, but does not let us read its identity: a replaced engine can't be distinguished from the
+    /// one before.
     NotTold,
 }
 
@@ -28,13 +29,13 @@ pub enum Elsewhere {
     Server { server_id: String },
     /// It is on another engine than the one that answers.
     Engine { had: EngineId, has: EngineId },
-    /// It is on a known engine, and the one that answers does not say which it is.
+    /// It is on a known engine, and the one that answers does not give its identity.
     Unclear { had: EngineId },
 }
 
 impl Elsewhere {
-    /// `None` where the engine that answers speaks about the attempt. One of which nobody has seen where it is belongs
-    /// to the first engine that is seen.
+    /// `None` if the engine that answers has the attempt. An attempt whose engine was never observed belongs to the
+    /// first engine that is.
     #[must_use]
     pub fn of(had: Option<&EngineId>, answers: &EngineIdentity) -> Option<Self> {
         match (had, answers) {

@@ -1,11 +1,11 @@
-//! How many runs waited over time: what pages draw beside those that ended.
+//! How many runs waited over time: pages draw it beside the runs that ended.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The most runs that were seen waiting within [`QueueDepth::SPAN`].
+/// The most runs observed waiting within [`QueueDepth::SPAN`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueDepth {
-    /// The beginning of that time.
+    /// The beginning of that interval.
     pub from: Timestamp,
     pub waiting: u64,
 }
@@ -13,7 +13,7 @@ pub struct QueueDepth {
 impl QueueDepth {
     pub const SPAN: SignedDuration = SignedDuration::from_mins(5);
 
-    /// So many wait now.
+    /// The number of runs waiting now.
     #[must_use]
     pub fn now(waiting: u64, now: Timestamp) -> Self {
         let span = Self::SPAN.as_secs();
@@ -21,7 +21,7 @@ impl QueueDepth {
         Self { from: Timestamp::from_second(from).unwrap_or(Timestamp::MIN), waiting }
     }
 
-    /// Whether it says more of its time than what was seen before.
+    /// Whether it adds anything to what was recorded before: another interval, or a higher number.
     #[must_use]
     pub fn is_news_after(self, before: Option<Self>) -> bool {
         self.waiting > 0 && before.is_none_or(|before| before.from != self.from || before.waiting < self.waiting)

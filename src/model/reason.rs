@@ -1,16 +1,16 @@
-//! The words for how a run ended: its `exit_reason`, and the event that goes with it.
+//! The texts for how a run ended: its `exit_reason`, and the event that goes with it.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{EndCause, Ended, Event, Instance, Outcome, Run, StopCause, StopRequest, Usage, memory_text};
 
-/// What the reason of a run begins with that the kernel ended for its memory.
+/// The beginning of a run's reason if the kernel ended it for its memory.
 pub const OUT_OF_MEMORY: &str = "out of memory";
 
 /// The exit code of a process that the kernel killed: 128 + SIGKILL.
 const KILLED: i64 = 137;
 
-/// Why a run ended that nobody asked to end.
+/// Why a run ended without being asked to.
 pub(super) fn reason_of_end(run: &Run, ended: &Ended, usage: Usage) -> Option<String> {
     let exit_code = ended.exit_code;
     let may_be_kernel = matches!(ended.cause, EndCause::Exited | EndCause::Signal { .. });
@@ -33,7 +33,7 @@ pub(super) fn reason_of_end(run: &Run, ended: &Ended, usage: Usage) -> Option<St
     })
 }
 
-/// Said where the kernel killed a process and the run went on, or ended in its own way.
+/// Used if the kernel killed a process and the run continued, or ended for another reason.
 fn process_killed(usage: Usage) -> String {
     format!("a process of it was killed for memory at {}", memory_limit(usage))
 }
@@ -69,13 +69,13 @@ pub(super) fn stop_reason(run: &Run, stop: &StopRequest) -> String {
     }
 }
 
-/// The reason of a run that was stopped and whose command never ran; `told` is what the engine said about it.
+/// The reason of a run that was stopped before its command ran; `told` is what the engine reported about it.
 pub(super) fn stop_reason_before_start(run: &Run, stop: &StopRequest, told: Option<&str>) -> String {
     let reason = match stop.cause {
         StopCause::SlowStart => return slow_start(stop),
         StopCause::Request | StopCause::Parent | StopCause::Deadline => stop_reason(run, stop),
     };
-    // An engine that was asked to stop it says no more than that.
+    // An engine that was asked to stop it reports no more than that.
     match told.filter(|told| !told.starts_with("stopped")) {
         Some(told) => format!("{reason} before it started; {told}"),
         None => format!("{reason} before it started"),
@@ -91,16 +91,16 @@ pub(super) fn started_event(at: Timestamp, instance: &Instance) -> Event {
     Event::normal(at, "Started", format!("the command started{place}"))
 }
 
-/// The event of an end that the engine saw.
+/// The event of an end that the engine observed.
 pub(super) fn ended_event(ended: &Ended, outcome: Outcome, reason: Option<&str>, usage: Usage) -> Event {
     let (at, exit_code) = (ended.finished_at, ended.exit_code);
     let mut message = match reason {
         None => format!("the command ended with exit code {exit_code}"),
-        // "exited with code 1" says it already, with what the code means where it has a meaning.
+        // "exited with code 1" includes the code already, and its meaning if it has one.
         Some(reason) if reason.contains(&format!("code {exit_code}")) => format!("the command {reason}"),
         Some(reason) => format!("the command ended with exit code {exit_code}: {reason}"),
     };
-    // A run that coped with it, or that was stopped, has no reason that says so.
+    // The reason of a run that survived it, or that was stopped, does not mention it.
     if ended.killed_for_memory && !reason.is_some_and(|reason| reason.contains("memory")) {
         message.push_str(&format!("; {}", process_killed(usage)));
     }

@@ -1,15 +1,15 @@
-//! Resources: what runs ask for and clusters have, one type for all of it.
+//! Resources: what runs ask for and what clusters have, in one type.
 
 use std::fmt;
 
-/// Amounts of each resource. `None` is nothing where a run asks, and "no limit known" where a cluster has.
+/// Amounts of each resource. `None` means nothing for a run's request, and "no limit known" for a cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Resources {
     pub memory_mb: Option<i64>,
     /// In thousandths of a core.
     pub cpu_millis: Option<i64>,
     pub gpus: Option<i64>,
-    /// What a run writes beside its volumes.
+    /// What a run writes outside its volumes.
     pub storage_mb: Option<i64>,
 }
 
@@ -22,7 +22,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// What stands behind an amount of it.
+    /// The unit shown after an amount of it.
     #[must_use]
     pub const fn unit(self) -> &'static str {
         match self {
@@ -34,7 +34,7 @@ impl Resource {
     }
 }
 
-/// A resource of which more is asked for than there is.
+/// A resource of which more is requested than available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
     pub resource: Resource,
@@ -60,7 +60,7 @@ impl Resources {
         ]
     }
 
-    /// The same of two, resource by resource.
+    /// Combines two values, resource by resource.
     #[must_use]
     pub fn zip(self, other: Self, with: impl Fn(Option<i64>, Option<i64>) -> Option<i64>) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Resources {
         }
     }
 
-    /// Both together.
+    /// The sum.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         self.zip(other, |one, other| match (one, other) {
@@ -80,7 +80,7 @@ impl Resources {
         })
     }
 
-    /// What is left of this once `taken` is: never less than nothing, and unknown where the whole is.
+    /// What remains of this after subtracting `taken`: never negative, and unknown if the whole is.
     #[must_use]
     pub fn minus(self, taken: Self) -> Self {
         self.zip(taken, |whole, taken| Some(whole?.saturating_sub(taken.unwrap_or(0)).max(0)))
@@ -92,7 +92,7 @@ impl Resources {
         self.zip(other, Option::max)
     }
 
-    /// The first resource of which this asks for more than there is. What it does not ask for is no matter.
+    /// The first resource of which this asks for more than there is. Resources that it does not ask for are ignored.
     #[must_use]
     pub fn shortage(self, there: Self) -> Option<Shortage> {
         let pairs = self.each().into_iter().zip(there.each());

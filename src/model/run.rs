@@ -1,4 +1,4 @@
-//! A run: one launch and what became of it.
+//! A run: one launch and its result.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,10 +10,10 @@ use super::{AttemptId, DefinitionId, Execution, FailedStarts, RunId, TaskSpec};
 pub enum Status {
     /// Accepted and stored; waits for a place on its cluster.
     Queued,
-    /// Claimed by the dispatcher; handed to the engine, not yet seen running.
+    /// Claimed by the dispatcher; handed to the engine, not yet observed running.
     Pending,
     Running,
-    /// This attempt never ran for a reason of the machine's; it is queued again when due.
+    /// This attempt never ran, for a reason on the machine's side; it is queued again when due.
     NeedsRetry,
     /// The end, whatever the [`Outcome`].
     Stopped,
@@ -46,11 +46,11 @@ pub enum Outcome {
     Succeeded,
     /// Another exit code, a signal, out of memory.
     Failed,
-    /// Somebody asked for it.
+    /// It was stopped on request.
     Stopped,
     /// It passed its deadline.
     TimedOut,
-    /// The engine no longer has it and its end was not seen.
+    /// The engine no longer has it and its end was not observed.
     Lost,
     /// It could never have run: the engine refused it.
     Rejected,
@@ -59,7 +59,7 @@ pub enum Outcome {
 impl Outcome {
     pub const ALL: [Self; 6] =
         [Self::Succeeded, Self::Failed, Self::Stopped, Self::TimedOut, Self::Lost, Self::Rejected];
-    /// Those that somebody has to look at.
+    /// Outcomes that need attention.
     pub const FAILURES: [Self; 4] = [Self::Failed, Self::TimedOut, Self::Lost, Self::Rejected];
 
     #[must_use]
@@ -101,7 +101,7 @@ impl StopCause {
         }
     }
 
-    /// The outcome of a run that was ended for this.
+    /// The outcome of a run that was ended for this cause.
     #[must_use]
     pub const fn outcome(self) -> Outcome {
         match self {
@@ -110,7 +110,7 @@ impl StopCause {
         }
     }
 
-    /// The outcome of a run that was ended for this before its command ran.
+    /// The outcome of a run that was ended for this cause before its command ran.
     #[must_use]
     pub const fn outcome_before_start(self) -> Outcome {
         match self {
@@ -121,7 +121,7 @@ impl StopCause {
     }
 }
 
-/// A word that is none of those known.
+/// A word that is not among the known ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is none of {}", known.join(", "))]
 pub struct UnknownWord {
@@ -135,7 +135,7 @@ impl UnknownWord {
     }
 }
 
-/// Reading and writing an enum by its `as_str`.
+/// Reads and writes an enum by its `as_str`.
 macro_rules! as_word {
     ($($name:ident),*) => {$(
         impl std::fmt::Display for $name {
@@ -159,15 +159,15 @@ pub(super) use as_word;
 
 as_word!(Status, Outcome, StopCause);
 
-/// A stop that was asked for and stored; it is repeated until the run is seen to have ended.
+/// A stop that was requested and stored; it is repeated until the run is observed to have ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopRequest {
     pub at: Timestamp,
     pub cause: StopCause,
-    /// When the engine was first asked, stored before it is. A run that ended before that ended by itself: this, and
-    /// not the times of two machines, tells the two apart.
+    /// When the engine was first asked, stored before it is asked. A run that ended before that ended by itself: this
+    /// time distinguishes the two cases, not the times of two machines.
     pub sent_at: Option<Timestamp>,
-    /// What more there is to say about the cause: why an attempt did not start.
+    /// More about the cause: why an attempt did not start.
     pub words: Option<String>,
 }
 
@@ -179,7 +179,7 @@ impl StopRequest {
     }
 }
 
-/// Where an attempt runs, as far as the engine tells.
+/// Where an attempt runs, as far as the engine reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     pub instance_id: String,
@@ -193,7 +193,7 @@ pub struct Usage {
     pub max_memory_bytes: Option<i64>,
     /// The peak, in thousandths of a core.
     pub max_cpu_millis: Option<i64>,
-    /// In all, in milliseconds.
+    /// The total, in milliseconds.
     pub cpu_time_ms: Option<i64>,
     /// Bytes.
     pub memory_limit_bytes: Option<i64>,
@@ -201,7 +201,7 @@ pub struct Usage {
     pub cpu_limit_millis: Option<i64>,
 }
 
-/// An amount of memory as people read it: `250 KB`, `3.4 MB`, `64 MB`, `1.5 GB`, in steps of 1024.
+/// An amount of memory for people: `250 KB`, `3.4 MB`, `64 MB`, `1.5 GB`, in steps of 1024.
 #[must_use]
 pub fn memory_text(bytes: i64) -> String {
     let mut tenths = i128::from(bytes.max(0)) * 10 / 1024;
@@ -224,7 +224,7 @@ pub struct Run {
     pub definition_id: DefinitionId,
     pub alias: Option<String>,
     pub group_name: String,
-    /// What it was launched with, the server's own variables included.
+    /// What it was launched with, including the server's own variables.
     pub task: TaskSpec,
     pub execution: Execution,
 
@@ -235,17 +235,17 @@ pub struct Run {
     pub queued_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
-    /// When it was first seen running, by this server's clock; `started_at` is told by the engine's.
+    /// When it was first observed running, by this server's clock; `started_at` is by the engine's.
     pub seen_running_at: Option<Timestamp>,
     /// When a run that needs a retry is queued again.
     pub due_at: Option<Timestamp>,
     pub failed_starts: FailedStarts,
     pub stop: Option<StopRequest>,
-    /// How often it was handed to the engine; the number of the newest attempt.
+    /// How often it was handed to the engine, which is the number of the newest attempt.
     pub attempt_count: u32,
     pub instance: Instance,
     pub usage: Usage,
-    /// The image that really ran, as `sha256:…`, where the engine has images.
+    /// The image that really ran, as `sha256:…`, if the engine has images.
     pub image_digest: Option<String>,
     pub run_exceptions: Option<serde_json::Value>,
     /// Whether the last byte of its log is stored.
@@ -258,14 +258,14 @@ impl Run {
         AttemptId { run_id: self.run_id, attempt: self.attempt_count }
     }
 
-    /// The namespace and the name of its pod, where its instance is one.
+    /// The namespace and the name of its pod, if its instance is one.
     #[must_use]
     pub fn pod(&self) -> Option<(&str, &str)> {
         self.instance.instance_id.split_once('/').filter(|_| self.execution.engine == "kubernetes")
     }
 
-    /// When it must have ended, once it has started: for people, by the clock that told of its start. What ends a run
-    /// is how long it has been seen running.
+    /// When it must have ended, once it has started: for people, by the clock that reported its start. A run is ended
+    /// by how long it has been observed running.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         let seconds = self.execution.active_deadline_secs?;

@@ -43,7 +43,7 @@ pub(crate) fn definition_summary() -> DefinitionSummary {
     }
 }
 
-/// One of its runs that ended.
+/// A brief of one of its runs that ended.
 pub(crate) fn brief(outcome: Outcome) -> RunBrief {
     RunBrief {
         run_id: RunId::generate(),
@@ -56,7 +56,7 @@ pub(crate) fn brief(outcome: Outcome) -> RunBrief {
     }
 }
 
-/// A run that waits.
+/// A waiting run.
 pub(crate) fn run() -> Run {
     let target = Target { cluster: "default", resolved_cluster: "batch", engine: "docker" };
     let request = LaunchRequest {

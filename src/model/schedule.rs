@@ -1,22 +1,22 @@
-//! Schedule: which of the waiting runs start now, and why the others wait. What decides also explains.
+//! Schedule: which of the waiting runs start now, and why the others wait. The same code decides and explains.
 
 use jiff::Timestamp;
 
 use super::{Cluster, ClusterStatus, Resources, Run, RunId, Shortage, Status};
 
-/// A run that waits, as far as the decision needs it.
+/// A waiting run, reduced to what the decision needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     pub run_id: RunId,
     pub asked: Resources,
 }
 
-/// What a cluster has room for, and what is taken.
+/// A cluster's limits and capacity, and how much is in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Room {
     pub max_running: Option<u32>,
     pub capacity: Resources,
-    /// Runs that are with the engine, and what they asked for.
+    /// Runs that are with the engine, and the resources they asked for.
     pub running: u64,
     pub reserved: Resources,
 }
@@ -24,11 +24,11 @@ pub struct Room {
 /// Why a run waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// The cluster has as many runs as it may have.
+    /// The cluster has reached its maximum number of runs.
     Place,
     /// Less is free than it asks for.
     Lacks(Shortage),
-    /// So many wait before it.
+    /// This many runs wait before it.
     Turn(u64),
 }
 
@@ -39,7 +39,8 @@ pub struct Plan {
 }
 
 /// Which of the waiting runs can start now: the longest beginning of the queue that fits, so that a large run is not
-/// overtaken for ever by small ones. An empty cluster takes any run: if it can't, its engine says so.
+/// overtaken indefinitely by small ones. An empty cluster accepts any run: if it can't execute it, its engine says
+/// so.
 #[must_use]
 pub fn plan(queue: &[Candidate], room: Room) -> Plan {
     let mut plan = Plan::default();
@@ -62,7 +63,7 @@ pub fn plan(queue: &[Candidate], room: Room) -> Plan {
 }
 
 impl Room {
-    /// Why one that asks for this can't start as the next.
+    /// Why a run that asks for these resources can't be the next to start.
     fn wait_of(&self, asked: Resources) -> Option<Wait> {
         if self.max_running.is_some_and(|most| self.running >= u64::from(most)) {
             return Some(Wait::Place);
@@ -85,8 +86,8 @@ impl Cluster {
         }
     }
 
-    /// Why a run that waits has not started, in words for its owner; `None` for one that does not wait.
-    /// `ahead` is how many runs wait before it.
+    /// Why a waiting run has not started, in words for its owner; `None` for a run that does not wait. `ahead` is how
+    /// many runs wait before it.
     #[must_use]
     pub fn why_waiting(&self, run: &Run, ahead: u64) -> Option<String> {
         if run.status != Status::Queued || run.stop.is_some() {
@@ -132,7 +133,7 @@ impl Cluster {
         if let Some(cpu) = capacity.cpu_millis {
             text.push_str(&format!(", {} of {cpu} thousandths of a core", reserved.cpu_millis.unwrap_or(0)));
         }
-        // Most clusters have none, which is no news.
+        // Most clusters have none, so that is not worth a mention.
         if let Some(gpus) = capacity.gpus.filter(|gpus| *gpus > 0) {
             text.push_str(&format!(", {} of {gpus} GPUs", reserved.gpus.unwrap_or(0)));
         }
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_a_run_does_not_ask_for_does_not_hold_it_back() {
-        // It took any run while it was empty, or has become smaller since.
+        // The cluster accepted any run while it was empty, or has become smaller since.
         let queue = queue([(0, 500, 0), (1, 0, 0)]);
         let plan = plan(&queue, room(1, amounts(9999, 0, 9)));
         assert_eq!(plan.start, [queue[0].run_id]);

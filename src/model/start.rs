@@ -1,26 +1,26 @@
-//! How long it is tried to start a run: failed starts are counted by whose fault they were, each kind within a bound on
-//! attempts and on time, and no attempt may stay between its claim and its command's start without end.
+//! How long the server tries to start a run: failed starts are counted by whose fault they were, each kind with
+//! bounds on attempts and on time, and no attempt may stay indefinitely between its claim and its command's start.
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::StartFault;
 
-/// What the operator allows.
+/// The operator's limits on starting runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartLimits {
-    /// How long one attempt may take from its claim to its command's start; `None` is no limit.
+    /// How long one attempt may take from its claim to its command's start; `None` means no limit.
     pub longest: Option<SignedDuration>,
     pub image: RetryLimit,
     pub machine: RetryLimit,
     pub displaced: RetryLimit,
 }
 
-/// Bounds on the attempts that fail for one kind of fault. `None` is no limit.
+/// Bounds on the attempts that fail for one kind of fault. `None` means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryLimit {
     pub attempts: Option<u32>,
-    /// On the time that these attempts took, the pauses after them included.
+    /// Bound on the time that these attempts took, including the pauses after them.
     pub time: Option<SignedDuration>,
 }
 
@@ -57,8 +57,8 @@ pub struct FailedStarts {
     pub displaced: Tally,
 }
 
-/// How many attempts failed in one way, and how long that took. Durations are added up as they were measured, so that a
-/// clock that is set does not change them.
+/// How many attempts failed for one kind of fault, and how long they took. Durations are added up as they were
+/// measured, so that setting a clock does not change them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tally {
@@ -76,7 +76,7 @@ impl FailedStarts {
         }
     }
 
-    /// Counts one more that took so long.
+    /// Counts one more failed attempt, and the time it took.
     #[must_use]
     pub fn and(mut self, fault: StartFault, took: SignedDuration) -> Self {
         if let Some(tally) = self.of(fault) {
@@ -86,7 +86,7 @@ impl FailedStarts {
         self
     }
 
-    /// Why no further attempt is made after faults of this kind, if none is.
+    /// Why no further attempt is made after faults of this kind; `None` if one is.
     #[must_use]
     pub fn why_given_up(mut self, fault: StartFault, limits: &StartLimits) -> Option<String> {
         let tally = *self.of(fault)?;

@@ -32,7 +32,7 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
-    /// A run has no name of its own: people know it by that of its task.
+    /// A run has no name of its own: people know it by the name of its task.
     #[must_use]
     pub fn name(&self) -> String {
         self.alias.clone().unwrap_or_else(|| self.definition_id.to_string())

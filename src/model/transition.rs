@@ -1,4 +1,4 @@
-//! The life of a run: which status may follow which, and what an observation of the engine's makes of a run.
+//! The life of a run: which status may follow which, and what an engine's observation changes about a run.
 //!
 //! ```text
 //! QUEUED ──→ PENDING ──→ RUNNING ──→ STOPPED
@@ -7,8 +7,8 @@
 //!   └──── NEEDS_RETRY ───────────────────┘
 //! ```
 //!
-//! Everything here is a function of values, with `now` passed in. The store applies a [`Change`] only where the run
-//! still is what the change was decided from.
+//! Everything here is a function of values, with `now` passed in. The store applies a [`Change`] only if the run
+//! still matches what the change was decided from.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -31,10 +31,10 @@ pub const fn is_allowed(from: Status, to: Status) -> bool {
     )
 }
 
-/// Said of a run that was seen running, and of which the engine has no trace.
+/// The reason of a run that was observed running, and of which the engine has no trace.
 const LOST_REASON: &str = "it was running, and the engine has no trace of it any more";
 
-/// What a change was decided from. The change holds only for a run that is still so.
+/// The state that a change was decided from. The change is valid only while the run still has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Basis {
     pub status: Status,
@@ -49,7 +49,7 @@ impl Basis {
     }
 }
 
-/// One step in a run's life, decided from `from`.
+/// One transition of a run, decided from `from`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub from: Basis,
@@ -93,9 +93,9 @@ impl Change {
         }
     }
 
-    /// An end without an exit code: it never ran, or nobody saw how it ended.
+    /// An end without an exit code: it never ran, or its end was not observed.
     fn end_unseen(run: &Run, outcome: Outcome, reason: String, now: Timestamp) -> Self {
-        // A run never ends before it started, whatever two machines' clocks say.
+        // A run never ends before it started, whatever the clocks of two machines say.
         let finished_at = run.started_at.map_or(now, |started_at| started_at.max(now));
         Self {
             outcome: Some(outcome),
@@ -107,7 +107,7 @@ impl Change {
     }
 }
 
-/// What is known beside the observation.
+/// What is known apart from the observation.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation<'a> {
     pub now: Timestamp,
@@ -116,7 +116,7 @@ pub struct Situation<'a> {
     pub limits: &'a StartLimits,
 }
 
-/// What an observation makes of a run; `None` where nothing is new.
+/// The change that follows from an observation; `None` if nothing is new.
 #[must_use]
 pub fn decide(run: &Run, observation: Observation, situation: Situation<'_>) -> Option<Change> {
     let now = situation.now;
@@ -155,7 +155,7 @@ fn never_ran(run: &Run, reason: &str, fault: StartFault, situation: Situation<'_
             let end = Change::end_unseen(run, stop.cause.outcome_before_start(), reason, situation.now);
             Change { is_log_complete: true, ..end }
         }
-        // What was seen running did run, whatever is left of it: starting it again would repeat its work.
+        // A run that was observed running did run, whatever is left of it: starting it again would repeat its work.
         None if fault.is_retried() && run.status == Status::Running => {
             Change::end_unseen(run, Outcome::Lost, LOST_REASON.to_owned(), situation.now)
         }
@@ -163,7 +163,7 @@ fn never_ran(run: &Run, reason: &str, fault: StartFault, situation: Situation<'_
     }
 }
 
-/// The end of a run that is not there any more. Where it was asked to stop, that is why.
+/// The end of a run that no longer exists. If it was asked to stop, that is the reason.
 fn lose(run: &Run, reason: String, now: Timestamp) -> Change {
     let (outcome, reason) = match &run.stop {
         Some(stop) => {
@@ -176,7 +176,7 @@ fn lose(run: &Run, reason: String, now: Timestamp) -> Change {
     Change::end_unseen(run, outcome, reason, now)
 }
 
-/// The same, with what is known of its start. It ended when it was last seen, for all that is known.
+/// Like `lose`, with what is known of its start. It counts as ended when it was last observed.
 fn lose_started(
     run: &Run,
     reason: String,
@@ -236,9 +236,9 @@ fn end(run: &Run, ended: Ended) -> Change {
     }
 }
 
-/// The stop that ended a run, if one did. A run that ended before its engine was asked to stop it ended by itself, and so
-/// did one that the engine's own guard of the deadline ended; else the request is the cause, whatever the command made of
-/// it. When it ended is of no account: the engine's clock may be another than ours.
+/// The stop that ended a run, if one did. A run that ended before its engine was asked to stop it ended by itself,
+/// and so did one ended by the engine's own deadline mechanism; otherwise the request is the cause, however the
+/// command reacted to it. The time of the end is not considered: the engine's clock may differ from ours.
 fn ending_stop<'a>(run: &'a Run, ended: &Ended) -> Option<&'a StopRequest> {
     let stop = run.stop.as_ref()?;
     match ended.cause {
@@ -252,7 +252,7 @@ fn ending_stop<'a>(run: &'a Run, ended: &Ended) -> Option<&'a StopRequest> {
     }
 }
 
-/// How a run ended that nobody asked to end.
+/// The outcome of a run that ended without being asked to.
 const fn outcome_of(ended: &Ended) -> Outcome {
     match &ended.cause {
         EndCause::Exited if ended.exit_code == 0 => Outcome::Succeeded,
@@ -269,9 +269,9 @@ const fn outcome_of(ended: &Ended) -> Outcome {
 /// The longest pause before another attempt.
 pub const LONGEST_RETRY_DELAY: SignedDuration = SignedDuration::from_secs(60);
 
-/// An attempt certainly never started. The run is rejected where it can never work, or where the bound of this kind of
-/// fault is reached; else it is queued again after a pause, which doubles from one second with each attempt up to a
-/// minute.
+/// Handles an attempt that certainly never started. The run is rejected if it can never work, or if the bound of this
+/// kind of fault is reached; otherwise it is queued again after a pause, which doubles from one second with each
+/// attempt up to a minute.
 #[must_use]
 pub fn fail_start(run: &Run, reason: &str, fault: StartFault, situation: Situation<'_>) -> Change {
     if !fault.is_retried() {
@@ -294,24 +294,24 @@ pub fn fail_start(run: &Run, reason: &str, fault: StartFault, situation: Situati
     }
 }
 
-/// It can never run, or it is not tried any more.
+/// Rejects a run that can never run, or that is not tried any more.
 #[must_use]
 pub fn refuse(run: &Run, reason: &str, now: Timestamp) -> Change {
     Change { is_log_complete: true, ..Change::end_unseen(run, Outcome::Rejected, reason.to_owned(), now) }
 }
 
-/// The pause is over: the run waits for its next attempt. `None` where it does not need one, or is to stop.
+/// Queues the run for its next attempt after the pause. `None` if it does not need one, or has to stop.
 #[must_use]
 pub fn requeue(run: &Run, now: Timestamp) -> Option<Change> {
     (run.status == Status::NeedsRetry && run.stop.is_none()).then(|| Change {
-        // Why the last attempt failed is still what there is to say.
+        // The reason why the last attempt failed still applies.
         exit_reason: run.exit_reason.clone(),
         events: vec![Event::normal(now, "Queued", "queued again for another attempt")],
         ..Change::new(run, Status::Queued)
     })
 }
 
-/// The end of a run that no engine has: nothing was started, nothing has to be stopped.
+/// The end of a run that no engine has: nothing was started, so nothing has to be stopped.
 #[must_use]
 pub fn stop_before_start(run: &Run, cause: StopCause, now: Timestamp) -> Option<Change> {
     matches!(run.status, Status::Queued | Status::NeedsRetry).then(|| {
@@ -323,7 +323,8 @@ pub fn stop_before_start(run: &Run, cause: StopCause, now: Timestamp) -> Option<
     })
 }
 
-/// A status that a job reports about itself. `Err` tells the client why not; `Ok(None)` is nothing new.
+/// A status that a job reports about itself. `Err` explains the refusal to the client; `Ok(None)` means nothing is
+/// new.
 pub fn set_by_hand(
     run: &Run,
     status: Status,
@@ -394,7 +395,7 @@ mod tests {
         Run { status, attempt_count: 1, ..run }
     }
 
-    /// A look at this second, at an attempt that was claimed three seconds before, with the limits of nobody's choice.
+    /// An observation at this second of an attempt that was claimed three seconds before, without limits.
     fn situation(second: i64) -> Situation<'static> {
         const LIMITS: &StartLimits = &StartLimits::NONE;
         Situation { now: at(second), since_claim: SignedDuration::from_secs(3), limits: LIMITS }
@@ -613,13 +614,13 @@ mod tests {
             (stop(Parent, true), 143, signal(), Outcome::Stopped),
             (stop(Deadline, true), 143, signal(), Outcome::TimedOut),
             (stop(SlowStart, true), 143, signal(), Outcome::TimedOut),
-            // What the engine itself says of who ended it.
+            // The engine itself reports what ended it.
             (stop(Request, false), 143, EndCause::Stopped, Outcome::Stopped),
             (stop(Deadline, false), 143, EndCause::Stopped, Outcome::TimedOut),
             (stop(Request, true), 143, EndCause::Deadline, Outcome::TimedOut),
         ];
         for (stop, exit_code, cause, expected) in table {
-            // The engine's clock is behind, or ahead.
+            // The engine's clock is slow, or fast.
             for finished_at in [at(-3600), at(3600)] {
                 let run = Run { stop: stop.clone(), ..run(Status::Running) };
                 let Observation::Ended(ended) = ended(exit_code, cause.clone()) else { panic!("it ended") };

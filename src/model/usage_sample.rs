@@ -1,19 +1,19 @@
-//! What an attempt used at one time, and how many such samples become few.
+//! What an attempt used at one time, and how to reduce the number of such samples.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// One look at what an attempt uses. `None` is "not measured".
+/// One measurement of what an attempt uses. `None` is "not measured".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UsageSample {
     pub at: Timestamp,
-    /// In use at this time, in bytes; where several samples became one, the most of them.
+    /// In use at this time, in bytes; for joined samples, their maximum.
     pub memory_bytes: Option<i64>,
     /// On average since the sample before, in thousandths of a core.
     pub cpu_millis: Option<i64>,
 }
 
 impl UsageSample {
-    /// One sample in the place of this and the next one. This one tells of the time since `before`.
+    /// Joins this sample and the next into one. This one covers the time since `before`.
     #[must_use]
     pub fn join(self, next: Self, before: Option<Timestamp>) -> Self {
         let length = |from: Timestamp, to: Timestamp| to.duration_since(from).max(SignedDuration::from_micros(1));
@@ -26,7 +26,7 @@ impl UsageSample {
         Self { at: next.at, memory_bytes: self.memory_bytes.max(next.memory_bytes), cpu_millis }
     }
 
-    /// Half as many samples of the same time, oldest first.
+    /// Half as many samples for the same time, oldest first.
     #[must_use]
     pub fn halve(samples: &[Self]) -> Vec<Self> {
         let mut before = None;
@@ -39,7 +39,7 @@ impl UsageSample {
     }
 }
 
-/// The average of two values that each held for a time.
+/// The average of two values, weighted by how long each held.
 fn average((a, a_length): (i64, SignedDuration), (b, b_length): (i64, SignedDuration)) -> i64 {
     let (a_length, b_length) = (a_length.as_micros(), b_length.as_micros());
     let sum = i128::from(a) * a_length + i128::from(b) * b_length;
@@ -59,7 +59,7 @@ mod tests {
         let start = Timestamp::from_second(0).unwrap();
         let joined = sample(1, Some(5), Some(1000)).join(sample(4, Some(3), Some(200)), Some(start));
         assert_eq!(joined, sample(4, Some(5), Some(400)));
-        // The first one's own time is not known.
+        // How long the first sample lasted is not known.
         assert_eq!(sample(1, None, Some(100)).join(sample(4, Some(3), Some(300)), None), sample(4, Some(3), Some(200)));
         assert_eq!(sample(1, None, None).join(sample(2, None, Some(7)), None), sample(2, None, Some(7)));
     }

@@ -1,4 +1,4 @@
-//! How browsers reach the server: the address that people use, and the sites whose pages may use the API.
+//! How browsers reach the server: its public address, and the sites whose pages may use the API.
 
 use std::str::FromStr;
 
@@ -45,18 +45,18 @@ impl CorsOrigins {
     }
 }
 
-/// What the server's own paths begin with. None of them can be what a proxy puts before: whether a request has that path or
-/// was relieved of it could not be told.
+/// The first segments of the server's own paths. A proxy's path prefix can't begin with one of them: it would be
+/// impossible to distinguish a request that has the prefix from one that had it removed.
 const OWN_SEGMENTS: [&str; 11] = ["api", "clusters", "docs", "groups", "health", "tags", "ui", "v1", "v2", "v4", "v6"];
 
 /// Such as `https://tools.example/flotilla`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
-    /// The scheme, the host and its port where it is not the scheme's own, as browsers write an `Origin`.
+    /// The scheme, the host, and the port unless it is the scheme's default, as browsers write an `Origin`.
     origin: String,
     /// Where the host begins in it.
     host_at: usize,
-    /// Empty, or with a slash in front and none at the end.
+    /// Empty, or with a leading slash and no trailing one.
     base_path: String,
 }
 
@@ -66,7 +66,7 @@ impl PublicUrl {
         &self.origin
     }
 
-    /// With its port, where the address has one.
+    /// Including its port, if the address has one.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.origin[self.host_at..]
@@ -84,7 +84,8 @@ impl FromStr for PublicUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let needed = || format!("must be an address such as https://tools.example/flotilla/, not {text:?}");
         let url: Url = text.parse().map_err(|_| needed())?;
-        // What is read as something else than it says is a mistake: a backslash, white space, a path with `..`.
+        // Anything that is parsed differently from how it reads is a mistake: a backslash, white space, a path with
+        // `..`.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_~:/[]".contains(c);
         let (_, rest) = text.split_once("://").ok_or_else(needed)?;
         let path = rest.split_once('/').map_or("", |(_, path)| path);

@@ -21,10 +21,10 @@ impl FromRow for RunBrief {
 }
 
 impl Store {
-    /// The newest runs of each of these definitions, at most `each` of one, newest first. One look into the index for
-    /// each definition: a window function would read all their history.
+    /// The newest runs of each of these definitions, at most `each` per definition, newest first. One index look-up
+    /// for each definition: a window function would read all their history.
     pub async fn newest_runs(&self, definitions: &[DefinitionId], each: u32) -> Result<Vec<RunBrief>, StoreError> {
-        // SQLite lets no subquery of FROM see the tables before it.
+        // SQLite does not let a subquery in FROM refer to the tables before it.
         let select = match self.db.is_postgres() {
             true => {
                 "SELECT newest.* FROM json_array_elements_text(CAST($1 AS json)) AS wanted (id)

@@ -1,4 +1,4 @@
-//! What operators say of clusters, and how much there is to do on each.
+//! Cluster records set by operators, and the load of each cluster.
 
 use super::row::{FromRow, Row};
 
@@ -22,7 +22,7 @@ impl FromRow for ClusterRecord {
     }
 }
 
-/// The runs of one cluster that are in one status, and what they asked for.
+/// The runs of one cluster in one status, and the resources they asked for.
 struct Share {
     cluster: String,
     status: Status,
@@ -37,11 +37,11 @@ impl FromRow for Share {
     }
 }
 
-/// Where the engine of a cluster is, by its settings.
+/// The address of a cluster's engine, according to its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub text: String,
-    /// Whether the settings that are replaced name another.
+    /// Whether the replaced settings name a different address.
     pub is_another: bool,
 }
 
@@ -52,7 +52,7 @@ impl Store {
         Ok(self.db.read_one(Statement::new(select, [cluster.into()])).await?.unwrap_or_default())
     }
 
-    /// The clusters that anything was said about, by name.
+    /// All clusters with a stored record, by name.
     pub async fn cluster_records(&self) -> Result<Vec<ClusterRecord>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM clusters ORDER BY name");
         self.db.read(Builder::new(&select).build()).await
@@ -64,9 +64,9 @@ impl Store {
         self.db.read_one(select.build()).await
     }
 
-    /// Stores a record, in place of the one of that name where `before` is the one that the change was made from: says
-    /// whether it was. `endpoint` is where its engine is by the settings in it; it changes only while nothing is left on
-    /// the engine.
+    /// Stores a record, replacing the one of that name if that is still `before`, from which the change was made.
+    /// Returns whether it was stored. `endpoint` is the engine's address in the new settings; it changes only while
+    /// nothing is left on the engine.
     pub async fn save_cluster(
         &self,
         record: &ClusterRecord,
@@ -105,7 +105,7 @@ impl Store {
         Ok(self.write_guarded(statements).await?.is_done())
     }
 
-    /// Forgets a cluster, unless a run is on it or waits for it: says whether it did.
+    /// Deletes a cluster's record, unless a run is on the cluster or waits for it. Returns whether it was deleted.
     pub async fn delete_cluster(&self, name: &str) -> Result<bool, StoreError> {
         let delete = Statement::new(
             "DELETE FROM clusters WHERE name = $1
@@ -139,7 +139,7 @@ impl Store {
         Ok(loads)
     }
 
-    /// How many runs wait for the same cluster and are to start before this one.
+    /// How many runs wait for the same cluster and come before this one.
     pub async fn queued_before(&self, run: &Run) -> Result<u64, StoreError> {
         let select = Statement::new(
             "SELECT COUNT(*) FROM runs

@@ -1,7 +1,7 @@
-//! The seam between the statements, written once, and the two databases.
+//! The interface between the statements, written once, and the two databases.
 //!
-//! A write is a short list of statements that take effect together or not at all; it can't look at the rows of one
-//! statement to decide the next, so each says itself, in its `WHERE`, when it applies.
+//! A write is a short list of statements that take effect together or not at all. It can't use the rows of one
+//! statement to decide the next, so each statement says in its own `WHERE` when it applies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use super::row::{FromRow, Written};
 use super::sqlite::Sqlite;
 use super::statement::Statement;
 
-/// How long a search may take where nothing else is configured.
+/// How long a search may take by default.
 const SEARCH_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The database, for one purpose. Copies share it.
+/// The database, for one purpose. Clones share it.
 #[derive(Clone)]
 pub(super) struct Db {
     backend: Arc<Backend>,
@@ -53,7 +53,7 @@ impl Db {
         Self { search_patience, ..self }
     }
 
-    /// A connection of its own to change the schema by, where that was not done when the database was opened.
+    /// A separate connection for changing the schema, unless the schema was updated when the database was opened.
     pub(super) async fn connect_for_schema(&self) -> Result<Option<sqlx::PgConnection>, StoreError> {
         match &*self.backend {
             Backend::Sqlite(_) => Ok(None),
@@ -61,7 +61,7 @@ impl Db {
         }
     }
 
-    /// Carries out the statements in one transaction, and returns when it is durable.
+    /// Executes the statements in one transaction, and returns when it is durable.
     pub(super) async fn write(&self, statements: Vec<Statement>) -> Result<Written, StoreError> {
         match &*self.backend {
             Backend::Sqlite(db) => db.write(statements).await,
@@ -77,7 +77,7 @@ impl Db {
         }
     }
 
-    /// At most one row, found by a key: quick enough to be read on the spot.
+    /// At most one row, found by a key: quick enough to be read inline.
     pub(super) async fn read_one<T: FromRow>(&self, statement: Statement) -> Result<Option<T>, StoreError> {
         match &*self.backend {
             Backend::Sqlite(db) => db.read_one(self.purpose, &statement).await,
@@ -85,7 +85,7 @@ impl Db {
         }
     }
 
-    /// What a statement gives that may look at every row, on connections which only such statements use.
+    /// The rows of a statement that may scan every row, on connections reserved for searches.
     /// [`StoreError::TookTooLong`] after `until`.
     pub(super) async fn search<T: FromRow + Send + 'static>(
         &self,
@@ -98,7 +98,7 @@ impl Db {
         }
     }
 
-    /// A search where it has to end by some time, else a read.
+    /// A search if it has a deadline, otherwise a read.
     pub(super) async fn list<T: FromRow + Send + 'static>(
         &self,
         statement: Statement,
@@ -110,17 +110,17 @@ impl Db {
         }
     }
 
-    /// When a search that begins now is given up.
+    /// The deadline of a search that begins now.
     pub(super) fn search_deadline(&self) -> Instant {
         Instant::now() + self.search_patience
     }
 
-    /// Where one text is found in another, counted from 1, as a function of both databases.
+    /// The SQL function of each database that finds one text in another and counts positions from 1.
     pub(super) fn position_function(&self) -> &'static str {
         if self.is_postgres() { "strpos" } else { "instr" }
     }
 
-    /// A field of the JSON that a column holds, as JSON, as each database says it.
+    /// A field of a JSON column, as JSON, in each database's syntax.
     pub(super) fn json_field(&self, column: &str, field: &str) -> String {
         match self.is_postgres() {
             true => format!("CAST(CAST({column} AS json) -> '{field}' AS text)"),

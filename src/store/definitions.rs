@@ -1,4 +1,4 @@
-//! Definitions, and the groups and tags that live ones use.
+//! Definitions, and the groups and tags used by live ones.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::model::{
 };
 
 const COLUMNS: &str = "definition_id, alias, group_name, task, task_type, created_at, updated_at";
-/// A definition's id and about how many bytes its row holds.
+/// A definition's id and the approximate size of its row in bytes.
 const UNREAD: &str = "definition_id, octet_length(task)";
 
 impl FromRow for Definition {
@@ -40,7 +40,7 @@ impl FromRow for Unread<DefinitionId> {
 }
 
 impl Store {
-    /// Stores a new definition; [`StoreError::Duplicate`] where a live one has its alias.
+    /// Stores a new definition; [`StoreError::Duplicate`] if a live one has its alias.
     pub async fn insert_definition(&self, definition: &Definition) -> Result<(), StoreError> {
         let mut statements = vec![Statement::new(
             "INSERT INTO definitions
@@ -63,8 +63,8 @@ impl Store {
         self.db.write(statements).await.map(|_| ())
     }
 
-    /// Replaces a live definition that is still as `seen`, that is, was last changed then. `false` where it is not:
-    /// the caller reads it again. [`StoreError::Duplicate`] where another live one has its alias.
+    /// Replaces a live definition if it was last changed at `seen`. Otherwise returns `false`: the caller reads it
+    /// again. [`StoreError::Duplicate`] if another live one has its alias.
     pub async fn replace_definition(&self, definition: &Definition, seen: Timestamp) -> Result<bool, StoreError> {
         let update = Statement::new(
             "UPDATE definitions
@@ -87,7 +87,7 @@ impl Store {
         Ok(self.db.write(statements).await?.is_done())
     }
 
-    /// Takes a live definition out of lists, look-ups and launches, and frees its alias. `false` where there is none.
+    /// Removes a live definition from lists, look-ups and launches, and frees its alias. `false` if there is none.
     pub async fn deregister_definition(&self, id: &DefinitionId, now: Timestamp) -> Result<bool, StoreError> {
         let update = Statement::new(
             "UPDATE definitions SET deregistered_at = $2 WHERE definition_id = $1 AND deregistered_at IS NULL",
@@ -108,14 +108,14 @@ impl Store {
         self.db.read_one(select.build()).await
     }
 
-    /// Whether there is or was such a definition: the history of a deregistered one stays readable.
+    /// Whether the definition exists or ever existed: the history of a deregistered one stays readable.
     pub async fn definition_ever_existed(&self, id: &DefinitionId) -> Result<bool, StoreError> {
         let select =
             Statement::new("SELECT definition_id FROM definitions WHERE definition_id = $1", [id.as_str().into()]);
         Ok(self.db.read_one::<String>(select).await?.is_some())
     }
 
-    /// Which definitions are on a page. All of them together may be larger than what can be held: see
+    /// The definitions on a page, as ids and sizes: the full rows together may be too large to hold in memory, see
     /// [`Store::definitions`].
     pub async fn list_definitions(
         &self,
@@ -125,7 +125,7 @@ impl Store {
         self.list_as(UNREAD, filter, page).await
     }
 
-    /// The same with what a row of a page shows of each.
+    /// Like `list_definitions`, with what a page's row shows of each.
     pub async fn list_definition_summaries(
         &self,
         filter: &DefinitionFilter,
@@ -134,7 +134,7 @@ impl Store {
         self.list_as(&summaries::of_definition(&self.db), filter, page).await
     }
 
-    /// These definitions, in this order, without those that there never were. They may have been deregistered meanwhile.
+    /// These definitions, in this order, without ids that never existed. They may have been deregistered meanwhile.
     pub async fn definitions(&self, ids: &[DefinitionId]) -> Result<Vec<Definition>, StoreError> {
         let texts: Vec<_> = ids.iter().map(DefinitionId::as_str).collect();
         let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM definitions WHERE definition_id"));
@@ -156,12 +156,12 @@ impl Store {
         let mut select = Builder::new(&format!("SELECT {columns} FROM definitions WHERE deregistered_at IS NULL"));
         push_filter(&mut select, &self.db, filter);
         push_page(&mut select, sort_expression(page.sort_by), "definition_id", page.order, page.limit, page.offset);
-        // No index finds a part of a text.
+        // No index serves a substring search.
         let is_search = !(filter.env.is_empty() && filter.alias.is_empty() && filter.words.is_empty());
         page_of(&self.db, is_search, select, count).await
     }
 
-    /// The groups or tags that live definitions use and that hold `part`, whatever its case, in order of name.
+    /// The groups or tags used by live definitions that contain `part`, ignoring case, ordered by name.
     pub async fn list_names(
         &self,
         list: NameList,

@@ -1,6 +1,6 @@
-//! The runs table as a queue: what waits, what is claimed, what an engine still has. A cluster is meant here by its own
-//! name, not by one that stands for it. What `status <> 'STOPPED'` says twice, it says for the sake of an index, see
-//! `runs::IS_ACTIVE`.
+//! The runs table as a queue: what waits, what is claimed, what an engine still has. A cluster is given here by its
+//! own name, never by an alias. The redundant `status <> 'STOPPED'` conditions are there for the sake of an index,
+//! see `runs::IS_ACTIVE`.
 
 use jiff::Timestamp;
 
@@ -17,7 +17,7 @@ impl FromRow for Candidate {
     }
 }
 
-/// How many runs, and what they have asked for, all together.
+/// How many runs, and the sum of the resources they asked for.
 struct Reserved(u64, Resources);
 
 impl FromRow for Reserved {
@@ -26,13 +26,13 @@ impl FromRow for Reserved {
     }
 }
 
-/// [`RESERVED`], or the columns of which it is the sum.
+/// Reads [`RESERVED`], or the columns it sums up.
 pub(super) fn resources(row: &mut Row) -> Result<Resources, StoreError> {
     let (memory_mb, cpu_millis, gpus) = (row.maybe_int()?, row.maybe_int()?, row.maybe_int()?);
     Ok(Resources { memory_mb, cpu_millis, gpus, storage_mb: None })
 }
 
-/// What runs have asked for, all together.
+/// The sum of the resources that runs asked for.
 pub(super) const RESERVED: &str =
     "CAST(SUM(memory_mb) AS BIGINT), CAST(SUM(cpu_millis) AS BIGINT), CAST(SUM(gpus) AS BIGINT)";
 
@@ -51,15 +51,15 @@ impl FromRow for DueRun {
     }
 }
 
-/// An attempt of which something may be left on the engine, with its run.
+/// An attempt that may have something left on the engine, with its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveAttempt {
     pub attempt_id: AttemptId,
     /// The server that claimed it.
     pub server_id: String,
-    /// Which engine has it; `None` where nobody has seen that yet.
+    /// The engine that has it; `None` if that was never observed.
     pub engine_id: Option<EngineId>,
-    /// What the engine calls it, once it has said so.
+    /// The engine's name for it, once the engine has returned one.
     pub handle: Option<String>,
     /// When it was claimed, by the server's clock.
     pub claimed_at: Timestamp,
@@ -67,7 +67,7 @@ pub struct ActiveAttempt {
 }
 
 impl ActiveAttempt {
-    /// Whether it is claimed, and the engine has not said yet that it has it.
+    /// Whether it is claimed, and the engine has not confirmed yet that it has it.
     #[must_use]
     pub fn is_unlaunched(&self) -> bool {
         self.handle.is_none() && self.run.status == Status::Pending && self.attempt_id == self.run.attempt_id()
@@ -93,16 +93,18 @@ impl FromRow for ActiveAttempt {
     }
 }
 
-/// For whom runs are claimed: the server that looks after them from then on, and the engine they are handed to.
+/// For whom runs are claimed: the server that is responsible for them from then on, and the engine they are handed
+/// to.
 #[derive(Debug, Clone, Copy)]
 pub struct Claimant<'a> {
     pub server_id: &'a str,
     pub engine_id: Option<&'a EngineId>,
-    /// Where the engine is by the settings that the claim is made with; nothing is claimed where they are other by now.
+    /// The engine's address in the settings that the claim is made with; nothing is claimed if they have changed
+    /// since.
     pub endpoint: Option<&'a str>,
 }
 
-/// A server that has not seen its engine.
+/// A server that has not observed its engine.
 impl<'a> From<&'a str> for Claimant<'a> {
     fn from(server_id: &'a str) -> Self {
         Self { server_id, engine_id: None, endpoint: None }
@@ -125,7 +127,7 @@ impl FromRow for AttemptPlace {
 }
 
 impl Store {
-    /// How many PENDING and RUNNING runs a cluster has, and what they have reserved of its resources.
+    /// How many PENDING and RUNNING runs a cluster has, and the resources they reserve.
     pub async fn reserved(&self, cluster: &str) -> Result<(u64, Resources), StoreError> {
         let mut select = Builder::new(&format!(
             "SELECT COUNT(*), {RESERVED} FROM runs WHERE status IN ('PENDING', 'RUNNING') AND resolved_cluster = "
@@ -135,8 +137,8 @@ impl Store {
         Ok(found.map_or_else(Default::default, |Reserved(runs, resources)| (runs, resources)))
     }
 
-    /// The first runs that wait for a cluster, in the order they were launched. A further attempt waits until nothing is
-    /// left of the one before it; none starts where the operator has not left the cluster active.
+    /// The first runs that wait for a cluster, in the order they were launched. A further attempt waits until nothing
+    /// is left of the one before it; none starts unless the operator has left the cluster active.
     pub async fn next_queued(&self, cluster: &str, limit: u32) -> Result<Vec<Candidate>, StoreError> {
         let select = Statement::new(
             "SELECT run_id, memory_mb, cpu_millis, gpus FROM runs
@@ -152,8 +154,8 @@ impl Store {
     }
 
     /// Claims those of these runs that still wait: QUEUED becomes PENDING, on a new attempt, committed before the
-    /// engine hears of it. Nothing is claimed where the cluster would then have more than `max_running`, for another
-    /// server was quicker, or where it is no longer active: the caller reads again.
+    /// engine learns of it. Nothing is claimed if that would exceed the cluster's `max_running`, because another
+    /// server was quicker, or if the cluster is no longer active: the caller reads again.
     pub async fn claim(
         &self,
         cluster: &str,
@@ -169,7 +171,7 @@ impl Store {
         update.bind(claim.as_str()).push(", exit_reason = NULL WHERE run_id IN (");
         update.bind_all(run_ids.iter().map(RunId::to_string));
         update.push(") AND status = 'QUEUED' AND stop_at IS NULL AND ");
-        // As `next_queued` says it; it may have come to a further attempt since.
+        // The same condition as in `next_queued`; the run may have come to a further attempt since.
         update.push(
             "NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.run_id = runs.run_id AND attempts.cleaned_at IS NULL) AND ",
         );
@@ -219,8 +221,8 @@ impl Store {
         }
     }
 
-    /// Lets nobody else claim runs of the cluster, nor change where it is, until the write is done: two that count at the
-    /// same moment would both find room. SQLite has one writer anyway.
+    /// Locks out other claims of the cluster's runs, and changes of its address, until the write is done: two claims
+    /// that count at the same moment would both find room. SQLite has one writer anyway.
     pub(super) fn lock_claims(&self, cluster: &str) -> Vec<Statement> {
         if !self.db.is_postgres() {
             return Vec::new();
@@ -229,7 +231,8 @@ impl Store {
         vec![Statement::new(lock, [format!("flotilla dispatch {cluster}").into()])]
     }
 
-    /// What the engine calls the attempt, to be found again after a restart. `false` where nothing is left of it by now.
+    /// Stores the engine's name for the attempt, by which it is found again after a restart. `false` if nothing is
+    /// left of it by now.
     pub async fn set_handle(&self, attempt_id: AttemptId, handle: &str) -> Result<bool, StoreError> {
         let update = Statement::new(
             "UPDATE attempts SET handle = $3 WHERE run_id = $1 AND attempt = $2 AND cleaned_at IS NULL",
@@ -238,7 +241,7 @@ impl Store {
         Ok(self.write_guarded(vec![update.required()]).await?.is_done())
     }
 
-    /// Every attempt of a cluster that may have something left on its engine. No page cap: all are looked at.
+    /// Every attempt of a cluster that may have something left on its engine. No page cap: all are observed.
     pub async fn active_attempts(&self, cluster: &str) -> Result<Vec<ActiveAttempt>, StoreError> {
         let select = Builder::new(&format!(
             "SELECT attempts.attempt, attempts.node, attempts.engine_id, attempts.handle, attempts.created_at, {}
@@ -251,7 +254,7 @@ impl Store {
         self.db.read(select.build()).await
     }
 
-    /// One attempt of a cluster, where something of it may be left on its engine.
+    /// One attempt of a cluster, if something of it may be left on its engine.
     pub async fn active_attempt(
         &self,
         cluster: &str,
@@ -268,7 +271,7 @@ impl Store {
         self.db.read_one(select.build()).await
     }
 
-    /// Where an attempt is; `None` where it is unknown.
+    /// Where an attempt is; `None` if it is unknown.
     pub async fn attempt_place(&self, attempt_id: AttemptId) -> Result<Option<AttemptPlace>, StoreError> {
         let select = Statement::new(
             "SELECT node, engine_id, cleaned_at FROM attempts WHERE run_id = $1 AND attempt = $2",
@@ -277,7 +280,7 @@ impl Store {
         self.db.read_one(select).await
     }
 
-    /// Nothing of the attempt is left on its engine.
+    /// Records that nothing of the attempt is left on its engine.
     pub async fn set_cleaned(&self, attempt_id: AttemptId, now: Timestamp) -> Result<(), StoreError> {
         let update = Statement::new(
             "UPDATE attempts SET cleaned_at = $3 WHERE run_id = $1 AND attempt = $2 AND cleaned_at IS NULL",
@@ -297,7 +300,7 @@ impl Store {
     }
 }
 
-/// Names the rows of one claim, for the statements that follow it in the same transaction.
+/// A name for the rows of one claim, used by the statements that follow it in the same transaction.
 fn claim_token() -> String {
     RunId::generate().to_string()
 }

@@ -1,4 +1,4 @@
-//! What can go wrong in the database, by what the caller does about it.
+//! Database errors, classified by what the caller does about them.
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -8,19 +8,19 @@ pub enum StoreError {
     /// The disk is full: nothing was stored.
     #[error("the disk that holds the database is full")]
     Full(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The database can't be reached or asked now.
+    /// The database can't be reached or queried now.
     #[error("the database is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A statement was given up because it took too long: it asked for too much, or the database is too busy.
     #[error("the database took too long")]
     TookTooLong(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The file is no database, or a damaged one.
+    /// The file is not a database, or a damaged one.
     #[error("the database is damaged or no database")]
     Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database can't be used by this program.
     #[error("{0}")]
     Unusable(String),
-    /// A row holds what the code does not understand.
+    /// A row holds a value that the code does not understand.
     #[error("column {column} of a row can't be read: {problem}")]
     Decode { column: usize, problem: String },
     #[error("the database refused a statement")]
@@ -28,7 +28,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The same, for another caller who met it.
+    /// A copy of the error, for another caller affected by it.
     pub(super) fn again(&self) -> Self {
         match self {
             Self::Duplicate(source) => Self::Duplicate(source.to_string().into()),
@@ -48,12 +48,12 @@ impl From<rusqlite::Error> for StoreError {
         use rusqlite::ErrorCode as Code;
         const UNIQUE: [i32; 2] = [rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE, rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY];
         let Some(&failure) = error.sqlite_error() else { return Self::Other(error.into()) };
-        // The text alone: the source of the error says the same once more.
+        // Only the text: the error's source repeats it.
         let error = error.to_string();
         match failure.code {
             Code::ConstraintViolation if UNIQUE.contains(&failure.extended_code) => Self::Duplicate(error.into()),
             Code::DiskFull => Self::Full(error.into()),
-            // The index of the log of changes could not grow: its file is beside the database.
+            // The index of the write-ahead log could not grow: its file is beside the database.
             Code::SystemIoFailure if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => {
                 Self::Full(error.into())
             }
@@ -79,7 +79,7 @@ impl From<sqlx::Error> for StoreError {
             error,
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed
         );
-        // The text alone: it holds that of the source, and of the database's own words what is for people.
+        // Only the text: it includes the source's, and the human-readable part of the database's own message.
         let error = error.as_database_error().map_or_else(|| error.to_string(), |words| words.message().to_owned());
         match code.as_str() {
             "23505" => Self::Duplicate(error.into()),
@@ -89,7 +89,7 @@ impl From<sqlx::Error> for StoreError {
             "XX001" | "XX002" => Self::Corrupt(error.into()),
             _ if is_unreachable => Self::Unavailable(error.into()),
             // Connection, transaction state (read-only, or ended by a time limit), authorization, resources, operator
-            // intervention (the server stops or starts), serialization; and a database that is not there.
+            // intervention (the server stops or starts), serialization; and a missing database.
             code if ["08", "25", "28", "3D", "40", "53", "57"].iter().any(|class| code.starts_with(class)) => {
                 Self::Unavailable(error.into())
             }

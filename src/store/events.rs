@@ -1,4 +1,4 @@
-//! Events: the lines of a run's story, appended in the transaction of the change they tell of.
+//! Events: a run's history, each appended in the transaction of the change it describes.
 
 use super::row::{FromRow, Row};
 
@@ -47,18 +47,18 @@ fn insert(text: &'static str, run_id: RunId, event: &Event) -> Statement {
 }
 
 impl Store {
-    /// Appends to a run's story what it does not say yet.
+    /// Appends an event to a run's history unless it is already there.
     pub async fn append_unsaid_event(&self, run_id: RunId, event: &Event) -> Result<(), StoreError> {
         self.db.write(vec![insert(INSERT_UNSAID, run_id, event)]).await.map(|_| ())
     }
 
-    /// How many events a run's story has.
+    /// How many events a run has.
     pub async fn count_events(&self, run_id: RunId) -> Result<u64, StoreError> {
         let count = Statement::new("SELECT COUNT(*) FROM events WHERE run_id = $1", [run_id.to_string().into()]);
         Ok(self.db.read_one(count).await?.unwrap_or_default())
     }
 
-    /// Whether a run's story has an event with this reason.
+    /// Whether a run has an event with this reason.
     pub async fn has_event(&self, run_id: RunId, reason: &str) -> Result<bool, StoreError> {
         let select = "SELECT COUNT(*) FROM events WHERE run_id = $1 AND reason = $2";
         let count: Option<u64> =
@@ -66,7 +66,7 @@ impl Store {
         Ok(count.is_some_and(|count| count > 0))
     }
 
-    /// The newest events of a run's story, in the order they happened.
+    /// The newest events of a run, in the order they happened.
     pub async fn newest_events(&self, run_id: RunId, most: u32) -> Result<Vec<Event>, StoreError> {
         let select = Statement::new(
             "SELECT timestamp, event_type, reason, source_object, message FROM events WHERE run_id = $1
@@ -78,7 +78,8 @@ impl Store {
         Ok(events)
     }
 
-    /// What was told already is not told again: an engine repeats what its machine still remembers after a restart.
+    /// An event that is already stored is not stored again: after a restart an engine repeats what its machine still
+    /// remembers.
     pub async fn append_event(&self, run_id: RunId, event: &Event) -> Result<(), StoreError> {
         self.db.write(vec![insert(INSERT_ONCE, run_id, event)]).await.map(|_| ())
     }

@@ -1,4 +1,4 @@
-//! The time by which things grow old: see `model::next_kept_time`.
+//! The time by which logs and keys expire: see `model::next_kept_time`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::statement::Statement;
 use super::{Store, StoreError};
 use crate::model::next_kept_time;
 
-/// In SQL, a time or the kept time, whichever is later: from when on something grows old whose own time was said by a clock
+/// In SQL, the later of a time and the kept time: the start of the age of something whose own time came from a clock
 /// that may be wrong.
 macro_rules! no_earlier_than_kept {
     ($time:literal) => {
@@ -32,14 +32,14 @@ impl FromRow for Time {
 }
 
 impl Store {
-    /// The time by which things grow old; `None` where no server has kept any yet.
+    /// The time by which logs and keys expire; `None` if no server has stored any yet.
     pub async fn kept_time(&self) -> Result<Option<Timestamp>, StoreError> {
         let select = Statement::new("SELECT time FROM kept_time WHERE singleton = 1", []);
         Ok(self.db.read_one::<Time>(select).await?.map(|time| time.0))
     }
 
-    /// Lets `passed` go by since the time was last kept. Gives the time that is kept now, and what was taken for the
-    /// clock's: of this machine and of the database server's, the earlier.
+    /// Advances the kept time by the `passed` time since it was last stored. Returns the new kept time, and the
+    /// clock's time that was used: the earlier of this machine's and the database server's.
     pub async fn keep_time(&self, clock: Timestamp, passed: Duration) -> Result<(Timestamp, Timestamp), StoreError> {
         let clock = self.database_clock().await?.map_or(clock, |database| database.min(clock));
         let kept = match self.kept_time().await? {
@@ -53,7 +53,7 @@ impl Store {
         Ok((kept, clock))
     }
 
-    /// The time by the clock of the database server's machine, where there is one.
+    /// The current time of the database server's clock, if there is a database server.
     async fn database_clock(&self) -> Result<Option<Timestamp>, StoreError> {
         if !self.db.is_postgres() {
             return Ok(None);

@@ -1,8 +1,8 @@
-//! Leases: rows that say which server may decide, by the database's own clock. The epoch rises each time that a lease
-//! changes hands, and every write about attempts and clusters names it: whoever has lost the lease writes nothing, also
-//! where it does not know yet.
+//! Leases: rows that record which server may decide, by the database's own clock. The epoch rises each time that a
+//! lease changes hands, and every write about attempts and clusters names it: a server that has lost the lease writes
+//! nothing, even if it does not know yet.
 //!
-//! There is one lease for the whole database, for it has one server. On SQLite the file is locked instead.
+//! There is one lease for the whole database, since it has one server. On SQLite the file is locked instead.
 
 use std::time::Duration;
 
@@ -16,22 +16,22 @@ const SERVER: &str = "server";
 /// Microseconds since 1970.
 const NOW: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
-/// Who takes a lease.
+/// The server that takes a lease.
 #[derive(Debug, Clone)]
 pub struct Holder {
-    /// The same after a restart, and nobody else's.
+    /// Stays the same after a restart, and is unique.
     pub id: String,
-    /// For people who look for it.
+    /// For operators who want to find the holder.
     pub details: String,
 }
 
-/// What came of an attempt to take a lease.
+/// The result of trying to take a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     Yes {
         epoch: i64,
     },
-    /// Somebody else has it. `until` rises with each renewal.
+    /// Another server has it. `until` rises with each renewal.
     No {
         by: String,
         until: i64,
@@ -52,16 +52,16 @@ impl FromRow for Current {
 }
 
 impl Store {
-    /// Whether the database knows leases: one that an older version made does not, before it is migrated.
+    /// Whether the database has leases: one created by an older version does not until it is migrated.
     pub async fn has_leases(&self) -> Result<bool, StoreError> {
         let select = "SELECT COUNT(*) FROM information_schema.tables
              WHERE table_name = 'leases' AND table_schema = current_schema()";
         Ok(self.db.read_one::<u64>(Statement::new(select, [])).await? > Some(0))
     }
 
-    /// Takes the lease where nobody has it, it has ended, its holder takes it again (`is_successor`: the one that had it
-    /// under this id is surely gone), or it still is what it was when it was last seen (`unrenewed`), a whole lease ago by
-    /// the clock of who asks. From then on this store's guarded writes name its epoch.
+    /// Takes the lease if it has no holder, if it has ended, if its holder takes it again (`is_successor`: the
+    /// earlier process with this id is certainly gone), or if it is unchanged since it was last read (`unrenewed`), a
+    /// whole lease duration ago by the caller's clock. From then on this store's guarded writes name its epoch.
     pub async fn take_lease(
         &self,
         holder: &Holder,
@@ -105,7 +105,7 @@ impl Store {
         Ok(Taken::No { by: details, until, left })
     }
 
-    /// Makes the lease last from now on; `false` where somebody else has it.
+    /// Extends the lease from now on; `false` if another server has it.
     pub async fn renew_lease(&self, valid_for: Duration) -> Result<bool, StoreError> {
         let update = format!("UPDATE leases SET expires_at = {NOW} + $3 WHERE name = $1 AND epoch = $2");
         let args = vec![SERVER.into(), self.epoch().into(), micros(valid_for).into()];
@@ -113,7 +113,7 @@ impl Store {
         Ok(self.db.write(vec![update]).await?.is_done())
     }
 
-    /// Ends the lease, so that another server need not wait for it. The row stays, for the epoch must not fall.
+    /// Ends the lease, so that another server need not wait for it. The row stays, because the epoch must not fall.
     pub async fn resign_lease(&self) -> Result<(), StoreError> {
         if self.epoch() == 0 {
             return Ok(());
@@ -122,13 +122,13 @@ impl Store {
         self.db.write(vec![Statement::new(update, [SERVER.into(), self.epoch().into()])]).await.map(|_| ())
     }
 
-    /// Carries out the statements where this server still has the lease; nothing is written where it has not.
+    /// Executes the statements if this server still has the lease; otherwise nothing is written.
     pub(super) async fn write_guarded(&self, mut statements: Vec<Statement>) -> Result<Written, StoreError> {
         let epoch = self.epoch();
         if epoch == 0 {
             return self.db.write(statements).await;
         }
-        // The last of them: whatever took long before it, such as waiting for a lock, has been waited for.
+        // Comes last: anything slow before it, such as waiting for a lock, is over by then.
         let guard = "SELECT epoch FROM leases WHERE name = $1 AND epoch = $2";
         statements.push(Statement::new(guard, [SERVER.into(), epoch.into()]).required());
         let mut written = self.db.write(statements).await?;

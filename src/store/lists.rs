@@ -1,4 +1,4 @@
-//! What lists with free filters have in common: conditions, pages and totals.
+//! Shared parts of lists with free filters: conditions, pages and totals.
 
 use tokio::time::Instant;
 
@@ -8,7 +8,7 @@ use super::row::FromRow;
 use super::statement::{Builder, json};
 use crate::model::{EnvVar, Order, Page};
 
-/// ` IN (…)` of any number of texts, which are bound as one value, so that the statement stays the same.
+/// ` IN (…)` for any number of texts, bound as one value, so that the statement stays the same.
 pub(super) fn push_in(sql: &mut Builder, db: &Db, texts: &[&str]) {
     let (before, after) = match db.is_postgres() {
         true => (" IN (SELECT json_array_elements_text(CAST(", " AS json)))"),
@@ -17,7 +17,7 @@ pub(super) fn push_in(sql: &mut Builder, db: &Db, texts: &[&str]) {
     sql.push(before).bind(json(&texts)).push(after);
 }
 
-/// The field is any of these values; nothing where none is given.
+/// The column has any of these values; adds no condition if there are none.
 pub(super) fn push_any(sql: &mut Builder, column: &str, values: &[String]) {
     if !values.is_empty() {
         sql.push(&format!(" AND {column} IN ("));
@@ -26,8 +26,8 @@ pub(super) fn push_any(sql: &mut Builder, column: &str, values: &[String]) {
 }
 
 /// The task has each of these variables with this value. Its JSON text is searched for the variable as serde writes
-/// it: within a JSON string a quote is always escaped, so the text can't be found anywhere else. No index serves this;
-/// beside another filter it looks at what that one leaves.
+/// it: within a JSON string a quote is always escaped, so the text can't match anywhere else. No index serves this;
+/// combined with another filter, it checks only the rows which that one leaves.
 pub(super) fn push_env(sql: &mut Builder, db: &Db, column: &str, env: &[EnvVar]) {
     for var in env {
         sql.push(&format!(" AND {}({column}, ", db.position_function())).bind(json(var)).push(") > 0");
@@ -40,7 +40,7 @@ pub(super) fn push_page(sql: &mut Builder, sort: &str, id_column: &str, order: O
     sql.bind(limit).push(" OFFSET ").bind(offset);
 }
 
-/// The rows of a page and the total. A search has connections of its own and a deadline over both.
+/// The rows of a page and the total. A search uses connections of its own and has a deadline over both.
 pub(super) async fn page_of<T: FromRow + Send + 'static>(
     db: &Db,
     is_search: bool,
@@ -57,7 +57,7 @@ pub(super) async fn count_of(db: &Db, count: Builder, until: Option<Instant>) ->
     Ok(counted.first().copied().unwrap_or(0))
 }
 
-/// A `LIKE` pattern for a part of a lower-cased text, its own wildcards taken literally.
+/// A `LIKE` pattern for a substring of a lower-cased text, with its wildcards taken literally.
 pub(super) fn substring_pattern(part: &str) -> String {
     let escaped = part.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
     format!("%{escaped}%")

@@ -1,7 +1,7 @@
-//! The schema's history: numbered steps, the same for both databases, applied at start and written down in a ledger.
+//! The schema's history: numbered steps, the same for both databases, applied at start and recorded in a ledger.
 //!
-//! A released step is never edited: the ledger keeps a checksum of each, and a database whose history differs from the
-//! program's is refused, as is one that a newer program has changed.
+//! A released step is never edited: the ledger keeps a checksum of each, and a database is refused if its history
+//! differs from the program's, or if a newer program has changed it.
 
 use std::time::Duration;
 
@@ -38,9 +38,9 @@ const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     checksum TEXT NOT NULL
 )";
 const APPLIED: &str = "SELECT version, name, checksum FROM schema_migrations ORDER BY version";
-/// How long the database server may take to show the ledger.
+/// How long the database server may take to return the ledger.
 const LOOK_PATIENCE: Duration = Duration::from_secs(20);
-/// How long all changes of the schema may take, with the wait for another server that makes them.
+/// How long all schema changes may take, including the wait for another server that makes them.
 const CHANGE_PATIENCE: Duration = Duration::from_hours(1);
 /// Any number will do, as long as nothing else in the database uses it.
 const POSTGRES_LOCK: i64 = 0x0066_6c6f_7469_6c6c;
@@ -69,7 +69,7 @@ pub(super) fn migrate_sqlite(connection: &mut Connection) -> Result<(), StoreErr
     Ok(())
 }
 
-/// A schema that is as it should be is only looked at, which takes a moment; a change of a long history may take a while.
+/// An up-to-date schema is only checked, which takes a moment; changing a long history may take a while.
 pub(super) async fn migrate_postgres(mut connection: PgConnection) -> Result<(), StoreError> {
     let looking = tokio::time::timeout(LOOK_PATIENCE, applied_on_postgres(&mut connection));
     let applied = looking.await.map_err(|_| silent(LOOK_PATIENCE))??;
@@ -84,7 +84,7 @@ fn silent(patience: Duration) -> StoreError {
     StoreError::Unavailable(format!("the database server did not answer within {} s", patience.as_secs()).into())
 }
 
-/// The steps in the ledger; none where there is no ledger yet.
+/// The steps in the ledger; none if there is no ledger yet.
 async fn applied_on_postgres(connection: &mut PgConnection) -> Result<Vec<Applied>, StoreError> {
     const UNDEFINED_TABLE: &str = "42P01";
     let rows: Vec<PgRow> = match sqlx::raw_sql(APPLIED).fetch_all(connection).await {
@@ -114,7 +114,7 @@ async fn change_postgres(connection: &mut PgConnection) -> Result<(), StoreError
     let missing = missing(POSTGRES, &applied)?;
     for migration in missing {
         sqlx::raw_sql(AssertSqlSafe(migration.sql)).execute(&mut *connection).await?;
-        // Behind a pooler nothing may be prepared for later.
+        // Nothing may be prepared for later use when connected through a pooler.
         sqlx::query("INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)")
             .persistent(false)
             .bind(migration.version)
@@ -134,7 +134,7 @@ fn tell(done: &[Migration]) {
     }
 }
 
-/// The steps still to be applied, or why the database can't be used.
+/// The steps still to apply, or why the database can't be used.
 fn missing<'a>(known: &'a [Migration], applied: &[Applied]) -> Result<&'a [Migration], StoreError> {
     for (i, step) in applied.iter().enumerate() {
         match known.get(i) {

@@ -1,8 +1,8 @@
-//! The database: the truth about definitions and runs, and the queue of what is to be run.
+//! The database: the truth about definitions and runs, and the queue of runs.
 //!
-//! One [`Store`] over SQLite and PostgreSQL; each statement stands once, next to its function. Every write is durable
-//! before its function returns. A run's status changes only in [`Store::apply`] and the few functions beside it, each
-//! guarded by the old status.
+//! One [`Store`] over SQLite and PostgreSQL; each statement is written once, next to its function. Every write is
+//! durable before its function returns. A run's status changes only in [`Store::apply`] and the few functions beside
+//! it, each guarded by the old status.
 
 mod briefs;
 mod clusters;
@@ -45,12 +45,12 @@ pub use stops::Orphan;
 
 pub struct Store {
     db: Db,
-    /// Of the lease that this server took; 0 where it needs none.
+    /// The epoch of the lease that this server took; 0 if it needs none.
     epoch: Arc<AtomicI64>,
 }
 
 impl Store {
-    /// Opens the SQLite database in this file, making it where it is missing, and brings its schema up to date.
+    /// Opens the SQLite database in this file, creating it if missing, and brings its schema up to date.
     pub async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let opening = tokio::task::spawn_blocking(move || sqlite::Sqlite::open(&path, migrate::migrate_sqlite));
@@ -65,13 +65,14 @@ impl Store {
         Ok(store)
     }
 
-    /// The same, with the schema as it is: [`Store::migrate`] comes before anything else but a look at the lease.
+    /// Like `open_postgres`, but leaves the schema as it is: [`Store::migrate`] must come before anything except
+    /// reading the lease.
     pub async fn connect_postgres(url: &str) -> Result<Self, StoreError> {
         let postgres = Box::pin(postgres::Postgres::connect(url)).await?;
         Ok(Self { db: Db::postgres(postgres), epoch: Arc::default() })
     }
 
-    /// Brings the schema up to date. That of SQLite is, since it was opened.
+    /// Brings the schema up to date. SQLite's is already, since the database was opened.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match self.db.connect_for_schema().await? {
             Some(connection) => Box::pin(migrate::migrate_postgres(connection)).await,
@@ -87,20 +88,20 @@ impl Store {
         self.epoch.store(epoch, Ordering::Relaxed);
     }
 
-    /// The same, with another bound on how long a list may take that looks at every row.
+    /// The same store with another bound on how long a list may take that scans every row.
     #[must_use]
     pub fn with_search_patience(self, patience: Duration) -> Self {
         Self { db: self.db.with_search_patience(patience), ..self }
     }
 
-    /// The same database for the control loops, which have connections of their own: no number of requests keeps them
-    /// from theirs.
+    /// The same database for the control loops, which have connections of their own: no number of requests can take
+    /// those.
     #[must_use]
     pub fn for_loops(&self) -> Self {
         Self { db: self.db.with_purpose(Purpose::Loops), epoch: Arc::clone(&self.epoch) }
     }
 
-    /// A name that no other database has, made when it is first asked for.
+    /// A name that is unique to this database, created when it is first requested.
     pub async fn installation_id(&self) -> Result<String, StoreError> {
         let new = uuid::Uuid::new_v4().to_string();
         let insert = "INSERT INTO installation (singleton, installation_id) VALUES (1, $1) ON CONFLICT DO NOTHING";
@@ -109,7 +110,7 @@ impl Store {
         found.ok_or_else(|| StoreError::Unusable("the database has lost the row that names it".to_owned()))
     }
 
-    /// Whether the database stores what it is told to: writes a row as it is, on a connection of its own.
+    /// Checks that the database stores what it is sent: rewrites a row unchanged, on a connection of its own.
     pub async fn check_writable(&self) -> Result<(), StoreError> {
         let update = "UPDATE installation SET installation_id = installation_id WHERE singleton = 1";
         self.db.with_purpose(Purpose::Readiness).write(vec![Statement::new(update, [])]).await.map(|_| ())

@@ -1,4 +1,4 @@
-//! What an overview shows. Nothing here costs more with more history.
+//! What an overview shows. No query here costs more with more history.
 
 use jiff::Timestamp;
 
@@ -29,9 +29,9 @@ impl Store {
         self.db.read(select).await
     }
 
-    /// The runs that somebody has to look at, the newest first.
+    /// The runs that need attention, newest first.
     pub async fn newest_failures(&self, most: u32) -> Result<Vec<RunSummary>, StoreError> {
-        // SQLite takes the index of these alone only where the condition has the index's own words.
+        // SQLite uses the partial index only if the condition has the index's exact words.
         let mut select = Builder::new(&format!(
             "SELECT {OF_RUN} FROM runs WHERE outcome IN ('failed', 'timed_out', 'lost', 'rejected')
              ORDER BY finished_at DESC, run_id DESC LIMIT "
@@ -40,7 +40,7 @@ impl Store {
         self.db.read(select.build()).await
     }
 
-    /// The runs of a cluster that are in this status, the oldest first.
+    /// The runs of a cluster in this status, oldest first.
     pub async fn runs_on(&self, cluster: &str, status: Status, most: u32) -> Result<Vec<RunSummary>, StoreError> {
         let mut select = Builder::new(&format!("SELECT {OF_RUN} FROM runs WHERE resolved_cluster = "));
         select.bind(cluster).push(" AND status = ").bind(status.as_str());

@@ -1,5 +1,5 @@
-//! Who looks after the attempts of a cluster, and which engine has them. Both are stored when a run is claimed; what is
-//! here changes them afterwards.
+//! Which server is responsible for the attempts of a cluster, and which engine has them. Both are stored when a run
+//! is claimed; the functions here change them afterwards.
 
 use jiff::Timestamp;
 
@@ -8,8 +8,8 @@ use super::{Store, StoreError};
 use crate::model::{EngineId, Event};
 
 impl Store {
-    /// Makes the attempts of a cluster this server's, of which another one took care: how many there were. Only for
-    /// clusters that every server reaches alike.
+    /// Assigns the attempts of a cluster that belong to another server to this one. Returns how many there were. Only
+    /// for clusters that every server reaches in the same way.
     pub async fn take_over_attempts(&self, cluster: &str, server_id: &str) -> Result<usize, StoreError> {
         let update = Statement::new(
             "UPDATE attempts SET node = $2
@@ -20,7 +20,7 @@ impl Store {
         self.count_of(update).await
     }
 
-    /// Stores which engine has the attempts of which nobody has seen that yet: how many there were.
+    /// Stores the engine of those attempts whose engine was never observed. Returns how many there were.
     pub async fn set_missing_engines(&self, cluster: &str, engine_id: &EngineId) -> Result<usize, StoreError> {
         let update = Statement::new(
             "UPDATE attempts SET engine_id = $2
@@ -31,9 +31,10 @@ impl Store {
         self.count_of(update).await
     }
 
-    /// Hands the attempts of a cluster that other engines have, or servers with other data directories, to this one and this
-    /// server's, on the operator's word that those will not come back: how many there were. From now on what this engine does not have counts as gone: it is not launched
-    /// again, for it may have run.
+    /// Hands the attempts of a cluster that are on other engines, or belong to servers with other data directories,
+    /// to this engine and this server, on the operator's word that the others will not come back. Returns how many
+    /// there were. From now on what this engine does not have counts as gone: it is not launched again, since it may
+    /// have run.
     pub async fn adopt_attempts(
         &self,
         cluster: &str,

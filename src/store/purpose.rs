@@ -1,6 +1,6 @@
 //! Why a statement is sent.
 
-/// Who waits for a statement. Each kind of work has connections of its own.
+/// What waits for a statement. Each kind of work has connections of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Requests,

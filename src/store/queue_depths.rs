@@ -8,7 +8,7 @@ use super::statement::{Builder, Statement};
 use super::{Store, StoreError};
 use crate::model::QueueDepth;
 
-/// Longer than any page looks back, by the kept time.
+/// Longer than the history that any page shows, by the kept time.
 const KEPT_MICROS: i64 = 15 * 24 * 3_600_000_000;
 
 impl FromRow for QueueDepth {
@@ -25,8 +25,8 @@ impl Store {
         Ok(count.unwrap_or_default())
     }
 
-    /// Keeps how many were seen waiting for a cluster, unless more were seen in the same time. What is too old to be shown
-    /// goes.
+    /// Stores how many runs were observed waiting for a cluster, unless more were observed in the same interval.
+    /// Deletes what is too old to be shown.
     pub async fn note_queue_depth(&self, cluster: &str, seen: QueueDepth) -> Result<(), StoreError> {
         let waiting = i64::try_from(seen.waiting).unwrap_or(i64::MAX);
         let insert = Statement::new(
@@ -43,8 +43,8 @@ impl Store {
         self.db.write(vec![insert, delete]).await.map(|_| ())
     }
 
-    /// How many waited since `from`, for one cluster or for all together, oldest first. Times in which none was seen
-    /// waiting are left out.
+    /// How many runs waited since `from`, for one cluster or for all together, oldest first. Intervals in which none
+    /// was observed waiting are left out.
     pub async fn queue_depths(&self, cluster: Option<&str>, from: Timestamp) -> Result<Vec<QueueDepth>, StoreError> {
         let mut select =
             Builder::new("SELECT from_time, CAST(SUM(waiting) AS BIGINT) FROM queue_depths WHERE from_time >= ");

@@ -1,4 +1,4 @@
-//! Rows, what is read from them, and what became of a write.
+//! Rows, reading values from them, and the result of a write.
 
 use std::str::FromStr;
 
@@ -77,7 +77,7 @@ impl Row {
         self.maybe_time()?.ok_or_else(|| self.error("is null"))
     }
 
-    /// A word or an id that reads itself from text.
+    /// A word or an id, parsed from its text.
     pub(super) fn parsed<T: FromStr<Err: ToString>>(&mut self) -> Result<T, StoreError> {
         self.maybe_parsed()?.ok_or_else(|| self.error("is null"))
     }
@@ -98,17 +98,17 @@ impl Row {
     }
 }
 
-/// A structure that one row holds.
+/// A structure read from one row.
 pub(super) trait FromRow: Sized {
     fn from_row(row: &mut Row) -> Result<Self, StoreError>;
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Debug)]
 pub(super) enum Written {
-    /// It is durable; these are the rows that each statement gave back.
+    /// It is durable; these are the rows that each statement returned.
     Done(Vec<Vec<Row>>),
-    /// A required statement touched nothing, so nothing was changed.
+    /// A required statement affected no row, so nothing was changed.
     Refused,
 }
 
@@ -117,7 +117,7 @@ impl Written {
         matches!(self, Self::Done(_))
     }
 
-    /// How many rows this statement gave back.
+    /// How many rows this statement returned.
     pub(super) fn rows(&self, statement: usize) -> usize {
         match self {
             Self::Done(returned) => returned.get(statement).map_or(0, Vec::len),

@@ -18,22 +18,22 @@ use crate::model::{
     RunSort, RunSummary, Status, TimeRange, Unread, Usage,
 };
 
-/// How long a repeat of an idempotence key finds the first run, by the kept time.
+/// How long repeating an idempotence key finds the first run, by the kept time.
 const KEY_LIFETIME_MICROS: i64 = 7 * 24 * 3_600_000_000;
 
 pub(super) const COLUMNS: &str = "run_id, definition_id, alias, group_name, task, execution, status, outcome, exit_code, exit_reason,
     queued_at, started_at, seen_running_at, finished_at, due_at, failed_starts, stop_at, stop_cause, stop_sent_at, stop_words, attempt_count, instance_id, instance_dns_name,
     max_memory_bytes, max_cpu_millis, cpu_time_ms, memory_limit_bytes, cpu_limit_millis, image_digest, run_exceptions, is_log_complete";
 
-/// A run's id and about how many bytes its row holds, of which only the lengths are read.
+/// A run's id and the approximate size of its row in bytes; only the lengths of the columns are read.
 const UNREAD: &str = "run_id, octet_length(task) + octet_length(execution)
     + COALESCE(octet_length(exit_reason), 0) + COALESCE(octet_length(run_exceptions), 0)";
 
-/// The runs that have not stopped, few beside history. SQLite uses an index of these alone only where a query says so in
-/// these very words, even if another condition implies them.
+/// The runs that have not stopped, few compared to the history. SQLite uses the index on just these only if a query
+/// has these exact words, even if another condition implies them.
 const IS_ACTIVE: &str = "status <> 'STOPPED'";
-/// Makes a column an expression, so that neither database looks for active runs in the column's index, which leads
-/// through all of history.
+/// Turns a column into an expression, so that neither database searches for active runs in the column's index, which
+/// leads through all of history.
 const WITHOUT_INDEX: &str = " || ''";
 
 impl FromRow for Run {
@@ -78,7 +78,7 @@ impl FromRow for Unread<RunId> {
     }
 }
 
-/// What became of a launch.
+/// The result of a launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Launched {
     New,
@@ -87,8 +87,8 @@ pub enum Launched {
 }
 
 impl Store {
-    /// Stores a QUEUED run with its first event and its idempotence key. Where a run younger than seven days that has
-    /// not failed holds the key, nothing is stored and that run comes back.
+    /// Stores a QUEUED run with its first event and its idempotence key. If a run younger than seven days that has
+    /// not failed holds the key, nothing is stored and that run is returned.
     pub async fn insert_run(&self, run: &Run) -> Result<Launched, StoreError> {
         let mut statements = Vec::new();
         let key = run.execution.idempotence_key.as_deref();
@@ -118,7 +118,8 @@ impl Store {
         self.db.read_one(select.build()).await
     }
 
-    /// Which runs are on a page. All of them together may be larger than what can be held: see [`Store::runs`].
+    /// The runs on a page, as ids and sizes: the full rows together may be too large to hold in memory, see
+    /// [`Store::runs`].
     pub async fn list_runs(
         &self,
         filter: &RunFilter,
@@ -127,7 +128,7 @@ impl Store {
         self.list(UNREAD, filter, page).await
     }
 
-    /// The same with what a row of a page shows of each.
+    /// Like `list_runs`, with what a page's row shows of each.
     pub async fn list_run_summaries(
         &self,
         filter: &RunFilter,
@@ -136,7 +137,7 @@ impl Store {
         self.list(summaries::OF_RUN, filter, page).await
     }
 
-    /// These runs, in this order, without those that there are not.
+    /// These runs, in this order, without those that don't exist.
     pub async fn runs(&self, run_ids: &[RunId]) -> Result<Vec<Run>, StoreError> {
         let ids: Vec<_> = run_ids.iter().map(RunId::to_string).collect();
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
@@ -178,8 +179,8 @@ impl Store {
         self.db.list(select.build(), until).await
     }
 
-    /// The latest first by a time that may not have come, and those of which it has not after all others: two reads of one
-    /// index, the second only where the first does not fill the page.
+    /// Latest first by a time that may be unset, rows without it after all others: two reads of one index, the second
+    /// only if the first does not fill the page.
     async fn latest_first<T: FromRow + Send + 'static>(
         &self,
         columns: &str,
@@ -209,8 +210,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// The newest runs whose id begins or ends with this, among the last thousands: pages show the end of an id, by which
-    /// people tell runs apart.
+    /// The newest runs whose id begins or ends with this text, among the last thousands: pages show the end of an id,
+    /// by which people distinguish runs.
     pub async fn runs_by_part_of_id(&self, part: &str, most: u32) -> Result<Vec<RunSummary>, StoreError> {
         const LOOKED_AT: u32 = 5_000;
         let mut select = Builder::new(&format!(
@@ -230,7 +231,7 @@ impl Store {
         self.db.read_one(select.build()).await
     }
 
-    /// The first of those who own runs, by name. One look into the index for each.
+    /// The first owners of runs, by name. One index look-up for each.
     pub async fn owners(&self, most: u32) -> Result<Vec<String>, StoreError> {
         let select = "WITH RECURSIVE owners (owner) AS (
                 SELECT MIN(owner) FROM runs
@@ -246,13 +247,13 @@ impl Store {
         self.first_child_ids(parent, u32::MAX).await
     }
 
-    /// The first of them.
+    /// The first of these ids.
     pub async fn first_child_ids(&self, parent: RunId, most: u32) -> Result<Vec<String>, StoreError> {
         let select = "SELECT run_id FROM runs WHERE parent_run_id = $1 ORDER BY queued_at, run_id LIMIT $2";
         self.db.read(Statement::new(select, [parent.to_string().into(), most.into()])).await
     }
 
-    /// A run's first children in the order they were launched, and how many it has in all.
+    /// A run's first children in the order they were launched, and how many it has in total.
     pub async fn first_children(&self, parent: RunId, most: u32) -> Result<Page<RunSummary>, StoreError> {
         let mut select = Builder::new(&format!("SELECT {} FROM runs WHERE parent_run_id = ", summaries::OF_RUN));
         select.bind(parent.to_string()).push(" ORDER BY queued_at, run_id LIMIT ").bind(most);
@@ -262,16 +263,17 @@ impl Store {
         Ok(Page { rows, total: total.unwrap_or_default() })
     }
 
-    /// Takes a step in a run's life, with its events. `false` where the run is no longer what the step was decided from:
-    /// it has another status, a later attempt, or another stop. Nothing is stored then.
+    /// Stores a transition of a run, with its events. Returns `false`, with nothing stored, if the run has changed
+    /// since the transition was decided: it has another status, a later attempt, or another stop.
     pub async fn apply(&self, run_id: RunId, change: &Change) -> Result<bool, StoreError> {
         let mut statements = vec![step(run_id, change).required()];
         statements.extend(change.events.iter().map(|event| events::append(run_id, event)));
         Ok(self.write_guarded(statements).await?.is_done())
     }
 
-    /// Marks that the last byte of the run's log is stored, and says in the run's story what may be missing of it. Both
-    /// happen once: `false` where the log was complete already, or the run is no longer at the end of this attempt.
+    /// Marks that the last byte of the run's log is stored, and records in the run's events what may be missing of
+    /// it. Both happen once: `false` if the log was complete already, or the run is no longer at the end of this
+    /// attempt.
     pub async fn set_log_complete(&self, attempt_id: AttemptId, gap: Option<&Event>) -> Result<bool, StoreError> {
         let update = Statement::new(
             concat!(
@@ -286,9 +288,9 @@ impl Store {
         Ok(self.write_guarded(statements).await?.is_done())
     }
 
-    /// The clusters, also such as are gone, whose runs have a complete log that was not removed yet.
+    /// The clusters, including removed ones, whose runs have a complete log that was not removed yet.
     pub async fn clusters_with_logs(&self) -> Result<Vec<String>, StoreError> {
-        // From name to name by the index: how many runs there are does not matter.
+        // Steps from name to name by the index: the number of runs does not matter.
         let select = "WITH RECURSIVE found (name) AS (
                 SELECT MIN(resolved_cluster) FROM runs WHERE log_pruned_at IS NULL AND is_log_complete = 1
                 UNION ALL
@@ -300,8 +302,8 @@ impl Store {
         self.db.read(Statement::new(select, [])).await
     }
 
-    /// Runs of a cluster whose log was complete before `before`, and was not removed yet: oldest first, after the one in
-    /// `after`. When a run ended may be the word of another machine's clock, so it is not what counts alone.
+    /// Runs of a cluster whose log was complete before `before`, and was not removed yet: oldest first, after the one
+    /// in `after`. When a run ended may come from another machine's clock, so it is not used alone.
     pub async fn logs_to_prune(
         &self,
         cluster: &str,
@@ -322,7 +324,7 @@ impl Store {
         self.db.read(select.build()).await
     }
 
-    /// Nothing is stored any more of what these runs wrote.
+    /// Records that the output of these runs is no longer stored.
     pub async fn set_logs_pruned(&self, run_ids: &[RunId], now: Timestamp) -> Result<(), StoreError> {
         if run_ids.is_empty() {
             return Ok(());
@@ -347,10 +349,10 @@ impl FromRow for LogToPrune {
     }
 }
 
-/// What stands in an index for a time that has not come, as a number of microseconds.
+/// How an index represents an unset time, in microseconds.
 const NEVER: &str = "9223372036854775807";
 
-/// The column of a list that begins with the latest, where the time may not have come.
+/// The column of a list that is sorted latest first, if that time may be unset.
 fn latest_first(page: PageRequest<RunSort>) -> Option<&'static str> {
     match (page.sort_by, page.order) {
         (RunSort::StartedAt | RunSort::FinishedAt, Order::Desc) => Some(page.sort_by.as_str()),
@@ -358,7 +360,7 @@ fn latest_first(page: PageRequest<RunSort>) -> Option<&'static str> {
     }
 }
 
-/// In an ascending order a time that has not come yet is the latest.
+/// In ascending order an unset time comes last.
 const fn sort_expression(field: RunSort) -> &'static str {
     match field {
         RunSort::StartedAt => "COALESCE(started_at, 9223372036854775807)",
@@ -379,7 +381,7 @@ const fn sort_expression(field: RunSort) -> &'static str {
     }
 }
 
-/// Whether a list may have to look at all of history: no index serves its filter or its order, or it begins far down.
+/// Whether a list may have to scan all of history: no index serves its filter or its order, or its offset is large.
 fn is_search(filter: &RunFilter, page: PageRequest<RunSort>) -> bool {
     const FAR: u32 = 10_000;
     let is_in_order = match page.sort_by {
@@ -399,13 +401,13 @@ fn is_search(filter: &RunFilter, page: PageRequest<RunSort>) -> bool {
     !filter.env.is_empty() || has_times(filter) || !is_in_order || page.offset > FAR
 }
 
-/// Whether the number of runs has to be counted within a time.
+/// Whether the runs have to be counted within a time range.
 fn has_times(filter: &RunFilter) -> bool {
     [filter.queued_at, filter.started_at, filter.finished_at].iter().any(|range| !range.is_unbounded())
 }
 
-/// How many runs a filter lets through. Those that have stopped were counted when they did, so that it takes no longer
-/// with more history; the others are looked at one by one.
+/// How many runs match a filter. Stopped runs were counted when they stopped, so that the cost does not grow with
+/// history; the others are checked one by one.
 fn count(db: &Db, filter: &RunFilter) -> Builder {
     if has_times(filter) || !filter.env.is_empty() {
         let mut sql = Builder::new("SELECT COUNT(*) FROM runs WHERE 1 = 1");
@@ -414,7 +416,7 @@ fn count(db: &Db, filter: &RunFilter) -> Builder {
     }
     let mut sql = Builder::new("SELECT 0");
     let is_asked_for = |status: &Status| {
-        // What has not stopped has no outcome.
+        // A run that has not stopped has no outcome.
         let may_have_outcome = filter.outcome.is_empty() || status.is_terminal();
         may_have_outcome && (filter.status.is_empty() || filter.status.contains(status))
     };
@@ -444,14 +446,14 @@ fn push_filter(sql: &mut Builder, db: &Db, filter: &RunFilter) {
         sql.push(&format!(" AND {IS_ACTIVE}"));
         push_fields(sql, filter, WITHOUT_INDEX);
     }
-    // In the words of the indexes.
+    // Matches the expressions of the indexes.
     push_times(sql, "queued_at", filter.queued_at);
     push_times(sql, "COALESCE(started_at, 9223372036854775807)", filter.started_at);
     push_times(sql, "COALESCE(finished_at, 9223372036854775807)", filter.finished_at);
     push_env(sql, db, "task", &filter.env);
 }
 
-/// What has not happened is later than any moment that can be given.
+/// What has not happened yet is later than any given time.
 fn push_times(sql: &mut Builder, expression: &str, range: TimeRange) {
     if range.is_unbounded() {
         return;
@@ -476,13 +478,13 @@ fn push_outcome(sql: &mut Builder, any_of: &[Outcome]) {
         return;
     }
     if !any_of.contains(&Outcome::Succeeded) {
-        // The index of the few has these words.
+        // The partial index has these exact words.
         sql.push(" AND outcome <> 'succeeded'");
     }
     sql.push(" AND outcome IN (").bind_all(any_of.iter().map(|outcome| outcome.as_str())).push(")");
 }
 
-/// What stays the same for the whole of a run's life, and so is in `stopped_runs` as well.
+/// The fields that never change during a run's life, and so are in `stopped_runs` too.
 fn push_fields(sql: &mut Builder, filter: &RunFilter, suffix: &str) {
     let narrow = [
         ("cluster", &filter.cluster_name),
@@ -492,7 +494,7 @@ fn push_fields(sql: &mut Builder, filter: &RunFilter, suffix: &str) {
         ("image", &filter.image),
         ("owner", &filter.user),
     ];
-    // The index of the widest is the newest, which SQLite would take before the others.
+    // The index on the least selective column is the newest, which SQLite would prefer to the others.
     let is_alone = narrow.iter().all(|(_, any_of)| any_of.is_empty());
     push_any(
         sql,
@@ -504,8 +506,8 @@ fn push_fields(sql: &mut Builder, filter: &RunFilter, suffix: &str) {
     }
 }
 
-/// The key goes to this run where nobody holds it, or the holder is too old or has failed. Both databases let a second
-/// caller wait for the first and then see its row, so of several equal requests at once one alone gets the key.
+/// Gives the key to this run if it has no holder, or if the holder is too old or has failed. Both databases make a
+/// second caller wait for the first and then see its row, so of several equal requests at once only one gets the key.
 fn take_key(key: &str, run: &Run) -> Statement {
     Statement::new(
         concat!(
@@ -551,7 +553,8 @@ fn insert(run: &Run) -> Statement {
     )
 }
 
-/// What a change leaves out keeps its value, but for what belongs to a status alone: its reason and when it is due.
+/// Fields that a change leaves out keep their values, except those that belong to one status alone: its reason and
+/// when it is due.
 fn step(run_id: RunId, change: &Change) -> Statement {
     let (from, instance) = (&change.from, change.instance.as_ref());
     Statement::new(
@@ -594,7 +597,7 @@ fn step(run_id: RunId, change: &Change) -> Statement {
             change.is_log_complete.into(),
             change.seen_running_at.into(),
             change.failed_starts.as_ref().map_or(Value::Text(None), json),
-            // A stop that is stored keeps its cause, so that its time tells it.
+            // A stored stop keeps its cause, so its time identifies it.
             from.stop.as_ref().map(|stop| stop.at).into(),
             from.stop.as_ref().and_then(|stop| stop.sent_at).into(),
         ],

@@ -24,26 +24,27 @@ use super::text::Text;
 
 /// How many writes may wait before callers are held back.
 const QUEUED_WRITES: usize = 1024;
-/// How many writes are committed together at most; more would only delay the first of them.
+/// Most writes committed together; more would only delay the first of them.
 const GROUP: usize = 256;
-/// How many reads go on at once, by who waits for them. Searches leave a core to the others on most machines.
+/// How many reads run concurrently, by purpose. Searches leave a core to the others on most machines.
 const FOR_REQUESTS: usize = 3;
 const FOR_LOOPS: usize = 2;
 const FOR_SEARCHES: usize = 2;
-/// How long a read may take that is no search: they take milliseconds.
+/// How long a read that is not a search may take: such reads take milliseconds.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a write may wait for its turn, and then for its end: the disk may hang, or another program hold the file.
+/// How long a write may wait for its turn, and then for its completion: the disk may hang, or another program may
+/// lock the file.
 const WRITE_PATIENCE: Duration = Duration::from_secs(15);
-/// How many steps of its machine SQLite takes between two looks at the time, a fraction of a millisecond.
+/// How many virtual machine steps SQLite executes between two checks of the time, a fraction of a millisecond.
 const STEPS_BETWEEN_LOOKS: i32 = 1000;
-/// Up to which size the whole file is read at the start: a tenth of a second.
+/// The largest file that is read completely at the start: that takes a tenth of a second.
 const CHECKED_BYTES: u64 = 64 << 20;
-/// Prepared statements kept by each connection; the program has fewer, free filters aside.
+/// Prepared statements kept by each connection; the program has fewer, apart from those with free filters.
 const STATEMENTS: usize = 128;
 
 struct Job {
     statements: Vec<Statement>,
-    /// It is not begun after this: its caller has been told that it failed.
+    /// The write is not begun after this: its caller has been told that it failed.
     until: Instant,
     reply: oneshot::Sender<Result<Written, StoreError>>,
 }
@@ -56,17 +57,17 @@ pub(super) struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the file, making it where it is missing, and brings its schema up to date by `migrate`.
+    /// Opens the file, creating it if missing, and brings its schema up to date with `migrate`.
     pub(super) fn open(
         path: &Path,
         migrate: impl FnOnce(&mut Connection) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
-        // A database that can't be used is left as it is, with what its write-ahead log holds.
+        // A database that can't be used is left as it is, including the contents of its write-ahead log.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // What undoes a savepoint, which for a launch comes to more than the 64 KB that it may have in memory, would be
+        // The rollback data of a savepoint, which for a launch exceeds the 64 KB that may stay in memory, would be
         // written to a new file in /var/tmp each time.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         configure(&connection)?;
@@ -103,7 +104,7 @@ impl Sqlite {
         read_in_thread(self.readers(purpose), statement, Instant::now() + READ_PATIENCE).await
     }
 
-    /// The same for a statement that may look at every row. It ends at `until`, or when nobody waits for it any more.
+    /// Like `read`, for a statement that may scan every row. It ends at `until`, or when its caller stops waiting.
     pub(super) async fn search<T: FromRow + Send + 'static>(
         &self,
         statement: Statement,
@@ -162,7 +163,7 @@ fn too_busy() -> StoreError {
     StoreError::TookTooLong("other searches take all the time".into())
 }
 
-/// Connections that only read. All are opened at the start, when there are files to be opened.
+/// Connections that only read. All are opened at the start, while files can still be opened.
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
@@ -194,25 +195,25 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Looks for damage, where that takes no time worth mentioning: sooner than when a request meets it, and before more is
-/// written on top.
+/// Checks for damage if that takes negligible time: earlier than a request would hit it, and before more is written
+/// on top.
 fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     if length > CHECKED_BYTES {
         return Ok(());
     }
     let found: String = connection.query_one("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    // The first line may only say where the second looked.
+    // The first line may only say where the second was found.
     let damage = found.lines().last().unwrap_or_default();
     if damage == "ok" { Ok(()) } else { Err(StoreError::Corrupt(damage.into())) }
 }
 
 fn configure(connection: &Connection) -> Result<(), StoreError> {
-    // Somebody may look into the file with another program while the server runs.
+    // Another program may read the file while the server runs.
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // Otherwise a statement with a bound LIMIT is planned anew each time it is used, for another number might suit another
-    // plan. For one that asks for the last runs of a hundred tasks that is half of its time.
+    // Otherwise a statement with a bound LIMIT is planned anew each time it is used, because another number might
+    // suit another plan. For the statement that reads the last runs of a hundred tasks, that is half of its time.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(())
@@ -226,7 +227,7 @@ fn write_until_closed(connection: &Connection, mut jobs: mpsc::Receiver<Job>) {
         }
         let (replies, results) = write_group(connection, std::mem::take(&mut group));
         for (reply, result) in replies.into_iter().zip(results) {
-            // A caller that went away has lost interest in the answer, not in the write.
+            // A caller that went away no longer needs the answer, but still wants the write.
             let _ = reply.send(result);
         }
     }
@@ -234,18 +235,18 @@ fn write_until_closed(connection: &Connection, mut jobs: mpsc::Receiver<Job>) {
 
 type Replies = Vec<oneshot::Sender<Result<Written, StoreError>>>;
 
-/// Carries out a group in one transaction. Where that can't begin or commit, or is rolled back on the way, every write
-/// of the group has failed.
+/// Executes a group in one transaction. If that can't begin or commit, or is rolled back on the way, every write of
+/// the group has failed.
 fn write_group(connection: &Connection, group: Vec<Job>) -> (Replies, Vec<Result<Written, StoreError>>) {
     let now = Instant::now();
     let (late, group): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.until <= now);
     for job in late {
-        // Whoever waited has gone, or is told now; nothing of it was carried out.
+        // The caller has gone, or is answered now; none of its write was executed.
         let _ = job.reply.send(Err(StoreError::Unavailable("the disk did not answer in time".into())));
     }
     let (jobs, replies): (Vec<_>, Replies) = group.into_iter().map(|job| (job.statements, job.reply)).unzip();
     let results = carry_out_together(connection, &jobs).unwrap_or_else(|error| {
-        // A full disk may have rolled the transaction back already, and this says so.
+        // A full disk may have rolled the transaction back already, and the error says so.
         if let Err(error) = connection.execute_batch("ROLLBACK") {
             tracing::debug!(%error, "nothing was left to roll back");
         }
@@ -254,7 +255,7 @@ fn write_group(connection: &Connection, group: Vec<Job>) -> (Replies, Vec<Result
     (replies, results)
 }
 
-/// The outer error is that of the whole group.
+/// The outer error applies to the whole group.
 fn carry_out_together(
     connection: &Connection,
     jobs: &[Vec<Statement>],
@@ -265,12 +266,13 @@ fn carry_out_together(
     Ok(results)
 }
 
-/// Carries out one write, or nothing of it. The outer error is that of the whole group.
+/// Executes one write completely or not at all. The outer error applies to the whole group.
 fn write_one(connection: &Connection, statements: &[Statement]) -> Result<Result<Written, StoreError>, StoreError> {
     connection.execute_batch("SAVEPOINT one")?;
     match carry_out(connection, statements) {
         // After some errors SQLite has rolled back the whole transaction (https://sqlite.org/lang_transaction.html,
-        // section 3). A further savepoint would begin another, and keep what the caller is told has failed.
+        // section 3). A further savepoint would begin another, and keep writes whose callers are told that they
+        // failed.
         Err(error) if connection.is_autocommit() => Err(error),
         result => {
             let is_kept = matches!(result, Ok(Written::Done(_)));
@@ -315,8 +317,8 @@ fn query<T>(
     Ok(decoded)
 }
 
-/// SQLite takes `$1` for a name and numbers names as they appear; `?1` is the first value wherever it stands.
-/// No text of ours holds another `$`.
+/// SQLite takes `$1` for a name and numbers names in order of appearance; `?1` is the first value wherever it stands.
+/// Our statements contain no other `$`.
 fn placeholders(statement: &Statement) -> String {
     statement.sql.replace('$', "?")
 }

@@ -1,7 +1,8 @@
 //! Statements and the values bound to them.
 //!
-//! A statement's text is in the dialect both databases share: `$1` parameters, `RETURNING`, `ON CONFLICT`, row comparison.
-//! Every column is a text or a 64-bit integer: times are microseconds since 1970, truth is 0 or 1, structures are JSON.
+//! A statement's text is in the dialect that both databases share: `$1` parameters, `RETURNING`, `ON CONFLICT`, row
+//! comparison. Every column is a text or a 64-bit integer: times are microseconds since 1970, booleans are 0 or 1,
+//! structures are JSON.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -19,7 +20,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// A text as a column holds it.
+    /// A text exactly as a column holds it.
     pub(super) fn stored(text: Option<String>) -> Self {
         Self::Text(text.map(Text::stored))
     }
@@ -84,7 +85,7 @@ pub(super) fn json(value: &impl Serialize) -> Value {
     Value::Text(Some(Text::json(value)))
 }
 
-/// What somebody else said: an engine, a kernel, a registry.
+/// Text from outside: an engine, a kernel, a registry.
 pub(super) fn words(value: &str) -> Value {
     Value::Text(Some(Text::words(value)))
 }
@@ -98,7 +99,7 @@ pub(super) fn maybe_words(value: Option<&str>) -> Value {
 pub(super) struct Statement {
     pub(super) sql: Cow<'static, str>,
     pub(super) args: Vec<Value>,
-    /// The whole write is undone where this statement touches no row.
+    /// Whether the whole write is undone if this statement affects no row.
     pub(super) is_required: bool,
 }
 
@@ -107,18 +108,18 @@ impl Statement {
         Self { sql: Cow::Borrowed(sql), args: args.into(), is_required: false }
     }
 
-    /// Undoes the whole write where no row is touched.
+    /// Undoes the whole write if this statement affects no row.
     pub(super) fn required(self) -> Self {
         Self { is_required: true, ..self }
     }
 
-    /// Whether it gives rows back, and is not to be asked how many it touched.
+    /// Whether it returns rows, in which case the number of affected rows must not be requested.
     pub(super) fn returns_rows(&self) -> bool {
         self.sql.starts_with("SELECT") || self.sql.contains("RETURNING")
     }
 }
 
-/// A statement put together from parts, for the lists with free filters. Each bound value gets the next `$n`.
+/// A statement built from parts, for lists with free filters. Each bound value gets the next `$n`.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
     sql: String,

@@ -1,4 +1,4 @@
-//! Stops: stored before anybody is told, repeated until the run has ended, and handed on to all that descends from it.
+//! Stops: stored before anything is notified, repeated until the run has ended, and passed on to all descendants.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use super::statement::{Builder, Statement, Value};
 use super::{Store, StoreError, events, runs};
 use crate::model::{AttemptId, Event, Run, RunId, StopCause, StopRequest};
 
-/// How a slow start is stored, beside its words: the column takes no more causes than it did at first.
+/// How the cause of a slow start is stored, beside its words: the column accepts only the original set of causes.
 const LATE: &str = "deadline";
 
 /// The stop in the next columns of a row.
@@ -27,7 +27,7 @@ fn cause_and_words(stop: &StopRequest) -> (Value, Value) {
     }
 }
 
-/// A run that is to stop because of what was asked of it or of one that it descends from.
+/// A run that has to stop because of a request for it or for one of its ancestors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
     pub run: Run,
@@ -48,8 +48,8 @@ impl FromRow for AttemptId {
 }
 
 impl Store {
-    /// Stores that a run is to stop that an engine has, or is about to. `false` where it is no longer as it was given:
-    /// it has another status, a later attempt, or a stop. Nothing is stored then.
+    /// Stores the stop of a run that an engine has, or is about to have. Returns `false`, with nothing stored, if the
+    /// run has changed: it has another status, a later attempt, or a stop.
     pub async fn request_stop(&self, run: &Run, stop: &StopRequest) -> Result<bool, StoreError> {
         let (cause, words) = cause_and_words(stop);
         let update = Statement::new(
@@ -75,8 +75,8 @@ impl Store {
         Ok(self.db.write(vec![update.required(), event]).await?.is_done())
     }
 
-    /// Stores that a run is to stop with all that descends from it, in whatever state each of these is. What is done
-    /// about it may be cut off at any moment: [`Store::orphans_to_stop`] finds the rest.
+    /// Stores the stop of a run and all its descendants, whatever state each is in. Carrying it out may be
+    /// interrupted at any moment: [`Store::orphans_to_stop`] finds the rest.
     pub async fn request_family_stop(&self, run_id: RunId, now: Timestamp) -> Result<(), StoreError> {
         let update = Statement::new(
             "UPDATE runs SET family_stop_at = $2 WHERE run_id = $1 AND family_stop_at IS NULL",
@@ -85,7 +85,7 @@ impl Store {
         self.db.write(vec![update]).await.map(|_| ())
     }
 
-    /// Notes that the engine is going to be asked to stop the attempt. `false` where that was noted before, or where
+    /// Records that the engine is about to be asked to stop the attempt. `false` if that was recorded before, or if
     /// the run has ended.
     pub async fn note_stop_sent(&self, attempt_id: AttemptId, now: Timestamp) -> Result<bool, StoreError> {
         let update = Statement::new(
@@ -97,7 +97,7 @@ impl Store {
         Ok(self.db.write(vec![update.required()]).await?.is_done())
     }
 
-    /// Takes back what was noted at `sent_at`: the engine had nothing to stop any more.
+    /// Takes back the record made at `sent_at`: the engine had nothing to stop any more.
     pub async fn forget_stop_sent(&self, attempt_id: AttemptId, sent_at: Timestamp) -> Result<(), StoreError> {
         let update = Statement::new(
             "UPDATE runs SET stop_sent_at = NULL
@@ -107,14 +107,14 @@ impl Store {
         self.db.write(vec![update]).await.map(|_| ())
     }
 
-    /// The attempts of a cluster that an engine may have, and whose runs have been asked to stop and have not.
+    /// The attempts of a cluster that an engine may have, and whose runs have a stored stop but have not stopped.
     pub async fn stopping_attempts(&self, cluster: &str) -> Result<Vec<AttemptId>, StoreError> {
         let select = "SELECT run_id, attempt_count FROM runs
             WHERE stop_at IS NOT NULL AND status <> 'STOPPED' AND status IN ('PENDING', 'RUNNING') AND resolved_cluster = $1";
         self.db.read(Statement::new(select, [cluster.into()])).await
     }
 
-    /// Runs that have been asked to stop, have not, and are on no engine.
+    /// Runs with a stored stop that have not stopped and are on no engine.
     pub async fn stopping_waiting(&self) -> Result<Vec<Run>, StoreError> {
         let select = format!(
             "SELECT {} FROM runs
@@ -124,8 +124,8 @@ impl Store {
         self.db.read(Builder::new(&select).build()).await
     }
 
-    /// Runs that nobody has asked to stop although they, or any they descend from, were to stop with their family. A
-    /// client may name any run as a parent, so a family may be a circle: `UNION` ends those.
+    /// Runs without a stored stop although they, or any ancestor, were to stop with their family. A client may name
+    /// any run as a parent, so a family may be a circle: `UNION` ends those.
     pub async fn orphans_to_stop(&self) -> Result<Vec<Orphan>, StoreError> {
         let select = format!(
             "WITH RECURSIVE up (run_id, ancestor) AS (
@@ -145,7 +145,7 @@ impl Store {
         self.db.read(Builder::new(&select).build()).await
     }
 
-    /// The nearest of this run and those it descends from that is to stop, or was, together with its family.
+    /// The nearest run, among this one and its ancestors, that has or had to stop together with its family.
     pub async fn stopping_ancestor(&self, run_id: RunId) -> Result<Option<RunId>, StoreError> {
         struct Found(RunId);
         impl FromRow for Found {

@@ -1,4 +1,4 @@
-//! What rows of pages show of definitions and runs. No command and no variables are read for them.
+//! What page rows show of definitions and runs. No commands or variables are read for them.
 
 use super::StoreError;
 use super::db::Db;

@@ -1,14 +1,16 @@
-//! Texts as both databases store them alike. Every text that is bound to a statement passes here, and nowhere else.
+//! Texts in a form that both databases store identically. Every text bound to a statement passes through here, and
+//! nowhere else.
 //!
-//! PostgreSQL stores no NUL character, where SQLite's functions take it for the end. Requests that hold one are refused
-//! before; in what engines, registries and kernels say it is replaced, for a run's end must be stored whatever they say.
+//! PostgreSQL does not store NUL characters, and SQLite's functions treat one as the end of the text. Requests that
+//! contain one are refused earlier; in texts from engines, registries and kernels it is replaced, because a run's end
+//! must be stored whatever they say.
 
 use std::io;
 
 use serde::Serialize;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 
-/// How much is kept of what somebody else said: enough for the reason, not for a log in it.
+/// How much text from outside is kept: enough for the reason, not for a log within it.
 const WORDS_BYTES: usize = crate::model::limits::TEXT_BYTES;
 const CUT: &str = "…";
 
@@ -24,9 +26,9 @@ impl Text {
         }
     }
 
-    /// The beginning of what somebody else said.
+    /// The beginning of a text from outside.
     pub(super) fn words(text: &str) -> Self {
-        // A little more than is kept, so that it is seen to be longer; cleaning makes nothing shorter.
+        // Takes a little more than is kept, to detect that the text is longer; cleaning makes nothing shorter.
         let Self(text) = Self::clean(text[..text.floor_char_boundary(WORDS_BYTES + 4)].to_owned());
         if text.len() <= WORDS_BYTES {
             return Self(text);
@@ -35,8 +37,8 @@ impl Text {
         Self(format!("{kept}{CUT}"))
     }
 
-    /// A structure as JSON. A NUL in one of its strings is escaped there, so that it comes back as one, and functions of
-    /// PostgreSQL's that read JSON refuse it; it is replaced as well.
+    /// A structure as JSON. A NUL in one of its strings would be escaped in JSON and come back as a NUL, and
+    /// PostgreSQL's functions that read JSON refuse it; it is replaced too.
     pub(super) fn json(value: &impl Serialize) -> Self {
         let mut text = Vec::new();
         let mut serializer = Serializer::with_formatter(&mut text, WithoutNul);
@@ -44,7 +46,7 @@ impl Text {
         Self(String::from_utf8(text).expect("JSON is written from texts"))
     }
 
-    /// What a column holds.
+    /// A text as a column holds it.
     pub(super) const fn stored(text: String) -> Self {
         Self(text)
     }

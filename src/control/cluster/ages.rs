@@ -1,6 +1,6 @@
 //! How long attempts have been starting, and runs running: measured by a clock that never jumps while this process
-//! lives. What began before it was started is as old as the wall clock says when it is first asked for, and is measured
-//! from then on.
+//! lives. For a phase that began before this process, the age is taken from the wall clock when it is first asked
+//! for, and measured from then on.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,13 @@ use crate::model::AttemptId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
-    /// From the claim on.
+    /// Since the claim.
     Starting,
-    /// From when it was first seen running.
+    /// Since it was first observed running.
     Running,
 }
 
-/// When each began, in [`Clock::elapsed`]'s time; before zero where that was before this process.
+/// When each phase began, in [`Clock::elapsed`]'s time; negative if that was before this process started.
 #[derive(Default)]
 pub(super) struct Ages(Mutex<HashMap<(AttemptId, Phase), SignedDuration>>);
 
@@ -27,12 +27,12 @@ impl Ages {
         self.0.lock()
     }
 
-    /// It begins now.
+    /// Records that a phase begins now.
     pub(super) fn begin(&self, attempt_id: AttemptId, phase: Phase, clock: &Clock) {
         self.map().entry((attempt_id, phase)).or_insert_with(|| clock.elapsed());
     }
 
-    /// How long the phase has lasted that began at this time by this machine's clock.
+    /// How long a phase has lasted that began at `began_at` by this machine's clock.
     pub(super) fn of(&self, attempt_id: AttemptId, phase: Phase, began_at: Timestamp, clock: &Clock) -> SignedDuration {
         let elapsed = clock.elapsed();
         let began = *self.map().entry((attempt_id, phase)).or_insert_with(|| {

@@ -1,4 +1,4 @@
-//! Apply: takes a decided step in the life of one of the cluster's runs, with what follows from it here.
+//! Apply: stores a decided transition of one of the cluster's runs, and does what follows from it in this process.
 
 use super::Control;
 use super::ages::Phase;
@@ -6,7 +6,7 @@ use crate::control::apply::apply;
 use crate::model::{Change, Run, Status};
 
 impl Control {
-    /// Whether the step was taken; see [`apply`].
+    /// Returns whether the transition was stored; see [`apply`].
     pub(super) async fn apply(&self, run: &Run, change: Change) -> bool {
         if !apply(&self.store, &self.wake, run, &change).await {
             return false;
@@ -19,7 +19,7 @@ impl Control {
         }
         if change.to.is_terminal() || change.to == Status::NeedsRetry {
             self.wake.queue();
-            // What the attempt left on the engine is to be removed.
+            // What the attempt left on the engine has to be removed.
             self.reports.changed(run.attempt_id());
         }
         true

@@ -1,8 +1,8 @@
-//! Clean: after a run has stopped, or needs another attempt, nothing of the old attempt is left on the engine.
+//! Clean: after a run has stopped, or needs another attempt, removes everything of the old attempt from the engine.
 //!
-//! The log comes first, and by itself: it is complete as soon as its last byte is stored, whatever becomes of the
-//! engine's object. Only of an attempt whose end nobody saw the object goes first, since what is left of it may still
-//! write; and a log that nobody has open is complete even if that fails.
+//! The log comes first, and independently: it is complete as soon as its last byte is stored, whatever becomes of the
+//! engine's object. Only if the end of an attempt was not observed does the object go first, since what is left of it
+//! may still write; and a log that has no writer is complete even if that removal fails.
 
 use std::io;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ struct LogEnd {
 }
 
 impl Control {
-    /// Begins to clean an attempt, unless that is under way already, or too much else.
+    /// Starts cleaning an attempt, unless that is under way already or too many cleanings are.
     pub(super) fn begin_cleaning(self: &Arc<Self>, attempt: ActiveAttempt) {
         let work = &self.state.work;
         let Some(mark) = work.begin(attempt.attempt_id, &work.cleanings) else { return };
@@ -47,11 +47,12 @@ impl Control {
         });
     }
 
-    /// Goes as far as it goes now. What is not done is done at the next look.
+    /// Cleans as far as possible now. The rest is done at the next observation.
     async fn clean(&self, attempt: &ActiveAttempt) -> Result<(), CleanError> {
         let attempt_id = attempt.attempt_id;
         let handle = handle_of(attempt);
-        // The engine need not be asked for this; but where nobody saw the end, whether it has seen that of the output.
+        // The engine need not be asked for this, unless the end of the attempt was not observed: then it has to be
+        // asked whether it has seen the end of the output.
         if let PumpState::Finished { gap } = self.state.pumps.state(attempt_id)
             && attempt.run.exit_code.is_some()
         {
@@ -73,7 +74,7 @@ impl Control {
             return Ok(());
         }
         match observed {
-            // A job that reported its own end may still be at work: it has the usual grace to finish.
+            // A job that reported its own end may still be working: it gets the usual grace period to finish.
             Some(Observation::Starting | Observation::Running(_)) => {
                 if !attempt.run.is_log_complete {
                     self.ensure_pump(attempt_id, &handle);
@@ -88,7 +89,7 @@ impl Control {
                 tracing::warn!(%attempt_id, reason, "an attempt could not be looked at");
                 Ok(())
             }
-            // Nothing is ever pumped into a log that is complete.
+            // Nothing is ever pumped into a complete log.
             _ if attempt.run.is_log_complete => self.clean_whole(attempt, &handle).await,
             Some(Observation::Ended(ended)) if ended.is_log_complete => self.clean_whole(attempt, &handle).await,
             Some(Observation::NeverRan { .. }) | None => self.clean_whole(attempt, &handle).await,
@@ -103,7 +104,7 @@ impl Control {
         }
     }
 
-    /// Removes what is left on the engine, as long as that is this server's to do.
+    /// Removes what is left on the engine, provided that this server may do so.
     async fn remove(&self, handle: &Handle) -> Result<(), EngineError> {
         if !self.tenure.is_held() {
             return Err(EngineError::Unavailable("this server may not decide at the moment".to_owned()));
@@ -111,15 +112,15 @@ impl Control {
         self.engine.remove(handle).await
     }
 
-    /// Cleans an attempt of whose log nothing is missing.
+    /// Cleans an attempt whose log is whole.
     async fn clean_whole(&self, attempt: &ActiveAttempt, handle: &Handle) -> Result<(), CleanError> {
         self.mark_log_complete(attempt, LogEnd { gap: None }).await?;
         self.remove(handle).await?;
         self.mark_cleaned(attempt).await
     }
 
-    /// Cleans an attempt that has ended, once all its output is stored: all that there is, where the engine did not see
-    /// the end for this reason. What had not reached it by then is nowhere.
+    /// Cleans an attempt that has ended, once all its output is stored. If the engine did not observe the end, for
+    /// the given reason, that is all the output there is: what had not reached the engine by then is lost.
     async fn clean_ended(
         &self,
         attempt: &ActiveAttempt,
@@ -132,13 +133,13 @@ impl Control {
         self.mark_cleaned(attempt).await
     }
 
-    /// Cleans an attempt whose end the engine did not see, and of which it has no output.
+    /// Cleans an attempt whose end the engine did not observe, and of which it has no output.
     async fn clean_unseen(&self, attempt: &ActiveAttempt, handle: &Handle, reason: &str) -> Result<(), CleanError> {
         let removed = self.remove(handle).await;
         if Self::needs_log_end(attempt) {
             match self.seal(attempt, reason).await? {
                 Some(end) => self.mark_log_complete(attempt, end).await?,
-                // What still writes is ended by the removal, or by itself.
+                // What still writes is ended by the removal, or ends by itself.
                 None => return removed.map_err(CleanError::from),
             }
         }
@@ -146,7 +147,7 @@ impl Control {
         self.mark_cleaned(attempt).await
     }
 
-    /// How the output of an attempt ended that has ended; `None` while some may still come.
+    /// How the output of an ended attempt ended; `None` while more may come.
     async fn end_of_output(&self, attempt: &ActiveAttempt, handle: &Handle) -> Result<Option<LogEnd>, CleanError> {
         let attempt_id = attempt.attempt_id;
         match self.ensure_pump(attempt_id, handle) {
@@ -167,7 +168,7 @@ impl Control {
         }
     }
 
-    /// Ends the log as it is, for this reason; `None` while somebody still writes it.
+    /// Seals the log as it is, for this reason; `None` while it still has a writer.
     async fn seal(&self, attempt: &ActiveAttempt, reason: &str) -> Result<Option<LogEnd>, CleanError> {
         let attempt_id = attempt.attempt_id;
         if !self.state.pumps.end(attempt_id).await {
@@ -177,7 +178,7 @@ impl Control {
         let sealing = tokio::task::spawn_blocking(move || logs.seal(attempt_id, cap_bytes, &why));
         match sealing.await.map_err(io::Error::other)? {
             Ok(Sealed::Whole { gap }) => Ok(Some(LogEnd { gap })),
-            // What never started wrote nothing.
+            // An attempt that never started wrote nothing.
             Ok(Sealed::Absent) => {
                 let may_have_started = attempt.run.started_at.is_some() || attempt.run.outcome == Some(Outcome::Lost);
                 Ok(Some(LogEnd { gap: may_have_started.then(|| reason.to_owned()) }))
@@ -195,7 +196,8 @@ impl Control {
         if !Self::needs_log_end(attempt) {
             return Ok(());
         }
-        // Who reads of a complete log has its whole story, such as that it was delayed and came after all.
+        // Readers who find a complete log must find the run's whole history, such as that the log was delayed and
+        // then came.
         self.store_notes().await?;
         let message = end.gap.map(|reason| format!("the end of the log may be missing: {reason}"));
         let event = message.map(|message| Event::warning(self.clock.now(), LOG_CUT, message));
@@ -205,13 +207,13 @@ impl Control {
         Ok(())
     }
 
-    /// Whether the log of the run ends with this attempt, and is not known to be complete.
+    /// Whether the run's log ends with this attempt, and is not known to be complete.
     fn needs_log_end(attempt: &ActiveAttempt) -> bool {
         let run = &attempt.run;
         attempt.attempt_id == run.attempt_id() && run.status.is_terminal() && !run.is_log_complete
     }
 
-    /// Says in the story of a run why it does not come to its next attempt.
+    /// Records in the run's events why its next attempt does not start.
     async fn note_removal_delay(&self, attempt: &ActiveAttempt, reason: &str) {
         let (attempt_id, run) = (attempt.attempt_id, &attempt.run);
         if run.status.is_terminal() || !self.state.delays.is_news(attempt_id, reason, Instant::now()) {

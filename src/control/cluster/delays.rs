@@ -1,5 +1,5 @@
-//! Delays: why attempts can't be launched or looked at now, each reason told once, and when a launch is tried again. An
-//! engine that can't do what it is asked, though it answers, is not asked without a pause.
+//! Delays: why attempts can't be launched or observed now, each reason reported once, and when a launch is retried.
+//! An engine that answers but can't do what it is asked is not asked again without a pause.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use crate::model::AttemptId;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How many reasons are told at once. One that differs each time, by a number in it, is then told at intervals.
+/// How many reasons are reported immediately. A reason that differs each time, by a number in it, is then reported at
+/// intervals.
 const TOLD_AT_ONCE: u32 = 3;
 const BETWEEN_REASONS: Duration = Duration::from_mins(1);
 
@@ -36,7 +37,7 @@ impl Delays {
         self.0.lock()
     }
 
-    /// Whether this reason is still to be told.
+    /// Whether this reason still has to be reported.
     pub(super) fn is_news(&self, attempt_id: AttemptId, reason: &str, now: Instant) -> bool {
         let mut map = self.map();
         let noted = &mut map.entry(attempt_id).or_default().noted;
@@ -50,7 +51,8 @@ impl Delays {
         is_news
     }
 
-    /// Notes that a launch has to be tried again: after how long. Each pause is twice as long as the one before.
+    /// Records that a launch has to be retried, and returns after how long. Each pause is twice as long as the one
+    /// before.
     pub(super) fn put_off(&self, attempt_id: AttemptId, now: Instant) -> Duration {
         let mut map = self.map();
         let delay = map.entry(attempt_id).or_default();
@@ -63,7 +65,7 @@ impl Delays {
         self.map().get(&attempt_id).and_then(|delay| delay.until).is_some_and(|until| now < until)
     }
 
-    /// An engine that was away is asked at once when it is back.
+    /// Ends all pauses: an engine that was away is asked immediately when it is back.
     pub(super) fn end_pauses(&self) {
         for delay in self.map().values_mut() {
             (delay.pause, delay.until) = (Duration::ZERO, None);

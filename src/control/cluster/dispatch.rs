@@ -1,4 +1,4 @@
-//! Dispatch: claims waiting runs for the free places of a cluster, and hands them to its engine.
+//! Dispatch: claims queued runs for the free places of a cluster, and hands them to its engine.
 
 use std::sync::Arc;
 
@@ -8,15 +8,16 @@ use crate::model::schedule::{Room, plan};
 use crate::store::{Claimant, StoreError};
 
 impl Control {
-    /// Starts what can be started.
+    /// Starts all runs that can start.
     pub async fn dispatch(self: &Arc<Self>) -> Result<(), StoreError> {
         while self.dispatch_batch().await? {}
         Ok(())
     }
 
-    /// Whether there may be more to start.
+    /// Returns whether there may be more to start.
     async fn dispatch_batch(self: &Arc<Self>) -> Result<bool, StoreError> {
-        // No more is claimed than can be handed over at once: the rest waits in the queue, where it can be seen waiting.
+        // No more is claimed than can be handed over at once: the rest stays in the queue, where it is visible as
+        // waiting.
         let places = u32::try_from(self.state.work.launches.available_permits()).unwrap_or(u32::MAX);
         if places == 0 {
             return Ok(false);
@@ -33,7 +34,7 @@ impl Control {
             return Ok(false);
         }
         let max_running = max_running.unwrap_or(u32::MAX);
-        // Nothing is claimed for an engine of which nobody knows which it is: the runs wait in the queue instead.
+        // Nothing is claimed for an engine whose identity is unknown: the runs wait in the queue instead.
         let Ok(answers) = self.here().await else { return Ok(false) };
         let claimant =
             Claimant { server_id: &self.server_id, engine_id: answers.id(), endpoint: self.endpoint.as_deref() };

@@ -1,8 +1,8 @@
-//! Handing one attempt to the engine: after its claim, and again when a crash or an outage came between.
+//! Hands one attempt to the engine: after its claim, and again if a crash or an outage intervened.
 //!
-//! The attempt is PENDING in the database before the engine hears of it. A launch whose answer was lost may have
-//! happened, so it is asked for again by the same name until the engine says: the same object is found, never a second
-//! one made. Only what certainly never started is given up for another attempt.
+//! The attempt is PENDING in the database before the engine learns of it. A launch whose answer was lost may have
+//! happened, so it is repeated under the same name until the engine answers: that finds the same object and never
+//! makes a second one. Only an attempt that certainly never started is given up for another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::engine::{EngineError, Handle, LaunchSpec, Origin};
 use crate::model::{AttemptId, Elsewhere, Event, Run, fail_start, refuse};
 
 impl Control {
-    /// Begins to make the engine have the run's newest attempt, unless that is under way already, or too much else.
+    /// Starts launching the run's newest attempt, unless that is under way already or too many launches are.
     pub(super) fn begin_launch(self: &Arc<Self>, run: &Run) {
         let work = &self.state.work;
         let attempt_id = run.attempt_id();
@@ -23,7 +23,7 @@ impl Control {
         work.spawn_logged(async move {
             let pause = control.launch(attempt_id).await;
             drop(mark);
-            // What came while it was being launched was passed over, and a place for another launch is free.
+            // Reports that came during the launch were skipped, and a place for another launch is free.
             control.reports.changed(attempt_id);
             if let Some(pause) = pause {
                 control.reports.changed_after(attempt_id, pause);
@@ -32,8 +32,8 @@ impl Control {
         });
     }
 
-    /// Launches an attempt that still waits for that: it may have been stopped since somebody decided to. What goes wrong
-    /// becomes part of the run's story. Where it is to be tried again, this says after how long.
+    /// Launches an attempt if it still waits for that: it may have been stopped since the decision. Failures become
+    /// events of the run. If the launch has to be retried, returns after how long.
     async fn launch(&self, attempt_id: AttemptId) -> Option<Duration> {
         let attempt = match self.store.active_attempt(&self.cluster, attempt_id).await {
             Ok(Some(attempt)) if attempt.is_unlaunched() && attempt.run.stop.is_none() => attempt,
@@ -44,7 +44,7 @@ impl Control {
             }
         };
         let run = &attempt.run;
-        // What another engine may have is not started on this one as well.
+        // An attempt that another engine may have is not started on this one too.
         match self.here().await.map(|answers| Elsewhere::of(attempt.engine_id.as_ref(), &answers)) {
             Ok(None) => {}
             Ok(Some(elsewhere)) => return Some(self.delay(run, &elsewhere.reason(&self.cluster)).await),
@@ -79,7 +79,7 @@ impl Control {
             Err(EngineError::NotStarted { reason, fault }) => {
                 self.apply(run, fail_start(run, &reason, fault, self.situation_of(&attempt))).await;
             }
-            // What the engine can't do now says nothing about whether it answers, which is asked by every look.
+            // That the engine can't do this now says nothing about whether it answers; every observation checks that.
             Err(EngineError::Unavailable(reason) | EngineError::Gone(reason)) => {
                 return Some(self.delay(run, &reason).await);
             }
@@ -91,9 +91,9 @@ impl Control {
         let attempt_id = handle.attempt_id;
         match self.store.set_handle(attempt_id, &handle.text).await {
             Ok(true) => {}
-            // The sweep removes what was made.
+            // The stray removal deletes what was made.
             Ok(false) => tracing::warn!(%attempt_id, "an attempt was launched that had been cleaned meanwhile"),
-            // The attempt is found by its name when the loops look again.
+            // The loops find the attempt by its name at the next observation.
             Err(error) => {
                 tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "the handle was not stored");
             }
@@ -104,7 +104,7 @@ impl Control {
         self.state.delays.put_off(attempt_id, Instant::now())
     }
 
-    /// Puts a launch off, and says why the run does not start yet, once for each reason. It stays PENDING.
+    /// Postpones a launch, and records why the run does not start yet, once for each reason. The run stays PENDING.
     async fn delay(&self, run: &Run, reason: &str) -> Duration {
         let pause = self.put_off(run.attempt_id());
         if !self.state.delays.is_news(run.attempt_id(), reason, Instant::now()) {

@@ -1,8 +1,8 @@
-//! How many runs a cluster may have at once: it changes while the loops go on.
+//! How many runs a cluster may have at once: the limit changes while the loops are running.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// `None` is as many as there are.
+/// `None` means unlimited.
 #[derive(Debug)]
 pub struct Limit(AtomicU64);
 

@@ -16,9 +16,9 @@ use crate::control::loops::{Loop, run};
 use crate::model::AttemptId;
 use crate::store::StoreError;
 
-/// How soon the watch loop looks at everything after a step that failed.
+/// How soon the watch loop observes everything again after a failed step.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
-/// How often runs are claimed again where the engine does not say when it is back.
+/// How often claiming is retried, since a returning engine does not announce itself.
 const AWAY_PERIOD: Duration = Duration::from_secs(2);
 
 /// Runs the loops of one cluster until `stop`. A step that has begun is finished.
@@ -45,7 +45,7 @@ impl Starter<'_> {
     }
 }
 
-/// Claims and launches what waits.
+/// Claims and launches queued runs.
 struct Dispatch {
     control: Arc<Control>,
     queue: watch::Receiver<()>,
@@ -61,21 +61,21 @@ impl Loop for Dispatch {
     }
 
     async fn is_due(&mut self) {
-        // While the engine is away nothing is claimed, and it does not say when it is back.
+        // While the engine is away nothing is claimed, and it does not announce its return.
         let period = if self.control.engine.known_identity().is_some() { Self::PERIOD } else { AWAY_PERIOD };
         tokio::select! {
-            // An error would say that the sender is gone, which `control` holds.
+            // An error would mean that the sender is gone, but `control` holds it.
             Ok(()) = self.queue.changed() => {}
             () = tokio::time::sleep(period) => {}
         }
     }
 }
 
-/// Observes attempts: all of them at times, and those that a report or a stop names at once.
+/// Observes attempts: all of them periodically, and those named by a report or a stop immediately.
 struct Watch {
     control: Arc<Control>,
     stops: watch::Receiver<()>,
-    /// When all are looked at again.
+    /// When all attempts are observed again.
     all_due: Instant,
     cause: Cause,
 }
@@ -112,7 +112,7 @@ impl Loop for Watch {
             Cause::Time => Instant::now() + Self::PERIOD,
             Cause::Stops | Cause::Reports(_) => self.all_due,
         };
-        // A step that fails or is cut off may not have come to what it was asked to look at.
+        // A step that failed or was cut off may not have reached the attempts it was asked to observe.
         self.all_due = Instant::now() + PAUSE_AFTER_ERROR;
         let left = self.look().await?;
         self.all_due = next;
@@ -132,7 +132,7 @@ impl Loop for Watch {
     }
 }
 
-/// Removes what no attempt accounts for.
+/// Removes objects that belong to no attempt.
 struct Strays(Arc<Control>);
 
 impl Loop for Strays {
@@ -144,7 +144,7 @@ impl Loop for Strays {
     }
 }
 
-/// Notes how many runs wait.
+/// Records how many runs wait.
 struct QueueDepths(Arc<Control>);
 
 impl Loop for QueueDepths {

@@ -1,4 +1,4 @@
-//! One cluster: what is done about its runs, a file for each part of it, and the loops that do it.
+//! One cluster: the work on its runs, one file for each part, and the loops that do it.
 
 mod ages;
 mod apply;
@@ -38,7 +38,7 @@ use parking_lot::Mutex;
 use pumps::Pumps;
 use work::Work;
 
-/// How many database changes of one step go on at once.
+/// How many database changes of one step run concurrently.
 const CONCURRENCY: usize = 16;
 
 /// One cluster and its part of the control loops.
@@ -48,11 +48,11 @@ pub struct Control {
     pub wake: Wake,
     pub clock: Clock,
     pub settings: Settings,
-    /// This server's identity: that of its data directory.
+    /// This server's identity, which is that of its data directory.
     pub server_id: String,
     /// Whether this server may still decide.
     pub tenure: Tenure,
-    /// By its own name, not one that stands for it.
+    /// The cluster's own name, never an alias.
     pub cluster: String,
     pub engine: Arc<dyn Engine>,
     pub reports: Reports,
@@ -60,46 +60,48 @@ pub struct Control {
     pub retries: Retries,
     /// How many runs the cluster may have at once.
     pub max_running: Limit,
-    /// Where the cluster's stored settings say that its engine is: runs are claimed only while they still say so.
+    /// The engine's address in the cluster's stored settings: runs are claimed only while the settings still match
+    /// it.
     pub endpoint: Option<String>,
     pub state: State,
 }
 
-/// What this process is doing about attempts just now; nothing here has to survive it.
+/// What this process is currently doing about attempts; nothing here has to survive it.
 #[derive(Default)]
 pub struct State {
     work: Work,
     pumps: Pumps,
     ages: Ages,
     delays: Delays,
-    /// Held while events that engines told are stored, so that who waits for it finds the earlier ones in their places.
+    /// Held while events that engines reported are stored, so that a task that waited for it finds the earlier ones
+    /// in order.
     noting: tokio::sync::Mutex<()>,
     /// Why nothing is concluded about some attempts, so that each reason is logged once.
     elsewhere: Mutex<HashSet<String>>,
-    /// How many runs waited when it was last kept.
+    /// The queue depth that was last stored.
     queue_depth: Mutex<Option<QueueDepth>>,
     /// The last complaint about the engine, so that each is logged once.
     complaint: Mutex<Option<String>>,
-    /// The last one about what runs use, likewise.
+    /// The last complaint about usage samples, likewise.
     usage_complaint: Mutex<Option<String>>,
 }
 
 impl Control {
-    /// Waits until the launches and removals that steps began are done. The loops don't: each ends with a poke.
+    /// Waits until the launches and removals that steps began are done. The loops don't wait: each ends with a poke.
     pub async fn until_work_is_done(&self) {
         self.state.work.until_done().await;
     }
 
-    /// Ends what goes on beside the loops, which have ended before: launches and removals, which may take a moment more,
-    /// the pumps, and what the engine does in the background. What is broken off is found again by its name, as after a
-    /// crash. After this returns, nothing here acts for any attempt, and another set of loops may begin.
+    /// Ends what runs beside the loops, which must have ended before: launches and removals, which may take a moment
+    /// longer, the pumps, and the engine's background work. What is interrupted is found again by its name, as after
+    /// a crash. After this returns, nothing here acts for any attempt, and another set of loops may begin.
     pub async fn end(&self) {
         self.state.work.end().await;
         self.end_pumps().await;
         self.engine.close().await;
     }
 
-    /// Logs that the engine can't be asked, or can again: once each.
+    /// Logs that the engine can't be asked, or can be again: once each.
     fn note_engine(&self, complaint: Option<String>) {
         let mut last = self.state.complaint.lock();
         match (&complaint, &*last) {
@@ -120,7 +122,7 @@ impl Control {
         *last = complaint;
     }
 
-    /// Logs that what runs use can't be kept: once.
+    /// Logs once that usage samples can't be stored.
     fn note_usage_problem(&self, complaint: Option<String>) {
         let mut last = self.state.usage_complaint.lock();
         if let Some(reason) = complaint.as_ref().filter(|reason| last.as_ref() != Some(*reason)) {

@@ -1,5 +1,5 @@
-//! Place: an engine speaks only about attempts that are on it. Another engine in the same place, such as a daemon on an
-//! empty disk, has none of them, which says nothing about how they are.
+//! Place: an engine's answers count only for attempts that are on it. Another engine in the same place, such as a
+//! daemon on an empty disk, has none of them, which says nothing about their state.
 
 use tokio::time::Instant;
 
@@ -9,7 +9,8 @@ use crate::model::{Elsewhere, EngineId, EngineIdentity, Event};
 use crate::store::{ActiveAttempt, StoreError};
 
 impl Control {
-    /// Which engine answers; an error, which is noted, where none does: nothing is concluded then.
+    /// The identity of the engine that answers. If none does, returns an error, which is recorded: nothing is
+    /// concluded then.
     pub(super) async fn here(&self) -> Result<EngineIdentity, EngineError> {
         match self.engine.known_identity() {
             Some(known) => Ok(known),
@@ -17,14 +18,16 @@ impl Control {
         }
     }
 
-    /// The same, asked anew. What an engine does not have counts only if it is still the same after it was asked.
+    /// Like `here`, but asked anew. That an engine does not have an attempt counts only if its identity is still the
+    /// same afterwards.
     pub(super) async fn here_now(&self) -> Result<EngineIdentity, EngineError> {
         let answer = self.engine.identity().await;
         self.note_engine(answer.as_ref().err().map(ToString::to_string));
         answer
     }
 
-    /// Those of these attempts that the engine speaks about. The runs of the others say why nothing happens to them.
+    /// Filters these attempts down to those on this engine. The runs of the others get an event saying why nothing
+    /// happens.
     pub(super) async fn only_here(&self, attempts: Vec<ActiveAttempt>) -> Result<Vec<ActiveAttempt>, StoreError> {
         if attempts.is_empty() {
             return Ok(attempts);
@@ -51,13 +54,14 @@ impl Control {
         Ok(here)
     }
 
-    /// Whether the engine that answers now is the one that has an attempt: then what it did not have is gone.
+    /// Whether the engine that answers now is the one that has an attempt: only then is what it did not have really
+    /// gone.
     pub(super) async fn is_still_here(&self, engine_id: Option<&EngineId>) -> bool {
         let answers = self.here_now().await;
         answers.is_ok_and(|answers| Elsewhere::of(engine_id, &answers).is_none())
     }
 
-    /// Says it once in the run's story, and once in the log for all that is for the same reason.
+    /// Reports it once in the run's events, and once in the server's log for all attempts with the same reason.
     async fn note_elsewhere(&self, attempt: &ActiveAttempt, elsewhere: &Elsewhere) -> Result<(), StoreError> {
         let reason = elsewhere.reason(&self.cluster);
         if !self.state.delays.is_news(attempt.attempt_id, &reason, Instant::now()) {

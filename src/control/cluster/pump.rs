@@ -1,7 +1,7 @@
-//! Pump: moves an attempt's output from its engine into our log, as it is written, in a task of its own.
+//! Pump: moves an attempt's output from its engine into our log as it is written, in a task of its own.
 //!
-//! A pump that fails is started again at the next look, from where it was; so is one of a restarted server. Engines
-//! that write the log in place need none. `pumps.rs` keeps account of all pumps.
+//! A pump that fails is restarted at the next observation, from its last position; so is one of a restarted server.
+//! Engines that write the log in place need none. `pumps.rs` keeps track of all pumps.
 
 use std::io;
 use std::sync::Arc;
@@ -21,24 +21,24 @@ use crate::engine::{Chunk, Engine, EngineError, Handle, Output, Reports};
 use crate::logs::{Logs, PumpedLog, Stored};
 use crate::model::Event;
 
-/// An engine may tell output line by line, and a write takes longer than a line does: the first is written at once, and
-/// what comes within this time after a write with the next. Nobody who follows a log notices.
+/// An engine may deliver output line by line, and a write takes longer than a line does: the first chunk is written
+/// at once, and what comes within this time after a write goes into the next one. Followers of a log don't notice.
 const PAUSE: Duration = Duration::from_millis(25);
-/// How much is written at once at most, but for a single chunk that is larger.
+/// Most bytes written at once, except for a single larger chunk.
 const BATCH_BYTES: usize = 1 << 20;
-/// How much output, in time, is read from the engine again after a crash: a sync of the disk costs more than a write.
+/// How much output, in time, is read from the engine again after a crash: syncing the disk costs more than a write.
 const SYNC_PERIOD: Duration = Duration::from_secs(5);
-/// How often a log is tended into which nothing is written.
+/// How often an idle log is tended.
 const TEND_PERIOD: Duration = Duration::from_secs(30);
 
-/// How a pump came to its end.
+/// How a pump ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PumpEnd {
     /// The engine has nothing more to give: our log is whole and on the disk. `gap` says why some may be missing.
     Finished { gap: Option<String> },
     /// The engine writes the log itself.
     InPlace,
-    /// It was told to end.
+    /// It was asked to end.
     Stopped,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum PumpError {
 pub(super) struct Progress {
     reached_bytes: AtomicU64,
     moved_at: Mutex<Instant>,
-    /// Whether the run's story says that the log is delayed.
+    /// Whether the run's events say that the log is delayed.
     is_delay_told: AtomicBool,
 }
 
@@ -78,7 +78,7 @@ impl Progress {
         }
     }
 
-    /// When output came last that had not been read before.
+    /// When new output last arrived, not counting output read before.
     pub(super) fn moved_at(&self) -> Instant {
         *self.moved_at.lock()
     }
@@ -101,7 +101,7 @@ impl Progress {
 
 impl Pump {
     pub(super) async fn run(self) -> Result<PumpEnd, PumpError> {
-        // The file is not touched before the engine has said that it does not write it itself.
+        // The file is not touched until the engine has said that it does not write it itself.
         let (logs, attempt_id, cap_bytes) = (Arc::clone(&self.logs), self.handle.attempt_id, self.cap_bytes);
         let stored = blocking(move || logs.stored(attempt_id, cap_bytes)).await?;
         let position = match &stored {
@@ -127,7 +127,7 @@ impl Pump {
         let (mut log, result) = self.append_all(log, &mut output).await?;
         match result {
             Ok(PumpEnd::Finished { .. }) => blocking(move || log.finish()).await?,
-            // What came is kept, so that it need not be asked for again, or can't be any more.
+            // What arrived is kept, since it need not be requested again, or may no longer be available.
             Ok(_) | Err(_) if log.is_ahead_of_disk() => blocking(move || log.sync()).await?,
             Ok(_) | Err(_) => blocking(move || log.tend()).await?,
         }
@@ -137,7 +137,7 @@ impl Pump {
         Ok(result?)
     }
 
-    /// Appends what comes until it ends; an error of the engine's is beside the log, one of the log's the end of it.
+    /// Appends output until it ends. An engine error is returned beside the log; a log error ends the log.
     async fn append_all(
         &self,
         mut log: PumpedLog,
@@ -164,7 +164,7 @@ impl Pump {
             if !log.is_ahead_of_disk() {
                 sync_at = Instant::now() + SYNC_PERIOD;
             }
-            // What was gathered is kept also where an error ended the gathering.
+            // What was gathered is kept even if an error ended the gathering.
             let (batch, rest) = gather(first, output, gather_until).await;
             log = blocking(move || log.append(&batch.bytes, batch.marker).map(|()| log)).await?;
             self.progress.reach(log.output_bytes());
@@ -179,7 +179,7 @@ impl Pump {
         }
     }
 
-    /// Puts on the disk what is not there yet; a log that is there is tended.
+    /// Syncs what is not on the disk yet; a log that is fully synced is tended.
     async fn sync(&self, mut log: PumpedLog) -> Result<PumpedLog, PumpError> {
         if !log.is_ahead_of_disk() {
             return blocking(move || log.tend().map(|()| log)).await;
@@ -200,12 +200,12 @@ impl Pump {
     }
 }
 
-/// Works on files where it does not hold up others.
+/// Runs file operations on a blocking thread, so that they don't hold up other tasks.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, PumpError> {
     Ok(spawn_blocking(work).await.map_err(io::Error::other)??)
 }
 
-/// A chunk with those that come until `deadline`, as one.
+/// A chunk merged with those that come until `deadline`.
 async fn gather(
     first: Chunk,
     output: &mut Fuse<BoxStream<'static, Result<Chunk, EngineError>>>,
@@ -220,7 +220,7 @@ async fn gather(
                 marker = chunk.marker;
             }
             Ok(Some(Err(error))) => return (Chunk { bytes: bytes.freeze(), marker }, Err(error)),
-            // A fused stream tells its end again.
+            // A fused stream reports its end again.
             Ok(None) | Err(_) => break,
         }
     }

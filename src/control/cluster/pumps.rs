@@ -1,10 +1,10 @@
-//! Account of the pumps: which attempts' output is being read, how far that is, and what is done where the output of an
-//! attempt that has ended does not come to its end.
+//! Tracks the pumps: which attempts' output is being read, how far that is, and what to do when the output of an
+//! ended attempt does not come to its end.
 //!
 //! ```text
-//!            fails, or is told to end
-//!   waiting ←─────────────────────── running ──→ finished, or in place
-//!      └───────── the next look ────────↗
+//!            fails, or is asked to end
+//!   waiting ←──────────────────────── running ──→ finished, or in place
+//!      └──────── next observation ───────↗
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -24,16 +24,16 @@ use crate::logs::is_busy;
 use crate::model::{AttemptId, Event};
 use crate::store::ActiveAttempt;
 
-/// In how many parts the patience with a silent engine is divided: after each the output is asked for anew.
+/// Into how many parts the patience with a silent engine is divided: after each, the output is requested anew.
 const TRIES: u32 = 5;
-/// How long the last write of a pump that was told to end is waited for.
+/// How long to wait for the last write of a pump that was asked to end.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
-/// How far this process is with an attempt's output.
+/// This process's progress with an attempt's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PumpState {
     Running,
-    /// It failed or was ended, and is started again at the next look.
+    /// It failed or was ended, and is restarted at the next observation.
     Waiting,
     /// Our log is whole and on the disk. `gap` says why some of it may be missing.
     Finished {
@@ -43,13 +43,13 @@ pub(super) enum PumpState {
     InPlace,
 }
 
-/// What is to be done about the output of an attempt that has ended.
+/// What to do about the output of an attempt that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
     Wait,
-    /// Nothing came for a while: it is asked for anew. The reason is for people.
+    /// No output came for a while: request it anew. The reason is for people.
     AskAnew(String),
-    /// Nothing came for as long as we wait at all.
+    /// No output came for the longest time we wait.
     GiveUp(String),
 }
 
@@ -65,11 +65,11 @@ struct Entry {
     state: PumpState,
     progress: Arc<Progress>,
     started_at: Instant,
-    /// Ends the pump that runs, or the last one.
+    /// Ends the running pump, or the last one.
     stop: CancellationToken,
-    /// It has ended.
+    /// Cancelled when the pump has ended.
     ended: CancellationToken,
-    /// Since when the engine has said without interruption that the attempt has ended.
+    /// Since when the engine has reported without interruption that the attempt has ended.
     attempt_ended_at: Option<Instant>,
     /// Why the last pumps failed, and how many in a row.
     failure: Option<String>,
@@ -95,7 +95,7 @@ impl Pumps {
         self.entries().get(&attempt_id).map_or(PumpState::Waiting, |entry| entry.state.clone())
     }
 
-    /// Ends the pump of an attempt. `false` where its last write takes long: it still has the log then.
+    /// Ends the pump of an attempt. `false` if its last write takes long: it still holds the log then.
     pub(super) async fn end(&self, attempt_id: AttemptId) -> bool {
         let ended = match self.entries().get(&attempt_id) {
             Some(entry) if entry.state == PumpState::Running => {
@@ -116,14 +116,14 @@ impl Pumps {
         self.entries().retain(|attempt_id, entry| entry.state == PumpState::Running || active.contains(attempt_id));
     }
 
-    /// The engine can't be asked: the time in which it gives nothing begins anew.
+    /// The engine can't be asked: restarts the time in which it gives no output.
     pub(super) fn excuse(&self, attempt_id: AttemptId) {
         if let Some(entry) = self.entries().get_mut(&attempt_id) {
             entry.attempt_ended_at = None;
         }
     }
 
-    /// The engine has just said that the attempt has ended, and its output has not come to its end.
+    /// Called when the engine has just reported that the attempt has ended while its output has not come to its end.
     pub(super) fn judge(&self, attempt_id: AttemptId, patience: Duration, now: Instant) -> Verdict {
         let mut entries = self.entries();
         let Some(entry) = entries.get_mut(&attempt_id) else { return Verdict::Wait };
@@ -143,7 +143,7 @@ impl Pumps {
 #[derive(Debug, Clone, Copy)]
 struct Silence {
     since: Instant,
-    /// When the output was asked for last, where an answer is waited for.
+    /// When the output was last requested, if an answer is awaited.
     pump_started_at: Option<Instant>,
 }
 
@@ -160,7 +160,7 @@ fn judge(silence: Silence, failure: Option<&str>, patience: Duration, now: Insta
 }
 
 impl Control {
-    /// Starts the pump of an attempt where none is at work or done.
+    /// Starts the pump of an attempt unless one is at work or done.
     pub(super) fn ensure_pump(&self, attempt_id: AttemptId, handle: &Handle) -> PumpState {
         let pumps = &self.state.pumps;
         if pumps.stop.is_cancelled() {
@@ -188,7 +188,7 @@ impl Control {
         let (entries, reports, clock) = (Arc::clone(&pumps.entries), self.reports.clone(), self.clock.clone());
         pumps.tasks.spawn(async move {
             let end = pump.run().await;
-            // Before anybody is told.
+            // Before anyone is notified.
             let state = note_end(&mut lock(&entries), attempt_id, end, &reports, &clock);
             drop(ended);
             if matches!(state, PumpState::Finished { .. }) {
@@ -198,7 +198,7 @@ impl Control {
         PumpState::Running
     }
 
-    /// Ends all pumps, and starts no more. What they have read is on the disk when this returns, and no log is held.
+    /// Ends all pumps, and starts no more. When this returns, what they have read is on the disk and no log is held.
     pub async fn end_pumps(&self) {
         let pumps = &self.state.pumps;
         pumps.stop.cancel();
@@ -206,7 +206,7 @@ impl Control {
         pumps.tasks.wait().await;
     }
 
-    /// Tells once why the rest of a log is not there yet.
+    /// Reports once why the rest of a log is not there yet.
     pub(super) fn note_log_delay(&self, attempt_id: AttemptId, reason: &str) {
         if let Some(entry) = self.state.pumps.entries().get(&attempt_id) {
             note_delay(attempt_id, entry, reason, &self.reports, &self.clock);
@@ -258,8 +258,8 @@ fn note_end(
         tracing::warn!(%attempt_id, reason, "output could not be read or stored, and is asked for again");
     }
     if let PumpError::Log(error) = &error {
-        // Our own fault: the engine keeps what it has, however long that takes. A log that another pump has just let go
-        // is not worth an event.
+        // Our own fault: the engine keeps what it has, however long that takes. A log that another pump has just
+        // released is not worth an event.
         entry.attempt_ended_at = None;
         if !is_busy(error) || entry.failures > 1 {
             let reason = format!("{reason}; the cluster keeps the output until it can be stored");
@@ -309,7 +309,7 @@ mod tests {
             (50, Some(0), 69, "wait"),
             (50, Some(0), 149, "ask"),
             (50, Some(0), 150, "give up"),
-            // It fails at once, each time.
+            // It fails immediately each time.
             (0, None, 19, "wait"),
             (0, None, 100, "give up"),
         ];

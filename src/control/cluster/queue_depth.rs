@@ -1,11 +1,11 @@
-//! Queue depth: looks how many runs wait, for those who want to know later.
+//! Queue depth: samples how many runs wait, for later inspection.
 
 use super::Control;
 use crate::model::QueueDepth;
 use crate::store::StoreError;
 
 impl Control {
-    /// Keeps the most that were seen waiting. Nothing is written where none waits.
+    /// Stores the most runs observed waiting. Nothing is written if none waits.
     pub async fn note_queue_depth(&self) -> Result<(), StoreError> {
         let seen = QueueDepth::now(self.store.waiting_for(&self.cluster).await?, self.clock.now());
         let before = *self.state.queue_depth.lock();

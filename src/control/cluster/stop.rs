@@ -1,4 +1,4 @@
-//! Stops: asked for, or due because a run took too long; carried out until the run is seen to have ended.
+//! Stops: requested, or due because a run took too long; carried out until the run is observed to have ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::engine::EngineError;
 use crate::model::{AttemptId, EventType, Observation, Run, StartFault, Status, StopCause, StopRequest, decide};
 use crate::store::{ActiveAttempt, StoreError};
 
-/// Until an attempt is looked at again that the engine had nothing to stop of, and that it shows all the same.
+/// Pause before observing an attempt again for which the engine found nothing to stop, yet which it still shows.
 const PAUSE_BEFORE_LOOK: Duration = Duration::from_secs(1);
-/// How many of a run's newest events are searched for why it did not start.
+/// How many of a run's newest events are searched for the reason why it did not start.
 const EVENTS_SEARCHED: u32 = 50;
 
 impl Control {
-    /// Sees to it that a run which goes on ends when it has to: a stop that is stored is carried out, and one that has
-    /// become due is stored and carried out. Says how long it may go on.
+    /// Makes sure that an active run ends when it has to: carries out a stored stop, and stores and carries out one
+    /// that has become due. Returns how long the run may go on.
     pub(super) async fn keep_bounds(self: &Arc<Self>, attempt: &ActiveAttempt, run: &Run) -> Option<SignedDuration> {
         if let Some(stop) = &run.stop {
             self.carry_out_stop(attempt, stop).await;
@@ -34,9 +34,9 @@ impl Control {
         None
     }
 
-    /// How long a run may go on before it has to be stopped; `None` where there is no bound. It is measured from the
-    /// attempt's claim until its command runs, and then from when it was first seen running: the engine's clock may be
-    /// another than ours.
+    /// How long a run may go on before it has to be stopped; `None` if unbounded. It is measured from the attempt's
+    /// claim until its command runs, and then from when it was first observed running: the engine's clock may differ
+    /// from ours.
     fn time_left(&self, attempt: &ActiveAttempt, run: &Run) -> Option<SignedDuration> {
         let (ages, clock, attempt_id) = (&self.state.ages, &self.clock, attempt.attempt_id);
         match run.status {
@@ -54,14 +54,14 @@ impl Control {
         }
     }
 
-    /// Whether an attempt that was claimed has taken too long to start.
+    /// Whether a claimed attempt has taken too long to start.
     pub(super) fn is_slow_start(&self, attempt: &ActiveAttempt) -> bool {
         attempt.run.status == Status::Pending
             && self.time_left(attempt, &attempt.run).is_some_and(|left| left <= SignedDuration::ZERO)
     }
 
-    /// Stores the stop of a run whose time is up. `None` where the run has changed, or it could not be stored: the next
-    /// look decides anew.
+    /// Stores the stop of a run whose time is up. `None` if the run has changed, or it could not be stored: the next
+    /// observation decides anew.
     pub(super) async fn store_due_stop(&self, run: &Run) -> Option<StopRequest> {
         let stop = match self.due_stop(run).await {
             Ok(stop) => self.store.request_stop(run, &stop).await.map(|is_stored| is_stored.then_some(stop)),
@@ -77,7 +77,7 @@ impl Control {
         let now = self.clock.now();
         let longest = self.settings.starts.longest.filter(|_| run.status == Status::Pending);
         let Some(longest) = longest else { return Ok(StopRequest::new(StopCause::Deadline, now)) };
-        // The last complaint of this attempt, or else the last that was heard of it.
+        // The last complaint about this attempt, or else its last event.
         let events = self.store.newest_events(run.run_id, EVENTS_SEARCHED).await?;
         let since_claim = events.iter().rev().take_while(|event| event.reason != "Dispatched");
         let newest: Vec<_> = since_claim.collect();
@@ -87,8 +87,8 @@ impl Control {
         Ok(StopRequest { words: Some(words), ..StopRequest::new(StopCause::SlowStart, now) })
     }
 
-    /// Asks the engine, as often as it takes until the run is seen to have ended. That it is asked is stored before: what
-    /// ended earlier ended by itself.
+    /// Asks the engine to stop the attempt, repeatedly until the run is observed to have ended. That the engine is
+    /// asked is stored first: a run that ended before that ended by itself.
     pub(super) async fn carry_out_stop(self: &Arc<Self>, attempt: &ActiveAttempt, stop: &StopRequest) {
         if !self.tenure.is_held() {
             return;
@@ -99,7 +99,7 @@ impl Control {
         if is_first {
             match self.store.note_stop_sent(attempt_id, now).await {
                 Ok(true) => {}
-                // Whoever changed it makes that it is looked at again.
+                // Whatever changed the run also causes another observation.
                 Ok(false) => return,
                 Err(error) => {
                     tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "a stop could not be stored as sent and is tried again");
@@ -109,7 +109,7 @@ impl Control {
         }
         match self.engine.stop(&handle_of(attempt), self.settings.grace).await {
             Ok(()) => {}
-            // It ended in between, by itself where this was the first time.
+            // It ended in between, by itself if this was the first request.
             Err(EngineError::Gone(_)) => {
                 if is_first && let Err(error) = self.store.forget_stop_sent(attempt_id, now).await {
                     tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "what was noted of a stop could not be taken back");
@@ -122,8 +122,8 @@ impl Control {
         }
     }
 
-    /// Begins to end a run that is to stop and whose attempt was never launched, as far as was seen. No launch can come
-    /// in between: it would need the mark that is held here.
+    /// Starts ending a run with a stored stop whose attempt was never launched, as far as was observed. No launch can
+    /// come in between: it would need the mark that is held here.
     pub(super) fn begin_ending_unlaunched(self: &Arc<Self>, attempt_id: AttemptId) {
         let work = &self.state.work;
         let Some(mark) = work.begin(attempt_id, &work.cleanings) else { return };
@@ -145,7 +145,7 @@ impl Control {
         };
         match self.engine.observe(&[handle_of(&attempt)]).await {
             Ok(observed) if matches!(observed.first(), Some(Observation::Gone { .. })) => {}
-            // Something is there: the next look sees to it.
+            // Something is there: the next observation handles it.
             Ok(_) => return Ok(()),
             Err(error) => {
                 self.note_engine(Some(error.to_string()));
@@ -163,7 +163,7 @@ impl Control {
         Ok(())
     }
 
-    /// Carries out the stops that were asked for since.
+    /// Carries out the stops that were requested since.
     pub async fn watch_stops(self: &Arc<Self>) -> Result<Option<SignedDuration>, StoreError> {
         let stopping = self.store.stopping_attempts(&self.cluster).await?;
         self.watch_some(stopping.into_iter().collect()).await

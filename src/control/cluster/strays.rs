@@ -1,12 +1,12 @@
-//! Strays: objects of ours on the engine that no attempt accounts for are removed.
+//! Strays: removes objects of ours on the engine that belong to no attempt.
 
 use super::Control;
 use crate::model::Elsewhere;
 use crate::store::{AttemptPlace, StoreError};
 
 impl Control {
-    /// An object is a stray only where the database says that nothing of its attempt is left. One that the database has
-    /// never heard of may belong to a newer copy of it: it is told of, and left alone.
+    /// An object is a stray only if the database says that nothing of its attempt is left. An object unknown to the
+    /// database may belong to a newer copy of it: it is logged and left alone.
     pub async fn remove_strays(&self) -> Result<(), StoreError> {
         let handles = match self.engine.list_ours().await {
             Ok(handles) => handles,
@@ -25,7 +25,7 @@ impl Control {
             }
             let attempt_id = handle.attempt_id;
             match self.store.attempt_place(attempt_id).await? {
-                // What another engine had, and this one shows as well, is a copy that nobody knows anything about.
+                // What another engine had, and this one shows too, is a copy of which nothing is known.
                 Some(place) if Elsewhere::of(place.engine_id.as_ref(), &answers).is_some() => {}
                 Some(AttemptPlace { is_cleaned: true, .. }) => match self.engine.remove(&handle).await {
                     Ok(()) => {

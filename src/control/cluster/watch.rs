@@ -1,9 +1,9 @@
-//! Watch: looks at every attempt that an engine may have, and makes of what it sees the next step of the run.
+//! Watch: observes every attempt that an engine may have, and derives the run's next transition from it.
 //!
 //! ```text
 //! attempt of …                     is …
-//! a PENDING run, without a handle  asked for by name: adopted where it runs, launched again where it does not
-//! a PENDING or RUNNING run         observed; stopped where a stop is stored; its output pumped
+//! a PENDING run, without a handle  asked for by name: adopted if it runs, launched again if it does not
+//! a PENDING or RUNNING run         observed; stopped if a stop is stored; its output pumped
 //! any other run, or an older one   cleaned: its log finished, its object removed
 //! ```
 //!
@@ -25,11 +25,11 @@ use crate::engine::Handle;
 use crate::model::{AttemptId, Elsewhere, Observation, Run, Situation, Status, decide};
 use crate::store::{ActiveAttempt, StoreError};
 
-/// How many attempts one question to the engine names.
+/// How many attempts one request to the engine names.
 const OBSERVED_TOGETHER: usize = 256;
 
 impl Control {
-    /// Looks at every attempt of the cluster. Says how long until the earliest of their bounds passes.
+    /// Observes every attempt of the cluster. Returns how long until the earliest of their bounds passes.
     pub async fn watch_all(self: &Arc<Self>) -> Result<Option<SignedDuration>, StoreError> {
         self.store_samples().await;
         self.store_notes().await?;
@@ -40,7 +40,7 @@ impl Control {
         self.observe_all(active).await
     }
 
-    /// Looks at these attempts. Says how long until the earliest of their bounds passes.
+    /// Observes these attempts. Returns how long until the earliest of their bounds passes.
     pub async fn watch_some(
         self: &Arc<Self>,
         attempt_ids: BTreeSet<AttemptId>,
@@ -54,8 +54,8 @@ impl Control {
         self.observe_all(active).await
     }
 
-    /// What the engine told of attempts beside their status becomes part of their runs' story. What can't be stored now is
-    /// kept for the next time. When this is back, all that was told before it is there.
+    /// Stores what the engine reported about attempts beside their status as events of their runs. What can't be
+    /// stored now is kept for the next time. When this returns, everything reported before the call is stored.
     pub(super) async fn store_notes(&self) -> Result<(), StoreError> {
         let _noting = self.state.noting.lock().await;
         let mut notes = VecDeque::from(self.reports.take_notes());
@@ -66,7 +66,7 @@ impl Control {
                     self.reports.put_back(notes.into());
                     return Err(error);
                 }
-                // It would be refused again, and hold up all that comes after it.
+                // It would be refused again, and block everything after it.
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(%attempt_id, reason = event.reason, error, "an event was refused by the database and is dropped");
@@ -77,7 +77,8 @@ impl Control {
         Ok(())
     }
 
-    /// What runs use lies beside their logs. A sample that can't be kept is missing from a chart, and holds up nothing.
+    /// Usage samples are stored beside the logs. A sample that can't be stored is missing from a chart, and blocks
+    /// nothing.
     async fn store_samples(&self) {
         let samples = self.reports.take_samples();
         if samples.is_empty() {
@@ -92,7 +93,7 @@ impl Control {
         self.note_usage_problem(stored.err().map(|error| error.to_string()));
     }
 
-    /// Says how long until the earliest of their bounds passes.
+    /// Returns how long until the earliest of their bounds passes.
     async fn observe_all(self: &Arc<Self>, attempts: Vec<ActiveAttempt>) -> Result<Option<SignedDuration>, StoreError> {
         let mut to_observe = Vec::new();
         let mut to_clean = Vec::new();
@@ -142,7 +143,8 @@ impl Control {
         }
     }
 
-    /// What the engine shows is believed; what it does not have, only if it is still the engine that has the attempt.
+    /// What the engine shows is believed; that something is missing, only if it is still the engine that has the
+    /// attempt.
     async fn believed<'a>(
         &self,
         attempts: &'a [ActiveAttempt],
@@ -162,11 +164,13 @@ impl Control {
         seen.into_iter().filter(is_believed).collect()
     }
 
-    /// Makes of what was seen the next step of the run. Says how long the run may go on, where it does and that is bounded.
+    /// Derives the run's next transition from the observation. Returns how long the run may go on, if it does and
+    /// that is bounded.
     async fn conclude(self: &Arc<Self>, attempt: &ActiveAttempt, observation: Observation) -> Option<SignedDuration> {
         let run = &attempt.run;
         match &observation {
-            // A launch that broke off half-way is finished by another under the same name, unless it is too late for that.
+            // A launch that was interrupted is finished by another under the same name, unless it is too late for
+            // that.
             Observation::Gone { .. } | Observation::Starting if attempt.is_unlaunched() && run.stop.is_none() => {
                 if !self.is_slow_start(attempt) {
                     if !self.state.delays.is_put_off(attempt.attempt_id, Instant::now()) {
@@ -187,7 +191,7 @@ impl Control {
             _ => {}
         }
         let has_output = matches!(observation, Observation::Running(_) | Observation::Ended(_));
-        // What can't be seen may still be stopped.
+        // An attempt that can't be observed may still be stopped.
         let is_going_on =
             matches!(observation, Observation::Starting | Observation::Running(_) | Observation::Unknown { .. });
         let next = match decide(run, observation, self.situation_of(attempt)) {
@@ -205,14 +209,14 @@ impl Control {
         if has_output {
             self.ensure_pump(attempt.attempt_id, &handle_of(attempt));
         }
-        // Where the step was not taken, the run has changed, and whoever changed it makes that it is looked at again.
+        // If the transition was not stored, the run has changed, and whatever changed it causes another observation.
         match next {
             Some(run) if is_going_on => self.keep_bounds(attempt, &run).await,
             _ => None,
         }
     }
 
-    /// What is known of an attempt beside what the engine shows.
+    /// What is known of an attempt apart from the engine's observation.
     pub(super) fn situation_of(&self, attempt: &ActiveAttempt) -> Situation<'_> {
         let clock = &self.clock;
         let since_claim = self.state.ages.of(attempt.attempt_id, Phase::Starting, attempt.claimed_at, clock);
@@ -220,7 +224,7 @@ impl Control {
     }
 }
 
-/// Whether an object of the attempt's was seen. All else is concluded from what is missing.
+/// Whether an object of the attempt was observed. Everything else is concluded from its absence.
 pub(super) const fn is_of_something_there(observation: &Observation) -> bool {
     match observation {
         Observation::Starting | Observation::Running(_) | Observation::Ended(_) | Observation::Unknown { .. } => true,

@@ -1,6 +1,6 @@
-//! Work on single attempts that may take long: a launch, a removal. Each goes on in a task of its own, and no loop waits
-//! for one: an engine that takes its time over one attempt holds up neither the others nor the loops. At most one task
-//! works on an attempt.
+//! Work on single attempts that may take long: a launch, a removal. Each runs in a task of its own, and no loop waits
+//! for it: an engine that is slow with one attempt holds up neither the others nor the loops. At most one task works
+//! on an attempt.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::model::AttemptId;
 
-/// How long what was begun may take to come to its end where the cluster changes or the server stops.
+/// How long running work may take to finish when the cluster changes or the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many attempts one kind of engine call may be busy with at once.
 const AT_ONCE: usize = 32;
@@ -24,11 +24,11 @@ pub(super) struct Work {
     pub(super) launches: Arc<Semaphore>,
     pub(super) cleanings: Arc<Semaphore>,
     tasks: TaskTracker,
-    /// What has not ended by then is broken off.
+    /// Interrupts work that has not ended in time.
     cut: CancellationToken,
 }
 
-/// The attempts that are worked on, and whether somebody wanted to look at one meanwhile.
+/// The attempts being worked on, and whether an observation of each was requested meanwhile.
 #[derive(Default)]
 struct UnderWay {
     attempts: Mutex<HashMap<AttemptId, bool>>,
@@ -54,13 +54,13 @@ impl Default for Work {
 }
 
 impl Work {
-    /// Whether a task works on an attempt. It is told then that somebody has passed it over: see [`Mark::end`].
+    /// Whether a task works on an attempt. If so, records that the caller skipped it: see [`Mark::end`].
     pub(super) fn is_on(&self, attempt_id: AttemptId) -> bool {
         self.under_way.attempts().get_mut(&attempt_id).map(|was_passed_over| *was_passed_over = true).is_some()
     }
 
-    /// Marks that a task works on an attempt; `None` where one does, or where too many are at work: a later step comes
-    /// to it. Dropping the mark ends it.
+    /// Marks an attempt as being worked on; `None` if it already is, or if too many tasks are at work: a later step
+    /// gets to it. Dropping the mark ends it.
     pub(super) fn begin(&self, attempt_id: AttemptId, places: &Arc<Semaphore>) -> Option<Mark> {
         let place = Arc::clone(places).try_acquire_owned().ok()?;
         let mut attempts = self.under_way.attempts();
@@ -72,7 +72,7 @@ impl Work {
         Some(Mark { under_way: Arc::clone(&self.under_way), attempt_id, has_ended: false, _place: place })
     }
 
-    /// Does the work in a task of its own. What goes wrong in it is its own matter, a panic excepted, which is logged.
+    /// Does the work in a task of its own. The work handles its own errors; panics are logged.
     pub(super) fn spawn_logged(&self, work: impl Future<Output = ()> + Send + 'static) {
         let work = self.cut.clone().run_until_cancelled_owned(work);
         let task = self.tasks.spawn(async move {
@@ -85,8 +85,8 @@ impl Work {
         });
     }
 
-    /// Waits until all work has ended. What takes too long, such as a call that the engine does not answer, is broken off:
-    /// that is the same as a crash at this place, after which the attempt is asked for by its name.
+    /// Waits until all work has ended. Work that takes too long, such as a call that the engine does not answer, is
+    /// interrupted: that is the same as a crash at this point, after which the attempt is asked for by its name.
     pub(super) async fn end(&self) {
         self.tasks.close();
         if tokio::time::timeout(PATIENCE, self.tasks.wait()).await.is_err() {
@@ -96,12 +96,12 @@ impl Work {
         }
     }
 
-    /// Waits until nothing is worked on.
+    /// Waits until no work is under way.
     pub(super) async fn until_done(&self) {
         loop {
             let ended = self.under_way.ended.notified();
             tokio::pin!(ended);
-            // Before the look, so that no end is missed in between.
+            // Before the check, so that no end is missed in between.
             ended.as_mut().enable();
             if self.under_way.attempts().is_empty() {
                 return;
@@ -111,7 +111,7 @@ impl Work {
     }
 }
 
-/// Says that a task works on an attempt.
+/// Marks an attempt as being worked on by a task.
 pub(super) struct Mark {
     under_way: Arc<UnderWay>,
     attempt_id: AttemptId,
@@ -120,14 +120,14 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Whether somebody wanted to look at the attempt meanwhile, and is to be told to look again.
+    /// Returns whether an observation of the attempt was requested meanwhile and has to be repeated.
     #[must_use]
     pub(super) fn end(mut self) -> bool {
         self.remove()
     }
 
     fn remove(&mut self) -> bool {
-        // Only once: another task may work on it right after.
+        // Only once: another task may work on the attempt right after.
         if std::mem::replace(&mut self.has_ended, true) {
             return false;
         }

@@ -1,4 +1,4 @@
-//! Kept time: keeps the time by which logs and idempotence keys expire.
+//! Kept time: maintains the time by which logs and idempotence keys expire.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::lease::Tenure;
 use crate::model::suspicious_difference;
 use crate::store::{Store, StoreError};
 
-/// The kept time and the process's own part in it.
+/// The kept time and this process's contribution to it.
 pub struct KeptTime {
     store: Arc<Store>,
     clock: Clock,
@@ -28,7 +28,7 @@ impl KeptTime {
         Self { store, clock, passed_before, has_warned: false }
     }
 
-    /// Stores how far time has come.
+    /// Stores the time reached so far.
     pub async fn keep_time(&mut self) -> Result<(), StoreError> {
         let passed = self.clock.elapsed().unsigned_abs();
         let (kept, clock) = self.store.keep_time(self.clock.now(), passed.saturating_sub(self.passed_before)).await?;

@@ -1,5 +1,5 @@
-//! What is done about the whole database, whichever cluster it concerns, also one that is gone. Each loop has a file of
-//! its own with its name, its period and its step, and a line in [`run_loops`].
+//! Work on the whole database, for all clusters, including removed ones. Each loop has a file of its own with its
+//! name, its period and its step, and a line in [`run_loops`].
 
 mod kept_time;
 mod orphans;
@@ -26,7 +26,7 @@ use orphans::Orphans;
 use requeue::Requeue;
 use retention::Retention;
 
-/// What the loops over the whole database work with.
+/// What the loops over the whole database share.
 pub struct Global {
     pub store: Arc<Store>,
     pub logs: Arc<Logs>,
@@ -34,7 +34,7 @@ pub struct Global {
     pub clock: Clock,
     /// Whether this server may still decide.
     pub tenure: Tenure,
-    /// How long the log of an ended run is kept; `None` is for ever.
+    /// How long the log of an ended run is kept; `None` keeps it indefinitely.
     pub log_retention: Option<Duration>,
     /// Shared with the clusters.
     pub retries: Retries,

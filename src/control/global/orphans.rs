@@ -1,5 +1,5 @@
-//! Orphans: ends what is to stop and on no engine, and stops the descendants of a stopped run that were missed, of
-//! whichever cluster: also what was left by a server that died, or belongs to a cluster that is gone.
+//! Orphans: ends runs with a stored stop that are on no engine, and stops descendants of a stopped run that were
+//! missed. Covers all clusters, including runs left by a server that died or belonging to a removed cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Loop for Orphans {
     }
 
     async fn is_due(&mut self) {
-        // An error would say that the sender is gone, which `global` holds.
+        // An error would mean that the sender is gone, but `global` holds it.
         if self.stops.changed().await.is_err() {
             std::future::pending().await
         }
@@ -56,11 +56,11 @@ impl Global {
         Ok(())
     }
 
-    /// Ends a run that no engine has; `false` where one may.
+    /// Ends a run that no engine has; `false` if an engine may have it.
     async fn end_waiting(&self, run: &Run, cause: StopCause) -> bool {
         let Some(change) = stop_before_start(run, cause, self.clock.now()) else { return false };
         if apply(&self.store, &self.wake, run, &change).await {
-            // It may have held up others.
+            // It may have blocked other runs.
             self.wake.queue();
         }
         true

@@ -1,5 +1,5 @@
-//! Requeue: queues runs again when their next attempt is due. The database keeps the time by the wall clock, for people and for
-//! restarts; while this process lives, the pause is measured by a clock that never jumps.
+//! Requeue: queues runs again when their next attempt is due. The database keeps the due time by the wall clock, for
+//! people and for restarts; while this process lives, the pause is measured by a clock that never jumps.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::control::loops::Loop;
 use crate::model::{AttemptId, LONGEST_RETRY_DELAY, requeue};
 use crate::store::{DueRun, StoreError};
 
-/// How often it is looked for what others have left to be retried.
+/// How often the database is read for retries that other processes left.
 const READ_PERIOD: SignedDuration = SignedDuration::from_secs(10);
 
-/// When failed attempts are to be followed by others, in [`Clock::elapsed`]'s time. Copies share it.
+/// When failed attempts are due to be retried, in [`Clock::elapsed`]'s time. Clones share it.
 #[derive(Clone, Default)]
 pub struct Retries(Arc<Shared>);
 
@@ -37,21 +37,21 @@ struct Known {
 }
 
 impl Retries {
-    /// There is another one, which this process has just decided.
+    /// Adds a retry that this process has just decided.
     pub(in crate::control) fn add(&self, attempt_id: AttemptId, due_at: Timestamp, clock: &Clock) {
         let due = due_in(due_at, clock);
         self.lock().due.insert(attempt_id, due);
         self.0.added.notify_one();
     }
 
-    /// How long until the next one is due, as far as is known.
+    /// Time until the next known retry is due.
     #[must_use]
     pub fn until_next(&self, clock: &Clock) -> Option<Duration> {
         let next = self.lock().due.values().min().copied()?;
         Some(Duration::try_from(next.saturating_sub(clock.elapsed())).unwrap_or(Duration::ZERO))
     }
 
-    /// Waits until the next one is due, or one more is known.
+    /// Waits until the next retry is due, or another one is added.
     async fn until_due(&self, clock: &Clock) {
         let next = self.until_next(clock);
         let sleep = async {
@@ -76,7 +76,7 @@ impl Retries {
         known.read_at.is_none_or(is_old)
     }
 
-    /// Takes over what the database has.
+    /// Merges the retries read from the database.
     fn update(&self, found: &[DueRun], clock: &Clock) {
         let mut known = self.lock();
         let due_of =
@@ -96,13 +96,14 @@ impl Retries {
     }
 }
 
-/// When that is, in [`Clock::elapsed`]'s time. No pause is longer than the longest, whatever the clock was set to since.
+/// When the retry is due, in [`Clock::elapsed`]'s time. No pause is longer than the longest, whatever the clock was
+/// set to since.
 fn due_in(due_at: Timestamp, clock: &Clock) -> SignedDuration {
     let left = due_at.duration_since(clock.now()).clamp(SignedDuration::ZERO, LONGEST_RETRY_DELAY);
     clock.elapsed().saturating_add(left)
 }
 
-/// Queues again what needed a retry and is due, of every cluster.
+/// Queues runs of all clusters again once their retry is due.
 pub(super) struct Requeue(pub(super) Arc<Global>);
 
 impl Loop for Requeue {
@@ -119,7 +120,7 @@ impl Loop for Requeue {
 }
 
 impl Global {
-    /// Queues again what needed a retry and is due.
+    /// Queues runs again whose retry is due.
     pub async fn requeue_due(&self) -> Result<(), StoreError> {
         let retries = &self.retries;
         if retries.is_outdated(&self.clock) {
@@ -127,7 +128,7 @@ impl Global {
             retries.update(&found, &self.clock);
         }
         for attempt_id in retries.due_now(&self.clock) {
-            // What has changed meanwhile is not due any more, or due again later.
+            // A run that has changed meanwhile is no longer due, or due later.
             let run = self.store.run(attempt_id.run_id).await?.filter(|run| run.attempt_id() == attempt_id);
             if let Some((run, change)) = run.and_then(|run| requeue(&run, self.clock.now()).map(|change| (run, change)))
             {

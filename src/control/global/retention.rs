@@ -1,7 +1,7 @@
-//! Retention: removes the logs of runs that ended long ago, whichever cluster they ran on. The runs themselves and their stories stay. The rows say which
-//! logs are still there, so that none is passed over for good, whenever it became complete. What is long ago is said by
-//! the kept time (`age.rs`) and the clock, whichever is earlier: neither a clock that is wrong nor one that jumps makes a
-//! log old.
+//! Retention: removes the logs of runs that ended long ago, on any cluster. The runs themselves and their events
+//! stay. The rows record which logs still exist, so that none is skipped permanently, whenever it became complete.
+//! Age is measured by the earlier of the kept time (`kept_time.rs`) and the clock: neither a wrong clock nor one that
+//! jumps makes a log old.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::store::{LogToPrune, StoreError};
 
 /// How many runs are read at once.
 const BATCH: u32 = 500;
-/// How many batches of one cluster a step looks at; the next goes on from there.
+/// How many batches of one cluster a step processes; the next step continues from there.
 const MOST_BATCHES: u32 = 100;
 
 /// Removes old logs.
@@ -31,11 +31,11 @@ impl Loop for Retention {
 }
 
 impl Global {
-    /// Removes what has outlived the retention. Says how many bytes that freed.
+    /// Removes logs older than the retention. Returns how many bytes that freed.
     pub async fn prune_logs(&self) -> Result<u64, StoreError> {
         let Some(retention) = self.log_retention else { return Ok(0) };
         let age = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
-        // Where no time is kept yet, nothing is known to be old.
+        // Until a kept time exists, nothing is known to be old.
         let Some(kept) = self.store.kept_time().await? else { return Ok(0) };
         let Ok(before) = kept.min(self.clock.now()).checked_sub(age) else { return Ok(0) };
         let mut freed = 0;
@@ -62,7 +62,7 @@ impl Global {
         Ok(freed)
     }
 
-    /// What can't be removed now is tried again by the next step.
+    /// Logs that can't be removed now are tried again by the next step.
     async fn remove_logs(&self, runs: Vec<LogToPrune>) -> Removed {
         let logs = Arc::clone(&self.logs);
         let removing = tokio::task::spawn_blocking(move || {
@@ -85,7 +85,7 @@ impl Global {
     }
 }
 
-/// What was removed of some runs' logs.
+/// What was removed of a batch of logs.
 #[derive(Default)]
 struct Removed {
     run_ids: Vec<RunId>,

@@ -1,11 +1,11 @@
-//! The servers that an address names. `postgres://user@first:5432,second/flotilla` names two: whichever accepts writes is
-//! used, as libpq does with `target_session_attrs=read-write`.
+//! The servers that an address names. `postgres://user@first:5432,second/flotilla` names two: the one that accepts
+//! writes is used, as libpq does with `target_session_attrs=read-write`.
 
 use sqlx::postgres::PgConnectOptions;
 
 use super::StoreError;
 
-/// What `target_session_attrs` may say: a server needs to write, whatever it says.
+/// Accepted values of `target_session_attrs`: we need a server that accepts writes in any case.
 const WRITABLE: [&str; 3] = ["read-write", "primary", "any"];
 
 /// One server, and how to connect to it.
@@ -16,13 +16,13 @@ pub(super) struct Server {
     pub(super) options: PgConnectOptions,
 }
 
-/// Reads an address. An error never holds the address itself, which may contain a password.
+/// Parses an address. An error never contains the address itself, which may include a password.
 pub(super) fn servers(url: &str) -> Result<Vec<Server>, StoreError> {
     let invalid = |reason: &str| StoreError::Unusable(format!("its address can't be understood: {reason}"));
     let (scheme, rest) = url.split_once("://").ok_or_else(|| invalid("it has no scheme"))?;
     let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (credentials, hosts) = authority.rsplit_once('@').map_or(("", authority), |(credentials, hosts)| {
-        // With its `@`.
+        // Including its `@`.
         (&authority[..=credentials.len()], hosts)
     });
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));

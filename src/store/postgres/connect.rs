@@ -1,4 +1,4 @@
-//! New connections: to whichever server accepts writes, and with a bound on how long each may take to answer.
+//! New connections: to the server that accepts writes, with a bound on how long each server may take to answer.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,21 +11,21 @@ use super::StoreError;
 use super::address::{self, Server};
 use super::session::{Session, execute, look_up, set_up};
 
-/// How long one server may take to let us in.
+/// How long one server may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A setting that only a session of our own keeps, by which it is told from one of a pooler's.
+/// A setting that only a direct session keeps, which distinguishes it from a pooler's.
 const MARK: &str = "flotilla.session";
 const IS_MARKED: &str = "SELECT current_setting('flotilla.session', true)";
 
 pub(super) struct Connector {
     places: Vec<Place>,
-    /// The server that accepted writes last is asked first.
+    /// The server that accepted writes last is tried first.
     newest: AtomicUsize,
 }
 
 struct Place {
     server: Server,
-    /// Whether it is a server itself, and no pooler, once that is known.
+    /// Whether we are connected to a server directly and not to a pooler, once that is known.
     is_direct: OnceLock<bool>,
 }
 
@@ -34,7 +34,7 @@ impl Connector {
         let places = address::servers(url)?
             .into_iter()
             .map(|Server { name, options }| {
-                // What poolers don't know they refuse, and we read no fractions.
+                // Poolers refuse settings that they don't know, and we read no fractions.
                 let options = options.application_name("flotilla").extra_float_digits(None).disable_statement_logging();
                 Place { server: Server { name, options }, is_direct: OnceLock::new() }
             })
@@ -69,7 +69,7 @@ impl Connector {
     }
 }
 
-/// The words of the innermost error.
+/// The text of the innermost error.
 fn reason_of(error: &StoreError) -> String {
     let errors = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     errors.last().map(ToString::to_string).unwrap_or_default()
@@ -83,7 +83,7 @@ impl Place {
             None => self.connect_first().await?,
         };
         if is_direct && let Err(error) = set_up(&mut connection).await {
-            // Every statement has a bound of the client's own as well.
+            // Every statement has a bound on the client's side too.
             tracing::debug!(error = &error as &dyn std::error::Error, "the database server refused a setting");
         }
         // A standby, or a server whose administrator made it read-only.
@@ -93,7 +93,7 @@ impl Place {
         }
     }
 
-    /// Finds out whether a pooler stands in between: that refuses or forgets a setting which it does not know.
+    /// Detects a pooler in between: a pooler refuses or drops a setting that it does not know.
     async fn connect_first(&self) -> Result<(PgConnection, bool), StoreError> {
         let marked = self.server.options.clone().options([(MARK, "own")]);
         let (mut connection, is_direct) = match PgConnection::connect_with(&marked).await {
@@ -110,13 +110,14 @@ impl Place {
             begin(&mut connection).await?;
             tracing::info!(server = self.server.name, "the database is reached through a connection pooler");
         }
-        // Only the first connection finds this out; others that connect now find the same.
+        // Only the first connection determines this; others that connect now get the same result.
         let _ = self.is_direct.set(is_direct);
         Ok((connection, is_direct))
     }
 }
 
-/// A pooler that shares its connections by statement can't be used: a write is several statements that hold together.
+/// A pooler that shares its connections by statement can't be used: a write is several statements that belong
+/// together.
 async fn begin(connection: &mut PgConnection) -> Result<(), StoreError> {
     let began = execute(connection, "BEGIN").await;
     match began.as_ref().map_err(reason_of) {

@@ -1,8 +1,8 @@
 //! A few connections for one kind of work, so that another kind can't take them all.
 //!
-//! A connection comes back only from work that ended in an orderly way. Whatever else happens to the work (an error, a
-//! bound that passes, a request whose client went away) closes it, and another is opened when one is needed: so no
-//! statement that hangs, and no server that has fallen silent, keeps a place.
+//! A connection is returned only by work that ended in an orderly way. Anything else that happens to the work (an
+//! error, a bound that passes, a request whose client went away) closes it, and another is opened when needed: so
+//! neither a statement that hangs nor a silent server keeps a place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use super::session::Session;
 
 /// How long work waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A connection that was idle for longer is asked whether it still works: under load none is, and nobody who comes now and
-/// then gets an error for a connection that the database has closed meanwhile.
+/// A connection that was idle for longer is pinged before use. Under load none is idle that long, and occasional
+/// callers get no error for a connection that the database has closed meanwhile.
 const FRESH: Duration = Duration::from_millis(10);
-/// How long it may take to answer that.
+/// How long a ping may take.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
-/// After this a connection is replaced, so that after a failover all servers are used again in the end.
+/// Connections are replaced after this time, so that after a failover all servers are eventually used again.
 const LIFETIME: Duration = Duration::from_mins(30);
 
 pub(super) struct Lane {
@@ -67,7 +67,7 @@ impl Lane {
             if timeout(PING_PATIENCE, session.ping()).await.unwrap_or(false) {
                 return Some(session);
             }
-            // What happened to one has happened to the others, and to wait for each would take too long.
+            // The others are probably broken too, and waiting for each would take too long.
             self.idle().clear();
         }
     }
@@ -77,7 +77,7 @@ impl Lane {
     }
 }
 
-/// A connection at work. Dropping it closes the connection; see [`Lease::give_back`].
+/// A connection in use. Dropping it closes the connection; see [`Lease::give_back`].
 pub(super) struct Lease<'a> {
     lane: &'a Lane,
     session: Option<Session>,

@@ -4,8 +4,8 @@
 //! statement → lane (a few connections for one kind of work) → session → one of the servers that the address names
 //! ```
 //!
-//! Everything has a bound here, beside those that the server is asked to keep: a server or a network that has fallen silent
-//! says nothing of it.
+//! Everything has a bound here, in addition to those that the server is asked to enforce: a server or a network that
+//! has fallen silent does not report it.
 
 mod address;
 mod connect;
@@ -33,7 +33,7 @@ const FOR_SEARCHES: usize = 3;
 const FOR_READINESS: usize = 1;
 /// How much later than the server we give up on a write or a look-up, which may consist of several statements.
 const SLACK: Duration = Duration::from_secs(5);
-/// The same of a search, which is one statement.
+/// The same for a search, which is one statement.
 const SEARCH_SLACK: Duration = Duration::from_secs(1);
 
 pub(super) struct Postgres {
@@ -45,7 +45,7 @@ pub(super) struct Postgres {
 }
 
 impl Postgres {
-    /// Connects once, to find out whether the address can be used.
+    /// Connects once, to check that the address can be used.
     pub(super) async fn connect(url: &str) -> Result<Self, StoreError> {
         let connector = Arc::new(Connector::new(url)?);
         let lane = |places| Lane::new(Arc::clone(&connector), places);
@@ -53,7 +53,7 @@ impl Postgres {
         let (searches, readiness) = (lane(FOR_SEARCHES), lane(FOR_READINESS));
         match requests.take(None).await {
             Ok(lease) => lease.give_back(),
-            // No statement was sent: whatever is there is no PostgreSQL server that lets us in.
+            // No statement was sent: at this address is no PostgreSQL server that accepts our connection.
             Err(StoreError::Other(reason)) => return Err(StoreError::Unavailable(reason)),
             Err(error) => return Err(error),
         }
@@ -74,7 +74,7 @@ impl Postgres {
         rows.iter().map(|row| T::from_row(&mut decode(row)?)).collect()
     }
 
-    /// The same for a statement that may look at every row. Nobody waits for it beyond `until`.
+    /// Like `read`, for a statement that may scan every row. The wait for it ends at `until`.
     pub(super) async fn search<T: FromRow>(&self, statement: &Statement, until: Instant) -> Result<Vec<T>, StoreError> {
         let too_long = |what: &str| StoreError::TookTooLong(what.into());
         let mut lease = match self.searches.take(Some(until)).await {
@@ -113,11 +113,11 @@ async fn within<T>(bound: Duration, work: impl Future<Output = Result<T, StoreEr
     })
 }
 
-/// Gives the connection back where it can be used again, and closes it where that is not certain.
+/// Returns the connection if it can be used again, and closes it if that is not certain.
 async fn end<T>(mut lease: Lease<'_>, result: Result<T, StoreError>) -> Result<T, StoreError> {
     match &result {
         Ok(_) => lease.give_back(),
-        // The server has said so: the connection is as good as before, once its transaction is ended.
+        // The server reported this itself: the connection works once its transaction is ended.
         Err(StoreError::Duplicate(_) | StoreError::TookTooLong(_)) => {
             if within(SLACK, lease.session().roll_back()).await.is_ok() {
                 lease.give_back();

@@ -1,7 +1,8 @@
-//! One connection to PostgreSQL, and what is done with it.
+//! One connection to PostgreSQL, and the operations on it.
 //!
-//! A pooler such as `PgBouncer` may hand each transaction to another connection of its own. What a session would keep for
-//! later is therefore not used behind one: no prepared statements, no settings, and each statement stands in a transaction.
+//! A pooler such as `PgBouncer` may assign each transaction to a different server connection. Through one, we
+//! therefore use nothing that a session keeps for later: no prepared statements, no settings, and each statement is
+//! in a transaction.
 
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use super::super::row::{Row, Written};
 use super::super::statement::{Statement, Value};
 use super::StoreError;
 
-/// How long the server waits for the next statement of a transaction before it ends it, and with it the locks of a client
-/// that is no longer there.
+/// How long the server waits for the next statement of a transaction before it ends it, and so releases the locks of
+/// a client that is gone.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
 
 pub(super) struct Session {
     connection: PgConnection,
-    /// Nothing between us and the server changes connections.
+    /// Whether nothing between us and the server switches connections.
     is_direct: bool,
     pub(super) opened_at: Instant,
 }
@@ -31,7 +32,7 @@ pub(super) struct Session {
 enum Sent {
     /// Prepared once for each session.
     Prepared,
-    /// Parsed each time, for another server may answer the next transaction.
+    /// Parsed each time, because another server connection may serve the next transaction.
     Once,
 }
 
@@ -55,9 +56,9 @@ impl Session {
         Ok(rows)
     }
 
-    /// Carries out the statements in one transaction.
+    /// Executes the statements in one transaction.
     pub(super) async fn write(&mut self, statements: &[Statement]) -> Result<Written, StoreError> {
-        // One statement is a transaction by itself, and one that touches no row has changed none.
+        // One statement is a transaction by itself, and one that affects no row has changed none.
         let is_single = self.is_direct && statements.len() == 1;
         if !is_single {
             self.begin(Patience::OfSession).await?;
@@ -122,7 +123,7 @@ impl Session {
 
     fn query<'q>(&self, statement: &'q Statement) -> Query<'q, sqlx::Postgres, PgArguments> {
         let sent = if self.is_direct { Sent::Prepared } else { Sent::Once };
-        // Safe: every text is ours, every value is bound.
+        // Safe: the SQL text is always ours, and every value is bound.
         let query = sqlx::query(AssertSqlSafe(statement.sql.clone().into_owned())).persistent(sent == Sent::Prepared);
         statement.args.iter().fold(query, |query, value| match value {
             Value::Int(value) => query.bind(value),
@@ -142,8 +143,8 @@ pub(super) enum Patience {
 /// How long the server works on a statement that is not a search before it gives up.
 pub(super) const STATEMENT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a session of our own is set to: bounds on statements and transactions, also for a client that is frozen or gone.
-/// Settings that the server does not know are left out.
+/// The settings of a direct session: bounds on statements and transactions that hold even if the client is frozen or
+/// gone. Settings that the server does not know are left out.
 pub(super) async fn set_up(connection: &mut PgConnection) -> Result<(), StoreError> {
     let settings = [
         ("statement_timeout", STATEMENT_PATIENCE.as_millis()),
@@ -164,12 +165,12 @@ pub(super) async fn set_up(connection: &mut PgConnection) -> Result<(), StoreErr
 
 /// Statements without values, in the simple protocol.
 pub(super) async fn execute(connection: &mut PgConnection, sql: &str) -> Result<(), StoreError> {
-    // Safe: every text is ours.
+    // Safe: the SQL text is always ours.
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await?;
     Ok(())
 }
 
-/// The first column of the one row that a statement without values gives.
+/// The first column of the single row that a statement without values returns.
 pub(super) async fn look_up(connection: &mut PgConnection, sql: &'static str) -> Result<Option<String>, StoreError> {
     Ok(sqlx::raw_sql(sql).fetch_one(connection).await?.try_get(0)?)
 }
