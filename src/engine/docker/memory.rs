@@ -29,7 +29,7 @@ const MAKING: SignedDuration = SignedDuration::from_secs(30);
 /// How long before a daemon has its network it finds containers dead. It was seen to take half a second.
 const FINDING: SignedDuration = SignedDuration::from_secs(5);
 /// How long that may be at most, where there are many containers, or the machine has much else to start.
-const MOST_FINDING: SignedDuration = SignedDuration::from_mins(1);
+const MOST_FINDING: SignedDuration = SignedDuration::from_mins(10);
 /// How long the daemon may take to say what it remembers.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -267,7 +267,8 @@ mod tests {
             (0, EndSeen::No),
             (500, EndSeen::No),
             (20_000, EndSeen::Perhaps),
-            (100_000, EndSeen::Earlier),
+            (600_000, EndSeen::Perhaps),
+            (600_001, EndSeen::Earlier),
         ];
         for (millis, expected) in table {
             assert_eq!(

@@ -188,11 +188,11 @@ const FOUND_DEAD_BEFORE_23: i64 = 0;
 /// Whether nobody saw how it ended, so that its exit code is the daemon's own, or may be: who says that a command failed
 /// has to know it.
 pub(super) fn is_lost(container: &ContainerInspectResponse, end: EndSeen) -> bool {
-    match (exit_code(container), end) {
-        (FOUND_DEAD, EndSeen::No | EndSeen::Perhaps) => network(container) != Network::Released,
-        (FOUND_DEAD, EndSeen::Unknown) | (FOUND_DEAD_BEFORE_23, EndSeen::No | EndSeen::Perhaps) => {
-            network(container) == Network::Held
-        }
+    match (exit_code(container), end, network(container)) {
+        (_, EndSeen::Yes, _) => false,
+        (FOUND_DEAD, _, Network::Held) => true,
+        (FOUND_DEAD, EndSeen::No | EndSeen::Perhaps, Network::Unknown) => true,
+        (FOUND_DEAD_BEFORE_23, EndSeen::No | EndSeen::Perhaps, Network::Held) => true,
         _ => false,
     }
 }
@@ -409,7 +409,7 @@ mod tests {
             (EndSeen::No, [true, false, true, true]),
             (EndSeen::Perhaps, [true, false, true, true]),
             (EndSeen::Unknown, [true, false, false, false]),
-            (EndSeen::Earlier, [false; 4]),
+            (EndSeen::Earlier, [true, false, false, false]),
             (EndSeen::Yes, [false; 4]),
         ];
         for (end, expected) in table {
