@@ -1,8 +1,9 @@
-//! Supervisors that live, found without their folders: whoever removes or moves a running attempt's folder must not
-//! make it unseen and unstoppable.
+//! Finds live supervisors without their folders: removing or moving a running attempt's folder must not make the
+//! attempt invisible and unstoppable.
 //!
-//! A supervisor's command line is `flotilla supervise FOLDER`, which the kernel shows for as long as it lives; processes of other
-//! users do not count. A look at all processes takes milliseconds, so it is for folders that do not answer.
+//! A supervisor's command line is `flotilla supervise FOLDER`, which the kernel shows for as long as it lives;
+//! processes of other users do not count. Scanning all processes takes milliseconds, so it is only for folders that
+//! do not answer.
 
 use std::ffi::OsStr;
 use std::fs;
