@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `settings` | the operator's settings |
 //! | `link`, `capacity` | the connection, whether the daemon answers, the machine's resources |
-//! | `container`, `launch`, `launches`, `refusal` | the create call, creating once, launches under way, what refusals mean |
+//! | `container`, `launch`, `launches`, `refusal` | the create call, launching once, launches under way, refusals |
 //! | `image`, `lookup`, `fetch`, `pull`, `credentials` | image names, checking that they exist, fetching them |
 //! | `find`, `observe`, `read` | finding an attempt's container, one listing for many, reading a container |
 //! | `cache`, `memory` | what need not be queried again, what the daemon remembers |

@@ -2,7 +2,7 @@
 //!
 //! | name | what |
 //! | --- | --- |
-//! | `spec.json` | what to run; a supervisor takes it by renaming it to `taken.json`, and only then may run the command |
+//! | `spec.json` | what to run; a supervisor must rename it to `taken.json` before it runs the command, once |
 //! | `started.json` | the command runs |
 //! | `exit.json` | how it ended; written last, once the log is complete |
 //! | `control` | FIFO, read by the supervisor: requests to stop |

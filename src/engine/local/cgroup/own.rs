@@ -6,8 +6,8 @@
 //! server could not be placed into a group that delegates memory.
 //!
 //! ```text
-//! flotilla.service          hands memory and cpu down, no processes
-//!   ├ flotilla-server       the server and the supervisors, where systemd made it; flotilla-self, where the server did
+//! flotilla.service          delegates memory and cpu, no processes
+//!   ├ flotilla-server       the server and the supervisors, if created by systemd; flotilla-self if by the server
 //!   └ flotilla-ATTEMPT      a task
 //! ```
 
