@@ -1,4 +1,4 @@
-//! What was seen of containers so far: what does not change any more is asked for once, and samples of use gather here.
+//! What was observed of containers so far: caches facts that no longer change, and collects usage samples.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -11,38 +11,38 @@ use super::link::Connection;
 use super::usage::{Peak, Sampling, Use};
 use crate::model::{AttemptId, Started};
 
-/// Images of which something is remembered; beyond, all are forgotten and asked for again.
+/// Maximum number of images remembered; beyond that all are dropped and queried again.
 const MAX_IMAGES: usize = 10_000;
-/// How long a container runs at least whose shell has started: the init process tries that at once.
+/// A container that runs this long has started its shell: the init process tries that at once.
 pub(super) const SHELL_STARTS_WITHIN: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
 pub(super) struct Cache {
     containers: Mutex<Containers>,
-    /// By image id, and by the name under which it was asked for.
+    /// By image id, and by the name it was requested under.
     digests: Mutex<HashMap<(String, String), Digest>>,
     images: Mutex<Images>,
 }
 
-/// What never changes of an image, by its id.
+/// Facts that never change for an image, by its id.
 #[derive(Default)]
 struct Images {
-    /// Which attempt's labels it has, if any: it was made of that attempt's container.
+    /// Which attempt's labels the image has, if any: it was made from that attempt's container.
     attempts: HashMap<String, Option<AttemptId>>,
-    /// Those whose shell was seen to start.
+    /// Images whose shell was observed to start.
     with_shell: HashSet<String>,
 }
 
-/// The digest by which a registry knows an image, if one does.
+/// The digest by which a registry knows the image, if any.
 #[derive(Debug, Clone)]
 pub(super) struct Digest(pub Option<String>);
 
 #[derive(Default)]
 struct Containers {
     started: BTreeMap<AttemptId, Container>,
-    /// Those that are known to have ended, also where their start was not seen yet.
+    /// Attempts known to have ended, including those whose start was not observed yet.
     ended: BTreeSet<AttemptId>,
-    /// When those were first seen whose shell may not have started.
+    /// When containers whose shell may not have started were first seen.
     unproven: HashMap<AttemptId, Instant>,
 }
 
@@ -50,7 +50,7 @@ struct Container {
     id: String,
     started: Started,
     sampling: Sampling,
-    /// When it was last seen running, and how often the daemon had come back by then.
+    /// When it was last seen running, and on which connection.
     seen_at: Timestamp,
     seen_in: Connection,
 }
@@ -67,8 +67,8 @@ impl Cache {
         self.containers.lock()
     }
 
-    /// How it started, if this very container was seen running before, and not heard to have ended. It is seen running
-    /// now.
+    /// How it started, if this same container was seen running before and has not been reported as ended. Records
+    /// that it is running now.
     pub(super) fn started(&self, attempt_id: AttemptId, id: &str, now: LastObserved) -> Option<Started> {
         let mut containers = self.containers();
         if containers.ended.contains(&attempt_id) {
@@ -94,7 +94,7 @@ impl Cache {
         Some(LastObserved { at: seen.seen_at, connection: seen.seen_in })
     }
 
-    /// Whether the shell of an image is known to start.
+    /// Whether the image's shell is known to start.
     pub(super) fn has_shell(&self, image_id: &str) -> bool {
         self.images().with_shell.contains(image_id)
     }
@@ -107,7 +107,8 @@ impl Cache {
         images.with_shell.insert(image_id.to_owned());
     }
 
-    /// How long a container has been seen running whose shell may not have started; whether this is the first time.
+    /// How long a container whose shell may not have started has been seen running, and whether this is the first
+    /// time.
     pub(super) fn unproven_for(&self, attempt_id: AttemptId, now: Instant) -> (Duration, bool) {
         let mut containers = self.containers();
         let is_new = !containers.unproven.contains_key(&attempt_id);
@@ -115,7 +116,7 @@ impl Cache {
         (now.saturating_duration_since(since), is_new)
     }
 
-    /// Which attempt's labels an image has; the outer `None` where it was not looked at.
+    /// Which attempt's labels an image has; the outer `None` means that it was not inspected.
     #[expect(clippy::option_option, reason = "not looked at is something else than not ours")]
     pub(super) fn attempt_of_image(&self, image_id: &str) -> Option<Option<AttemptId>> {
         self.images().attempts.get(image_id).copied()
@@ -152,7 +153,7 @@ impl Cache {
         containers.unproven.remove(&attempt_id);
     }
 
-    /// Forgets all containers that are not there any more.
+    /// Forgets all containers that no longer exist.
     pub(super) fn retain(&self, is_there: impl Fn(AttemptId) -> bool) {
         let mut containers = self.containers();
         containers.started.retain(|attempt_id, _| is_there(*attempt_id));
@@ -160,7 +161,7 @@ impl Cache {
         containers.unproven.retain(|attempt_id, _| is_there(*attempt_id));
     }
 
-    /// The containers that are to be sampled, with their ids.
+    /// The containers due for a sample, with their ids.
     pub(super) fn due(&self, now: Instant) -> Vec<(AttemptId, String)> {
         let containers = self.containers();
         let running = containers.started.iter().filter(|(attempt_id, _)| !containers.ended.contains(attempt_id));
@@ -168,7 +169,7 @@ impl Cache {
         due.map(|(attempt_id, seen)| (*attempt_id, seen.id.clone())).collect()
     }
 
-    /// Takes a look at a container into account; what it says of one that was seen running.
+    /// Adds a sample; returns the usage of a container that was seen running.
     pub(super) fn add_look(
         &self,
         attempt_id: AttemptId,

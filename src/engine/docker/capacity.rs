@@ -1,4 +1,5 @@
-//! What the daemon's machine has and can: pure reading of what it says about itself, and what of a task can never fit.
+//! The resources and features of the daemon's machine, read from its own report, and the checks for tasks that can
+//! never fit.
 
 use std::time::Instant;
 
@@ -12,7 +13,8 @@ const MB: i64 = 1024 * 1024;
 /// Docker refuses a smaller limit: <https://docs.docker.com/engine/containers/resource_constraints/>.
 const LEAST_MEMORY_MB: i64 = 6;
 
-/// The clock of the daemon's machine, as far as it was read. Its times are compared with this one, never with ours.
+/// The clock of the daemon's machine, as it was last read. The daemon's times are compared with this one, never with
+/// ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Clock {
     pub time: Timestamp,
@@ -20,7 +22,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// What it showed, or will show, at a moment of the server's own life.
+    /// Its time at an instant of this process.
     pub(super) fn at(&self, moment: Instant) -> Timestamp {
         let since = |later: Instant, earlier: Instant| {
             SignedDuration::try_from(later.saturating_duration_since(earlier)).unwrap_or(SignedDuration::MAX)
@@ -33,25 +35,25 @@ impl Clock {
 #[expect(clippy::struct_excessive_bools, reason = "each is something else that a daemon can do")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Machine {
-    /// Of the daemon with its containers: its own id and the folder they are in. Before version 25 the id alone is that
-    /// of the machine, whatever folder the daemon is started on.
+    /// The identity of the daemon with its containers: its own id and its data folder. Before version 25 the id alone
+    /// is that of the machine, whatever folder the daemon is started on.
     pub identity: Option<EngineId>,
     pub name: String,
     pub version: String,
-    /// GPUs are `Some(0)` where there is surely none, `None` where the daemon can use some and does not say how many.
+    /// GPUs are `Some(0)` if there is certainly none, `None` if the daemon can use some and does not report how many.
     pub resources: Resources,
     pub can_limit_memory: bool,
     pub can_limit_swap: bool,
     pub can_limit_cpu: bool,
     pub can_limit_pids: bool,
-    /// Containers go on while the daemon is away.
+    /// Containers continue while the daemon is away.
     pub has_live_restore: bool,
-    /// `None` where the daemon does not tell the time.
+    /// `None` if the daemon does not report its time.
     pub clock: Option<Clock>,
 }
 
 impl Machine {
-    /// What was read at `now`.
+    /// Reads a report received at `now`.
     pub(super) fn read(info: &SystemInfo, now: Instant) -> Self {
         let told = info.generic_resources.iter().flatten().map(gpus_of).sum::<i64>();
         let has_gpu_runtime = info.runtimes.iter().flatten().any(|(name, _)| name.contains("nvidia"));
@@ -76,13 +78,13 @@ impl Machine {
         }
     }
 
-    /// What there is for runs, where the operator's count of GPUs goes before the daemon's.
+    /// The resources for runs; the operator's GPU count takes precedence over the daemon's.
     pub(super) fn capacity(&self, gpus: Option<i64>) -> Resources {
         Resources { gpus: gpus.or(self.resources.gpus), ..self.resources }
     }
 }
 
-/// A generic resource that is a GPU is a count, or one of several with a name of its own.
+/// The number of GPUs in a generic resource: a count, or one of several named resources.
 fn gpus_of(resource: &GenericResourcesInner) -> i64 {
     let is_gpu = |kind: Option<&String>| kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("gpu"));
     let discrete = resource.discrete_resource_spec.as_ref().filter(|spec| is_gpu(spec.kind.as_ref()));
@@ -90,7 +92,7 @@ fn gpus_of(resource: &GenericResourcesInner) -> i64 {
     discrete.and_then(|spec| spec.value).unwrap_or(0) + i64::from(named.is_some())
 }
 
-/// Whether a task could ever fit on the machine, if nothing else ran there.
+/// Checks whether a task could ever fit on the machine with nothing else running there.
 pub(super) fn check_resources(task: &TaskSpec, capacity: Resources) -> Result<(), EngineError> {
     if let Some(memory) = task.memory_mb.filter(|memory| (1..LEAST_MEMORY_MB).contains(memory)) {
         return Err(EngineError::Rejected(format!(

@@ -1,5 +1,5 @@
-//! The container an attempt becomes: its name, its labels and everything Docker is told about it. A pure function of
-//! the launch and the settings.
+//! The container of an attempt: its name, its labels and everything passed to Docker. A pure function of the launch
+//! and the settings.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::engine::{EngineError, Identity, LaunchSpec, command};
 use crate::model::{AttemptId, TaskSpec};
 
 const MB: i64 = 1024 * 1024;
-/// Docker takes no less than a hundredth of a core.
+/// Docker accepts no less than a hundredth of a core.
 const LEAST_CPU_MILLIS: i64 = 10;
 
 pub(super) const SERVER_LABEL: &str = "flotilla.server";
@@ -24,21 +24,21 @@ const OWNER_LABEL: &str = "flotilla.owner";
 const DEFINITION_LABEL: &str = "flotilla.definition_id";
 const ALIAS_LABEL: &str = "flotilla.alias";
 const GROUP_LABEL: &str = "flotilla.group_name";
-/// Before the name of each label that a launch gives, so that none passes for one of ours, or for one that another program
-/// on the machine acts on.
+/// Prefix of each label given by a launch, so that none passes for one of ours, or for one that another program on
+/// the machine acts on.
 const USER_LABELS: &str = "flotilla.user/";
-/// What was asked for and could not be enforced, for the notes of the run.
+/// Requested limits that could not be enforced, for the notes of the run.
 pub(super) const UNENFORCED_LABEL: &str = "flotilla.unenforced";
 
 impl Identity {
-    /// The filter that lets through our containers and nobody else's.
+    /// The filter that matches only our containers.
     pub(super) fn filters(&self) -> HashMap<String, Vec<String>> {
         let labels =
             vec![format!("{SERVER_LABEL}={}", self.installation_id), format!("{CLUSTER_LABEL}={}", self.cluster)];
         HashMap::from([("label".to_owned(), labels)])
     }
 
-    /// The filter that lets through the container of one attempt, and copies of it.
+    /// The filter that matches the container of one attempt, and copies of it.
     pub(super) fn filters_of(&self, attempt_id: AttemptId) -> HashMap<String, Vec<String>> {
         let AttemptId { run_id, attempt } = attempt_id;
         let mut filters = self.filters();
@@ -52,17 +52,17 @@ impl Identity {
     }
 }
 
-/// Which attempt a container's labels name.
+/// The attempt named by a container's labels.
 pub(super) fn attempt_of(labels: &HashMap<String, String>) -> Option<AttemptId> {
     Some(AttemptId { run_id: labels.get(RUN_LABEL)?.parse().ok()?, attempt: labels.get(ATTEMPT_LABEL)?.parse().ok()? })
 }
 
-/// Docker lets no second container have the name, so that a second launch finds the first.
+/// Docker allows no second container with this name, so a second launch finds the first.
 pub(super) fn name_of(attempt_id: AttemptId) -> String {
     format!("flotilla-{attempt_id}")
 }
 
-/// What Docker is asked to create; `image` is the task's with its tag. [`EngineError::Rejected`] where the cluster's
+/// The body of Docker's create call; `image` is the task's with its tag. [`EngineError::Rejected`] if the cluster's
 /// settings forbid it.
 pub(super) fn describe(
     spec: &LaunchSpec,
@@ -100,11 +100,12 @@ pub(super) fn describe(
         user: task.user.clone().or_else(|| config.user.clone()),
         labels: Some(labels),
         tty: Some(false),
-        // An image may name another signal, which not every command knows; a run is stopped by the same everywhere.
+        // An image may name another signal, which not every command handles; runs are stopped by the same signal
+        // everywhere.
         stop_signal: Some("SIGTERM".to_owned()),
         exposed_ports: Some(ports().collect()),
         host_config: Some(HostConfig {
-            // Each port gets a free one of the machine's, so that two runs of a task don't get in each other's way.
+            // Each port is bound to a free port of the machine, so that two runs of a task don't conflict.
             port_bindings: Some(ports().map(|port| (port, Some(vec![PortBinding::default()]))).collect()),
             ..host_config(spec, config, &unenforced)
         }),
@@ -112,12 +113,13 @@ pub(super) fn describe(
     })
 }
 
-/// What the init process runs. It ends with the shell, and the kernel then kills whatever else runs in the container: so
-/// that a program which the shell waits for has its grace, it must be told to end as well ([`TO_WHOLE_GROUP`]), and the
-/// shell must go on waiting for it. That a shell does where it has a trap; what it becomes by `exec` has none. The code
-/// is that of a shell without the trap, never the program's: the commands behind it were not run.
+/// What the init process runs. It exits with the shell, and the kernel then kills everything else in the container.
+/// So for a program that the shell waits for to get its grace period, the program must be signalled too
+/// ([`TO_WHOLE_GROUP`]), and the shell must keep waiting for it. The shell does so if it has a trap; a program that
+/// replaces it by `exec` has none. The exit code is that of a shell without the trap, never the program's: the
+/// commands after it were not run.
 fn entry_point(shell: &[String], text: &str) -> Vec<String> {
-    // On the command's first line, so that the shell counts its lines as their writer does.
+    // On the command's first line, so that the shell's line numbers match the author's.
     const TRAP: &str = "trap 'exit 143' TERM; ";
     let argument = match command::is_posix_shell(shell) {
         true => command::with_prefix(TRAP, text),
@@ -126,7 +128,7 @@ fn entry_point(shell: &[String], text: &str) -> Vec<String> {
     shell.iter().cloned().chain([argument]).collect()
 }
 
-/// Makes the init process signal the shell and all that it started, instead of the shell alone:
+/// Makes the init process signal the shell and everything it started, instead of the shell alone:
 /// <https://github.com/krallin/tini#process-group-killing>. `docker run --init` has no option for it.
 const TO_WHOLE_GROUP: &str = "TINI_KILL_PROCESS_GROUP";
 
@@ -153,7 +155,7 @@ fn host_config(spec: &LaunchSpec, config: &DockerSettings, unenforced: &[&str]) 
     let gpus = task.gpu.filter(|gpus| *gpus > 0);
     HostConfig {
         memory,
-        // The same number as for memory means no swap on top of it.
+        // The same value as for memory means no swap on top of it.
         memory_swap: memory.filter(|_| is_enforced("swap")),
         nano_cpus: cpu.map(|millis| millis.max(LEAST_CPU_MILLIS) * 1_000_000),
         storage_opt: storage.map(|mb| HashMap::from([("size".to_owned(), format!("{mb}M"))])),
@@ -180,15 +182,15 @@ fn host_config(spec: &LaunchSpec, config: &DockerSettings, unenforced: &[&str]) 
         security_opt: config.no_new_privileges.then(|| vec!["no-new-privileges:true".to_owned()]),
         pids_limit: config.pids_limit,
         privileged: Some(task.privileged == Some(true)),
-        // Reaps what the command leaves behind, and passes SIGTERM on: see [`entry_point`].
+        // Reaps orphaned processes of the command, and passes SIGTERM on: see [`entry_point`].
         init: Some(true),
         log_config: Some(log_config(spec.log_cap_bytes)),
         ..HostConfig::default()
     }
 }
 
-/// What is asked for and can't be had on this machine, known beforehand. What only the attempt to create shows is added
-/// by [`without_storage_limit`].
+/// Requested limits known in advance to be unavailable on this machine. Those detected only by trying to create the
+/// container are added by [`without_storage_limit`].
 fn unenforced_limits(spec: &LaunchSpec, machine: Option<&Machine>) -> Vec<&'static str> {
     let Some(machine) = machine else { return Vec::new() };
     let asked = |amount: Option<i64>| amount.is_some_and(|amount| amount > 0);
@@ -200,7 +202,8 @@ fn unenforced_limits(spec: &LaunchSpec, machine: Option<&Machine>) -> Vec<&'stat
     limits.into_iter().filter(|(_, is_missing)| *is_missing).map(|(limit, _)| limit).collect()
 }
 
-/// The same container without a limit of its disk, for a storage driver that can't, and with a label that says so.
+/// The same container without a disk limit, for a storage driver that does not support one, and with a label that
+/// says so.
 pub(super) fn without_storage_limit(mut body: ContainerCreateBody) -> ContainerCreateBody {
     if let Some(host_config) = &mut body.host_config {
         host_config.storage_opt = None;
@@ -215,13 +218,13 @@ pub(super) fn without_storage_limit(mut body: ContainerCreateBody) -> ContainerC
 
 /// Where Docker keeps a container's output until it is in our log.
 ///
-/// What is printed while the server is away waits there, and is lost when the files have been turned over. So those that
-/// are full hold 1.6 times what our log would take (the driver needs 27 bytes more for each line), and all together,
-/// twice that much, are the most that a container can fill the disk with. The `local` driver keeps bytes as they are,
-/// where `json-file` replaces those that are not UTF-8, and is the leaner one.
+/// Output printed while the server is away waits there, and is lost once the files have been rotated. So the full
+/// files hold 1.6 times what our log would take (the driver needs 27 more bytes per line), and all files together,
+/// twice that, are the most that a container can fill the disk with. The `local` driver keeps bytes as they are,
+/// where `json-file` replaces those that are not UTF-8, and has less overhead.
 fn log_config(log_cap_bytes: u64) -> HostConfigLogConfig {
     const FILES: u64 = 5;
-    /// Room for the driver's own bytes beside those of short lines, whatever the cap is.
+    /// Room for the driver's overhead with short lines, independent of the cap.
     const LEAST_BYTES: u64 = 32 << 20;
     let size = (log_cap_bytes / FILES).saturating_mul(2).clamp(LEAST_BYTES, 1 << 40);
     let options =

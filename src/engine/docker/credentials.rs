@@ -1,5 +1,5 @@
-//! Registry credentials, from where `docker login` puts them: Docker's configuration file and the helper programs it
-//! names. Read anew each time, so that a new login counts at once; never logged.
+//! Registry credentials, from where `docker login` stores them: Docker's configuration file and the helper programs
+//! it names. Read on each use, so that a new login takes effect at once; never logged.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use tokio::process::Command;
 
 use crate::model::ImageReference;
 
-/// The name under which the file keeps the credentials of Docker's own hub.
+/// The key of Docker's own hub in the file.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
-/// How long a helper may take; it may ask a cloud's service for a token.
+/// How long a helper may take; it may request a token from a cloud service.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a helper says in place of a user's name when the secret is a token.
+/// The user name a helper returns if the secret is a token.
 const TOKEN_USER: &str = "<token>";
 
 #[derive(Debug, Default, Deserialize)]
@@ -48,7 +48,7 @@ struct HelperAnswer {
     secret: String,
 }
 
-/// Where credentials are to be found.
+/// Where the credentials are.
 #[derive(Debug, PartialEq)]
 enum Source {
     Nowhere,
@@ -56,8 +56,8 @@ enum Source {
     Helper(String),
 }
 
-/// The credentials for an image's registry, or `None` for a registry that is asked without any. An error says in words
-/// what could not be read.
+/// The credentials for an image's registry, or `None` for a registry that is accessed anonymously. The error
+/// describes what could not be read.
 pub(super) async fn find(file: Option<&Path>, image: &ImageReference) -> Result<Option<DockerCredentials>, String> {
     let Some(path) = file.map(Path::to_owned).or_else(usual_file) else { return Ok(None) };
     let text = match tokio::fs::read(&path).await {
@@ -81,7 +81,7 @@ fn usual_file() -> Option<PathBuf> {
     folder("DOCKER_CONFIG").or_else(|| Some(folder("HOME")?.join(".docker"))).map(|folder| folder.join("config.json"))
 }
 
-/// A helper for this registry goes before the helper for all, and that before what the file itself holds.
+/// A helper for this registry takes precedence over the helper for all, and that over the file's own credentials.
 fn source(config: &ConfigFile, key: &str) -> Source {
     let helper = config.cred_helpers.get(key).or(config.creds_store.as_ref()).filter(|name| !name.is_empty());
     if let Some(name) = helper {
@@ -116,7 +116,7 @@ fn credentials(auth: &Auth, key: &str) -> Option<DockerCredentials> {
     })
 }
 
-/// Runs `docker-credential-NAME get`, which reads the registry and answers with JSON:
+/// Runs `docker-credential-NAME get`, which reads the registry and returns JSON:
 /// <https://docs.docker.com/reference/cli/docker/login/#credential-helper-protocol>.
 async fn ask_helper(program: &str, key: &str) -> Result<Option<DockerCredentials>, String> {
     let failed = |what: &str| format!("can't get the credentials for {key} from {program}: {what}");
@@ -137,7 +137,8 @@ async fn ask_helper(program: &str, key: &str) -> Result<Option<DockerCredentials
     let output = output.map_err(|error| failed(&error.to_string()))?;
     let answer = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
-        // A helper that has nothing for the registry says so and fails; the registry is then asked without.
+        // A helper that has no credentials for the registry reports that and fails; the registry is then accessed
+        // anonymously.
         let has_none = answer.contains("credentials not found");
         return if has_none { Ok(None) } else { Err(failed(answer.lines().next().unwrap_or("it failed"))) };
     }

@@ -1,5 +1,5 @@
-//! Telling a reader of output that its container has ended. The daemon should close the stream then, and some versions
-//! sometimes don't when a container is over as soon as it began.
+//! Notifies a reader of output that its container has ended. The daemon should close the stream then, but some
+//! versions sometimes don't if a container ends as soon as it starts.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use tokio::sync::watch;
 
 use crate::model::AttemptId;
 
-/// How long the stream may go on without a message after its container has ended.
+/// How long the stream may continue without a message after its container has ended.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How long nothing may come before one looks whether the end went by unnoticed.
+/// How long nothing may arrive before the reader checks for a missed end.
 const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 
-/// Those that wait for the end of an attempt.
+/// The readers waiting for the end of an attempt.
 #[derive(Default)]
 pub(super) struct Ends(Mutex<HashMap<AttemptId, watch::Sender<bool>>>);
 
 pub(super) struct EndSignal(watch::Receiver<bool>);
 
 impl Ends {
-    /// To be asked for before one looks whether it runs, so that no end is missed in between.
+    /// Must be called before checking whether the attempt runs, so that no end is missed in between.
     pub(super) fn signal(&self, attempt_id: AttemptId) -> EndSignal {
         let mut waiting = self.0.lock();
         waiting.retain(|_, sender| sender.receiver_count() > 0);
@@ -36,9 +36,9 @@ impl Ends {
 }
 
 impl EndSignal {
-    /// Waits until a message is overdue: the container has ended, or nothing came for long.
+    /// Waits until a message is overdue: the container has ended, or nothing arrived for a long time.
     pub(super) async fn overdue(&mut self) {
-        // An error says that the end was told and nobody else waits: the value stays.
+        // An error means that the end was signalled and no other reader waits: the value stays.
         let told = async { drop(self.0.wait_for(|has_ended| *has_ended).await) };
         if tokio::time::timeout(LOOK_ANYWAY, told).await.is_ok() {
             tokio::time::sleep(PATIENCE).await;

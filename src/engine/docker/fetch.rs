@@ -1,4 +1,4 @@
-//! Fetching an attempt's image and then launching it, with nobody waiting.
+//! Fetches an attempt's image and then launches the attempt, in the background.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use super::pull::{Progress, PullError};
 use crate::engine::{EngineError, LaunchSpec};
 use crate::model::{AttemptId, Event, ImageReference, StartFault};
 
-/// How often a pull that takes long says how far it is.
+/// How often a slow pull reports its progress.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(30);
 
 impl Inner {
-    /// Begins to fetch the image of an attempt, which is known as pulling from now on.
+    /// Starts fetching the image of an attempt, which is recorded as pulling from now on.
     pub(super) fn spawn_fetch(self: &Arc<Self>, spec: LaunchSpec, making: Making<'_>) {
         let cancelled = CancellationToken::new();
         making.end(Some(Launching::Pulling(cancelled.clone())));
@@ -27,7 +27,7 @@ impl Inner {
             inner.fetch_and_make(&spec, &cancelled).await;
             inner.reports.changed(spec.attempt_id);
         };
-        // Wherever it is cut off by the end of the cluster, what is there was not started, or can be seen.
+        // Wherever the end of the cluster cuts it off, the container either was not started or can be observed.
         let until_closed = self.closing.clone().run_until_cancelled_owned(Box::pin(work));
         self.background.spawn(async move {
             until_closed.await;
@@ -49,14 +49,14 @@ impl Inner {
             }
             made => made,
         };
-        // Where the daemon went away there may be a container all the same, which then counts; it was not started.
+        // If the daemon went away, there may still be a container, which then counts; otherwise it was not started.
         making.end(Some(match made {
             Ok(_) => Launching::Started,
             Err(error) => verdict(error),
         }));
     }
 
-    /// Fetches the image, and says so in the run's story.
+    /// Fetches the image, and reports it in the run's events.
     async fn fetch(self: &Arc<Self>, spec: &LaunchSpec) -> Result<(), EngineError> {
         let image = of_task(&spec.task.image)?;
         let (progress, was_begun) = self.pulls.follow(&image);
@@ -82,7 +82,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Waits for a pull, and tells of it what a person wants to know while waiting.
+    /// Waits for a pull, and reports the progress that a waiting user needs.
     async fn follow_pull(
         &self,
         attempt_id: AttemptId,

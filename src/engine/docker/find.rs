@@ -1,8 +1,8 @@
-//! Finding the containers of attempts. Labels say whose a container is, for anybody may rename one; the name of ours is
-//! only the quick way.
+//! Finds the containers of attempts. Labels identify a container's attempt, because anyone may rename a container;
+//! our name for it is only the fast path.
 //!
-//! An image that somebody makes of one of our containers (`docker commit`) has its labels, and so has every container of
-//! that image. Such a copy is told from a container that was renamed by its image: ours never has these labels.
+//! An image made from one of our containers (`docker commit`) has its labels, and so does every container of that
+//! image. The image distinguishes such a copy from a renamed container: our images never have these labels.
 
 use std::collections::HashMap;
 
@@ -16,14 +16,14 @@ use super::link::ApiError;
 use crate::model::AttemptId;
 
 impl Inner {
-    /// Every container of ours, by its attempt. What was seen of others is forgotten.
+    /// All of our containers, by attempt. Drops cached observations of all other attempts.
     pub(super) async fn list(&self) -> Result<HashMap<AttemptId, ContainerSummary>, ApiError> {
         let listed = self.choose(self.list_labelled(self.identity.filters()).await?).await?;
         self.seen.retain(|attempt_id| listed.contains_key(&attempt_id));
         Ok(listed)
     }
 
-    /// The container of an attempt, whatever its name has become.
+    /// The container of an attempt, even if it was renamed.
     pub(super) async fn find(&self, attempt_id: AttemptId) -> Result<Option<ContainerInspectResponse>, ApiError> {
         let named = self.inspect(&name_of(attempt_id)).await?;
         if let Some(container) = named.filter(|container| self.is_of(container, attempt_id)) {
@@ -54,8 +54,8 @@ impl Inner {
         self.link.call(async |docker| docker.list_containers(Some(options)).await).await
     }
 
-    /// The one container of each attempt among those that carry its labels: the one of its name, else the oldest that is
-    /// no copy.
+    /// Chooses one container per attempt among those that carry its labels: the one with its name, otherwise the
+    /// oldest that is not a copy.
     async fn choose(&self, labelled: Vec<ContainerSummary>) -> Result<HashMap<AttemptId, ContainerSummary>, ApiError> {
         let mut chosen = HashMap::new();
         let mut renamed = Vec::new();
@@ -84,7 +84,7 @@ impl Inner {
         let path = in_path(image_id);
         let image = match self.link.call(async |docker| docker.inspect_image(&path).await).await {
             Ok(image) => image,
-            // It was removed by force. Nobody can say; ours is what carries our labels.
+            // The image was removed by force, so this is unknown; a container with our labels counts as ours.
             Err(error) if error.is_not_found() => return Ok(false),
             Err(error) => return Err(error),
         };
@@ -94,7 +94,7 @@ impl Inner {
     }
 }
 
-/// Docker writes names behind a slash.
+/// Docker prefixes names with a slash.
 fn has_name(container: &ContainerSummary, name: &str) -> bool {
     container.names.iter().flatten().any(|known| known.strip_prefix('/').unwrap_or(known) == name)
 }

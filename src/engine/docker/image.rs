@@ -1,10 +1,10 @@
-//! Images as the daemon is asked for them, and as it names them.
+//! Image names as sent to the daemon and as the daemon reports them.
 
 use crate::engine::EngineError;
 use crate::model::ImageReference;
 
-/// The task's image with the tag that is meant. A definition that was stored before images were parsed at the border may
-/// hold what is none: [`EngineError::Rejected`].
+/// The task's image with its effective tag. A definition stored before images were validated on input may hold an
+/// invalid one: [`EngineError::Rejected`].
 pub(super) fn of_task(text: &str) -> Result<ImageReference, EngineError> {
     match text.parse::<ImageReference>() {
         Ok(image) => Ok(image.with_tag()),
@@ -12,8 +12,8 @@ pub(super) fn of_task(text: &str) -> Result<ImageReference, EngineError> {
     }
 }
 
-/// A name as a part of a URL's path, for bollard puts names there as they are. Whatever it holds, the path asks about
-/// this object and no other: a name that could lead elsewhere is encoded throughout.
+/// A name as a part of a URL's path, because bollard inserts names unescaped. Whatever the name contains, the path
+/// refers to this object and no other: a name that could lead elsewhere is encoded completely.
 pub(super) fn in_path(name: &str) -> String {
     let climbs = name.split('/').any(|part| matches!(part, "" | "." | ".."));
     let is_plain = |byte: u8| {
@@ -39,11 +39,11 @@ fn repository_of(image: &str) -> &str {
     tag.map_or(name, |colon| &name[..colon])
 }
 
-/// Of all the digests by which a registry knows an image, the one of the repository that was asked for: with it the
-/// same image can be run again.
+/// Of all the digests by which registries know an image, the one of the requested repository: it allows running the
+/// same image again.
 pub(super) fn digest_of(image: &str, repo_digests: &[String]) -> Option<String> {
     let repository = repository_of(image);
-    // Docker tells names of its own hub without its host, also where the task writes it.
+    // Docker reports names of its own hub without the host, even if the task includes it.
     let is_same = |digest: &&String| {
         let known = repository_of(digest);
         known == repository

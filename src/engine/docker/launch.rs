@@ -1,4 +1,4 @@
-//! Launching: a container is created under the attempt's name and started, once. Where its image has to be fetched
+//! Launching: a container is created under the attempt's name and started, once. If its image has to be fetched
 //! first, `fetch` does that and then the same.
 
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::engine::container::pull_policy::PullPolicy;
 use crate::engine::{EngineError, Handle, LaunchSpec};
 use crate::model::{AttemptId, StartFault};
 
-/// The text of a handle whose container was made.
+/// The handle text of an attempt whose container was created.
 pub(super) const CREATED: &str = "container";
-/// The text of a handle whose image was still being fetched. Where the server is back and there is no container, it never
-/// ran: its container would have been made by the process that died.
+/// The handle text of an attempt whose image was still being fetched. If the server comes back and there is no
+/// container, it never ran: only the process that died would have created one.
 pub(super) const PULLING: &str = "pulling";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Inner {
         handle(PULLING)
     }
 
-    /// Creates the attempt's container and starts it, or finds it where that was done before.
+    /// Creates the attempt's container and starts it, or finds it if that was already done.
     pub(super) async fn make(&self, spec: &LaunchSpec) -> Result<Made, EngineError> {
         let machine = self.link.machine();
         let image = of_task(&spec.task.image)?;
@@ -80,7 +80,7 @@ impl Inner {
                 if self.adopt(spec.attempt_id).await? {
                     return Ok(Made::Started);
                 }
-                // Somebody else's container has the name. Another attempt has another name.
+                // A foreign container has the name. Another attempt has another name.
                 let reason = format!("Docker can't make the container: {error}");
                 Err(EngineError::NotStarted { reason, fault: StartFault::Machine })
             }
@@ -89,8 +89,8 @@ impl Inner {
         }
     }
 
-    /// Finds the container of an attempt that was launched before, and starts it if that was not done; `false` where
-    /// there is none. What ran once, or may have, is never started again.
+    /// Finds the container of an attempt that was launched before, and starts it if that was not done; `false` if
+    /// there is none. A container that ran, or may have, is never started again.
     async fn adopt(&self, attempt_id: AttemptId) -> Result<bool, EngineError> {
         let Some(container) = self.find(attempt_id).await? else { return Ok(false) };
         let id = id_of(&container);
@@ -98,7 +98,7 @@ impl Inner {
             Stage::Running | Stage::Ended => Ok(true),
             Stage::Created => match self.ask_whether_unstarted(&container).await {
                 Unstarted::Surely => self.start(attempt_id, id).await.map(|_| true),
-                // It counts as launched, and what is observed decides.
+                // It counts as launched, and observation decides.
                 Unstarted::Perhaps => Ok(true),
                 Unstarted::Unknown => {
                     let reason = "the Docker daemon does not say whether it made the container itself";
@@ -114,13 +114,13 @@ impl Inner {
     }
 
     async fn start(&self, attempt_id: AttemptId, id: &str) -> Result<Made, EngineError> {
-        // Whoever takes over the cluster finds a container that never ran, and starts it or removes it.
+        // The cluster's next owner finds a container that never ran, and starts or removes it.
         if self.closing.is_cancelled() {
             return Err(EngineError::Unavailable("the cluster was changed while the container was made".to_owned()));
         }
         match self.link.call(async |docker| docker.start_container(id, None).await).await {
             Ok(()) => Ok(Made::Started),
-            // Nobody knows whether it was started: it counts as launched, and what is observed decides.
+            // Whether it was started is unknown: it counts as launched, and observation decides.
             Err(ApiError::Away(reason)) => {
                 tracing::warn!(%attempt_id, reason, "the daemon went away while it started a container");
                 Ok(Made::Started)
@@ -131,7 +131,7 @@ impl Inner {
             }
             Err(error) => match self.remove_container(id, true).await {
                 Ok(()) => Err(refusal::of_launch(error)),
-                // It is tried again with the same container, which is certainly no second one.
+                // The retry uses the same container, so there is certainly no second one.
                 Err(left) => Err(EngineError::Unavailable(format!("{error}; and it can't be removed: {left}"))),
             },
         }

@@ -1,4 +1,4 @@
-//! Attempts that this process is starting, and what it knows of those that it started.
+//! Attempts that this process is starting, and what it knows about those it has started.
 //!
 //! ```text
 //!            ┌─────── stop ───────┐
@@ -7,9 +7,9 @@
 //!                      └─→ Started
 //! ```
 //!
-//! Only a pull can be given up. Once the daemon has been asked to make a container, the answer is waited for, and a stop
-//! is then a matter between the daemon and us. What is kept here dies with the process, and counts only where the daemon
-//! shows no container.
+//! Only a pull can be cancelled. Once the daemon has been asked to create a container, its answer is awaited, and a
+//! stop then has to go through the daemon. This state is lost with the process, and counts only if the daemon shows
+//! no container.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::{AttemptId, StartFault};
 
-/// How long it is known why an attempt never ran, if nobody removes it.
+/// How long the reason why an attempt never ran is kept if the attempt is not removed.
 const VERDICT_KEPT_FOR: Duration = Duration::from_hours(1);
 
 #[derive(Default)]
 pub(super) struct Launches {
     map: Mutex<HashMap<AttemptId, Launching>>,
-    /// A container was made, or could not be.
+    /// A container was created, or its creation failed.
     ended: Notify,
 }
 
@@ -34,9 +34,9 @@ pub(super) struct Launches {
 pub(super) enum Launching {
     /// Its image is being fetched, until this is cancelled.
     Pulling(CancellationToken),
-    /// The daemon is asked to make its container and to start it.
+    /// The daemon has been asked to create and start its container.
     Making,
-    /// The daemon was asked to start its container, and did not refuse.
+    /// The daemon was asked to start its container and did not refuse.
     Started,
     NeverRan {
         reason: String,
@@ -45,14 +45,14 @@ pub(super) enum Launching {
     },
 }
 
-/// What is to be done for a stop.
+/// What a stop has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ToStop {
-    /// Nothing: there is no container yet, and now there won't be one.
+    /// Nothing: there is no container yet, and now none will be created.
     Nothing,
-    /// Nothing now: whether there is a container is not known yet. Whoever makes it pokes when it is.
+    /// Nothing yet: whether there is a container is not known. The task that creates it pokes once it is.
     NotYet,
-    /// What the daemon shows has to be stopped.
+    /// Stop the container that the daemon shows.
     Container,
 }
 
@@ -86,7 +86,8 @@ impl Launches {
         without.map(|(attempt_id, _)| *attempt_id).collect()
     }
 
-    /// Forgets an attempt, and gives up its pull; `false` where its container is being made, so that it has to stay.
+    /// Forgets an attempt and cancels its pull; `false` if its container is being created, so that the attempt must
+    /// stay.
     pub(super) fn remove(&self, attempt_id: AttemptId) -> bool {
         let mut map = self.map();
         match map.get(&attempt_id) {
@@ -98,7 +99,7 @@ impl Launches {
         true
     }
 
-    /// Gives up a pull, or says what else there is to stop.
+    /// Cancels a pull, or returns what else there is to stop.
     pub(super) fn stop(&self, attempt_id: AttemptId) -> ToStop {
         let mut map = self.map();
         match map.get(&attempt_id) {
@@ -111,7 +112,8 @@ impl Launches {
         ToStop::Nothing
     }
 
-    /// Marks an attempt as being made, after any other call to launch it. Otherwise says what is known of it already.
+    /// Marks an attempt as being created, after any other call that launches it. Otherwise returns what is already
+    /// known.
     pub(super) async fn begin(&self, attempt_id: AttemptId) -> Result<Making<'_>, Launching> {
         loop {
             let ended = self.ended.notified();
@@ -131,10 +133,10 @@ impl Launches {
         }
     }
 
-    /// The same after the pull that `cancelled` would have given up; `None` where it was given up.
+    /// The same after the pull that `cancelled` would have cancelled; `None` if it was cancelled.
     pub(super) fn begin_after_pull(&self, attempt_id: AttemptId, cancelled: &CancellationToken) -> Option<Making<'_>> {
         let mut map = self.map();
-        // Whoever cancels does so while holding the map.
+        // The token is cancelled only while the map is locked.
         if cancelled.is_cancelled() || !matches!(map.get(&attempt_id), Some(Launching::Pulling(_))) {
             return None;
         }
@@ -142,7 +144,7 @@ impl Launches {
         Some(Making { launches: self, attempt_id })
     }
 
-    /// Notes why an attempt whose image was to be fetched never ran, unless that was given up.
+    /// Records why an attempt with a pending pull never ran, unless the pull was cancelled.
     pub(super) fn fail_pull(&self, attempt_id: AttemptId, cancelled: &CancellationToken, verdict: Launching) {
         let mut map = self.map();
         if !cancelled.is_cancelled() && matches!(map.get(&attempt_id), Some(Launching::Pulling(_))) {
@@ -151,15 +153,15 @@ impl Launches {
     }
 }
 
-/// The daemon is asked to make and to start an attempt's container. However that ends, also by being dropped, it is not
-/// being made afterwards.
+/// The daemon is being asked to create and start an attempt's container. However this ends, including by being
+/// dropped, the attempt is no longer marked as being created.
 pub(super) struct Making<'a> {
     launches: &'a Launches,
     attempt_id: AttemptId,
 }
 
 impl Making<'_> {
-    /// Ends with what is known now; `None` leaves everything to what the daemon shows.
+    /// Ends with what is known now; `None` leaves it to what the daemon shows.
     pub(super) fn end(self, known: Option<Launching>) {
         if let Some(known) = known {
             self.launches.map().insert(self.attempt_id, known);
@@ -197,7 +199,7 @@ mod tests {
         assert!(cancelled.is_cancelled());
         assert!(launches.begin_after_pull(attempt_id, &cancelled).is_none());
         assert!(matches!(launches.get(attempt_id), Some(Launching::NeverRan { .. })));
-        // Asked again, the daemon's word counts.
+        // When it is asked again, the daemon's answer counts.
         assert_eq!(launches.stop(attempt_id), ToStop::Container);
     }
 

@@ -1,5 +1,5 @@
-//! The connection to the daemon: made when it is first needed, made again when the daemon came back, and the one place
-//! that tells "Docker said no" from "Docker is away".
+//! The connection to the daemon: made on first use, remade when the daemon comes back, and the one place that
+//! distinguishes "Docker refused" from "Docker is away".
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,16 +17,16 @@ use crate::model::EngineIdentity;
 
 /// How long a call may take until its answer begins. A daemon under load takes seconds to start a container.
 const CALL_TIMEOUT_SECS: u64 = 60;
-/// How long a call may take until all of its answer is there.
+/// How long a call may take until its answer is complete.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
-/// How long a daemon that is there needs at most to say its version.
+/// How long a running daemon needs at most to report its version.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl From<bollard::errors::Error> for ApiError {
     fn from(error: bollard::errors::Error) -> Self {
         use bollard::errors::Error;
         match error {
-            // Whatever it is, it may answer so to everything, and says nothing about the container.
+            // Whatever answers here may answer everything that way, so it says nothing about the container.
             Error::DockerResponseServerError { status_code: status_code @ 400.., message }
                 if message.trim().is_empty() =>
             {
@@ -35,7 +35,7 @@ impl From<bollard::errors::Error> for ApiError {
             Error::DockerResponseServerError { status_code, message } => {
                 Self::Refused { status: status_code, message: message.trim().to_owned() }
             }
-            // An error in the midst of a stream that began well, such as that of a pull.
+            // An error in the middle of a stream that began well, such as that of a pull.
             Error::DockerStreamError { error } => Self::Refused { status: 500, message: error.trim().to_owned() },
             Error::SocketNotFoundError(path) => Self::Away(format!("there is no socket {path}")),
             Error::RequestTimeoutError => Self::Away(format!("no answer within {CALL_TIMEOUT_SECS} s")),
@@ -44,7 +44,7 @@ impl From<bollard::errors::Error> for ApiError {
     }
 }
 
-/// bollard tells first which of its parts had the error.
+/// bollard's messages start with the part of the library that had the error.
 fn without_library_words(text: &str) -> String {
     let known = ["Error in the hyper legacy client: ", "Hyper error: ", "client error (Connect): "];
     known.iter().fold(text, |text, words| text.strip_prefix(words).unwrap_or(text)).to_owned()
@@ -60,15 +60,15 @@ pub(super) struct Link {
 struct Known {
     docker: Option<Docker>,
     machine: Option<Machine>,
-    /// Of the daemon that answers; forgotten as soon as it does not.
+    /// Of the daemon that answers; cleared as soon as it does not.
     identity: Option<EngineIdentity>,
     state: EngineState,
-    /// Whether it was ever reached: before that, not being reached is not an outage of the daemon's.
+    /// Whether it was ever reached: before that, being unreachable is not an outage of the daemon.
     has_answered: bool,
     connection: Connection,
 }
 
-/// Which time in which the daemon answered is meant: counts how often it came back after it had been away.
+/// A period in which the daemon answered: counts how often it came back after being away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Connection(u64);
 
@@ -111,7 +111,7 @@ impl Link {
         self.known().machine.as_ref()?.clock
     }
 
-    /// What the daemon told about its machine, the last time it was asked.
+    /// What the daemon last reported about its machine.
     pub(super) fn machine(&self) -> Option<Machine> {
         self.known().machine.clone()
     }
@@ -120,12 +120,12 @@ impl Link {
         self.known().identity.clone()
     }
 
-    /// Which daemon answers, asked now.
+    /// The identity of the daemon that answers now.
     pub(super) async fn identity(&self) -> Result<EngineIdentity, ApiError> {
         Ok(identity_of(&self.refresh_machine().await?))
     }
 
-    /// The daemon, with a version of the API that it speaks.
+    /// The daemon, with an API version that it supports.
     pub(super) async fn docker(&self) -> Result<Docker, ApiError> {
         let connected = self.known().docker.clone();
         if let Some(docker) = connected {
@@ -144,7 +144,7 @@ impl Link {
         }
     }
 
-    /// Makes one call, and takes note of whether anybody answered.
+    /// Makes one call, and records whether the daemon answered.
     pub(super) async fn call<T, E: Into<ApiError>>(
         &self,
         call: impl AsyncFnOnce(Docker) -> Result<T, E>,
@@ -152,7 +152,7 @@ impl Link {
         self.call_within(ANSWER_TIMEOUT, call).await
     }
 
-    /// The same with a time of its own until all of the answer is there.
+    /// The same with its own timeout for the complete answer.
     pub(super) async fn call_within<T, E: Into<ApiError>>(
         &self,
         limit: Duration,
@@ -172,7 +172,7 @@ impl Link {
         result
     }
 
-    /// Asks for the machine's size and abilities, which change when the daemon is restarted.
+    /// Queries the machine's size and features, which may change when the daemon is restarted.
     pub(super) async fn refresh_machine(&self) -> Result<Machine, ApiError> {
         let info = self.call(async |docker| docker.info().await).await?;
         let machine = Machine::read(&info, Instant::now());
@@ -194,8 +194,8 @@ impl Link {
         }
     }
 
-    /// Takes note of an error: one that nobody answered makes the daemon unreachable and the next call connect anew,
-    /// for the daemon that comes back may be another version.
+    /// Records an error: one without an answer marks the daemon as unreachable and makes the next call reconnect,
+    /// because the daemon that comes back may be another version.
     pub(super) fn missed(&self, error: ApiError) -> ApiError {
         let ApiError::Away(reason) = error else { return error };
         let reason = format!("the Docker daemon at {} does not answer: {reason}", self.host);
@@ -212,8 +212,8 @@ impl Link {
             (Some(folder), None) => connect_with_tls(&self.host, folder)?,
             (None, None) => Docker::connect_with_http(&self.host, CALL_TIMEOUT_SECS, API_DEFAULT_VERSION)?,
         };
-        // bollard encodes credentials with the alphabet that Docker does not read (RFC 4648, section 4 instead of 5),
-        // so that some passwords would silently not arrive.
+        // bollard encodes credentials with an alphabet that Docker does not read (RFC 4648, section 4 instead of 5),
+        // so that some passwords would silently be lost.
         Ok(docker.with_request_modifier(|mut request| {
             if let Some(value) = request.headers_mut().get_mut("x-registry-auth") {
                 let fixed = value.to_str().map(|text| text.replace('+', "-").replace('/', "_"));

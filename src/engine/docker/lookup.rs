@@ -1,7 +1,7 @@
-//! Whether an image can be had, before a run that needs it is accepted.
+//! Checks whether an image is available before a run that needs it is accepted.
 //!
-//! The daemon itself is asked to look in the registry: it has the network, the mirrors and the certificates that the
-//! pull will have, which the server's machine may not. Only an answer refuses a run, never the lack of one.
+//! The daemon itself queries the registry: it has the network, the mirrors and the certificates that the pull will
+//! use, which the server's machine may not have. Only a definite answer rejects a run, never a missing one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,22 +18,22 @@ use crate::engine::container::pull_policy::PullPolicy;
 use crate::engine::container::refusal::is_final;
 use crate::model::ImageReference;
 
-/// How long a launch waits for the daemon, and then for a registry, at most.
+/// The maximum time a launch waits for the daemon, and then for a registry.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an image that was found counts as there.
+/// How long an image that was found counts as available.
 const FOUND_FOR: Duration = Duration::from_mins(5);
-/// How long one that was not found is not looked for again: not long, for it may just be being pushed.
+/// How long a missing image is not looked up again: short, because it may just be being pushed.
 const MISSING_FOR: Duration = Duration::from_secs(15);
-/// How long a registry that did not answer is left alone, so that not every launch waits for it.
+/// How long a registry that did not answer is not asked again, so that not every launch waits for it.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
-/// Images that are remembered; beyond, all are forgotten that are not fresh, and then all.
+/// Maximum number of images remembered; beyond that the stale ones are dropped, and then all.
 const MAX_REMEMBERED: usize = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
     Found,
     Missing(String),
-    /// Nobody could say.
+    /// The answer is not known.
     Unknown,
 }
 
@@ -58,7 +58,7 @@ impl Lookups {
         Self { link, config, remembered: Mutex::default() }
     }
 
-    /// [`EngineError::Rejected`] where the image surely can't be had.
+    /// [`EngineError::Rejected`] if the image is certainly unavailable.
     pub(super) async fn check(&self, image: &str) -> Result<(), EngineError> {
         let verdict = if let Some(verdict) = self.remembered(image) {
             verdict

@@ -1,11 +1,11 @@
-//! What the daemon remembers of a container: its events, the last 256 of all together since it was started. They say who
-//! ended a container. After a crash, or a loss of power, a daemon notes of each container that it had left running an exit
-//! code of its own, 255, and its own start as the end; and one that it had started in its last moments may be written down
-//! as made and never started. So an end is a true one where this daemon ran before it, and where
-//! it lies well before the daemon's start.
+//! What the daemon remembers about a container: its events, the last 256 of all containers since the daemon was
+//! started. They show who ended a container. After a crash or a power loss, a daemon records for each container that
+//! it had left running its own exit code, 255, and its own start as the end; and a container started in its last
+//! moments may be recorded as created and never started. So an end is real if this daemon ran before it, or if it
+//! lies well before the daemon's start.
 //!
-//! A daemon does not say when it was started. But it makes its network `bridge` anew each time, right after it has looked at
-//! the containers, unless some of them still run (live restore) or it is told to have none.
+//! A daemon does not report when it was started. But each time it recreates its network `bridge`, right after it has
+//! checked the containers, unless some of them still run (live restore) or it is configured without that network.
 
 use std::time::{Duration, Instant};
 
@@ -19,30 +19,31 @@ use super::Inner;
 use super::read::{exit_code, finished_at, id_of};
 use crate::engine::container::signal::signal_name;
 
-/// A daemon remembers 256 events (<https://github.com/moby/moby/blob/v28.0.0/daemon/events/events.go>). Where there are
-/// fewer than these, it has forgotten none, also if a few came since.
+/// A daemon remembers 256 events (<https://github.com/moby/moby/blob/v28.0.0/daemon/events/events.go>). With fewer
+/// than this many it has forgotten none, even if a few were added since.
 const FEW: usize = 240;
-/// How late the daemon may tell of a signal that it sent.
+/// How late the daemon may report a signal that it sent.
 const LATENESS: SignedDuration = SignedDuration::from_millis(250);
-/// How long a daemon may take to make a container, after which it says so. Another server's request may be under way.
+/// How long a daemon may take to create a container before it reports that. Another server's request may be under
+/// way.
 const MAKING: SignedDuration = SignedDuration::from_secs(30);
-/// How long before a daemon has its network it finds containers dead. It was seen to take half a second.
+/// How long before its network exists a daemon finds containers dead. Half a second was observed.
 const FINDING: SignedDuration = SignedDuration::from_secs(5);
 /// How long that may be at most, where there are many containers, or the machine has much else to start.
 const MOST_FINDING: SignedDuration = SignedDuration::from_mins(10);
 /// How long the daemon may take to say what it remembers.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The daemon did not answer, or not in time: it may do when it is asked again.
+/// The daemon did not answer, or not in time: it may when asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoAnswer;
 
-/// What is remembered of one container.
+/// What the daemon remembers of one container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Memory {
-    /// The signals that were sent to it through the daemon, of those that end a process.
+    /// The signals sent to it through the daemon, of those that end a process.
     pub signals: Vec<i64>,
-    /// It remembers the start, so that it was not restarted since.
+    /// The daemon remembers the start, so it was not restarted since.
     pub has_start: bool,
     pub end: EndSeen,
 }
@@ -50,39 +51,39 @@ pub(super) struct Memory {
 /// Whether a daemon saw the container end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum EndSeen {
-    /// It remembers the end, or ran before and after it.
+    /// The daemon remembers the end, or ran before and after it.
     Yes,
-    /// An earlier daemon did, well before this one was started.
+    /// An earlier daemon saw it, well before this one was started.
     Earlier,
-    /// This daemon was started after the end, or at that moment; whether it found the container dead is not known.
+    /// This daemon was started after the end, or at that moment; whether it found the container dead is unknown.
     Perhaps,
-    /// None did: it was found dead when this daemon was started.
+    /// None did: the container was found dead when this daemon was started.
     No,
-    /// It has forgotten what happened at that time, or was not asked.
+    /// The daemon has forgotten what happened at that time, or was not asked.
     #[default]
     Unknown,
 }
 
-/// Whether a container that was never started, as the daemon says, surely was not.
+/// Whether a container that the daemon shows as never started certainly never was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unstarted {
-    /// The daemon itself made it.
+    /// This daemon created it.
     Surely,
-    /// A daemon before it made it. What that one wrote last, a start, a loss of power may have taken.
+    /// An earlier daemon created it. A power loss may have erased what that daemon wrote last, such as a start.
     Perhaps,
-    /// The daemon can't say it now.
+    /// The daemon can't answer now.
     Unknown,
 }
 
 impl EndSeen {
-    /// Whether the daemon was started anew since, so that it can't say who ended the container.
+    /// Whether the daemon was restarted since, so that it can't know who ended the container.
     pub(super) const fn is_before_daemon(self) -> bool {
         matches!(self, Self::Earlier | Self::Perhaps | Self::No)
     }
 }
 
 impl Inner {
-    /// Asks the daemon whether a container that it shows as made and not started may have run.
+    /// Asks the daemon whether a container that it shows as created and not started may have run.
     pub(super) async fn ask_whether_unstarted(&self, container: &ContainerInspectResponse) -> Unstarted {
         let clock = match self.link.clock() {
             Some(clock) => Some(clock),
@@ -98,15 +99,15 @@ impl Inner {
         }
     }
 
-    /// What the daemon remembers of an ended container. Where it refuses to say, nothing is explained by that.
+    /// What the daemon remembers of an ended container. If it refuses to answer, the end stays unexplained.
     pub(super) async fn memory_of(
         &self,
         container: &ContainerInspectResponse,
         was_asked_to_stop: bool,
     ) -> Result<Memory, NoAnswer> {
         let Some(finished_at) = finished_at(container) else { return Ok(Memory::default()) };
-        // The daemon tells of a signal right after sending it, and of the end right after it shows it. Where that decides,
-        // because of the exit code or because we asked for the end, it is waited for.
+        // The daemon reports a signal right after sending it, and the end right after showing it. Where that matters,
+        // because of the exit code or because we requested the end, the event is awaited.
         let is_expected = was_asked_to_stop || [130, 131, 137, 143, 255].contains(&exit_code(container));
         let now = self.link.clock().map(|clock| clock.at(Instant::now()));
         let told = if is_expected { finished_at.saturating_add(LATENESS).ok() } else { None };
@@ -123,8 +124,8 @@ impl Inner {
         Ok(memory)
     }
 
-    /// All that the daemon remembers up to a time of its clock, one that has not come is waited for; `None` where it refuses
-    /// to say.
+    /// All events that the daemon remembers up to a time of its clock, waiting if that time is in the future; `None`
+    /// if it refuses to answer.
     async fn events_until(&self, until: Timestamp) -> Result<Option<Vec<EventMessage>>, NoAnswer> {
         let stamp = |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
         let options =
@@ -132,13 +133,14 @@ impl Inner {
         self.ask(async |docker| docker.events(Some(options)).try_collect().await).await
     }
 
-    /// When the daemon made its network, at its start or the one before; `None` where it has none, or refuses to say.
+    /// When the daemon created its network, at its last start or the one before; `None` if it has none or refuses to
+    /// answer.
     async fn network_made_at(&self) -> Result<Option<Timestamp>, NoAnswer> {
         let network = self.ask(async |docker| docker.inspect_network("bridge", None).await).await?;
         Ok(network.and_then(|network| network.created?.parse().ok()))
     }
 
-    /// What the daemon answers, or `None` where it refuses.
+    /// The daemon's answer, or `None` if it refuses.
     async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&Docker) -> Result<T, bollard::errors::Error>,
@@ -155,7 +157,7 @@ impl Inner {
     }
 }
 
-/// `age` is how long ago the container was made, by the daemon's clock.
+/// `age` is how long ago the container was created, by the daemon's clock.
 fn judge_unstarted(events: &[EventMessage], id: &str, age: Option<SignedDuration>) -> Unstarted {
     let is_made = |event: &EventMessage| {
         let of_container = event.actor.as_ref().and_then(|actor| actor.id.as_deref()) == Some(id);
@@ -163,18 +165,18 @@ fn judge_unstarted(events: &[EventMessage], id: &str, age: Option<SignedDuration
     };
     match age {
         _ if events.iter().any(is_made) => Unstarted::Surely,
-        // The daemon may still be making it.
+        // The daemon may still be creating it.
         Some(age) if age.abs() < MAKING => Unstarted::Unknown,
         _ => Unstarted::Perhaps,
     }
 }
 
-/// Whether a daemon saw an end, by when it made its network. Both times are the daemon's.
+/// Whether a daemon saw an end, judged by when it created its network. Both times are the daemon's.
 fn end_seen(finished_at: Timestamp, network_made_at: Timestamp) -> EndSeen {
     let before = network_made_at.duration_since(finished_at);
     if before.is_negative() {
-        // A daemon ran by then. With live restore this may be another one: such a daemon learns the true end from the process
-        // that watched the container.
+        // A daemon was running by then. With live restore this may be another one: such a daemon learns the real end
+        // from the process that watched the container.
         EndSeen::Yes
     } else if before <= FINDING {
         EndSeen::No
@@ -185,7 +187,7 @@ fn end_seen(finished_at: Timestamp, network_made_at: Timestamp) -> EndSeen {
     }
 }
 
-/// What the events say of a container; `are_all` where they are all that the daemon remembers.
+/// What the events say about a container; `are_all` if they are all that the daemon remembers.
 fn recall(events: &[EventMessage], id: &str, finished_at: Timestamp, are_all: bool) -> Memory {
     const ENDING: [&str; 4] = ["SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"];
     let of_container = |event: &&EventMessage| event.actor.as_ref().and_then(|actor| actor.id.as_deref()) == Some(id);
@@ -241,7 +243,7 @@ mod tests {
     fn a_daemon_that_was_started_after_the_end_does_not_remember_it() {
         assert_eq!(recalled(&[]).end, EndSeen::Perhaps);
         assert_eq!(recalled(&[event("b", "die", END_NANOS + 1)]).end, EndSeen::Perhaps);
-        // It tells of an end a moment after the container shows it.
+        // It reports an end a moment after the container shows it.
         assert_eq!(recalled(&[event("a", "start", END_NANOS - 1)]).end, EndSeen::Yes);
         let remembered = recalled(&[event("a", "start", 1), event("a", "kill", 2), event("a", "die", END_NANOS)]);
         assert_eq!(remembered, Memory { signals: vec![15], has_start: true, end: EndSeen::Yes });

@@ -1,19 +1,19 @@
 //! The Docker engine: a run is a container of a Docker daemon.
 //!
-//! The container carries everything that has to outlive the server: its name is the attempt's, its labels say whose it
-//! is, and the daemon keeps its end and its output until we have them. What this process keeps is only what would be
-//! lost with it anyway (a pull under way) or can be asked for again.
+//! The container carries everything that has to outlive the server: its name is the attempt's, its labels identify
+//! its owner, and the daemon keeps its end and its output until they are stored. This process keeps only what would
+//! be lost with it anyway (a pull under way) or can be queried again.
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | `config` | the operator's settings |
-//! | `link`, `machine` | the connection, whether anybody answers, what the machine has |
-//! | `container`, `launch`, `launches`, `refusal` | what Docker is told, making it once, what is under way, what its refusals mean |
-//! | `image`, `lookup`, `fetch`, `pull`, `credentials` | names of images, finding them, fetching them |
-//! | `find`, `look`, `observe` | which container is an attempt's, one listing for many, reading a container |
-//! | `seen`, `memory` | what need not be asked again, what the daemon remembers |
-//! | `logs`, `unpack`, `skips`, `ends` | the output, message by message, what may be missing, when no more of it comes |
-//! | `stop`, `watch`, `stats` | stopping and removing, events and samples, what was used |
+//! | `settings` | the operator's settings |
+//! | `link`, `capacity` | the connection, whether the daemon answers, the machine's resources |
+//! | `container`, `launch`, `launches`, `refusal` | the create call, launching once, launches under way, refusals |
+//! | `image`, `lookup`, `fetch`, `pull`, `credentials` | image names, checking that they exist, fetching them |
+//! | `find`, `observe`, `read` | finding an attempt's container, one listing for many, reading a container |
+//! | `cache`, `memory` | what need not be queried again, what the daemon remembers |
+//! | `output`, `unpack`, `skips`, `ends` | the output, its messages, what may be missing, when it is complete |
+//! | `stop`, `watch`, `usage` | stopping and removing, events and samples, resource usage |
 
 mod cache;
 mod capacity;
@@ -65,7 +65,7 @@ use pull::Pulls;
 use read::{Stage, stage};
 use stop::{Kept, Stops};
 
-/// One Docker daemon as a cluster. Dropping it ends what it does in the background, and no container.
+/// One Docker daemon as a cluster. Dropping it ends its background work, but no container.
 pub struct DockerEngine {
     inner: Arc<Inner>,
     _closing: DropGuard,
@@ -84,11 +84,11 @@ struct Inner {
     kept: Kept,
     ends: Ends,
     closing: CancellationToken,
-    /// Launches that go on behind.
+    /// Launches that continue in the background.
     background: TaskTracker,
 }
 
-/// What answers on a Docker daemon's socket, for the line that says what the server found.
+/// The daemon that answers on a socket, for the log line that reports what the server found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     pub host: String,
@@ -97,7 +97,7 @@ pub struct About {
 }
 
 impl DockerEngine {
-    /// Watches the daemon from now on, whether it answers already or not. Needs a tokio runtime.
+    /// Starts watching the daemon, whether or not it answers yet. Needs a tokio runtime.
     pub fn new(
         config: DockerSettings,
         identity: Identity,
@@ -127,7 +127,7 @@ impl DockerEngine {
         Self { inner, _closing: closing.drop_guard() }
     }
 
-    /// Whether a daemon answers where `config` says, and which.
+    /// Whether a daemon answers at the address in `config`, and which one.
     pub async fn probe(config: &DockerSettings) -> Result<About, EngineError> {
         let link = Link::new(config, Box::new(|| Timestamp::UNIX_EPOCH));
         let machine = link.refresh_machine().await?;
@@ -196,11 +196,11 @@ impl Engine for DockerEngine {
 
     async fn output(&self, handle: &Handle, from: &LogPosition) -> Result<Output, EngineError> {
         let (inner, attempt_id) = (&self.inner, handle.attempt_id);
-        // Before it is looked for, so that no end is missed in between.
+        // Taken before looking up the container, so that no end is missed in between.
         let ended = inner.ends.signal(attempt_id);
         let is_launching = inner.launches.get(attempt_id).is_some_and(|launching| launching.is_under_way());
         match inner.find(attempt_id).await? {
-            // Lost: it shows as never started and may have run, so there is no more output to wait for.
+            // Lost: it shows as never started but may have run, so there is no more output to wait for.
             Some(container) if stage(&container) == Stage::Created && inner.seen.has_ended(attempt_id) => {
                 Ok(Output::Stream(futures_util::stream::empty().boxed()))
             }

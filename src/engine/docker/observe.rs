@@ -1,4 +1,4 @@
-//! Observing: a few attempts by inspecting each, many by one listing, of which only what is new or has ended is inspected.
+//! Observing: few attempts by inspecting each, many by one listing, after which only new or ended ones are inspected.
 
 use std::time::{Duration, Instant};
 
@@ -23,14 +23,14 @@ use crate::engine::{EngineError, Handle};
 use crate::model::{AttemptId, Observation, StartFault};
 
 const INSPECTIONS_AT_ONCE: usize = 8;
-/// How many attempts are looked at without a listing, which would tell of all the others as well.
+/// Maximum number of attempts inspected without a listing, which would return all others too.
 const FEW: usize = 3;
 /// How long the daemon may take to send the last lines of an output.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Inner {
     pub(super) async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
-        // In this order: an attempt whose container is made in between is seen as being launched, or as there.
+        // In this order: an attempt whose container is created in between is seen either as launching or as present.
         let launching: Vec<_> = handles.iter().map(|handle| self.launches.get(handle.attempt_id)).collect();
         let listed = if handles.len() > FEW { Some(self.list().await?) } else { None };
         let looks = handles.iter().zip(launching).map(|(handle, launching)| {
@@ -88,7 +88,7 @@ impl Inner {
         if let Some(started) = self.seen.started(attempt_id, id, now) {
             return Observation::Running(started);
         }
-        // Until the init process has started the shell, which it does at once or not at all, the command does not run.
+        // The command does not run until the init process has started the shell, which happens at once or not at all.
         let image_id = container.image.as_deref().unwrap_or_default();
         if !self.seen.has_shell(image_id) {
             let (seen_for, is_new) = self.seen.unproven_for(attempt_id, Instant::now());
@@ -121,7 +121,7 @@ impl Inner {
         if exit_code(container) != 0 || was_asked_to_stop || is_doubtful {
             facts.memory = match self.memory_of(container, was_asked_to_stop).await {
                 Ok(memory) => memory,
-                // Whether it was lost depends on the answer, which the next look may get.
+                // Whether it was lost depends on the answer, which the next observation may get.
                 Err(NoAnswer) if is_doubtful || exit_code(container) == FOUND_DEAD => {
                     let reason = "the Docker daemon does not answer how its container ended";
                     return Observation::Unknown { reason: reason.to_owned() };
@@ -129,7 +129,7 @@ impl Inner {
                 Err(NoAnswer) => Memory::default(),
             };
         }
-        // There containers end by themselves while the daemon is away, and it learns how.
+        // With live restore, containers end on their own while the daemon is away, and the daemon learns how.
         if is_doubtful && self.has_live_restore() {
             facts.memory.end = EndSeen::Unknown;
         }
@@ -154,12 +154,12 @@ impl Inner {
         }
     }
 
-    /// Whether containers go on while the daemon is away; `true` where that is not known.
+    /// Whether containers continue while the daemon is away; `true` if unknown.
     fn has_live_restore(&self) -> bool {
         self.link.machine().is_none_or(|machine| machine.has_live_restore)
     }
 
-    /// The last messages of an ended container's output; what can't be read now is not worth a failure.
+    /// The last messages of an ended container's output. Best effort: read failures are ignored.
     async fn last_output(&self, container: &ContainerInspectResponse, count: usize) -> Vec<Message> {
         let reading = async {
             let docker = self.link.docker().await.ok()?;
@@ -170,15 +170,15 @@ impl Inner {
         tokio::time::timeout(OUTPUT_TIMEOUT, reading).await.ok().flatten().unwrap_or_default()
     }
 
-    /// That something is seen now, by the daemon's clock.
+    /// An observation made now, by the daemon's clock.
     fn now_seen(&self) -> LastObserved {
         let now = self.link.clock().map_or_else(|| self.link.now(), |clock| clock.at(Instant::now()));
         LastObserved { at: now, connection: self.link.connection() }
     }
 
-    /// A container that was made, and that nobody starts: the server died in between, or the daemon did. One that was
-    /// never handed over is launched again, and found. Any other is given back, after it was removed, so that it surely
-    /// never runs: one whose start is under way can't be removed.
+    /// Handles a container that was created and that is not being started: the server or the daemon died in between.
+    /// One that was never handed over is launched again and found. Any other is removed first, so that it certainly
+    /// never runs, and then given back: one whose start is under way can't be removed.
     async fn look_at_unstarted(
         &self,
         handle: &Handle,
@@ -224,7 +224,7 @@ impl Inner {
         }
     }
 
-    /// By which digest a registry knows the image, where one does. What can't be found out is not worth a failure.
+    /// The digest by which a registry knows the image, if any. Best effort: failures are ignored.
     async fn image_digest(&self, container: &ContainerInspectResponse) -> Option<String> {
         let image_id = container.image.as_deref()?;
         let name = container.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or(image_id);
@@ -238,7 +238,7 @@ impl Inner {
     }
 }
 
-/// An attempt without a container: what that means depends on how far it was.
+/// An attempt without a container: its meaning depends on how far the launch got.
 fn missing(handle: &Handle, launching: Option<Launching>) -> Observation {
     match (launching, handle.text.as_str()) {
         (Some(Launching::Making | Launching::Pulling(_)), _) => Observation::Starting,

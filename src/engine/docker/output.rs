@@ -1,9 +1,10 @@
-//! A container's output as a stream of chunks, from any place on and complete to the last byte.
+//! A container's output as a stream of chunks, from any position and complete to the last byte.
 //!
-//! The daemon closes the stream when the container ends, when the daemon itself ends, and in some versions a little too
-//! early or never. So the end of the stream is not waited for when the container is known to have ended, and is believed
-//! only if the daemon's last message is one that came; otherwise the rest is read, or the reader is told to ask again.
-//! An answer that holds the rest and does not end is not waited for either.
+//! The daemon closes the stream when the container ends, when the daemon itself ends, and in some versions slightly
+//! too early or never. So the reader does not wait for the end of the stream once the container is known to have
+//! ended, and trusts it only if the daemon's last message was received; otherwise the rest is read, or the caller
+//! gets an error and must ask again. Nor does the reader wait for an answer to end that has already delivered the
+//! rest.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,17 +24,17 @@ use crate::engine::container::marker::Marker;
 use crate::engine::{Chunk, EngineError};
 use crate::model::LogPosition;
 
-/// Messages are put together up to about this size, for they may be as small as a line.
+/// Messages are combined up to about this size, because each may be as small as a line.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// How long the rest of an ended container's output may send nothing, before it is asked for anew; twice as long each
-/// further time, for a daemon that is slow may have to read a lot before it comes to what is new.
+/// How long the rest of an ended container's output may deliver nothing before it is requested again. Doubles each
+/// time, because a slow daemon may have to read a lot before it reaches new output.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How often it is asked for without getting a byte, until whoever reads decides how to go on.
+/// How many requests may yield no bytes before the decision is left to the caller.
 const SILENT_ANSWERS: u32 = 4;
 
 type Messages = BoxStream<'static, Result<LogOutput, bollard::errors::Error>>;
 
-/// The output of a container, named by its id, from `from` on. It ends when everything came.
+/// The output of the container with this id, starting at `from`. The stream ends when everything was received.
 pub(super) async fn read(
     link: Arc<Link>,
     id: String,
@@ -69,25 +70,25 @@ struct Reader {
     ended: EndSignal,
     unpacker: Unpacker,
     skips: Skips,
-    /// Answers with the rest that sent nothing new, one after the other.
+    /// Consecutive answers with the rest that delivered nothing new.
     silent_answers: u32,
     phase: Phase,
 }
 
 enum Phase {
-    /// Everything until the container ends.
+    /// All output until the container ends.
     Following(Messages),
-    /// What there is, of a container that has ended.
+    /// The existing output of a container that has ended.
     Finishing(Messages),
     Done,
 }
 
-/// What came of waiting for output.
+/// The result of waiting for output.
 enum Next {
     Chunk(Chunk),
     /// The answer has ended.
     End,
-    /// Something should have come by now.
+    /// Something should have arrived by now.
     Overdue,
 }
 
@@ -101,7 +102,7 @@ impl Reader {
                 Phase::Following(messages) => tokio::select! {
                     biased;
                     next = next_chunk(messages, &mut self.unpacker, Some(&mut self.skips), &self.link) => next?,
-                    // Nothing is lost by this: a chunk waits only before its first message.
+                    // This loses nothing: a chunk waits only before its first message.
                     () = self.ended.overdue() => Next::Overdue,
                 },
                 Phase::Finishing(messages) => tokio::select! {
@@ -113,7 +114,7 @@ impl Reader {
             };
             let is_following = matches!(self.phase, Phase::Following(_));
             self.phase = match next {
-                // All of it was stored before.
+                // All of it was already stored.
                 Next::Chunk(chunk) if chunk.bytes.is_empty() => continue,
                 Next::Chunk(chunk) => {
                     self.silent_answers = 0;
@@ -122,7 +123,7 @@ impl Reader {
                 Next::End if is_following => self.after_following().await?,
                 Next::End => Phase::Done,
                 Next::Overdue if is_following => match self.stage().await? {
-                    // Some versions lose track of a file that is turned over.
+                    // Some versions lose track of a file when it is rotated.
                     Some(Stage::Running) if self.has_last_message().await? == Seen::No => {
                         Phase::Following(self.open(true).await?)
                     }
@@ -146,8 +147,9 @@ impl Reader {
         }
     }
 
-    /// An answer with the rest says nothing more, and does not end. Where it has brought everything, that is the end; else
-    /// another is asked for, a few times. What the daemon does not send now it may send later: it is not gone.
+    /// Handles an answer with the rest that sends nothing more and does not end. If everything was received, the
+    /// output is complete; otherwise the rest is requested again, a few times. What the daemon does not send now it
+    /// may send later, so it does not count as gone.
     async fn after_silence(&mut self) -> Result<Phase, EngineError> {
         if self.stage().await?.is_none() {
             return Err(removed());
@@ -164,12 +166,12 @@ impl Reader {
         }
     }
 
-    // By `&mut`, for a stream can be sent to another thread and not be shared by two.
+    // `&mut` because a stream is `Send` but not `Sync`.
     async fn stage(&mut self) -> Result<Option<Stage>, EngineError> {
         Ok(self.inspect().await?.map(|(stage, _)| stage))
     }
 
-    /// Where the container is in its life, and the size of its files.
+    /// The container's stage and the size of its output files.
     async fn inspect(&mut self) -> Result<Option<(Stage, u64)>, EngineError> {
         match self.link.call(async |docker| docker.inspect_container(&self.id, None).await).await {
             Ok(container) => Ok(Some((stage(&container), file_bytes(&container)))),
@@ -178,11 +180,11 @@ impl Reader {
         }
     }
 
-    /// Whether the last message that the daemon has is among those that came. Asked for after it has answered otherwise.
+    /// Whether the daemon's last message is among those received. Called after the daemon has answered otherwise.
     async fn has_last_message(&mut self) -> Result<Seen, EngineError> {
         let docker = self.link.docker().await?;
         let mut messages = docker.logs(&self.id, Some(last_messages(1)));
-        // Only this one is waited for, not the end of the answer.
+        // Waits only for this message, not for the end of the answer.
         match tokio::time::timeout(SILENCE, messages.next()).await {
             Ok(Some(Ok(output))) => Ok(self.unpacker.has_as_last(&Message::read(&output)?)),
             Ok(Some(Err(error))) => Err(self.link.missed(error.into()).into()),
@@ -191,7 +193,7 @@ impl Reader {
         }
     }
 
-    /// Asks for the output behind the place where it is, and counts anew from there.
+    /// Requests the output after the current position, and starts counting from there.
     async fn open(&mut self, follow: bool) -> Result<Messages, EngineError> {
         self.unpacker = self.unpacker.renewed();
         self.skips.restart();
@@ -200,7 +202,7 @@ impl Reader {
     }
 }
 
-/// What asks for the last messages of an output.
+/// Options that request the last messages of an output.
 pub(super) fn last_messages(count: usize) -> LogsOptions {
     LogsOptions { tail: count.to_string(), ..options(Marker::default(), false) }
 }
@@ -219,13 +221,14 @@ fn options(marker: Marker, follow: bool) -> LogsOptions {
         stdout: true,
         stderr: true,
         timestamps: true,
-        // Docker takes 0 as "from the beginning". bollard's type is as narrow as the API's text says.
+        // Docker takes 0 as "from the beginning". bollard's type is as narrow as the API documents it.
         since: i32::try_from(marker.since_secs).unwrap_or(i32::MAX),
         ..LogsOptions::default()
     }
 }
 
-/// The next messages, as many as are there; waits only for the first. The chunk is empty where they were stored before.
+/// The next messages, as many as are available; waits only for the first. The chunk is empty if they were already
+/// stored.
 async fn next_chunk(
     messages: &mut Messages,
     unpacker: &mut Unpacker,
@@ -245,7 +248,7 @@ async fn next_chunk(
             None => break,
             Some(Ok(output)) => {
                 let (message, now) = (Message::read(&output)?, Instant::now());
-                // What came is handed on, and this one is asked for again.
+                // What was received is returned, and this message is requested again.
                 if let Some(skips) = &mut skips
                     && skips.suspects_before(&message, clock.as_ref())
                 {
@@ -257,7 +260,7 @@ async fn next_chunk(
                     skips.add(&message, is_new, now);
                 }
             }
-            // The stream ends behind an error, and its end is not believed blindly.
+            // The stream ends after an error, and its end is not trusted blindly.
             Some(Err(_)) if taken_bytes > 0 => break,
             Some(Err(error)) => return Err(EngineError::from(link.missed(ApiError::from(error)))),
         }

@@ -1,5 +1,5 @@
-//! Fetching images: one pull for all attempts that want the same image, tried again for a while where a registry can't
-//! be reached, and told in a few words.
+//! Fetching images: one pull for all attempts that need the same image, retried for a while if a registry is
+//! unreachable, with short progress reports.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use super::settings::DockerSettings;
 use crate::engine::container::refusal::is_final;
 use crate::model::ImageReference;
 
-/// The pauses between the tries of one pull. After them the attempt is given back, to be tried again later.
+/// The pauses between the tries of one pull. After them the attempt is given back, to be retried later.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
-/// How long the daemon may say nothing at all while it pulls.
+/// How long the daemon may send nothing at all while it pulls.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// How far a pull is.
+/// The progress of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Bytes of those layers that the daemon has begun with.
+    /// Bytes of the layers that the daemon has started on.
     Pulling {
         bytes: i64,
         of_bytes: i64,
@@ -62,8 +62,8 @@ impl Pulls {
         self.running.lock()
     }
 
-    /// Follows the pull of an image, and begins it where nobody did; says whether somebody did. A pull that nobody
-    /// follows any more is given up.
+    /// Follows the pull of an image, starting it if none is running; also returns whether one was. A pull without
+    /// followers is cancelled.
     pub(super) fn follow(self: &Arc<Self>, image: &ImageReference) -> (watch::Receiver<Progress>, bool) {
         let mut running = self.running();
         let key = image.to_string();
@@ -77,7 +77,7 @@ impl Pulls {
             loop {
                 tokio::select! {
                     result = pulls.pull(&image, &sender) => {
-                        // Whoever asks from now on begins anew, so the entry goes before the result is told.
+                        // Later callers start a new pull, so the entry is removed before the result is published.
                         pulls.running().remove(&key);
                         sender.send_replace(result);
                         return;
@@ -151,14 +151,14 @@ async fn follow_steps(
     }
 }
 
-/// The layers of an image, and how much of each has come.
+/// The layers of an image, and how much of each was downloaded.
 #[derive(Default)]
 struct Layers(HashMap<String, (i64, i64)>);
 
 impl Layers {
     fn add(&mut self, step: &CreateImageInfo) -> Option<Progress> {
         let (id, detail) = (step.id.clone()?, step.progress_detail.as_ref()?);
-        // Unpacking is told with the same numbers again.
+        // Unpacking reports the same numbers again.
         let is_download = step.status.as_deref() == Some("Downloading");
         let (bytes, of_bytes) = (detail.current?, detail.total.filter(|total| *total > 0)?);
         if !is_download {

@@ -1,4 +1,4 @@
-//! What an inspected container says about its attempt: pure reading, from Docker's words to ours.
+//! Reads what an inspected container says about its attempt: pure translation from Docker's terms to ours.
 
 use bollard::models::{ContainerInspectResponse, PortMap};
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use super::usage::Peak;
 use crate::engine::container::signal::signal_name;
 use crate::model::{EndCause, Ended, Event, Instance, Observation, StartFault, Started, Usage};
 
-/// What is known of a container beside its own words.
+/// What is known about a container besides what it reports itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     /// The daemon's machine.
@@ -21,20 +21,20 @@ pub(super) struct Facts {
     pub was_asked_to_stop: bool,
     /// It was seen running, and not again since the daemon was away.
     pub ended_with_daemon_away: bool,
-    /// When it was last known to run.
+    /// When it was last known to be running.
     pub last_seen_at: Option<Timestamp>,
-    /// Why the shell that the command is handed to could not be started.
+    /// Why the shell that runs the command could not be started.
     pub shell_error: Option<String>,
 }
 
-/// Where a container is in its life.
+/// A container's stage of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Made, and not started yet.
+    /// Created, not started yet.
     Created,
-    /// Made, and its start failed; Docker says why.
+    /// Created, but its start failed; Docker reports why.
     Failed,
-    /// Its command runs, or is paused.
+    /// Its command is running or paused.
     Running,
     Ended,
 }
@@ -55,7 +55,7 @@ pub(super) fn id_of(container: &ContainerInspectResponse) -> &str {
     container.id.as_deref().unwrap_or_default()
 }
 
-/// Why the start of a container failed, in Docker's words.
+/// Why the start of a container failed, as Docker reports it.
 pub(super) fn start_error(container: &ContainerInspectResponse) -> String {
     let error = container.state.as_ref().and_then(|state| state.error.clone());
     error.filter(|error| !error.is_empty()).unwrap_or_else(|| "the container was never started".to_owned())
@@ -74,7 +74,7 @@ pub(super) fn exit_code(container: &ContainerInspectResponse) -> i64 {
     container.state.as_ref().and_then(|state| state.exit_code).unwrap_or_default()
 }
 
-/// Docker writes "not yet" as the first day of the first year.
+/// Docker writes "not yet" as the first day of year 1.
 fn time(text: Option<&str>) -> Option<Timestamp> {
     text?.parse::<Timestamp>().ok().filter(|time| time.as_second() > 0)
 }
@@ -125,7 +125,7 @@ fn words_of(limit: &str) -> &str {
     }
 }
 
-/// Ports of the container with those of the machine, each pair once: Docker lists IPv4 and IPv6 apart.
+/// Container ports with the machine's ports, each pair once: Docker lists IPv4 and IPv6 separately.
 fn published_ports(ports: &PortMap) -> Vec<(String, String)> {
     let pairs = ports.iter().flat_map(|(inside, bindings)| {
         let outside = bindings.iter().flatten().filter_map(|binding| binding.host_port.clone());
@@ -137,8 +137,8 @@ fn published_ports(ports: &PortMap) -> Vec<(String, String)> {
     pairs
 }
 
-/// What an ended container says. With its init process a command that a signal ended, and one that exited with
-/// 128 + n, look the same; the first is the usual case by far.
+/// Reads an ended container. With its init process, a command ended by a signal and one that exited with 128 + n look
+/// the same; the first is by far the more common.
 pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, now: Timestamp) -> Observation {
     let started = read_started(container, facts, now);
     let finished_at = finished_at(container).unwrap_or(now).max(started.at);
@@ -152,7 +152,7 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
             "its end was not seen: it was dead when the Docker daemon was started, or shortly before, with exit code \
              {exit_code}, which the daemon notes where it crashed, or its machine lost power or was reset"
         );
-        // The time of the end is that of the daemon's start.
+        // The reported end is the time of the daemon's start.
         let last_seen_at = facts.last_seen_at.or(Some(started.at));
         return Observation::Lost { reason, started: Some(started), last_seen_at };
     }
@@ -161,7 +161,7 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
     let limit = started.usage.memory_limit_bytes;
     let measured = facts.peak.memory_bytes;
     let usage = Usage {
-        // The kernel kills only what has come up to the limit, seen by a sample or not.
+        // The kernel kills only containers that reached the limit, whether a sample caught it or not.
         max_memory_bytes: if killed_for_memory { measured.max(limit) } else { measured },
         max_cpu_millis: facts.peak.cpu_millis,
         cpu_time_ms: facts.peak.cpu_time_ms,
@@ -179,14 +179,14 @@ pub(super) fn read_ended(container: &ContainerInspectResponse, facts: &Facts, no
     })
 }
 
-/// What a daemon that was started again notes of a container that it finds dead, in place of its exit code.
+/// The exit code a restarted daemon records for a container that it finds dead.
 pub(super) const FOUND_DEAD: i64 = 255;
-/// What a daemon before Docker 23 notes where containerd does not know the container either
+/// The exit code a daemon before Docker 23 records if containerd does not know the container either
 /// (<https://github.com/moby/moby/blob/v20.10.24/daemon/daemon.go>, `restore`).
 const FOUND_DEAD_BEFORE_23: i64 = 0;
 
-/// Whether nobody saw how it ended, so that its exit code is the daemon's own, or may be: who says that a command failed
-/// has to know it.
+/// Whether the end was not observed, so that the exit code is, or may be, the daemon's own; only an observed exit
+/// code proves that a command failed.
 pub(super) fn is_lost(container: &ContainerInspectResponse, end: EndSeen) -> bool {
     match (exit_code(container), end, network(container)) {
         (_, EndSeen::Yes, _) => false,
@@ -197,23 +197,23 @@ pub(super) fn is_lost(container: &ContainerInspectResponse, end: EndSeen) -> boo
     }
 }
 
-/// Whether nobody may have seen how a container ended that seems to have succeeded.
+/// Whether the end of a container that seems to have succeeded may not have been observed.
 pub(super) fn is_doubtful_success(container: &ContainerInspectResponse) -> bool {
     exit_code(container) == FOUND_DEAD_BEFORE_23 && network(container) == Network::Held
 }
 
-/// What an ended container has left of its network.
+/// What remains of an ended container's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Network {
-    /// Its place there, which a daemon that sees a container end gives back.
+    /// Its endpoint, which a daemon that sees a container end releases.
     Held,
-    /// Only the sandbox that the place was in: a daemon saw the end, one before Docker 27.5.
+    /// Only the sandbox that held the endpoint: a daemon before Docker 27.5 saw the end.
     Released,
-    /// Nothing, as where a daemon since Docker 27.5 saw the end, and as after the start of any such daemon.
+    /// Nothing: either a daemon since Docker 27.5 saw the end, or any such daemon was started since.
     Unknown,
 }
 
-/// A daemon before 27.5 that finds a container dead at its start has no networks yet, and leaves it its place
+/// A daemon before 27.5 that finds a container dead at startup has no networks yet, and does not release its endpoint
 /// (<https://github.com/moby/moby/blob/v20.10.24/daemon/container_operations.go>, `releaseNetwork`).
 fn network(container: &ContainerInspectResponse) -> Network {
     let Some(settings) = container.network_settings.as_ref() else { return Network::Unknown };
@@ -226,7 +226,7 @@ fn network(container: &ContainerInspectResponse) -> Network {
     }
 }
 
-/// Who ended it, never decided by comparing the daemon's times with ours.
+/// Who ended it. Never decided by comparing the daemon's times with ours.
 fn end_cause(exit_code: i64, was_oom_killed: bool, facts: &Facts) -> EndCause {
     const SIGKILL: i64 = 9;
     const SIGTERM: i64 = 15;
@@ -242,7 +242,7 @@ fn end_cause(exit_code: i64, was_oom_killed: bool, facts: &Facts) -> EndCause {
     if was_oom_killed && signal == Some(SIGKILL) {
         return EndCause::Signal { name: "SIGKILL".to_owned() };
     }
-    // A daemon that is stopped ends its containers, and one that is started those that its predecessor left.
+    // A stopping daemon ends its containers, and a starting one ends those its predecessor left running.
     if is_killed_code && facts.ended_with_daemon_away && !has_start {
         return EndCause::Outside { by: "it ended while the Docker daemon was stopped or restarted".to_owned() };
     }
@@ -260,9 +260,9 @@ fn end_cause(exit_code: i64, was_oom_killed: bool, facts: &Facts) -> EndCause {
     }
 }
 
-/// Why the init process could not start the shell, from the only line that there is in the output then: its own. For
-/// nobody else writes it: <https://github.com/krallin/tini/blob/v0.19.0/src/tini.c>, `spawn`; and `catatonit`, which some
-/// distributions have in its place.
+/// Why the init process could not start the shell, read from the only line of output in that case, its own. The line
+/// comes from <https://github.com/krallin/tini/blob/v0.19.0/src/tini.c>, `spawn`, or from `catatonit`, which some
+/// distributions use instead.
 pub(super) fn shell_error(line: &str, shell: &str) -> Option<String> {
     let line = line.trim_end();
     let by_tini = line.strip_prefix("[FATAL tini (").and_then(|rest| {
@@ -277,7 +277,7 @@ pub(super) fn shell_error(line: &str, shell: &str) -> Option<String> {
     by_tini.or_else(by_catatonit).map(|error| format!("{shell} can't be executed: {error}"))
 }
 
-/// The exit codes with which an init process says that it could not start the shell.
+/// Exit codes by which an init process reports that it could not start the shell.
 pub(super) const fn may_lack_shell(exit_code: i64) -> bool {
     matches!(exit_code, 1 | 126 | 127)
 }
@@ -346,10 +346,10 @@ mod tests {
         let perhaps = remembered(&[], EndSeen::Perhaps);
         let found_dead = remembered(&[], EndSeen::No);
         let with_daemon_away = Facts { ended_with_daemon_away: true, ..perhaps.clone() };
-        // A daemon that starts ends what its predecessor left running.
+        // A starting daemon ends what its predecessor left running.
         let by_new_daemon = Facts { ended_with_daemon_away: true, ..remembered(&[15], EndSeen::Yes) };
         let killed = remembered(&[15, 9], EndSeen::Yes);
-        // It did not answer for a moment, and went on.
+        // The daemon did not answer for a moment, and went on.
         let mut silent_daemon = Facts { ended_with_daemon_away: true, ..killed.clone() };
         silent_daemon.memory.has_start = true;
         let asked = Facts { was_asked_to_stop: true, ..killed.clone() };

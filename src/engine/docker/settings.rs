@@ -1,5 +1,5 @@
-//! What an operator decides about a Docker cluster, checked where it is read. `docs/engines.md` says what each setting
-//! costs in safety.
+//! An operator's settings for a Docker cluster, validated when they are read. `docs/engines.md` describes the
+//! security cost of each setting.
 
 use std::path::PathBuf;
 
@@ -7,44 +7,45 @@ use crate::engine::container::pull_policy::PullPolicy;
 use crate::settings::checks::{optional, path, program, within, word, words};
 use crate::settings::{self, Section};
 
-/// The settings of one cluster whose engine is `docker`.
+/// The settings of one cluster with engine `docker`.
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerSettings {
-    /// Where the daemon listens: `unix:///…`, `tcp://HOST:PORT` or `http://HOST:PORT`.
-    /// Without it `DOCKER_HOST`, and without that the usual socket.
+    /// Where the daemon listens: `unix:///…`, `tcp://HOST:PORT` or `http://HOST:PORT`. Defaults to `DOCKER_HOST`,
+    /// then to the usual socket.
     pub host: Option<String>,
     /// A folder with `ca.pem`, `cert.pem` and `key.pem`, for a daemon that listens with TLS.
     pub tls_dir: Option<PathBuf>,
-    /// The file in which `docker login` keeps registry credentials. Without it `$DOCKER_CONFIG/config.json` or
+    /// The file in which `docker login` stores registry credentials. Defaults to `$DOCKER_CONFIG/config.json` or
     /// `~/.docker/config.json`.
     pub credentials_file: Option<PathBuf>,
-    /// `bridge`, `host`, `none` or the name of a network. Without it what the daemon prefers.
+    /// `bridge`, `host`, `none` or the name of a network. Defaults to the daemon's choice.
     pub network_mode: Option<String>,
-    /// Folders of the daemon's machine that every container sees.
+    /// Folders of the daemon's machine mounted into every container.
     pub mounts: Vec<Mount>,
-    /// The user of tasks that name none. Without it the image's own.
+    /// The user of tasks that name none. Defaults to the image's own.
     pub user: Option<String>,
-    /// Capabilities that containers don't have; `ALL` for none at all.
+    /// Capabilities dropped from containers; `ALL` drops all.
     pub cap_drop: Vec<String>,
-    /// Whether containers can't write to their own root file system.
+    /// Whether containers can't write to their root file system.
     pub read_only_root: bool,
-    /// Whether programs with a set-user-id bit or file capabilities, such as `sudo`, gain nothing in containers.
+    /// Whether programs with a set-user-id bit or file capabilities, such as `sudo`, gain no privileges in
+    /// containers.
     pub no_new_privileges: bool,
-    /// How many processes and threads a container may have at a time; `None` is no limit.
+    /// Maximum number of processes and threads per container; `None` is no limit.
     pub pids_limit: Option<i64>,
-    /// Whether a task may ask for a privileged container, which is root on the machine.
+    /// Whether a task may request a privileged container, which is root on the machine.
     pub allow_privileged: bool,
-    /// What a command is handed to, as its last argument.
+    /// The shell, which gets the command as its last argument.
     pub shell: Vec<String>,
     pub pull_policy: PullPolicy,
-    /// How long one try to fetch an image may take, however slowly it goes on.
+    /// How long one attempt to fetch an image may take in total, even if it makes progress.
     pub pull_timeout_secs: u32,
-    /// Whether a launch looks for its image, here and in its registry, before it is accepted.
+    /// Whether a launch checks for its image, locally and in its registry, before it is accepted.
     pub image_check: bool,
-    /// How many GPUs the machine has; without it what the daemon tells, if it tells.
+    /// How many GPUs the machine has; defaults to what the daemon reports, if anything.
     pub gpus: Option<i64>,
-    /// How long a container that failed is kept for a person to look at. Its log is kept in any case.
+    /// How long a failed container is kept for inspection. Its log is kept in any case.
     pub keep_failed_secs: u32,
 }
 
@@ -82,7 +83,7 @@ impl Default for DockerSettings {
     }
 }
 
-/// A folder of the daemon's machine that containers see, written `SOURCE:TARGET` or `SOURCE:TARGET:rw`.
+/// A folder of the daemon's machine mounted into containers, written `SOURCE:TARGET` or `SOURCE:TARGET:rw`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// An absolute path on the daemon's machine, which must exist.
@@ -92,15 +93,15 @@ pub struct Mount {
     pub is_read_only: bool,
 }
 
-/// Enough for a program with a few hundred threads on each of several cores, and far from what a machine has.
+/// Enough for a program with a few hundred threads on each of several cores, and far below a machine's own limit.
 const USUAL_PIDS_LIMIT: i64 = 4096;
-/// The most that Linux can count on any machine (`PID_MAX_LIMIT`).
+/// The highest limit on any Linux machine (`PID_MAX_LIMIT`).
 const MOST_PIDS: i128 = 4_194_304;
 
 const USUAL_HOST: &str = "unix:///var/run/docker.sock";
 
 impl DockerSettings {
-    /// Where the daemon is: what is set here, in the environment, or usual.
+    /// The daemon's address: set here, in the environment, or the default.
     #[must_use]
     pub fn host_or_usual(&self) -> String {
         let of_environment = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());

@@ -1,10 +1,10 @@
-//! Whether the daemon may have skipped a file of output. A daemon that is read more slowly than it writes turns its file
-//! over, turns the next one over as well, and then goes on with the newest: what was in between is not sent, and no word
-//! of it (<https://github.com/moby/moby/blob/v28.0.0/daemon/logger/loggerutils/follow.go>, "file rotations were missed").
-//! The files are still there, and an answer that does not follow reads them all.
+//! Detects whether the daemon may have skipped an output file. If a daemon is read more slowly than it writes, it
+//! rotates its file, rotates the next one too, and then continues with the newest: what was in between is not sent,
+//! without any notice (<https://github.com/moby/moby/blob/v28.0.0/daemon/logger/loggerutils/follow.go>, "file
+//! rotations were missed"). The files still exist, and an answer that does not follow reads them all.
 //!
-//! What is skipped is a whole file. So there was output enough for one file before, as much again was written between
-//! two messages that come one after the other, and meanwhile the first of them was waiting to be read.
+//! A skip always covers a whole file. So there was already enough output for one file, as much again was written
+//! between two consecutive messages, and the first of them was waiting to be read meanwhile.
 
 use std::time::Instant;
 
@@ -15,42 +15,42 @@ use super::capacity::Clock;
 use super::unpack::Message;
 use crate::engine::container::marker::Stamp;
 
-/// No daemon writes faster than this: several times what was measured.
+/// No daemon writes faster than this: several times the measured rate.
 const MOST_BYTES_PER_SEC: u64 = 320 << 20;
-/// The size of a container's files where it is not known: no smaller ones are asked for.
+/// The size of a container's files if unknown: no smaller ones are requested.
 const LEAST_FILE_BYTES: u64 = 32 << 20;
 
 pub(super) struct Skips {
     file_bytes: u64,
-    /// What all output so far takes of the daemon's files at most.
+    /// The most space that all output so far takes in the daemon's files.
     written_bytes: u64,
     last: Option<(Stamp, Instant)>,
     is_suspected: bool,
-    /// The next new message comes from an answer that was asked for after it had been written.
+    /// The next new message comes from an answer that was requested after the message had been written.
     is_sure: bool,
 }
 
 impl Skips {
     pub(super) fn new(file_bytes: u64, stored_bytes: u64) -> Self {
-        /// Of lines that hold nothing but their newline.
+        /// For lines that consist only of their newline.
         const MOST_PER_BYTE: u64 = 64;
         let written_bytes = stored_bytes.saturating_mul(MOST_PER_BYTE);
         Self { file_bytes, written_bytes, last: None, is_suspected: false, is_sure: true }
     }
 
-    /// A new answer begins, that has everything which was written before.
+    /// A new answer begins that contains everything written before.
     pub(super) fn restart(&mut self) {
         self.last = None;
         self.is_suspected = false;
         self.is_sure = true;
     }
 
-    /// Whether the answer is not to be believed any further.
+    /// Whether the current answer can no longer be trusted.
     pub(super) const fn is_suspected(&self) -> bool {
         self.is_suspected
     }
 
-    /// Whether something may be missing before this message.
+    /// Whether output may be missing before this message.
     pub(super) fn suspects_before(&mut self, message: &Message, clock: Option<&Clock>) -> bool {
         self.is_suspected = self.may_be_before(message, clock);
         self.is_suspected
@@ -61,18 +61,18 @@ impl Skips {
         if self.is_sure || self.written_bytes < self.file_bytes {
             return false;
         }
-        // Most messages come within a tenth of a second after the one before, and no file is written as fast.
+        // Most messages come within a tenth of a second of the previous one, and no file is written that fast.
         if message.stamp.is_in_same_tenth(last) {
             return false;
         }
         let (Some(last), Some(next)) = (last.as_timestamp(), message.stamp.as_timestamp()) else { return false };
         let least_gap = self.least_gap();
-        // How long the message before had waited to be read; not known is long.
+        // How long the previous message had waited to be read; unknown counts as long.
         let waited = clock.map(|clock| clock.at(*read_at).duration_since(last));
         next.duration_since(last) >= least_gap && waited.is_none_or(|waited| waited >= least_gap / 2)
     }
 
-    /// Takes note of a message that is handed on.
+    /// Records a message that is passed on.
     pub(super) fn add(&mut self, message: &Message, is_new: bool, now: Instant) {
         self.written_bytes = self.written_bytes.saturating_add(message.bytes_in_file());
         self.last = Some((message.stamp, now));
@@ -81,14 +81,14 @@ impl Skips {
         }
     }
 
-    /// How long it takes at least to write a file.
+    /// The minimum time it takes to write a file.
     fn least_gap(&self) -> SignedDuration {
         let millis = self.file_bytes.saturating_mul(1000) / MOST_BYTES_PER_SEC;
         SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
     }
 }
 
-/// The size of a container's files of output, from what the daemon says of it, such as `32m`.
+/// The size of a container's output files, as reported by the daemon, such as `32m`.
 pub(super) fn file_bytes(container: &ContainerInspectResponse) -> u64 {
     let config = container.host_config.as_ref().and_then(|config| config.log_config.as_ref());
     let size = config.and_then(|config| config.config.as_ref()?.get("max-size"));
@@ -110,8 +110,8 @@ mod tests {
         Message::read(&LogOutput::StdOut { message: format!("{stamp:.9} line\n").into() }).unwrap()
     }
 
-    /// Whether something may be missing before a message that was printed so long after the one before, which was read
-    /// so long after it had been printed.
+    /// Whether output may be missing before a message that was printed `gap_ms` after the previous one, which was
+    /// read `waited_ms` after it had been printed.
     fn may_be_missing(stored_bytes: u64, gap_ms: i64, waited_ms: u64) -> bool {
         let mut skips = Skips::new(LEAST_FILE_BYTES, stored_bytes);
         let begin = Instant::now();

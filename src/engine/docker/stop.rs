@@ -1,5 +1,6 @@
-//! Stopping and removing. The daemon itself waits out the grace, so that SIGKILL comes also if the server is away by
-//! then; here is only kept for whom it does so, that a repeated request is not a repeated SIGTERM.
+//! Stopping and removing. The daemon itself waits out the grace period, so that SIGKILL is sent even if the server is
+//! away by then; this process only records for which attempts it does so, so that a repeated request does not repeat
+//! SIGTERM.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,21 +18,21 @@ use super::read::{Stage, exit_code, finished_at, id_of, stage};
 use crate::engine::EngineError;
 use crate::model::AttemptId;
 
-/// What the daemon may take beyond the grace, to kill and to tidy up.
+/// How long the daemon may take after the grace period, to kill and to clean up.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
 
-/// How much sooner than the grace that is being waited out another has to end before it counts.
+/// How much earlier than the current grace period a new one must end to count.
 const CLEARLY_SOONER: Duration = Duration::from_secs(1);
 
-/// The attempts that this process has asked the daemon to stop, and by when the daemon kills them: `None` where it is no
-/// longer at it.
+/// The attempts that this process has asked the daemon to stop, and when the daemon kills them: `None` if the daemon
+/// is no longer stopping it.
 #[derive(Default)]
 pub(super) struct Stops(Mutex<HashMap<AttemptId, Option<Instant>>>);
 
-/// What a request to stop comes to.
+/// What a stop request has to do.
 enum Todo {
     Stop,
-    /// It has had its SIGTERM, and is to be killed sooner than the daemon would.
+    /// SIGTERM was sent; kill it sooner than the daemon would.
     Kill,
     Nothing,
 }
@@ -62,7 +63,7 @@ impl Stops {
     }
 }
 
-/// Failed containers that are kept for a person, and until when. They are removed by the sweep that comes after.
+/// Failed containers kept for inspection, and until when. The next sweep after that removes them.
 #[derive(Default)]
 pub(super) struct Kept(Mutex<HashMap<AttemptId, Instant>>);
 
@@ -118,7 +119,7 @@ impl Inner {
         });
     }
 
-    /// Cuts the grace of one that is being stopped, without another SIGTERM.
+    /// Shortens the grace period of a container that is being stopped, without another SIGTERM.
     async fn kill_container(&self, attempt_id: AttemptId, id: &str, grace: Duration) {
         tokio::time::sleep(grace).await;
         let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
@@ -131,7 +132,7 @@ impl Inner {
     }
 
     async fn stop_container(&self, attempt_id: AttemptId, id: &str, grace: Duration) {
-        // Docker counts whole seconds; less than what was asked for would be no grace at all.
+        // Docker counts whole seconds; rounding down could leave no grace period at all.
         let secs = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
         let options = StopContainerOptions { signal: None, t: Some(i32::try_from(secs).unwrap_or(i32::MAX)) };
         let limit = grace + STOP_MARGIN;
@@ -147,7 +148,7 @@ impl Inner {
         }
     }
 
-    /// Removes what is left of an attempt; a container that failed only when it was kept for as long as is wished.
+    /// Removes what is left of an attempt; keeps a failed container for its configured time.
     pub(super) async fn remove(&self, attempt_id: AttemptId) -> Result<(), EngineError> {
         if !self.launches.remove(attempt_id) {
             return Err(EngineError::Unavailable("its container is being made".to_owned()));
@@ -164,7 +165,7 @@ impl Inner {
         Ok(())
     }
 
-    /// How much longer a container that failed is to be kept, by the daemon's clock, which said when it ended.
+    /// How much longer a failed container is to be kept, by the daemon's clock, which also recorded its end.
     fn still_kept_for(&self, container: &ContainerInspectResponse) -> Option<Duration> {
         let kept_for = SignedDuration::from_secs(i64::from(self.config.keep_failed_secs));
         let has_failed = stage(container) == Stage::Ended && exit_code(container) != 0;
@@ -178,12 +179,12 @@ impl Inner {
         self.stops.remove(attempt_id);
     }
 
-    /// Removes a container and the unnamed volumes that came with it; one that runs only by `force`.
+    /// Removes a container and its unnamed volumes; a running one only with `force`.
     pub(super) async fn remove_container(&self, id: &str, force: bool) -> Result<(), ApiError> {
         let options = RemoveContainerOptions { v: true, force, link: false };
         match self.link.call(async |docker| docker.remove_container(id, Some(options)).await).await {
             Err(error) if error.is_not_found() => Ok(()),
-            // Somebody else is at it.
+            // It is already being removed by another client.
             Err(ApiError::Refused { status: 409, message }) if message.contains("already in progress") => Ok(()),
             result => result,
         }

@@ -1,8 +1,8 @@
-//! Turns the daemon's messages into what was printed, and knows the place in it.
+//! Turns the daemon's messages back into the printed output, and tracks the position in it.
 //!
-//! The daemon cuts a line of more than 16 KB into messages, and its `local` driver forgets the newline behind the last
-//! of them. It is put back here. (The other driver, `json-file`, can't be repaired: it replaces every byte that is not
-//! UTF-8, and every character that such a cut goes through.)
+//! The daemon splits a line of more than 16 KB into messages, and its `local` driver drops the newline after the last
+//! of them. It is restored here. (The other driver, `json-file`, can't be repaired: it replaces every byte that is
+//! not UTF-8, and every character that such a split cuts through.)
 
 use bollard::container::LogOutput;
 use bytes::{Bytes, BytesMut};
@@ -17,7 +17,7 @@ pub(super) struct Unpacker {
     last: Option<Message>,
 }
 
-/// One message of the daemon's.
+/// One message from the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
     /// 0 for standard output, 1 for standard error.
@@ -26,11 +26,11 @@ pub(super) struct Message {
     text: Bytes,
 }
 
-/// What is known of a message that the daemon has.
+/// Whether one of the daemon's messages was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
     Yes,
-    /// It is a part of a long line, and another of the same line was the same.
+    /// It is part of a long line, and another part of the same line was identical.
     Perhaps,
     No,
 }
@@ -40,7 +40,7 @@ impl Message {
         let (stream, line) = match output {
             LogOutput::StdOut { message } | LogOutput::StdIn { message } => (0, message),
             LogOutput::StdErr { message } => (1, message),
-            // Our containers have no terminal: what comes outside of the frames is an error of the daemon's own.
+            // Our containers have no terminal: a message outside the frames is an error of the daemon itself.
             LogOutput::Console { message } => {
                 let text = String::from_utf8_lossy(message);
                 return Err(EngineError::Unavailable(format!("the daemon can't read the output: {}", text.trim())));
@@ -56,7 +56,7 @@ impl Message {
         String::from_utf8_lossy(&self.text)
     }
 
-    /// Bytes of output, and a few more for what the daemon's file has beside them.
+    /// Bytes of output, plus a few for the overhead in the daemon's file.
     pub(super) fn bytes_in_file(&self) -> u64 {
         const MOST_BESIDE: u64 = 64;
         self.text.len() as u64 + MOST_BESIDE
@@ -64,12 +64,12 @@ impl Message {
 }
 
 impl Unpacker {
-    /// Expects what the daemon sends from `marker` on; `skip_bytes` of the output behind it are stored.
+    /// Expects what the daemon sends from `marker` on; `skip_bytes` of the output after it are already stored.
     pub(super) fn new(marker: Marker, skip_bytes: u64) -> Self {
         Self { counter: Counter::from(marker), cut_lines: CutLines::default(), skip_bytes, last: None }
     }
 
-    /// The same from the place on where this one is.
+    /// A new unpacker that continues at the current position.
     pub(super) fn renewed(&self) -> Self {
         Self::new(self.marker(), self.skip_bytes)
     }
@@ -78,9 +78,9 @@ impl Unpacker {
         self.counter.marker()
     }
 
-    /// Adds to `bytes` what is new; says whether anything in the message was.
+    /// Appends new output to `bytes`; returns whether the message contained any.
     pub(super) fn add(&mut self, message: Message, bytes: &mut BytesMut) -> bool {
-        // Also of what is stored already: a place may lie between the parts of a line.
+        // Also for what is already stored: a position may lie between the parts of a line.
         let part = self.cut_lines.part(&message);
         let newline: &[u8] = if part.lost_newline { b"\n" } else { b"" };
         let take = self.counter.take_part(message.stream, message.stamp, part.goes_on);
@@ -101,8 +101,8 @@ impl Unpacker {
         take != Take::Stored
     }
 
-    /// Whether the daemon's newest message is the last of those that were added. The daemon sends them in the order of
-    /// its file, so that all before it came as well.
+    /// Whether the daemon's newest message is the last one added. The daemon sends messages in the order of its file,
+    /// so everything before it was received too.
     pub(super) fn has_as_last(&self, newest: &Message) -> Seen {
         match &self.last {
             Some(last) if last == newest && self.cut_lines.was_part => Seen::Perhaps,
@@ -112,28 +112,28 @@ impl Unpacker {
     }
 }
 
-/// Lines that the daemon cut, of standard output and standard error.
+/// Lines that the daemon split, on standard output and standard error.
 #[derive(Default)]
 struct CutLines {
     open: [Option<Stamp>; 2],
-    /// Whether the last message was a part of such a line.
+    /// Whether the last message was a part of a split line.
     was_part: bool,
 }
 
 struct Part {
-    /// It is the last of its line and came without its newline.
+    /// It is the last part of its line and came without the newline.
     lost_newline: bool,
-    /// Further parts of its line follow.
+    /// More parts of its line follow.
     goes_on: bool,
 }
 
 impl CutLines {
-    /// The daemon cuts a line into parts of this size.
+    /// The daemon splits a line into parts of this size.
     const PART_BYTES: usize = 16 * 1024;
 
-    /// What a message is of its line. All parts carry the time of the first. An unterminated line at the very end of the
-    /// output that was cut as well looks like one that lost its newline, and gets one newline too many: a line that ends
-    /// is by far the more common.
+    /// The message's part in its line. All parts carry the time of the first. An unterminated split line at the very
+    /// end of the output looks like one that lost its newline, and gets one newline too many: terminated lines are
+    /// far more common.
     fn part(&mut self, message: &Message) -> Part {
         let is_terminated = message.text.last() == Some(&b'\n');
         let goes_on = !is_terminated && message.text.len() >= Self::PART_BYTES;
@@ -144,7 +144,7 @@ impl CutLines {
     }
 }
 
-/// What stands in the log where the daemon turned its file over twice before we read it.
+/// Written to the log where the daemon rotated its file twice before we read it.
 const GAP: &str = "\n[flotilla: some output may be missing here: the Docker daemon threw it away before it was read]\n";
 
 #[cfg(test)]
@@ -181,7 +181,7 @@ mod tests {
         let table = [
             (vec![out(0, &part), err(0, "e\n"), out(0, "end"), out(1, "b\n")], format!("{part}e\nend\nb\n")),
             (vec![out(0, &part), out(0, &part), out(0, "")], format!("{part}{part}\n")),
-            // A daemon that remembers it.
+            // A daemon that keeps the newline.
             (vec![out(0, &part), out(0, "end\n")], format!("{part}end\n")),
             // The end of the output, without a newline.
             (vec![out(0, "a\n"), out(1, "end")], "a\nend".to_owned()),
@@ -215,9 +215,9 @@ mod tests {
         assert_eq!(seen(&[], &one), Seen::No);
         assert_eq!(seen(&[one.clone(), two.clone()], &two), Seen::Yes);
         assert_eq!(seen(std::slice::from_ref(&one), &two), Seen::No);
-        // An older one than the newest that came, for the streams overtook each other.
+        // Older than the newest message received, because the streams overtook each other.
         assert_eq!(seen(std::slice::from_ref(&two), &output(1, 0, "late\n")), Seen::No);
-        // A further part of a long line carries the time of the first.
+        // A later part of a long line carries the time of the first.
         assert_eq!(seen(&[output(0, 0, &part)], &output(0, 0, "end")), Seen::No);
         assert_eq!(seen(&[output(0, 0, &part)], &output(0, 0, &part)), Seen::Perhaps);
     }

@@ -1,11 +1,11 @@
-//! What containers use, sampled while they run. A pass over all costs one small call each, so it is made seldom; where
-//! the kernel keeps the peak itself (cgroup v1) nothing is missed between two samples.
+//! What containers use, sampled while they run. A pass costs one small call per container, so it is rare; where the
+//! kernel keeps the peak itself (cgroup v1), nothing between two samples is missed.
 
 use std::time::{Duration, Instant};
 
 use bollard::models::ContainerStatsResponse;
 
-/// The most that was seen of a container, and its CPU time.
+/// The peak observed for a container, and its CPU time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Peak {
     pub memory_bytes: Option<i64>,
@@ -13,7 +13,7 @@ pub(super) struct Peak {
     pub cpu_time_ms: Option<i64>,
 }
 
-/// One look at a container.
+/// One sample of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Look {
     memory_bytes: Option<i64>,
@@ -21,7 +21,7 @@ struct Look {
     cpu_nanos: Option<i64>,
 }
 
-/// What a look says of the time since the one before.
+/// The usage since the previous sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Use {
     pub memory_bytes: Option<i64>,
@@ -37,7 +37,7 @@ pub(super) struct Sampling {
     pub due: Instant,
 }
 
-/// A first look soon, for short runs; then ever less often.
+/// An early first sample, for short runs; then less and less often.
 const DELAYS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
 impl Sampling {
@@ -45,7 +45,7 @@ impl Sampling {
         Self { peak: Peak::default(), last_cpu: None, count: 0, due: now + DELAYS[0] }
     }
 
-    /// Takes one look into account, and says when the next one is due.
+    /// Adds one sample and schedules the next.
     pub(super) fn add(&mut self, stats: &ContainerStatsResponse, now: Instant) -> Use {
         let look = Look::read(stats);
         self.peak.memory_bytes = self.peak.memory_bytes.max(look.max_memory_bytes);
@@ -78,8 +78,7 @@ impl Look {
     }
 }
 
-/// What is used now and what was used at most, without what the kernel would give back at once: page cache is not what a
-/// task needs.
+/// Current and peak memory, without what the kernel would give back at once: a task does not need page cache.
 fn memory(stats: &ContainerStatsResponse) -> Option<(i64, i64)> {
     let memory = stats.memory_stats.as_ref()?;
     let counter = |names: [&str; 2]| {

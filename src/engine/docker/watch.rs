@@ -1,4 +1,4 @@
-//! Watching the daemon: its events become pokes, and its silence becomes the cluster's state.
+//! Watches the daemon: its events become pokes, and its silence becomes the cluster's state.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,19 +13,19 @@ use super::link::ApiError;
 use super::usage::Use;
 use crate::model::{AttemptId, UsageSample};
 
-/// How long after the daemon was missed it is looked for again; doubles up to the second.
+/// How long after losing the daemon it is contacted again: from the first value, doubling up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// A connection that nobody answers on is noticed after this time at the latest.
+/// The longest time until a dead connection is noticed.
 const PING_PERIOD: Duration = Duration::from_secs(15);
-/// How often is looked which containers are due for a sample, and how many are asked for at once.
+/// How often containers due for a sample are looked up, and how many are sampled at once.
 const SAMPLING_PERIOD: Duration = Duration::from_millis(500);
 const SAMPLES_AT_ONCE: usize = 4;
 
-/// What a run's state may have changed by. `destroy` is somebody's `docker rm`.
+/// Events that may change a run's state. `destroy` is an external `docker rm`.
 const EVENTS: [&str; 4] = ["start", "die", "oom", "destroy"];
 
 impl Inner {
-    /// Turns events into pokes, for ever.
+    /// Turns events into pokes, without end.
     pub(super) async fn watch_events(self: Arc<Self>) {
         let mut pause = PAUSES.0;
         let mut since = None;
@@ -41,9 +41,9 @@ impl Inner {
         }
     }
 
-    /// Follows the events until they end. Those since the second of the last one seen, by the daemon's clock, come again;
-    /// what happened in between and is not among the few events that the daemon remembers is found by poking everything
-    /// that there is.
+    /// Follows the events until the stream ends. Events since the second of the last one seen, by the daemon's clock,
+    /// are delivered again; changes in between that are not among the few events that the daemon remembers are found
+    /// by poking all attempts.
     async fn follow_events(&self, since: &mut Option<i64>, pause: &mut Duration) -> Result<(), ApiError> {
         let machine = self.link.refresh_machine().await?;
         let mut filters = self.identity.filters();
@@ -76,12 +76,12 @@ impl Inner {
         }
     }
 
-    /// Pokes about the event's attempt; its second.
+    /// Pokes the event's attempt; returns the event's second.
     fn take_event(&self, event: &EventMessage) -> Option<i64> {
         let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
         if let Some(attempt_id) = attributes.and_then(attempt_of) {
             if event.action.as_deref() == Some("die") {
-                // For a moment the daemon still lists it as running; only an inspection waits for the truth.
+                // For a moment the daemon still lists it as running; only an inspection waits for the real state.
                 self.seen.mark_ended(attempt_id);
                 self.ends.tell(attempt_id);
             }
@@ -97,7 +97,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Samples what running containers use, for ever.
+    /// Samples what running containers use, without end.
     pub(super) async fn watch_usage(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(SAMPLING_PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -112,7 +112,8 @@ impl Inner {
     async fn sample(&self, attempt_id: AttemptId, id: String) {
         let options = StatsOptions { stream: false, one_shot: true };
         let stats = self.link.call(async |docker| docker.stats(&id, Some(options)).next().await.transpose()).await;
-        // One that has just ended, or a daemon that is away, gives no sample; there is nothing to do about either.
+        // A container that has just ended, or a daemon that is away, yields no sample; nothing can be done about
+        // either.
         if let Some(seen) = self.seen.add_look(attempt_id, stats.ok().flatten().as_ref(), Instant::now()) {
             let Use { memory_bytes, cpu_millis } = seen;
             self.reports.sample(attempt_id, UsageSample { at: self.link.now(), memory_bytes, cpu_millis });

@@ -1,8 +1,8 @@
-//! What this machine can never run.
+//! What can never run on this machine.
 
 use crate::model::TaskSpec;
 
-/// The machine, as far as tasks have to fit on it.
+/// The machine's resources that tasks have to fit on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Machine {
     pub memory_mb: i64,
@@ -10,14 +10,14 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// What is not known is taken for unlimited.
+    /// Unknown resources count as unlimited.
     pub fn of_this_server() -> Self {
         let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let cpus = std::thread::available_parallelism().ok().and_then(|cpus| i64::try_from(cpus.get()).ok());
         Self { memory_mb: memory_mb(&meminfo).unwrap_or(i64::MAX), cpus: cpus.unwrap_or(i64::MAX) }
     }
 
-    /// `Err` says why the task can never run here.
+    /// `Err` explains why the task can never run here.
     pub fn check(self, task: &TaskSpec) -> Result<(), String> {
         let refuse = |reason: String| Err(format!("the cluster cannot support running the job: {reason}"));
         if let Some(memory) = task.memory_mb.filter(|memory| *memory > self.memory_mb) {

@@ -1,20 +1,21 @@
-//! An attempt's folder, by which the server and the attempt's supervisor know of each other.
+//! An attempt's folder, through which the server and the attempt's supervisor communicate.
 //!
 //! | name | what |
 //! | --- | --- |
-//! | `spec.json` | what to run; a supervisor that takes it renames it to `taken.json` and may then run the command, once and for all |
+//! | `spec.json` | what to run; a supervisor must rename it to `taken.json` before it runs the command, once |
 //! | `started.json` | the command runs |
-//! | `exit.json` | how it ended; written last, when the log is complete |
+//! | `exit.json` | how it ended; written last, once the log is complete |
 //! | `control` | FIFO, read by the supervisor: requests to stop |
 //! | `status` | FIFO, written by the supervisor: a byte when the command started; its end is the supervisor's end |
-//! | `supervisor.log` | the supervisor's complaints; the lock on it says that the supervisor lives |
+//! | `supervisor.log` | the supervisor's error output; the lock on it shows that the supervisor is alive |
 //! | `work/` | the command's working directory and HOME |
 //!
-//! A folder is made under another name and renamed: one that is seen is complete, and its lock is held.
+//! A folder is created under another name and renamed: a visible folder is complete, and its lock is held.
 //!
-//! That the spec was taken is on the disk before the command starts: after a loss of power, a folder without
-//! `taken.json` is one of an attempt that never ran. Anything may happen to a folder while its command runs, so the
-//! supervisor can be found without it (`living.rs`), and an end that can't be written into it lies beside it, as `.end-ATTEMPT`.
+//! The taking of the spec is on disk before the command starts: after a power loss, a folder without `taken.json`
+//! belongs to an attempt that never ran. Anything may happen to a folder while its command runs, so the supervisor
+//! can be found without it (`living.rs`), and an end that can't be written into it is written next to it, as
+//! `.end-ATTEMPT`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -41,21 +42,22 @@ use crate::model::AttemptId;
 
 const UNFINISHED: &str = ".new-";
 const REMOVED: &str = ".gone-";
-/// The end of an attempt whose folder could not take it.
+/// The end of an attempt whose folder could not store it.
 const END_BESIDE: &str = ".end-";
-/// What a task's own user must be able to enter, and nobody can list.
+/// The task's own user must be able to enter it; others can't list it.
 const FOLDER_MODE: u32 = 0o711;
-/// More than a spec has: a launch with its environment is one request.
+/// More than a spec ever has: a launch with its environment is one request.
 const RECORD_BYTES: u64 = 64 << 20;
-/// How much of a supervisor's complaints is told.
+/// How much of a supervisor's error output is reported.
 const COMPLAINT_BYTES: u64 = 2000;
-/// Room kept for each of `started.json` and `exit.json`, so that they can be written also on a disk that became full.
+/// Space reserved for each of `started.json` and `exit.json`, so that they can be written even if the disk becomes
+/// full.
 const RESERVED_BYTES: i64 = 4096;
 
 #[derive(Debug, Clone)]
 pub(super) struct Folder(PathBuf);
 
-/// The open ends of a folder whose lock we hold. The first three are to become a supervisor's stdin, stdout, stderr.
+/// The open channels of a folder whose lock we hold. The first three become a supervisor's stdin, stdout and stderr.
 pub(super) struct Channels {
     pub control: File,
     pub status: File,
@@ -84,17 +86,17 @@ impl Folder {
         self.0.join("supervisor.log")
     }
 
-    /// Whether there is a folder, or the end that lies beside where it was.
+    /// Whether the folder exists, or the end next to it.
     pub fn exists(&self) -> io::Result<bool> {
         Ok(self.0.try_exists()? || self.end_beside().try_exists()?)
     }
 
-    /// Makes the folder with all that belongs in it; `None` where it is there already.
+    /// Creates the folder with its contents; `None` if it already exists.
     pub fn create(&self, spec: &Spec) -> io::Result<Option<Channels>> {
         if self.exists()? {
             return Ok(None);
         }
-        // Of two that do this at once each has its own.
+        // Two concurrent callers each use their own.
         let unfinished =
             Self(self.sibling(UNFINISHED).with_extension(format!("{}-{}", process_mark(), Uuid::new_v4().simple())));
         let placed = unfinished.fill(spec).and_then(|channels| match fs::rename(&unfinished.0, &self.0) {
@@ -105,7 +107,7 @@ impl Folder {
         if matches!(placed, Ok(Some(_))) {
             return placed;
         }
-        // On a full disk it is tried again and again: nothing of it may stay.
+        // On a full disk this is retried many times: nothing of it may remain.
         let removed = remove_tree(&unfinished.0);
         placed.and_then(|none| removed.map(|()| none))
     }
@@ -122,7 +124,7 @@ impl Folder {
         self.open()
     }
 
-    /// Takes the lock and opens the ends; `None` where a supervisor has it.
+    /// Takes the lock and opens the channels; `None` if a supervisor holds the lock.
     pub fn open(&self) -> io::Result<Option<Channels>> {
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(self.log_path())?;
         if !lock::take(&log)? {
@@ -136,33 +138,34 @@ impl Folder {
         Ok(Some(Channels { control, status, log, reports }))
     }
 
-    /// The reading end of what the supervisor tells.
+    /// The reading end of the supervisor's status FIFO.
     pub fn open_status(&self) -> io::Result<File> {
         OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(self.0.join("status"))
     }
 
-    /// Whether a supervisor lives, or is just being started.
+    /// Whether a supervisor is alive or just being started.
     pub fn is_supervised(&self) -> io::Result<bool> {
         lock::is_taken(&self.log_path())
     }
 
-    /// Asks the supervisor to end its task; `false` where there is none. It hears of it also where the folder is damaged.
+    /// Asks the supervisor to end its task; `false` if there is none. The request reaches it even if the folder is
+    /// damaged.
     pub fn send_stop(&self, grace: Duration) -> io::Result<bool> {
         match self.send(&stop_request(grace)) {
             Ok(true) => return Ok(true),
             Err(error) if says_nothing(&error) => return Err(error),
             Ok(false) | Err(_) => {}
         }
-        // Nobody lives who has written the end.
+        // A supervisor that has written the end is no longer alive.
         if let Record::Is(_) = self.end()? {
             return Ok(false);
         }
         living::find(&self.0).map_or(Ok(false), |supervisor| living::ask_to_end(supervisor, grace))
     }
 
-    /// Sends a line to the supervisor; `false` where nobody reads it.
+    /// Sends a line to the supervisor; `false` if there is no reader.
     fn send(&self, line: &str) -> io::Result<bool> {
-        // The kernel may close the FIFO of one that ended a moment after it released the lock.
+        // The kernel may close the FIFO of an ended supervisor a moment after it released the lock.
         if !self.is_supervised()? {
             return Ok(false);
         }
@@ -177,17 +180,17 @@ impl Folder {
         }
     }
 
-    /// Whether the spec is there and nobody has taken it, whatever it says.
+    /// Whether the spec exists and is untaken, whatever it contains.
     pub fn has_spec(&self) -> io::Result<bool> {
         self.0.join("spec.json").try_exists()
     }
 
-    /// Whether somebody has taken the spec, and so may have run the command.
+    /// Whether the spec was taken, so that the command may have run.
     pub fn is_taken(&self) -> io::Result<bool> {
         self.0.join("taken.json").try_exists()
     }
 
-    /// The spec, whether it is taken or not.
+    /// The spec, taken or not.
     pub fn spec(&self) -> io::Result<Record<Spec>> {
         match self.read("taken.json")? {
             Record::Missing => self.read("spec.json"),
@@ -195,12 +198,12 @@ impl Folder {
         }
     }
 
-    /// Takes the spec: whoever gets it may run the command, and nobody gets it again.
+    /// Takes the spec: only the caller that succeeds may run the command, and only one ever succeeds.
     pub fn take_spec(&self) -> io::Result<()> {
         fs::rename(self.0.join("spec.json"), self.0.join("taken.json"))
     }
 
-    /// Puts on the disk that the spec was taken, so that after a loss of power nobody takes the command for one that
+    /// Syncs to disk that the spec was taken, so that after a power loss the command is not mistaken for one that
     /// never ran. Returns the spec.
     pub fn sync_taken(&self) -> io::Result<Spec> {
         File::open(self.0.join("taken.json"))?.sync_all()?;
@@ -221,7 +224,7 @@ impl Folder {
         self.write("started.json", start)
     }
 
-    /// How it ended, wherever that could be written.
+    /// How the attempt ended, wherever that was written.
     pub fn end(&self) -> io::Result<Record<End>> {
         match self.read("exit.json")? {
             Record::Is(end) => Ok(Record::Is(end)),
@@ -232,7 +235,7 @@ impl Folder {
         }
     }
 
-    /// Tells how it ended; it is on the disk when this returns.
+    /// Records how the attempt ended; it is on disk when this returns.
     pub fn write_end(&self, end: &End) -> io::Result<()> {
         let file = self.write_beside("exit.json", end)?;
         file.sync_all()?;
@@ -240,7 +243,7 @@ impl Folder {
         sync_names(&self.0)
     }
 
-    /// Tells how it ended where the folder can't take it: it is gone, or not a folder, or can't be changed.
+    /// Records how the attempt ended if the folder can't store it: it is gone, is not a folder, or can't be changed.
     pub fn write_end_beside(&self, end: &End) -> io::Result<()> {
         let path = self.end_beside();
         let unfinished = path.with_extension("new");
@@ -255,7 +258,7 @@ impl Folder {
         self.0.parent().unwrap_or(Path::new("/"))
     }
 
-    /// What the supervisor complained of last, if of anything.
+    /// The supervisor's last error output, if any.
     pub fn complaint(&self) -> Option<String> {
         let mut log = File::open(self.log_path()).ok()?;
         let length = log.metadata().ok()?.len();
@@ -265,17 +268,17 @@ impl Folder {
         Some(String::from_utf8_lossy(&bytes).trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// Takes the folder away under another name, which is returned: from now on it is not seen any more. `None` where
-    /// there is none.
+    /// Moves the folder out of the way under another name, which is returned: from then on it is no longer listed.
+    /// `None` if it does not exist.
     pub fn set_aside(&self) -> io::Result<Option<PathBuf>> {
-        // Another that can't be deleted may have the name already.
+        // The name may already be taken by another folder that can't be deleted.
         let removed = self.sibling(REMOVED).with_extension(Uuid::new_v4().simple().to_string());
         let aside = match fs::rename(&self.0, &removed) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
             Ok(()) => Some(removed),
         };
-        // Last, so that a folder is never seen without its end. What was set aside is found again where this fails.
+        // Last, so that a folder is never seen without its end. If this fails, the folder set aside is found again.
         match fs::remove_file(self.end_beside()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(aside),
@@ -302,7 +305,7 @@ impl Folder {
 
     fn write_beside<T: Serialize>(&self, name: &str, value: &T) -> io::Result<File> {
         let json = serde_json::to_vec(value)?;
-        // Not truncated before it is written: it may hold room that was reserved.
+        // Not truncated before writing: it may contain reserved space.
         let mut options = OpenOptions::new();
         let mut file = options.create(true).truncate(false).write(true).mode(0o600).open(self.beside(name))?;
         file.write_all(&json)?;
@@ -314,11 +317,11 @@ impl Folder {
         fs::rename(self.beside(name), self.0.join(name))
     }
 
-    /// Keeps room on the disk for what is written when nothing must go wrong any more.
+    /// Reserves disk space for writes that must not fail later.
     fn reserve(&self, name: &str) -> io::Result<()> {
         let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(self.beside(name))?;
         match fallocate(&file, FallocateFlags::empty(), 0, RESERVED_BYTES) {
-            // Not every file system can.
+            // Not every file system supports it.
             Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -329,7 +332,7 @@ impl Folder {
     }
 }
 
-/// The attempts of which something is here.
+/// The attempts with a folder or an end here.
 pub(super) fn list(runs_dir: &Path) -> io::Result<BTreeSet<AttemptId>> {
     let mut attempts = BTreeSet::new();
     for entry in fs::read_dir(runs_dir)? {
@@ -340,13 +343,13 @@ pub(super) fn list(runs_dir: &Path) -> io::Result<BTreeSet<AttemptId>> {
     Ok(attempts)
 }
 
-/// What the names of this process's unfinished folders have in common.
+/// The common part of the names of this process's unfinished folders.
 fn process_mark() -> &'static str {
     static MARK: OnceLock<String> = OnceLock::new();
     MARK.get_or_init(|| Uuid::new_v4().simple().to_string())
 }
 
-/// What servers before this one left half made, and any left half removed, with the attempt where the name says it.
+/// What earlier servers left half created, and anything half removed, with the attempt if the name contains it.
 pub(super) fn leftovers(runs_dir: &Path) -> io::Result<Vec<(PathBuf, Option<AttemptId>)>> {
     let mut leftovers = Vec::new();
     for entry in fs::read_dir(runs_dir)? {
@@ -366,21 +369,21 @@ pub(super) fn leftovers(runs_dir: &Path) -> io::Result<Vec<(PathBuf, Option<Atte
 
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(FOLDER_MODE).create(path)?;
-    // The process's umask takes away more.
+    // The process's umask removes more permissions.
     fs::set_permissions(path, Permissions::from_mode(FOLDER_MODE))
 }
 
-/// Nobody reads the FIFO, or there is none.
+/// The FIFO has no reader, or does not exist.
 fn is_nobody_there(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENXIO as i32)
 }
 
-/// Puts the names in a folder on the disk.
+/// Syncs a folder's entries to disk.
 pub(super) fn sync_names(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Reads a record without waiting for whatever may be in its place. An error says that nothing is known of it.
+/// Reads a record without blocking on whatever may be in its place. An error means that nothing is known about it.
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Record<T>> {
     let bytes = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).and_then(|file| {
         let metadata = file.metadata()?;
@@ -400,7 +403,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Record<T>> {
     }
 }
 
-/// Whether an error is about this process or the moment, and not about the file.
+/// Whether an error concerns this process or the moment, and not the file.
 pub(super) fn says_nothing(error: &io::Error) -> bool {
     use Errno::{EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM};
     let errno = error.raw_os_error().map(Errno::from_raw);

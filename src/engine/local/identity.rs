@@ -1,5 +1,5 @@
-//! The identity of a folder of runs. A handle carries it, so that a server with another data directory on the same
-//! database does not take for lost what it merely can't see.
+//! The identity of a folder of runs. Handles carry it, so that a server with another data directory on the same
+//! database does not consider runs lost that it merely can't see.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -11,8 +11,8 @@ use super::folder::{make_folder, sync_names};
 
 const NAME: &str = "node";
 
-/// Makes the folder where it is missing, and its identity; both are on the disk when this returns. Fails where the
-/// folder can't be written to.
+/// Creates the folder if it is missing, and its identity; both are on disk when this returns. Fails if the folder is
+/// not writable.
 pub(super) fn prepare(runs_dir: &Path) -> io::Result<String> {
     let above = runs_dir.parent();
     if let Some(above) = above {
@@ -25,13 +25,14 @@ pub(super) fn prepare(runs_dir: &Path) -> io::Result<String> {
     if let Ok(identity) = read(runs_dir) {
         return Ok(identity);
     }
-    // Written under another name and linked: of two servers that do this at once the first wins, and none reads half.
+    // Written under another name and linked: of two concurrent servers the first wins, and neither reads a partial
+    // file.
     let unfinished = runs_dir.join(format!(".{NAME}-{}", std::process::id()));
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&unfinished)?;
     file.write_all(Uuid::new_v4().simple().to_string().as_bytes())?;
     file.sync_all()?;
     let linked = match fs::hard_link(&unfinished, runs_dir.join(NAME)) {
-        // One that a loss of power emptied is of no use to anybody.
+        // An identity emptied by a power loss is useless.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && read(runs_dir).is_err() => {
             fs::rename(&unfinished, runs_dir.join(NAME))
         }
@@ -49,7 +50,7 @@ pub(super) fn prepare(runs_dir: &Path) -> io::Result<String> {
     read(runs_dir)
 }
 
-/// The identity of a folder; an error where it has none, or one that can't be read.
+/// The identity of a folder; an error if it has none or it can't be read.
 pub(super) fn read(runs_dir: &Path) -> io::Result<String> {
     let text = fs::read_to_string(runs_dir.join(NAME))?;
     let identity = text.trim();

@@ -1,6 +1,7 @@
-//! What is left of attempts and could not be deleted: something is mounted in it, another user's files are in it, or the
-//! disk refuses. Nothing waits for it: it lies under another name, in nobody's way, and is tried again with a pause that
-//! grows. Each is reported once, in the log and on the run's page, and again only when the reason changes.
+//! Remains of attempts that could not be deleted: something is mounted in them, they contain another user's files, or
+//! the disk refuses. Nothing waits for them: they are kept under another name, out of the way, and deletion is
+//! retried with a growing pause. Each is reported once, in the log and on the run's page, and again only if the
+//! reason changes.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::clock::Clock;
 use crate::engine::Reports;
 use crate::model::{AttemptId, Event};
 
-/// How long after a try that failed comes the next; it doubles up to the second.
+/// The pause after a failed try; it doubles up to the second value.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
@@ -26,9 +27,9 @@ pub(super) struct Leftovers(Arc<Inner>);
 struct Inner {
     runs_dir: PathBuf,
     reports: Reports,
-    /// What was tried and failed.
+    /// Failed tries.
     failed: Mutex<HashMap<PathBuf, Failure>>,
-    /// What is being deleted at this moment, so that nobody does it twice at once.
+    /// Deletions under way, so that none is done twice at once.
     deleting: Mutex<HashSet<PathBuf>>,
     is_busy: AtomicBool,
 }
@@ -50,7 +51,8 @@ impl Leftovers {
         }))
     }
 
-    /// Begins to delete what is there and due, unless that is under way. It may take long, and nobody waits for it.
+    /// Starts deleting what exists and is due, unless that is under way. Runs in the background, because it may take
+    /// long.
     pub fn begin(&self) {
         if !self.0.is_busy.swap(true, Ordering::AcqRel) {
             let leftovers = self.clone();
@@ -65,7 +67,7 @@ impl Leftovers {
         }
     }
 
-    /// Deletes what was set aside of an attempt; where that fails it is tried again later.
+    /// Deletes what was set aside of an attempt; retried later if that fails.
     pub fn delete(&self, path: &Path, attempt_id: Option<AttemptId>) {
         let deleting = || self.0.deleting.lock();
         if !deleting().insert(path.to_owned()) {
@@ -83,7 +85,7 @@ impl Leftovers {
         }
     }
 
-    /// Reports what can't be deleted, or not even be set aside.
+    /// Reports what can't be deleted, or not even set aside.
     pub fn note(&self, path: &Path, attempt_id: Option<AttemptId>, reason: &str) {
         let is_new = self.postpone(path, reason, Instant::now());
         if !is_new {
@@ -98,7 +100,7 @@ impl Leftovers {
         }
     }
 
-    /// Whether nothing is known to keep it from being deleted now.
+    /// Whether no known failure postpones its deletion.
     pub fn is_due(&self, path: &Path) -> bool {
         self.failed().get(path).is_none_or(|failure| failure.due <= Instant::now())
     }
@@ -118,7 +120,7 @@ impl Leftovers {
                 for (path, attempt_id) in found.iter().filter(|(path, _)| self.is_due(path)) {
                     self.delete(path, *attempt_id);
                 }
-                // What somebody else deleted is nothing to remember.
+                // Forget what was deleted externally.
                 self.failed().retain(|path, _| path.exists());
             }
             Err(error) => tracing::debug!(%error, "what is left of ended attempts is looked for later"),

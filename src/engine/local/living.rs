@@ -1,8 +1,9 @@
-//! Supervisors that live, found without their folders: whoever removes or moves a running attempt's folder must not
-//! make it unseen and unstoppable.
+//! Finds live supervisors without their folders: removing or moving a running attempt's folder must not make the
+//! attempt invisible and unstoppable.
 //!
-//! A supervisor's command line is `flotilla supervise FOLDER`, which the kernel shows for as long as it lives; processes of other
-//! users do not count. A look at all processes takes milliseconds, so it is for folders that do not answer.
+//! A supervisor's command line is `flotilla supervise FOLDER`, which the kernel shows for as long as it lives;
+//! processes of other users do not count. Scanning all processes takes milliseconds, so it is only for folders that
+//! do not answer.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -28,29 +29,29 @@ pub(super) fn all() -> Vec<(PathBuf, Pid)> {
     pids.filter_map(|pid| folder_of(pid).map(|folder| (folder, Pid::from_raw(pid)))).collect()
 }
 
-/// The supervisor of this folder, wherever that was when it was started.
+/// The supervisor of this folder, wherever the folder was when it was started.
 pub(super) fn find(folder: &Path) -> Option<Pid> {
     all().into_iter().find(|(known, _)| is_same_attempt(known, folder)).map(|(_, pid)| pid)
 }
 
-/// A folder has the name of its attempt, which no other attempt has: one in a copy of the data directory, or in one that was
-/// moved, is of the same attempt.
+/// A folder has the name of its attempt, which is unique: a folder in a copied or moved data directory belongs to the
+/// same attempt.
 pub(super) fn is_same_attempt(one: &Path, other: &Path) -> bool {
     one.file_name().is_some() && one.file_name() == other.file_name()
 }
 
-/// Those whose folders are, or were, here.
+/// The attempts of live supervisors whose folders are, or were, in this directory.
 pub(super) fn attempts(runs_dir: &Path) -> Vec<AttemptId> {
     let is_here = |folder: &PathBuf| folder.parent() == Some(runs_dir);
     let folders = all().into_iter().map(|(folder, _)| folder).filter(is_here);
     folders.filter_map(|folder| folder.file_name()?.to_str()?.parse().ok()).collect()
 }
 
-/// Asks a supervisor to end its task, as a line to its `control` would; `false` where it has just ended.
+/// Asks a supervisor to end its task, like a line written to its `control`; `false` if it has just ended.
 pub(super) fn ask_to_end(supervisor: Pid, grace: Duration) -> io::Result<bool> {
     let millis = usize::try_from(grace.as_millis()).unwrap_or(usize::MAX);
     let value = libc::sigval { sival_ptr: std::ptr::without_provenance_mut(millis) };
-    // SAFETY: the value is a number, which nobody takes for a pointer.
+    // SAFETY: the value is a number, and is never used as a pointer.
     match Errno::result(unsafe { libc::sigqueue(supervisor.as_raw(), libc::SIGTERM, value) }) {
         Ok(_) => Ok(true),
         Err(Errno::ESRCH) => Ok(false),
@@ -58,7 +59,7 @@ pub(super) fn ask_to_end(supervisor: Pid, grace: Duration) -> io::Result<bool> {
     }
 }
 
-/// The grace that [`ask_to_end`] sent with a signal; `None` for one that somebody else sent.
+/// The grace period that [`ask_to_end`] sent with a signal; `None` for a signal from another sender.
 pub(super) fn grace_of(signal: &libc::signalfd_siginfo) -> Option<Duration> {
     (signal.ssi_code == libc::SI_QUEUE).then(|| Duration::from_millis(signal.ssi_ptr))
 }
@@ -67,7 +68,7 @@ fn folder_of(pid: i32) -> Option<PathBuf> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let command_line = fs::read(process.join("cmdline")).ok()?;
     let folder = parse_command_line(&command_line)?;
-    // The owner of a process that can't be looked into is shown as root.
+    // The owner of an inaccessible process is shown as root.
     let owner = fs::metadata(&process).ok()?.uid();
     (owner == geteuid().as_raw() || owner == 0).then_some(folder)
 }

@@ -1,8 +1,8 @@
-//! The lock by which a supervisor is known to live: the kernel releases it with the process, however that ends.
+//! The lock that shows that a supervisor is alive: the kernel releases it with the process, however that ends.
 //!
 //! It belongs to the open file and not to the process (`F_OFD_SETLK`, see fcntl(2)): the server takes it and the
-//! supervisor inherits it as its stderr, so that there is no moment without it. Unlike with flock(2), asking whether
-//! it is taken does not take it.
+//! supervisor inherits it as its stderr, so that there is no moment without it. Unlike with flock(2), checking it
+//! does not take it.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-/// Takes the lock; `false` where somebody else has it.
+/// Takes the lock; `false` if it is held elsewhere.
 pub(super) fn take(file: &File) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file())) {
         Ok(_) => Ok(true),
@@ -21,7 +21,7 @@ pub(super) fn take(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether anybody has the lock on this file; nobody has it on a file that is not there.
+/// Whether the lock on this file is held; never for a file that does not exist.
 pub(super) fn is_taken(path: &Path) -> io::Result<bool> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

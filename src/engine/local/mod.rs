@@ -9,9 +9,9 @@
 //!    │ ←──────────────── end of FIFO ── │ writes how it ended
 //! ```
 //!
-//! They share the folder (see `folder.rs`), so the server may go away at any moment and come back, as the same or as
-//! another process: nothing is lost, and nothing runs twice, for the spec can be taken only once. Where somebody removes
-//! the folder of a running attempt, the supervisor is found by its command line (`living.rs`).
+//! They share the folder (see `folder.rs`), so the server may end at any moment and come back, as the same or as
+//! another process: nothing is lost, and nothing runs twice, because the spec can be taken only once. If the folder
+//! of a running attempt is removed externally, the supervisor is found by its command line (`living.rs`).
 
 mod capacity;
 mod cgroup;
@@ -58,28 +58,28 @@ pub use cgroup::release as release_groups;
 pub use settings::LocalSettings;
 pub use supervisor::supervise;
 
-/// Where in the data directory local runs have their folders.
+/// The subfolder of the data directory that holds the folders of local runs.
 pub const RUNS_FOLDER: &str = "runs";
 
 /// How long a removal waits for a task that is being killed.
 const LONGEST_REMOVAL: Duration = Duration::from_secs(10);
 
-/// What an operator decides about local runs, and what the server gives them.
+/// The operator's settings for local runs, and what the server provides.
 #[derive(Clone)]
 pub struct LocalConfig {
-    /// Where each attempt has its folder.
+    /// The parent of the attempts' folders.
     pub runs_dir: PathBuf,
     pub settings: LocalSettings,
     /// The program that is started as `PROGRAM supervise FOLDER` and calls [`supervise()`].
     pub supervisor: PathBuf,
-    /// Where the logs are: they say something of an attempt whose folder is damaged or gone.
+    /// The logs: they give evidence about an attempt whose folder is damaged or gone.
     pub logs: Option<Arc<Logs>>,
-    /// How many files a task may have open, unless it raises its limit itself; `None` is as many as the server.
+    /// How many files a task may have open, unless it raises its limit itself; `None` means as many as the server.
     pub open_files: Option<u64>,
 }
 
 impl LocalConfig {
-    /// `sh -ec COMMAND`, supervised by the program that runs now, also after it was replaced on the disk.
+    /// `sh -ec COMMAND`, supervised by the currently running program, even after it was replaced on disk.
     #[must_use]
     pub fn new(runs_dir: impl Into<PathBuf>) -> Self {
         let supervisor = "/proc/self/exe".into();
@@ -129,7 +129,7 @@ struct Inner {
     leftovers: Leftovers,
 }
 
-/// What tells this folder of runs from another server's, as soon as the folder can be used.
+/// What distinguishes this folder of runs from another server's, once the folder is usable.
 #[derive(Default)]
 struct Known {
     id: Option<String>,
@@ -137,11 +137,11 @@ struct Known {
 }
 
 impl LocalEngine {
-    /// Looks what the machine offers. `reports` hears of every start and end. A folder of runs that can't be used makes the
-    /// engine unreachable until it can.
+    /// Detects what the machine offers. `reports` receives every start and end. A folder of runs that can't be used
+    /// makes the engine unreachable until it can.
     ///
     /// # Errors
-    /// The folder's path means nothing.
+    /// The folder's path is invalid.
     #[expect(clippy::needless_pass_by_value, reason = "every engine is made of what it keeps")]
     pub fn new(config: LocalConfig, reports: Reports) -> io::Result<Self> {
         // A supervisor has another working directory.
@@ -171,7 +171,7 @@ impl LocalEngine {
         Ok(engine)
     }
 
-    /// Does what reads and writes files where it does not hold up others.
+    /// Runs blocking file work where it does not hold up other tasks.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, EngineError> + Send + 'static,
@@ -188,7 +188,7 @@ impl Inner {
         Folder::of(&self.config.runs_dir, attempt_id)
     }
 
-    /// The identity of the folder of runs; prepares the folder where that has not been possible yet.
+    /// The identity of the folder of runs; prepares the folder if that was not possible before.
     fn server_id(&self) -> Result<String, EngineError> {
         let mut known = self.known.lock();
         if let Some(id) = &known.id {
@@ -208,7 +208,7 @@ impl Inner {
         }
     }
 
-    /// Sets the limits of what runs once more, where they were without effect while there was no server.
+    /// Sets the limits of running attempts again, if they had no effect while there was no server.
     fn limit_again(&self, reports: &Reports) {
         for attempt_id in folder::list(&self.config.runs_dir).unwrap_or_default() {
             let Ok(Record::Is(spec)) = self.folder(attempt_id).spec() else { continue };
@@ -221,12 +221,12 @@ impl Inner {
         }
     }
 
-    /// It names the boot too: what was launched before the machine's restart and left no folder never ran.
+    /// The handle also names the boot: an attempt launched before a reboot that left no folder never ran.
     fn handle(&self, attempt_id: AttemptId) -> Result<Handle, EngineError> {
         Ok(Handle { attempt_id, text: format!("{}/{attempt_id}/{}", self.server_id()?, self.boot_id) })
     }
 
-    /// The folder that a handle means. One without a text was never stored, and can only be ours.
+    /// The folder that a handle refers to. A handle without text was never stored, and can only be ours.
     fn folder_of(&self, handle: &Handle) -> Result<Folder, EngineError> {
         let ours = self.server_id()?;
         match handle.text.split_once('/') {
@@ -252,7 +252,7 @@ impl Inner {
         let failed = |error: io::Error| unavailable("launch", &error);
         let handle = self.handle(attempt_id)?;
         if !folder.exists().map_err(failed)? && launch.log_path.exists() {
-            // Its command may have started, and somebody removed the folder.
+            // Its command may have started, and the folder was removed externally.
             return Ok(handle);
         }
         if self.config.settings.user.is_some() && !folder.exists().map_err(failed)? {
@@ -262,7 +262,8 @@ impl Inner {
         }
         let spec = self.spec(launch).map_err(failed)?;
         let channels = match folder.create(&spec).map_err(failed)? {
-            // A server was killed before it started the supervisor; or there is nothing to do, or somebody does it.
+            // A server was killed before it started the supervisor; or nothing is left to do, or it is already being
+            // done.
             None if self.is_startable(&folder).map_err(failed)? => {
                 folder.open().map_err(failed)?.filter(|_| folder.has_spec().unwrap_or(false))
             }
@@ -274,8 +275,8 @@ impl Inner {
         Ok(handle)
     }
 
-    /// Whether a folder that is there is one of this boot with an untouched spec: what was left by another boot may have
-    /// lost what happened in it.
+    /// Whether an existing folder is of this boot and has an untaken spec: a folder of another boot may have lost
+    /// records of what happened.
     fn is_startable(&self, folder: &Folder) -> io::Result<bool> {
         let is_untaken = folder.has_spec()? && !folder.is_taken()?;
         Ok(is_untaken
@@ -305,11 +306,11 @@ impl Inner {
         let Channels { control, status, log, reports } = channels;
         let mut command = Command::new(&self.config.supervisor);
         command.arg0("flotilla").arg("supervise").arg(folder.path());
-        // Nothing of the server's own environment is a task's business. A group of its own keeps a Ctrl-C away that is
-        // meant for the server.
+        // Tasks get none of the server's own environment. A separate process group protects them from a Ctrl-C meant
+        // for the server.
         command.env_clear().process_group(0).stdin(control).stdout(status).stderr(log);
         let started = Receiver::from_file(reports).and_then(|status| Ok((status, command.spawn()?)));
-        // It holds the ends as long as it lives, and so the lock.
+        // It holds the channels as long as it lives, and so the lock.
         drop(command);
         match started {
             Ok((status, supervisor)) => {
@@ -337,13 +338,13 @@ impl Inner {
         match observation {
             Some(Observation::Starting | Observation::Running(_)) => self.watch(attempt_id, &folder),
             Some(Observation::Ended(_)) => {}
-            // What a disk that is away does not show says nothing.
+            // A folder missing from an unavailable disk proves nothing.
             _ => self.be_sure_of_the_disk()?,
         }
         Ok(observation.unwrap_or_else(|| Observation::Gone { reason: gone(attempt_id) }))
     }
 
-    /// That a folder is not there says something only while the disk it was on is there.
+    /// A missing folder proves something only while its disk is there.
     fn be_sure_of_the_disk(&self) -> Result<(), EngineError> {
         let runs_dir = self.config.runs_dir.display();
         let ours = self.server_id()?;
@@ -354,7 +355,7 @@ impl Inner {
         }
     }
 
-    /// Failing costs only promptness: what isn't watched is looked at from time to time.
+    /// Failure costs only promptness: an unwatched attempt is still observed periodically.
     fn watch(&self, attempt_id: AttemptId, folder: &Folder) {
         if let Err(error) = self.watches.watch(attempt_id, folder) {
             tracing::debug!(run_id = %attempt_id.run_id, attempt = attempt_id.attempt, %error, "can't watch a supervisor");
@@ -387,12 +388,12 @@ impl Inner {
     }
 }
 
-/// Without the attempt's id, which every caller knows: the same trouble with many is told of once.
+/// Without the attempt's id, which every caller knows: the same problem with many attempts is reported once.
 fn unavailable(what: &str, error: &io::Error) -> EngineError {
     EngineError::Unavailable(format!("can't {what} it: {error}"))
 }
 
-/// Whether the end is on the disk, and was not that of a stop. One that can't be read is no reason not to have stopped.
+/// Whether the end is on disk, and was not caused by a stop. An unreadable end does not count as one.
 fn has_ended_by_itself(folder: &Folder) -> bool {
     match folder.end() {
         Ok(Record::Is(End::Ended(ended))) => ended.cause != EndCause::Stopped,
@@ -415,7 +416,7 @@ impl Engine for LocalEngine {
         true
     }
 
-    /// That of the folder of runs: a folder in its place that never had them says nothing about them.
+    /// The identity of the folder of runs: another folder in its place that never held them says nothing about them.
     async fn identity(&self) -> Result<EngineIdentity, EngineError> {
         self.blocking(|inner| {
             inner.server_id()?;
@@ -450,7 +451,7 @@ impl Engine for LocalEngine {
 
     async fn observe(&self, handles: &[Handle]) -> Result<Vec<Observation>, EngineError> {
         let handles = handles.to_vec();
-        // One folder that can't be read says nothing about the others.
+        // One unreadable folder says nothing about the others.
         let observe = |inner: &Inner, look: &Look<'_>, handle: &Handle| {
             inner.observe(look, handle).unwrap_or_else(|error| Observation::Unknown { reason: error.to_string() })
         };
@@ -479,7 +480,7 @@ impl Engine for LocalEngine {
         let attempt_id = handle.attempt_id;
         let folder = self.inner.folder_of(handle)?;
         let failed = |error: io::Error| unavailable("remove", &error);
-        // A supervisor that is told to stop without a grace kills everything, and ends.
+        // A supervisor asked to stop without a grace period kills everything and ends.
         if folder.send_stop(Duration::ZERO).map_err(failed)? {
             let has_ended = watch::wait_for_end(&folder, LONGEST_REMOVAL).await.map_err(failed)?;
             if !has_ended {

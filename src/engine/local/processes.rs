@@ -1,4 +1,4 @@
-//! Processes as `/proc` shows them: who descends from whom, and how they are ended.
+//! Processes as listed in `/proc`: their descendants, and how they are ended.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,19 +12,19 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use super::run_clock;
 use crate::clock::Clock;
 
-/// What `/proc/PID/stat` says of a process.
+/// The fields of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Process {
     pub pid: Pid,
     pub parent: Pid,
     pub session: Pid,
-    /// It has ended, and only waits to be reaped.
+    /// It has ended and only waits to be reaped.
     pub is_zombie: bool,
     /// Clock ticks from the boot to its start.
     pub start_ticks: u64,
 }
 
-/// Every process of the machine that we can see.
+/// Every process of the machine that is visible to us.
 pub(super) fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -35,8 +35,8 @@ pub(super) fn find(pid: Pid) -> Option<Process> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// What the living descendants of this process use: memory in bytes, where pages that several share count for each, and
-/// CPU time, that of their own ended children included.
+/// Usage of this process's live descendants: memory in bytes, where shared pages count for each process, and CPU
+/// time, including that of their own ended children.
 pub(super) fn usage_of_descendants() -> (u64, Duration) {
     let (mut bytes, mut ticks) = (0, 0);
     let mut waiting = children(Pid::this());
@@ -48,7 +48,7 @@ pub(super) fn usage_of_descendants() -> (u64, Duration) {
     (bytes, Duration::from_millis(ticks.saturating_mul(1000) / ticks_per_second()))
 }
 
-/// Without a look at every process of the machine (`proc_tid_children(5)`).
+/// Without scanning every process of the machine (`proc_tid_children(5)`).
 fn children(pid: Pid) -> Vec<Pid> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
@@ -65,14 +65,14 @@ fn resident_bytes(pid: Pid) -> Option<u64> {
     Some(pages * u64::try_from(page_bytes).ok()?)
 }
 
-/// See `proc_pid_stat(5)`: the fields 14 to 17, of its own and of its children that it waited for.
+/// See `proc_pid_stat(5)`: fields 14 to 17, for the process itself and the children it waited for.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let fields: Vec<u64> = rest.split_whitespace().skip(11).take(4).map_while(|field| field.parse().ok()).collect();
     (fields.len() == 4).then(|| fields.iter().sum())
 }
 
-/// When a process started, by the clock as it is now.
+/// When a process started, by the current wall clock.
 pub(super) fn started_at(process: &Process) -> Timestamp {
     let since_boot = Duration::from_millis(process.start_ticks.saturating_mul(1000) / ticks_per_second());
     let age = run_clock::since_boot().saturating_sub(since_boot);
@@ -96,8 +96,8 @@ pub(super) fn descendants(all: &[Process], ancestor: Pid) -> Vec<Pid> {
     }
 }
 
-/// The members of the session that `leader` began at `start_ticks`. The kernel gives a session's number to nobody else
-/// while it has a member; so where a later process has it, the session has ended.
+/// The members of the session that `leader` began at `start_ticks`. The kernel does not reuse a session's number
+/// while it has a member; so if a later process has it, the session has ended.
 pub(super) fn session_members(all: &[Process], leader: Pid, start_ticks: u64) -> Vec<Pid> {
     let is_another = |process: &Process| process.pid == leader && process.start_ticks != start_ticks;
     if all.iter().any(is_another) {
@@ -115,7 +115,7 @@ pub(super) fn with_a_variable(all: &[Process], variables: &[String]) -> Vec<Pid>
     all.iter().filter(has_it).map(|process| process.pid).collect()
 }
 
-/// Asks each to end. A stopped process gets on, or it would never notice.
+/// Sends SIGTERM to each. A stopped process is continued, or it would never notice.
 pub(super) fn terminate(pids: &[Pid]) {
     for &pid in pids {
         // One that ended in the meantime needs no signal.
@@ -130,7 +130,7 @@ pub(super) fn kill_all(pids: &[Pid]) {
     }
 }
 
-/// The id of the time since the machine's last start, by which a folder of before is known.
+/// The id of the machine's current boot, which identifies folders from before it.
 pub(super) fn boot_id() -> String {
     fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default().trim().to_owned()
 }

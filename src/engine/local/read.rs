@@ -1,4 +1,5 @@
-//! What is known of an attempt: by its folder, by its supervisor where the folder is damaged or gone, and by its log.
+//! Determines an attempt's state from its folder, from its supervisor if the folder is damaged or gone, and from its
+//! log.
 
 use std::cell::LazyCell;
 use std::io;
@@ -13,10 +14,10 @@ use super::{living, processes};
 use crate::logs;
 use crate::model::{Instance, Observation, StartFault, Started, Usage};
 
-/// A look at attempts, one after the other.
+/// One pass over attempts, one after the other.
 pub(super) struct Look<'a> {
     boot_id: &'a str,
-    /// Searched once, and only where a folder's lock does not say already that its supervisor lives.
+    /// Searched once, and only if a folder's lock does not already show that its supervisor is alive.
     living: LazyCell<Vec<(PathBuf, Pid)>>,
 }
 
@@ -35,7 +36,7 @@ struct Facts {
     is_supervised: bool,
     start: Option<Start>,
     end: Option<End>,
-    /// Nobody has taken the spec.
+    /// The spec was not taken.
     is_untaken: bool,
     has_log: bool,
     boot: Boot,
@@ -48,21 +49,21 @@ impl<'a> Look<'a> {
         Self { boot_id, living: LazyCell::new(living::all) }
     }
 
-    /// `None` where nothing is known of the attempt: it was never launched, or everything of it was removed.
-    /// `launched_in` is the boot that its handle names, `log` where its log belongs. An error concludes nothing.
+    /// `None` if nothing is known of the attempt: it was never launched, or everything of it was removed.
+    /// `launched_in` is the boot that its handle names, `log` the path of its log. An error allows no conclusion.
     pub fn observe(
         &self,
         folder: &Folder,
         launched_in: Option<&str>,
         log: Option<&Path>,
     ) -> io::Result<Option<Observation>> {
-        // First of all: what is written after this was written by a supervisor that was seen alive.
+        // Checked first: what is written after this was written by a supervisor seen alive.
         let has_lock = known(folder.is_supervised())?.unwrap_or(false);
         let mut end = folder.end()?.known();
         let mut start = folder.start()?.known();
         let supervisor = if has_lock || end.is_some() { None } else { self.supervisor_of(folder) };
         if !has_lock && supervisor.is_none() && end.is_none() {
-            // One without its folder's lock may have ended since.
+            // A supervisor without its folder's lock may have ended since.
             end = folder.end()?.known();
         }
         if let Some(supervisor) = supervisor {
@@ -92,7 +93,7 @@ impl<'a> Look<'a> {
             complaint: folder.complaint(),
         };
         let observation = judge(facts);
-        // Where the folder is gone, it may have been removed after the end was known: then the log is whole.
+        // A missing folder may have been removed after the end was known: then the log is complete.
         let lost_power = has_folder && boot != Boot::This;
         if let (Some(Observation::Lost { .. }), Some(log)) = (&observation, log)
             && lost_power
@@ -135,7 +136,7 @@ impl Facts {
     }
 }
 
-/// What a live supervisor's process says, where the folder does not say it any more.
+/// The start as a live supervisor's process shows it, if the folder no longer does.
 fn start_of(supervisor: Pid) -> Start {
     let instance = Instance { instance_id: format!("pid-{supervisor}"), ..Instance::default() };
     let process = processes::find(supervisor);
@@ -153,7 +154,7 @@ fn start_of(supervisor: Pid) -> Start {
     }
 }
 
-/// What an answer of the file system's says of the file; `Err` where it says something about this process only.
+/// What a file system result says about the file; `Err` if it concerns this process only.
 fn known<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
     match answer {
         Ok(value) => Ok(Some(value)),
@@ -171,7 +172,7 @@ fn judge(facts: Facts) -> Option<Observation> {
     if is_supervised {
         return Some(start.map_or(Observation::Starting, |start| Observation::Running(start.started)));
     }
-    // The supervisor puts it on the disk that it takes the spec, and begins the log, before the command starts.
+    // Before the command starts, the supervisor syncs to disk that it took the spec, and begins the log.
     let never_ran = !has_log && start.is_none() && (is_untaken || (!has_folder && boot == Boot::Another));
     if never_ran {
         let reason = match boot {

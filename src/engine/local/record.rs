@@ -1,6 +1,6 @@
-//! What an attempt's folder says in JSON: what to run, that it started, how it ended.
+//! The JSON files of an attempt's folder: what to run, that it started, how it ended.
 //!
-//! Written by one process and read by another, which after an upgrade may be of another version: a new field needs a
+//! Written by one process and read by another, which may be of another version after an upgrade: a new field needs a
 //! default, and a field in use is never renamed.
 
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::cgroup::Places;
 use crate::model::{AttemptId, EndCause, Ended, Observation, StartFault, Started, TaskSpec};
 
-/// A file that one process writes and another reads, as it was found.
+/// A file that one process writes and another reads, in the state in which it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Record<T> {
     Is(T),
     Missing,
-    /// It is there and can't be understood, as after a loss of power.
+    /// It exists but can't be parsed, as after a power loss.
     Damaged,
 }
 
@@ -29,7 +29,7 @@ impl<T> Record<T> {
     }
 }
 
-/// All that a supervisor needs to know. It holds the run's environment, and so belongs to its owner's eyes only.
+/// Everything a supervisor needs to know. It contains the run's environment, so only its owner may read it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Spec {
     pub attempt_id: AttemptId,
@@ -37,17 +37,17 @@ pub(super) struct Spec {
     pub deadline_secs: Option<i64>,
     pub log_path: PathBuf,
     pub log_cap_bytes: u64,
-    /// How long processes may take to end after SIGTERM where nobody says otherwise.
+    /// How long processes may take to end after SIGTERM by default.
     pub grace_ms: u64,
-    /// The program and its arguments, to which the command is added.
+    /// The program and its arguments, to which the command is appended.
     pub shell: Vec<String>,
     pub places: Places,
-    /// Since when the machine is up: after its restart nothing of the attempt runs any more.
+    /// The boot in which it was launched: after a reboot nothing of the attempt runs any more.
     pub boot_id: String,
-    /// How many files the task may have open, unless it raises its limit itself; `None` is as many as the server.
+    /// How many files the task may have open, unless it raises its limit itself; `None` means as many as the server.
     #[serde(default)]
     pub open_files: Option<u64>,
-    /// Whether programs that would run as another user, such as `sudo`, gain nothing by it.
+    /// Whether programs that would run as another user, such as `sudo`, gain no privileges.
     #[serde(default)]
     pub no_new_privileges: bool,
 }
@@ -56,9 +56,9 @@ pub(super) struct Spec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Start {
     pub supervisor_pid: i32,
-    /// The process that runs the shell; it leads a session of its own.
+    /// The process that runs the shell; it leads its own session.
     pub pid: i32,
-    /// Its start time as `/proc` tells it, in clock ticks since the boot: a pid alone may come back.
+    /// Its start time from `/proc`, in clock ticks since the boot, because a pid alone may be reused.
     pub since_ticks: u64,
     pub started: Started,
 }
@@ -87,7 +87,7 @@ impl From<End> for Observation {
     }
 }
 
-/// Supervisors of earlier versions wrote a killing for memory as the cause of the end.
+/// Supervisors of earlier versions recorded an out-of-memory kill as the cause of the end.
 fn read_ended<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Ended>, D::Error> {
     const EARLIER: &str = "OutOfMemory";
     let mut value = serde_json::Value::deserialize(deserializer)?;

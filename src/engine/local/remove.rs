@@ -1,4 +1,5 @@
-//! What is left of an attempt, removed: also the processes of one whose supervisor was killed, or whose folder is gone.
+//! Removes what is left of an attempt, including the processes of one whose supervisor was killed or whose folder is
+//! gone.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,17 +14,17 @@ use super::record::Start;
 use super::{living, processes};
 use crate::model::{AttemptId, RUN_ID_VARIABLE};
 
-/// How often processes are killed before we give up, and the pause between.
+/// How often processes are killed before giving up, and the pause in between.
 const TRIES: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Ends what runs of an attempt that has no supervisor, and removes its control groups and its folder. Files that can't
-/// be deleted keep nobody: they are set aside.
+/// Ends the processes of an attempt without a supervisor, and removes its control groups and its folder. Files that
+/// can't be deleted do not block this: they are set aside.
 pub(super) fn remove(folder: &Folder, attempt_id: AttemptId, places: &Places, leftovers: &Leftovers) -> io::Result<()> {
     if !leftovers.is_due(folder.path()) {
         return Ok(());
     }
-    // One that can't be read any more says nothing, and its groups are where groups are made now.
+    // If the spec can't be read any more, its groups are assumed to be where groups are made now.
     let spec = folder.spec()?.known();
     let places = spec.as_ref().map_or(places, |spec| &spec.places);
     let groups = Groups::find(places, &attempt_id.to_string());
@@ -34,7 +35,7 @@ pub(super) fn remove(folder: &Folder, attempt_id: AttemptId, places: &Places, le
     match folder.set_aside() {
         Ok(Some(aside)) => leftovers.delete(&aside, Some(attempt_id)),
         Ok(None) => {}
-        // A mount point, or made unchangeable: nothing runs, and this is only in the way of a disk's owner.
+        // A mount point, or immutable: nothing runs, and the folder only takes up disk space.
         Err(error) => leftovers.note(folder.path(), Some(attempt_id), &error.to_string()),
     }
     Ok(())
@@ -55,7 +56,7 @@ fn kill_the_rest(folder: &Folder, attempt_id: AttemptId, groups: &Groups, start:
     Err(io::Error::other("its processes can't be killed"))
 }
 
-/// With the supervisor the tree of descendants is lost. What is left are the groups, the session, and variables which
+/// The tree of descendants is lost with the supervisor. What remains are the groups, the session, and variables that
 /// only this run's processes had from their start.
 fn rest(groups: &Groups, start: Option<&Start>, variables: &[String]) -> Vec<Pid> {
     let all = processes::all();
@@ -64,13 +65,13 @@ fn rest(groups: &Groups, start: Option<&Start>, variables: &[String]) -> Vec<Pid
         rest.extend(processes::session_members(&all, Pid::from_raw(start.pid), start.since_ticks));
     }
     rest.extend(processes::with_a_variable(&all, variables));
-    // A later attempt of the same run has the same variable, and a supervisor that lives.
+    // A later attempt of the same run has the same variable, and a live supervisor.
     let others = living::all().into_iter().flat_map(|(_, supervisor)| processes::descendants(&all, supervisor));
     let others: BTreeSet<Pid> = others.collect();
     rest.retain(|pid| !others.contains(pid));
     rest.sort_unstable();
     rest.dedup();
-    // A zombie is dead; whoever inherited it reaps it.
+    // A zombie is dead; its new parent reaps it.
     rest.retain(|pid| !all.iter().any(|process| process.pid == *pid && process.is_zombie));
     rest
 }

@@ -1,5 +1,5 @@
-//! The time of one run: the wall clock as it was at the start, advanced by a clock that nobody sets. So the end is as
-//! long after the start as the run took, also where the wall clock was corrected in between.
+//! The clock of one run: the wall clock at its start, advanced by a clock that is never set. So the recorded end is
+//! exactly the run's duration after the start, even if the wall clock was corrected in between.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl RunClock {
         self.started_at
     }
 
-    /// In whole microseconds, as every time that is stored.
+    /// In whole microseconds, like every stored time.
     pub fn now(&self) -> Timestamp {
         self.at(since_boot())
     }
@@ -33,7 +33,7 @@ impl RunClock {
     }
 }
 
-/// How long the machine is up, the time that it was suspended included.
+/// The time since boot, including time suspended.
 pub(super) fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }

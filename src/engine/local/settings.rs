@@ -1,16 +1,16 @@
-//! What an operator decides about local runs.
+//! An operator's settings for local runs.
 
 use super::supervisor::user::{Choice, for_task};
 use crate::settings::checks::{optional, program, word, words};
 use crate::settings::{self, Section};
 
-/// The settings of one cluster whose engine is `local`.
+/// The settings of one cluster with engine `local`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalSettings {
-    /// The program that a command is handed to as its last argument, and its arguments before that.
+    /// The program that gets a command as its last argument, with the arguments before that.
     pub shell: Vec<String>,
     /// The user that every command runs as, so that it has no access to the server's files. Needs root. `None` is the
-    /// server's own user, or the task's where the server is root.
+    /// server's own user, or the task's if the server is root.
     pub user: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl LocalSettings {
         }
     }
 
-    /// Whether commands can run as [`LocalSettings::user`], and that is another user than the server's own.
+    /// Whether commands can run as [`LocalSettings::user`], and that is not the server's own user.
     pub fn check_user(&self) -> Result<(), String> {
         match for_task(self.user.as_deref(), None)? {
             Choice::Other(identity) if !identity.uid.is_root() => Ok(()),

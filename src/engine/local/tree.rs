@@ -1,12 +1,12 @@
-//! Deleting what a task left in its folder, and nothing else: what is mounted there belongs to somebody.
+//! Deletes what a task left in its folder, and nothing else: mounted files belong to others.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Removes a folder and all in it, also where a task took its own rights away. Touches nothing where something is
-/// mounted in it: the mounted files are not the task's, and deleting them would be deleting somebody's data.
+/// Removes a folder and its contents, even if a task removed its own permissions. Deletes nothing if something is
+/// mounted in it: the mounted files are not the task's.
 pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     if let Some(point) = mount_point_in(path) {
         let reason = format!("a file system is mounted on {}; unmount it", point.display());
@@ -41,7 +41,7 @@ fn open_folders(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700))?;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        // The type is the entry's own: a link to a folder is no folder.
+        // The type is the entry's own: a link to a folder is not a folder.
         if entry.file_type()?.is_dir() {
             open_folders(&entry.path())?;
         }

@@ -1,5 +1,5 @@
-//! Notices what supervisors do, without asking them: each has a FIFO of its own, to which it writes a byte when its
-//! command started, and whose end is its own end, however that comes.
+//! Detects what supervisors do, without polling them: each has its own FIFO, to which it writes a byte when its
+//! command has started, and which closes when the supervisor ends, however that happens.
 
 use std::collections::HashSet;
 use std::io;
@@ -17,13 +17,13 @@ use super::living;
 use crate::engine::Reports;
 use crate::model::AttemptId;
 
-/// How long the kernel may take from closing a process's FIFO to releasing its lock: it closes the files of a process
-/// that ends in no stated order.
+/// How long the kernel may take from closing a process's FIFO to releasing its lock: it closes the files of an ending
+/// process in no defined order.
 const LONGEST_END: Duration = Duration::from_secs(2);
-/// Between two looks at all processes; it doubles up to the second.
+/// The pause between two scans of all processes; it doubles up to the second value.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
-/// Between two looks at one that can't be watched, because its folder is damaged.
+/// The pause between two checks of an attempt that can't be watched, because its folder is damaged.
 const PAUSE_WITHOUT_WATCH: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
@@ -43,8 +43,8 @@ impl Watches {
         self.spawn(attempt_id, folder, status, Some(supervisor));
     }
 
-    /// Watches a supervisor of another server's, such as this one's before a restart. Does nothing where it is
-    /// watched already or there is none.
+    /// Watches another server's supervisor, such as this server's before a restart. Does nothing if it is already
+    /// watched or there is none.
     pub fn watch(&self, attempt_id: AttemptId, folder: &Folder) -> io::Result<()> {
         if !self.lock().insert(attempt_id) {
             return Ok(());
@@ -58,7 +58,7 @@ impl Watches {
             }
             Ok((_, false)) => {
                 self.lock().remove(&attempt_id);
-                // Who asks has seen it alive, perhaps by its process alone, and wants to know when it ends.
+                // The caller has seen it alive, perhaps only as a process, and needs to know when it ends.
                 self.reports.changed_after(attempt_id, PAUSE_WITHOUT_WATCH);
                 Ok(())
             }
@@ -91,12 +91,12 @@ impl Watches {
     }
 }
 
-/// Waits until the folder has no supervisor, at most for `longest`; `false` where it still has one.
+/// Waits until the folder has no supervisor, at most for `longest`; `false` if it still has one.
 pub(super) async fn wait_for_end(folder: &Folder, longest: Duration) -> io::Result<bool> {
     let Ok(mut status) = folder.open_status().and_then(Receiver::from_file) else {
         return wait_without_its_folder(folder, longest).await;
     };
-    // As above: only the end of one that was seen alive after the FIFO was opened will be seen there.
+    // As above: only the end of a supervisor seen alive after the FIFO was opened will be seen there.
     if folder.is_supervised()? {
         let end = async {
             let mut bytes = [0; 16];
@@ -109,7 +109,7 @@ pub(super) async fn wait_for_end(folder: &Folder, longest: Duration) -> io::Resu
     wait_without_its_folder(folder, longest).await
 }
 
-/// As above, by looking at processes again and again: for a folder that is damaged or gone.
+/// As above, by scanning processes repeatedly: for a folder that is damaged or gone.
 async fn wait_without_its_folder(folder: &Folder, longest: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + longest;
     let mut pause = FIRST_PAUSE;

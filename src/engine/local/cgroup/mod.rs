@@ -1,7 +1,7 @@
-//! A task's own control groups: they hold its processes together, limit them and count what they use.
+//! A task's own control groups: they keep its processes together, limit them and count their usage.
 //!
-//! The task enters them itself, between fork and exec: to move oneself costs a tenth of a millisecond, to be moved
-//! by another five and more, for the kernel then waits until no process of the machine forks.
+//! The task enters them itself, between fork and exec: moving oneself takes a tenth of a millisecond, being moved by
+//! another process five or more, because the kernel then waits until no process of the machine forks.
 
 mod own;
 mod place;
@@ -17,12 +17,12 @@ use place::{Controller, Obstacle, PREFIX, Place, Version};
 
 pub(super) use place::Places;
 
-/// The period to which a share of CPU time refers, in microseconds; the kernel's own default.
+/// The period to which a CPU time quota refers, in microseconds; the kernel's own default.
 const CPU_PERIOD_MICROS: i64 = 100_000;
 /// The kernel allows no smaller quota, in microseconds.
 const SMALLEST_QUOTA_MICROS: i64 = 1000;
 
-/// What a task may use at most.
+/// A task's limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Limits {
     pub memory_bytes: Option<i64>,
@@ -43,7 +43,8 @@ struct Group {
 }
 
 impl Groups {
-    /// Makes the groups of `name` with what limits are possible; returns those, and why the others are not.
+    /// Creates the groups of `name` with the limits that are possible; returns both, and why other limits are not
+    /// set.
     pub fn make(places: &Places, name: &str, limits: Limits) -> (Self, Limits, Vec<String>) {
         let mut groups = Self::default();
         let mut obstacles = places.obstacles.clone();
@@ -89,20 +90,20 @@ impl Groups {
         (enforced, unmet)
     }
 
-    /// Sets the limits of a task that runs once more: they are gone where the server's group did not hand its
-    /// controllers down while there was no server. Returns why that was not possible.
+    /// Sets the limits of a running task again: they are lost if the server's group did not delegate its controllers
+    /// while there was no server. Returns why that was not possible.
     pub fn limit_again(&self, limits: Limits) -> Vec<String> {
         let has_v2 = self.groups.iter().any(|group| group.version == Version::V2);
         if has_v2 { self.limit(limits, &[]).1 } else { Vec::new() }
     }
 
-    /// The groups that were made for `name` before, as far as they are still there.
+    /// The groups created earlier for `name` that still exist.
     pub fn find(places: &Places, name: &str) -> Self {
         let groups = places.places.iter().map(|place| Group::at(place, name));
         Self { groups: groups.filter(|group| group.folder.exists()).collect() }
     }
 
-    /// Files to which a process of one thread writes `0` to enter.
+    /// Files to which a single-threaded process writes `0` to enter.
     pub fn entrances(&self) -> io::Result<Vec<File>> {
         let open = |group: &Group| OpenOptions::new().write(true).open(group.entrance());
         self.groups.iter().map(open).collect()
@@ -110,7 +111,7 @@ impl Groups {
 
     /// The processes in the groups.
     pub fn pids(&self) -> Vec<Pid> {
-        // All groups hold the same processes, unless one left some of them: so all are asked.
+        // All groups hold the same processes, unless one left some of them: so all are read.
         let mut pids = Vec::new();
         for group in &self.groups {
             collect_pids(&group.folder, &mut pids);
@@ -120,15 +121,15 @@ impl Groups {
         pids
     }
 
-    /// Kills all processes in the groups at once where the kernel can (version 2, Linux 5.14).
+    /// Kills all processes in the groups at once if the kernel supports it (version 2, Linux 5.14).
     pub fn kill(&self) {
         for group in self.groups.iter().filter(|group| group.version == Version::V2) {
-            // Where it can't, the processes are killed one by one.
+            // Otherwise the processes are killed one by one.
             let _ = write(&group.folder.join("cgroup.kill"), "1");
         }
     }
 
-    /// The peak, as far as the kernel keeps one; else what is used now.
+    /// The peak if the kernel records one; otherwise the current usage.
     pub fn memory_peak_bytes(&self) -> Option<u64> {
         let group = self.with(Controller::Memory)?;
         let number = |name| read_number(&group.folder.join(name));
@@ -139,7 +140,7 @@ impl Groups {
         }
     }
 
-    /// What is used now, without what the kernel would give back at once: page cache is not what a task needs.
+    /// Current usage without what the kernel would give back at once: a task does not need page cache.
     pub fn memory_bytes(&self) -> Option<u64> {
         let group = self.with(Controller::Memory)?;
         let (used, spare) = match group.version {
@@ -158,7 +159,7 @@ impl Groups {
         }
     }
 
-    /// How many of its processes the kernel killed for want of memory.
+    /// How many of its processes the kernel's OOM killer killed.
     pub fn oom_kills(&self) -> u64 {
         let count = self.with(Controller::Memory).and_then(|group| match group.version {
             Version::V1 => read_key(&group.folder.join("memory.oom_control"), "oom_kill"),
@@ -167,7 +168,7 @@ impl Groups {
         count.unwrap_or(0)
     }
 
-    /// Removes the groups; fails while a process is in one.
+    /// Removes the groups; fails while one holds a process.
     pub fn remove(&self) -> io::Result<()> {
         self.groups.iter().try_for_each(|group| remove_tree(&group.folder))
     }
@@ -184,7 +185,7 @@ impl Group {
     }
 
     fn entrance(&self) -> PathBuf {
-        // In version 1 only the file for threads is quick; version 2 moves processes as a whole.
+        // In version 1 only the file for threads is fast; version 2 moves whole processes.
         self.folder.join(match self.version {
             Version::V1 => "tasks",
             Version::V2 => "cgroup.procs",
@@ -193,7 +194,7 @@ impl Group {
 
     fn limit_memory(&self, bytes: i64) -> io::Result<()> {
         let bytes = bytes.to_string();
-        // The second file is missing where the kernel does not count swap; then there is no limit on it.
+        // The second file is missing if the kernel does not account swap; then swap is not limited.
         let (memory, swap, swap_bytes) = match self.version {
             Version::V1 => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes.as_str()),
             Version::V2 => ("memory.max", "memory.swap.max", "0"),
@@ -217,7 +218,7 @@ impl Group {
     }
 }
 
-/// The processes of a group and of those that the task may have made in it.
+/// The processes of a group and of any groups that the task created in it.
 fn collect_pids(folder: &Path, pids: &mut Vec<Pid>) {
     if let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) {
         pids.extend(text.lines().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
@@ -239,7 +240,7 @@ fn cpu_quota_micros(millis: i64) -> i64 {
 
 fn make_folder(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
-        // Of a supervisor that was killed before it ran the command.
+        // Left by a supervisor that was killed before it ran the command.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         result => result,
     }
@@ -260,7 +261,7 @@ fn remove_tree(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a value in one piece, as the kernel wants it, to a file that is there.
+/// Writes a value in one piece, as the kernel requires, to an existing file.
 fn write(path: &Path, value: &str) -> io::Result<()> {
     use io::Write;
     OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
@@ -280,7 +281,7 @@ fn find_key(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(value)
 }
 
-/// Prepares the server's group for a next server, after this one has ended.
+/// Prepares the server's group for the next server, after this one has ended.
 ///
 /// # Errors
 /// The groups can't be read or changed.
@@ -318,7 +319,7 @@ mod tests {
         assert_eq!([1, 10, 500, 1500].map(cpu_quota_micros), [1000, 1000, 50_000, 150_000]);
     }
 
-    /// On a machine with both versions its tree of version 2 has no controllers, but holds processes like any other.
+    /// On a machine with both versions the version 2 tree has no controllers, but holds processes like any other.
     #[test]
     fn a_group_of_version_2_holds_counts_and_kills_its_processes() {
         let Some(place) = place::tests::find_v2() else {

@@ -1,13 +1,13 @@
-//! The server's own group in a tree of version 2, made a place for the groups of tasks.
+//! The server's own group in a version 2 tree, prepared as a place for the groups of tasks.
 //!
-//! A group that hands controllers down must hold no processes itself (cgroups(7), "no internal processes"), so the server
-//! has to be in a leaf. systemd puts it there since version 254 (`DelegateSubgroup=`). Before that the server moves by
-//! itself, and its unit has to take the controllers back when it ends, however it ends: into a group that hands memory
-//! down, the next server could not be put.
+//! A group that delegates controllers must hold no processes itself (cgroups(7), "no internal processes"), so the
+//! server has to be in a leaf. systemd has placed it there since version 254 (`DelegateSubgroup=`). Before that the
+//! server moves itself, and its unit has to revoke the controllers when the server ends, however it ends: the next
+//! server could not be placed into a group that delegates memory.
 //!
 //! ```text
-//! flotilla.service          hands memory and cpu down, no processes
-//!   ├ flotilla-server       the server and the supervisors, where systemd made it; flotilla-self, where the server did
+//! flotilla.service          delegates memory and cpu, no processes
+//!   ├ flotilla-server       the server and the supervisors, if created by systemd; flotilla-self if by the server
 //!   └ flotilla-ATTEMPT      a task
 //! ```
 
@@ -18,32 +18,32 @@ use std::path::{Path, PathBuf};
 use super::child_folders;
 use super::place::{Controller, controllers};
 
-/// The leaf that the service manager makes for the server.
+/// The leaf that the service manager creates for the server.
 const LEAF: &str = "flotilla-server";
-/// The leaf that the server makes for itself.
+/// The leaf that the server creates for itself.
 const OWN_LEAF: &str = "flotilla-self";
-/// Set by a unit that takes the controllers back when the server has ended.
+/// Set by a unit that revokes the controllers after the server has ended.
 const IS_RELEASED: &str = "FLOTILLA_GROUPS_ARE_RELEASED";
-/// What is handed down, in this order: a group that hands down `cpu` alone while it holds processes becomes one whose
-/// groups can't have `memory`.
+/// The delegated controllers, in this order: a group that delegates `cpu` alone while it holds processes becomes one
+/// whose child groups can't have `memory`.
 const HANDED_DOWN: [&str; 2] = ["memory", "cpu"];
 
-/// Makes a place of the server's own group, or of the one above it where that was made for it. Never goes further up:
-/// what is there belongs to others.
+/// Prepares the server's own group, or its parent if that was created for this purpose. Never goes further up: those
+/// groups belong to others.
 pub(super) fn open(own: PathBuf) -> io::Result<(PathBuf, Vec<Controller>)> {
     let is_in_leaf = own.file_name().is_some_and(|name| name == LEAF || name == OWN_LEAF);
     if is_in_leaf && let Some(above) = own.parent().filter(|above| above.join("cgroup.procs").exists()) {
         return hand_down(above).map(|controllers| (above.to_owned(), controllers));
     }
-    // Only the top of the tree has no type, and may hold processes and hand controllers down.
+    // Only the root of the tree has no type; it may hold processes and delegate controllers.
     if own.join("cgroup.type").exists() {
         move_to_leaf(&own, std::env::var_os(IS_RELEASED).is_some())?;
     }
     hand_down(&own).map(|controllers| (own, controllers))
 }
 
-/// Takes the controllers back from all groups below the one that the server's unit is in, where the server moved to a
-/// leaf of its own. The limits of what runs there are without effect until the next server has set them again.
+/// Revokes the controllers from all groups below the server unit's, if the server moved to its own leaf. The limits
+/// of running tasks have no effect until the next server has set them again.
 ///
 /// # Errors
 /// The groups can't be read or changed.
@@ -53,7 +53,7 @@ pub(super) fn release_unit(own: &Path) -> io::Result<()> {
     unit.map_or(Ok(()), release)
 }
 
-/// Has a group hand its controllers down to the groups in it; returns those that it does.
+/// Makes a group delegate its controllers to its child groups; returns those that it delegates.
 fn hand_down(folder: &Path) -> io::Result<Vec<Controller>> {
     let read = |name: &str| fs::read_to_string(folder.join(name));
     let (available, enabled) = (read("cgroup.controllers")?, read("cgroup.subtree_control")?);
@@ -68,7 +68,7 @@ fn missing<'a>(available: &'a str, enabled: &'a str) -> impl Iterator<Item = &'s
     HANDED_DOWN.into_iter().filter(move |name| has(available, name) && !has(enabled, name))
 }
 
-/// Moves this process out of its group, if it is alone there: others are not ours to move.
+/// Moves this process out of its group if it is alone there: other processes are not ours to move.
 fn move_to_leaf(own: &Path, is_released: bool) -> io::Result<()> {
     let pid = std::process::id().to_string();
     if fs::read_to_string(own.join("cgroup.procs"))?.lines().any(|other| other != pid) {
@@ -81,7 +81,7 @@ fn move_to_leaf(own: &Path, is_released: bool) -> io::Result<()> {
              `Delegate=yes` and `DelegateSubgroup=flotilla-server` (systemd 254), or be as in deploy/systemd",
         ));
     }
-    // Of a server that was killed, or of an earlier version.
+    // Left by a server that was killed, or by an earlier version.
     release(own)?;
     let leaf = own.join(OWN_LEAF);
     match fs::create_dir(&leaf) {
@@ -91,7 +91,7 @@ fn move_to_leaf(own: &Path, is_released: bool) -> io::Result<()> {
     fs::write(leaf.join("cgroup.procs"), "0")
 }
 
-/// From the groups deepest below on: a group can't take back what one below it hands down.
+/// Starts with the deepest groups: a group can't revoke what one below it delegates.
 fn release(folder: &Path) -> io::Result<()> {
     for child in child_folders(folder) {
         release(&child)?;
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(found("memory_x", ""), [""; 0]);
     }
 
-    /// A folder that looks like a group to what reads and writes its files.
+    /// A folder that reads and writes like a group.
     fn group(path: &Path, handed_down: &str) {
         fs::create_dir_all(path).unwrap();
         fs::write(path.join("cgroup.type"), "domain\n").unwrap();

@@ -1,8 +1,8 @@
-//! Where control groups can be made: below the server's own group (`own.rs`), so that the limits which the machine's
-//! operator set around the server hold for its tasks too.
+//! Where control groups can be made: below the server's own group (`own.rs`), so that the limits that the machine's
+//! operator set for the server apply to its tasks too.
 //!
-//! Version 1 has a tree for each controller (or for a few together), version 2 one tree for all, and both may be
-//! there at once.
+//! Version 1 has a tree per controller (or for a few together), version 2 one tree for all, and both may exist at
+//! once.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{own, why_not};
 
-/// The groups of tasks begin with this.
+/// Name prefix of the tasks' groups.
 pub(super) const PREFIX: &str = "flotilla-";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub(super) enum Version {
 pub(super) enum Controller {
     Memory,
     Cpu,
-    /// A controller of its own in version 1; version 2 always counts.
+    /// A separate controller in version 1; version 2 always counts.
     CpuTime,
 }
 
@@ -37,14 +37,14 @@ pub(super) struct Place {
     pub folder: PathBuf,
 }
 
-/// All there is on this machine, and why there is not more.
+/// All places on this machine, and why there are no more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct Places {
     pub(super) places: Vec<Place>,
     pub(super) obstacles: Vec<Obstacle>,
 }
 
-/// Why there are no groups with these controllers; with none named, the place could have been one for any.
+/// Why there are no groups with these controllers; if none are named, the place could have served any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Obstacle {
     pub controllers: Vec<Controller>,
@@ -52,13 +52,13 @@ pub(super) struct Obstacle {
 }
 
 impl Places {
-    /// Looks once, when the server starts. It may move the server into a leaf of its own group.
+    /// Called once at server start. It may move the server into a leaf of its own group.
     pub fn find() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let own = own_groups(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
         let mut found = Self::default();
         for group in own {
-            // Beside version 1's memory controller the other tree adds nothing.
+            // If version 1 has the memory controller, the other tree adds nothing.
             if group.version == Version::V2 && found.has(Controller::Memory) {
                 continue;
             }
@@ -96,7 +96,7 @@ impl Places {
     }
 }
 
-/// The groups this process is in, as far as their controllers are of use and their folders can be seen; version 1 first.
+/// The groups this process is in that have useful controllers and visible folders; version 1 first.
 fn own_groups(cgroup: &str, mountinfo: &str) -> Vec<Place> {
     let mut groups: Vec<Place> = Vec::new();
     for mount in mountinfo.lines().filter_map(parse_mount) {
@@ -147,10 +147,10 @@ fn parse_mount(line: &str) -> Option<Mount<'_>> {
     Some(Mount { root, point: point.replace("\\040", " "), fs_type, options })
 }
 
-/// The folder of a group in a mount, which may show only a part of the tree.
+/// The folder of a group in a mount, which may show only part of the tree.
 fn place_in_mount(mount: &Mount, path: &str) -> Option<PathBuf> {
     let below = Path::new(path).strip_prefix(mount.root).ok()?;
-    // A group outside of this process's namespace is shown as `/../…`.
+    // A group outside this process's namespace is shown as `/../…`.
     let is_outside = below.components().any(|part| part == std::path::Component::ParentDir);
     (!is_outside).then(|| Path::new(&mount.point).join(below))
 }
@@ -165,7 +165,7 @@ pub(super) fn controllers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Contr
     names.filter_map(known).collect()
 }
 
-/// Makes the server's own group, or the one above it, a place for groups.
+/// Prepares the server's own group, or its parent, as a place for groups.
 fn open(own: Place) -> io::Result<Place> {
     let (folder, mut controllers) = match own.version {
         Version::V1 => (own.folder, own.controllers),
@@ -178,14 +178,14 @@ fn open(own: Place) -> io::Result<Place> {
     Ok(Place { version: own.version, controllers, folder })
 }
 
-/// Makes a group and removes it.
+/// Creates a group and removes it.
 fn try_out(folder: &Path) -> io::Result<()> {
     let group = folder.join(format!("{PREFIX}probe-{}", std::process::id()));
     fs::create_dir(&group)?;
     fs::remove_dir(&group)
 }
 
-/// The server's own group in the tree of version 2, if it is in one.
+/// The server's own group in the version 2 tree, if it is in one.
 pub(super) fn own_group_v2() -> Option<PathBuf> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let own = own_groups(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
@@ -207,12 +207,12 @@ pub(super) mod tests {
         Place { version, controllers: controllers.to_vec(), folder: folder.into() }
     }
 
-    /// A place in this machine's tree of version 2, whether or not the other version is there too.
+    /// A place in this machine's version 2 tree, whether or not version 1 exists too.
     pub fn find_v2() -> Option<Place> {
         let read = |path: &str| fs::read_to_string(path).unwrap();
         let own = own_groups(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
         let own = own.into_iter().find(|group| group.version == Version::V2)?;
-        // Only what needs no change of the machine's groups.
+        // Only if it needs no change to the machine's groups.
         let has_controllers = fs::read_to_string(own.folder.join("cgroup.subtree_control")).ok()?.trim() != "";
         (!has_controllers && try_out(&own.folder).is_ok())
             .then(|| Place { controllers: vec![Controller::CpuTime], ..own })

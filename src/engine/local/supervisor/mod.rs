@@ -1,7 +1,7 @@
-//! The supervisor: a small process beside each task, which goes on while the server is away.
+//! The supervisor: a small process per task that continues while the server is away.
 //!
-//! It is the same program, started as `flotilla supervise FOLDER` with the folder's open ends as stdin, stdout and
-//! stderr (see `folder.rs`). Here is how it begins and ends; `task_loop.rs` is what it does in between.
+//! It is the same program, started as `flotilla supervise FOLDER` with the folder's channels as stdin, stdout and
+//! stderr (see `folder.rs`). This file is its start and end; `task_loop.rs` is what it does in between.
 
 pub(super) mod notes;
 mod sink;
@@ -41,22 +41,22 @@ use super::record::{End, Spec, Start};
 use super::run_clock::RunClock;
 use crate::model::{Instance, Started, TaskSpec, UsageSample};
 
-/// How often the end is tried to be written where the disk refuses it, and the pause between: for an hour.
+/// How often writing the end is tried if the disk refuses it, and the pause in between: for an hour.
 const END_TRIES: u32 = 3600;
 const END_PAUSE: Duration = Duration::from_secs(1);
-/// How long the kernel may take to see that a group is empty.
+/// How long the kernel may take to notice that a group is empty.
 const GROUP_TRIES: u32 = 100;
 const GROUP_PAUSE: Duration = Duration::from_millis(10);
 
-/// Runs the attempt whose folder this is, and returns when none of its processes is left and its end is written.
+/// Runs the attempt in this folder, and returns once none of its processes is left and its end is written.
 ///
-/// `open_log` gets the log's path and the number of bytes to keep; `tend_log` mends what somebody did to its file;
-/// `finish_log` puts the whole log on the disk; `note_usage` keeps what the attempt uses beside it.
-/// Closes every other open file of the process, so this must be the first thing that the process does.
+/// `open_log` gets the log's path and the number of bytes to keep; `tend_log` repairs external changes to its file;
+/// `finish_log` syncs the whole log to disk; `note_usage` stores the attempt's usage next to it. Closes every other
+/// open file of the process, so this must be the first thing that the process does.
 ///
 /// # Errors
-/// The folder is not one that a server prepared for this process, or it can't be read or written. The message belongs
-/// on stderr: there the server finds it.
+/// The folder was not prepared by a server for this process, or it can't be read or written. The message belongs on
+/// stderr, where the server reads it.
 pub fn supervise<L: Write>(
     folder: &Path,
     now: fn() -> Timestamp,
@@ -83,11 +83,11 @@ pub fn supervise<L: Write>(
     let end = match begin(&folder, &spec, &groups, (limits, unmet), signals, now, open_log) {
         Err(NotStarted { reason, retry }) => End::NeverRan { reason, retry },
         Ok((mut supervisor, start)) => {
-            // The command runs, so this goes on whatever happens to the folder.
+            // The command runs, so the supervisor continues whatever happens to the folder.
             if let Err(error) = folder.write_start(&start) {
                 complain(format_args!("can't tell that the command started: {error}"));
             }
-            // Nobody reads it while the server is away.
+            // It has no reader while the server is away.
             let _ = write(io::stdout().as_fd(), b"s");
             let mut is_told = false;
             let tell_usage = |sample| match note_usage(&spec.log_path, sample) {
@@ -108,7 +108,7 @@ pub fn supervise<L: Write>(
     write_end(&folder, &end)
 }
 
-/// Makes this process independent of who started it.
+/// Detaches this process from the one that started it.
 fn become_supervisor(folder: &Folder) -> io::Result<SignalFd> {
     let (own, expected) = (fstat(io::stderr().as_fd())?, stat(&folder.log_path())?);
     if (own.st_dev, own.st_ino) != (expected.st_dev, expected.st_ino) {
@@ -120,17 +120,17 @@ fn become_supervisor(folder: &Folder) -> io::Result<SignalFd> {
     std::env::set_current_dir("/")?;
     set_name(c"flotilla")?;
     set_child_subreaper(true)?;
-    // Ignored, as it may have been inherited, it would hide how children end.
+    // If SIGCHLD were inherited as ignored, it would hide how children end.
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: the default action runs none of our code.
     unsafe { sigaction(Signal::SIGCHLD, &default) }?;
-    // No signal but SIGKILL ends it: what it doesn't read stays pending.
+    // Only SIGKILL ends it: signals it doesn't read stay pending.
     SigSet::all().thread_block()?;
     let signals = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM]);
     Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-/// What whoever started the server left open must be held open neither here nor in the task.
+/// Files left open by whatever started the server must stay open neither here nor in the task.
 fn close_other_files() {
     // SAFETY: the process has just begun, and nothing in it owns a file beyond the first three.
     let result = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
@@ -145,7 +145,7 @@ fn close_other_files() {
     }
 }
 
-/// The server raised its own limit. What it was before is the usual one, which tasks get.
+/// The server raised its own limit. Tasks get the original one.
 fn limit_open_files(usual: u64) {
     let limited = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, usual.min(most), most));
@@ -154,7 +154,7 @@ fn limit_open_files(usual: u64) {
     }
 }
 
-/// Starts the command, and what watches it.
+/// Starts the command, and its monitoring.
 fn begin<'a, L: Write>(
     folder: &Folder,
     spec: &'a Spec,
@@ -217,11 +217,11 @@ fn remove_groups(groups: &Groups) {
     complain("can't remove the task's control groups");
 }
 
-/// Wherever it can be written: what is asked for again and again is only a place on a disk that may come back.
+/// Writes the end wherever that is possible, retrying because the disk may come back.
 fn write_end(folder: &Folder, end: &End) -> io::Result<()> {
     for _ in 1..END_TRIES {
         let Err(error) = try_to_write_end(folder, end) else { return Ok(()) };
-        // Somebody removed all that the server kept: nobody wants to know.
+        // All of the server's data was removed, so the end has no reader.
         if error.kind() == io::ErrorKind::NotFound && !folder.runs_dir().parent().is_some_and(Path::exists) {
             return Ok(());
         }

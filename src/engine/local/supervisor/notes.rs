@@ -1,10 +1,10 @@
-//! What a person should know about a task that was written for a container and runs as a plain process.
+//! Notes for users about a task that was written for a container and runs as a plain process.
 
 use jiff::Timestamp;
 
 use crate::model::{Event, TaskSpec};
 
-/// One event for each thing that this engine does otherwise than asked.
+/// One event for each request that this engine does not fulfil as asked.
 pub(in crate::engine::local) fn notes(
     task: &TaskSpec,
     unmet_limits: &[String],

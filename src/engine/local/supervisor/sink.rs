@@ -1,4 +1,4 @@
-//! The log as a supervisor writes it: a full disk loses output, and never stops the task.
+//! The log as written by a supervisor: a full disk loses output, but never stops the task.
 
 use std::io::{self, Write};
 
@@ -7,13 +7,13 @@ use super::stderr::complain;
 /// The log, and what could not be written to it.
 pub(super) struct Sink<L> {
     log: L,
-    /// How much is missing at the log's end, which it does not say yet.
+    /// How many bytes are missing at the log's end without a note about it yet.
     gap_bytes: usize,
     lost: Option<Lost>,
     is_complaining: bool,
 }
 
-/// At most so much could not be written: what failed may have been written in part.
+/// The maximum that could not be written: a failed write may have been partial.
 struct Lost {
     bytes: usize,
     error: io::Error,
@@ -24,7 +24,7 @@ impl<L: Write> Sink<L> {
         Self { log, gap_bytes: 0, lost: None, is_complaining: false }
     }
 
-    /// Never fails, for a task must not be stopped by a full disk: what is lost is counted, and the log says where.
+    /// Never fails, because a full disk must not stop a task: lost bytes are counted, and the log notes where.
     pub(super) fn write(&mut self, bytes: &[u8]) {
         if let Err(error) = self.tell_gap().and_then(|()| self.log.write_all(bytes)) {
             self.gap_bytes += bytes.len();
@@ -42,9 +42,9 @@ impl<L: Write> Sink<L> {
         Ok(())
     }
 
-    /// The log file may have been removed or cut by somebody.
+    /// The log file may have been removed or truncated externally.
     pub(super) fn tend(&mut self, tend: impl FnOnce(&mut L) -> io::Result<()>) {
-        // What could not be mended now is tried again; meanwhile nothing is lost that was not lost before.
+        // A failed repair is retried; meanwhile nothing more is lost than before.
         if let Err(error) = tend(&mut self.log)
             && !self.is_complaining
         {
@@ -53,7 +53,7 @@ impl<L: Write> Sink<L> {
         }
     }
 
-    /// What is to be told of the output, beside what the log says.
+    /// What to report about the output besides the log's own notes.
     pub(super) fn finish(mut self, finish: impl FnOnce(L) -> io::Result<()>) -> Option<String> {
         if let Err(error) = self.tell_gap().and_then(|()| finish(self.log)) {
             complain(format_args!("can't finish the log: {error}"));
@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    /// A log on a disk that is full from time to time.
+    /// A log on a disk that is full at times.
     #[derive(Default)]
     struct Disk {
         text: RefCell<String>,

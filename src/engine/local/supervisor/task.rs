@@ -1,7 +1,7 @@
-//! The start of a task's own process: its environment, its session, its output.
+//! Starts a task's process: its environment, its session, its output.
 //!
-//! The program is executed by execve(2) itself: the C library's `execvp` gives a file that is no program for this
-//! machine to `/bin/sh`, and what that makes of it would look like a command that ran and failed.
+//! The program is executed by execve(2) directly: the C library's `execvp` passes a file that is not executable on
+//! this machine to `/bin/sh`, and the result would look like a command that ran and failed.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, NulError};
@@ -25,30 +25,30 @@ use crate::engine::local::cgroup::Groups;
 use crate::engine::local::folder::Folder;
 use crate::engine::local::record::Spec;
 
-/// Where programs are found, unless the run says otherwise.
+/// Where programs are searched, unless the run says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(in crate::engine::local) struct Task {
     pub pid: Pid,
-    /// What it and its descendants write, in the order written; never blocks.
+    /// What the task and its descendants write, in the order written; never blocks.
     pub output: PipeReader,
-    /// Why it is not in its control groups, if it isn't.
+    /// Why it is not in its control groups, if so.
     pub left_out: Option<String>,
 }
 
-/// Added to the error number of a program that can't be executed, to tell it from those of the steps before: a process
-/// that has forked can return only a number.
+/// Added to the error number of a program that can't be executed, to distinguish it from errors of earlier steps: a
+/// forked process can return only a number.
 const EXEC_FAILED: i32 = 1 << 16;
 
 /// Why a task did not start.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine::local) struct NotStarted {
     pub reason: String,
-    /// Whether it is the machine's fault, and another time may do.
+    /// Whether it is the machine's fault, so that a retry may succeed.
     pub retry: bool,
 }
 
-/// Starts the command in the folder's working directory. When this returns a task, the shell runs.
+/// Starts the command in the folder's working directory. When this returns a task, the shell is running.
 pub(in crate::engine::local) fn start(
     spec: &Spec,
     folder: &Folder,
@@ -64,7 +64,7 @@ pub(in crate::engine::local) fn start(
         let give = |error: Errno| machine("can't give the task's user the working directory")(error.into());
         std::os::unix::fs::chown(folder.work(), Some(identity.uid.as_raw()), Some(identity.gid.as_raw()))
             .map_err(machine("can't give the task's user the working directory"))?;
-        // Or the user could write to the output, but not open `/dev/stdout`.
+        // Otherwise the user could write to the output, but not open `/dev/stdout`.
         fchown(&input, Some(identity.uid), Some(identity.gid)).map_err(give)?;
     }
     let program = Program::new(spec, &folder.work()).map_err(|error| NotStarted {
@@ -90,7 +90,7 @@ pub(in crate::engine::local) fn start(
     let entrances = groups.entrances();
     let (result, left_out) = match entrances.and_then(&spawn) {
         Ok(pid) => (Ok(pid), None),
-        // It may be for the control groups: without them it starts, or fails for a reason of its own.
+        // The control groups may be the cause: without them it starts, or fails for another reason.
         Err(error) => (spawn(Vec::new()), Some(error.to_string())),
     };
     match result {
@@ -99,7 +99,7 @@ pub(in crate::engine::local) fn start(
     }
 }
 
-/// What execve(2) is called with.
+/// The arguments of execve(2).
 #[derive(Clone)]
 struct Program {
     path: CString,
@@ -121,7 +121,7 @@ impl Program {
         Ok(Self { path, arguments, environment })
     }
 
-    /// Returns only where it fails.
+    /// Returns only on failure.
     fn execute(&self) -> io::Error {
         let Err(error) = execve(&self.path, &self.arguments, &self.environment);
         io::Error::from_raw_os_error(EXEC_FAILED + error as i32)
@@ -132,7 +132,7 @@ fn shell_of(spec: &Spec) -> &str {
     spec.shell.first().map_or("sh", String::as_str)
 }
 
-/// What the child does between fork and exec.
+/// Runs in the child between fork and exec.
 fn become_task(
     supervisor: Pid,
     entrances: &[File],
@@ -144,9 +144,9 @@ fn become_task(
     }
     setsid()?;
     umask(Mode::from_bits_truncate(0o022));
-    // The supervisor blocks its signals, and a child inherits that (std leaves it so).
+    // The supervisor blocks its signals, and a child inherits that (std does not change it).
     SigSet::empty().thread_set_mask()?;
-    // Some may be ignored by whoever started the server, as `nohup` does it.
+    // Some may have been ignored by what started the server, such as `nohup`.
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: the default action runs none of our code.
@@ -158,13 +158,13 @@ fn become_task(
     if no_new_privileges {
         set_no_new_privs()?;
     }
-    // Without its supervisor nobody would see how it ends. After the change of user, which clears this.
+    // Without the supervisor its end would not be observed. Set after the change of user, which clears it.
     set_pdeathsig(Signal::SIGKILL)?;
     // The supervisor may have died before that.
     if Pid::parent() == supervisor { Ok(()) } else { Err(Errno::ESRCH.into()) }
 }
 
-/// A program without a slash is looked for where the operator's programs are, not where the run's `PATH` points.
+/// A program without a slash is searched in the operator's path, not in the run's `PATH`.
 fn find_shell(name: &str) -> PathBuf {
     let found = || PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file());
     if name.contains('/') { name.into() } else { found().unwrap_or_else(|| name.into()) }
@@ -184,7 +184,7 @@ fn not_started(spec: &Spec, error: &io::Error) -> NotStarted {
     let unusable = |why: &str| (format!("the server's machine has no usable shell: `{shell}` {why}"), false);
     let (reason, retry) = match errno {
         Errno::E2BIG => ("the command and its environment are too large for this machine".to_owned(), false),
-        // What the machine lacks at this moment.
+        // Resources that the machine is short of at the moment.
         Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::EIO | Errno::ETXTBSY => {
             (format!("can't start the shell `{shell}`: {}", errno.desc()), true)
         }

@@ -1,7 +1,8 @@
-//! What a supervisor does while its task runs: one thread, one loop, asleep in poll(2).
+//! The supervisor's loop while its task runs: a single thread that sleeps in poll(2).
 //!
-//! Output goes to the log, requests to stop come in, children are reaped. All descendants of the task are its own, for
-//! it is their "child subreaper" (prctl(2)); so when it has no child left, nothing of the task is left.
+//! It writes output to the log, receives stop requests and reaps children. All descendants of the task become the
+//! supervisor's children, because it is their "child subreaper" (prctl(2)); so once it has no child left, nothing of
+//! the task is left.
 //!
 //! ```text
 //!            stop, deadline             the grace is over
@@ -9,7 +10,7 @@
 //!      └────────────── the shell ended ──────────────────────────↗
 //! ```
 //!
-//! A shell that ends while its task is being stopped does not cut the grace of the others short.
+//! A shell that ends while its task is being stopped does not shorten the grace period of the other processes.
 
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
@@ -34,13 +35,13 @@ use crate::engine::local::run_clock::RunClock;
 use crate::engine::local::{living, processes};
 use crate::model::{EndCause, Ended, Event, Started, UsageSample};
 
-/// What is read of the output at once: as much as a pipe holds.
+/// How much output is read at once: as much as a pipe holds.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// How soon those are looked for that were born while the others were killed; it doubles up to the second number,
-/// for a process that hangs in the kernel.
+/// How soon to look for processes that were started while others were killed; doubles up to the second value, for a
+/// process that hangs in the kernel.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How much of an unfinished request is kept. A whole one is `stop` and a number.
+/// How much of an incomplete request is kept. A complete one is `stop` and a number.
 const REQUEST_BYTES: usize = 64;
 
 /// Asks a supervisor to end its task.
@@ -75,11 +76,12 @@ pub(in crate::engine::local) struct Supervisor<'a, L> {
     signals: SignalFd,
     clock: RunClock,
     meter: Meter,
-    /// The kernel forgets it with the groups' controllers, which a restart of the server may take away for a while.
+    /// Kept here because the kernel forgets it together with the groups' controllers, which a server restart may
+    /// remove for a while.
     oom_kills: u64,
     deadline: Option<Instant>,
     phase: Phase,
-    /// Why we began to end it, if we did.
+    /// Why the supervisor began to end the task, if it did.
     cause: Option<EndCause>,
     /// How the shell ended, and when.
     exit: Option<(ExitStatus, Timestamp)>,
@@ -116,8 +118,8 @@ impl<'a, L: Write> Supervisor<'a, L> {
         }
     }
 
-    /// Returns when no process of the task is left and all its output is read. Tells what it uses in the meantime, and
-    /// tends the log as often.
+    /// Returns when no process of the task is left and all its output is read. Meanwhile reports its usage, and tends
+    /// the log at the same interval.
     pub fn run(
         &mut self,
         mut tell_usage: impl FnMut(UsageSample),
@@ -142,7 +144,8 @@ impl<'a, L: Write> Supervisor<'a, L> {
                 self.read_signals()?;
             }
         }
-        // What else holds the pipe open got it from a process of the task's and is none: nobody waits for that.
+        // A process that still holds the pipe open without belonging to the task got it from one of the task's
+        // processes; it is not waited for.
         while self.read_output(&mut chunk)? {}
         self.sink.tend(&tend_log);
         self.note_oom_kills();
@@ -153,7 +156,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
         self.oom_kills = self.oom_kills.max(self.groups.oom_kills());
     }
 
-    /// Kills the task where it can't be supervised any more.
+    /// Kills a task that can't be supervised any more.
     pub fn abandon(&mut self) {
         while self.reap().unwrap_or(false) {
             self.kill(Instant::now(), FIRST_PAUSE);
@@ -161,7 +164,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
         }
     }
 
-    /// What became of the task. All the output is in the log when this returns.
+    /// The result of the task. All output is in the log when this returns.
     pub fn finish(self, started: Started, finish_log: impl FnOnce(L) -> io::Result<()>) -> Ended {
         let usage = self.meter.finish(Instant::now(), self.groups);
         let lost = self.sink.finish(finish_log);
@@ -186,11 +189,11 @@ impl<'a, L: Write> Supervisor<'a, L> {
         }
     }
 
-    /// Reaps whoever ended; `false` when there is no child any more, and so no descendant.
+    /// Reaps ended children; `false` if there is no child any more, and so no descendant.
     fn reap(&mut self) -> io::Result<bool> {
         loop {
             let mut status = 0;
-            // nix's own loses the status of a child that ended by a real-time signal.
+            // nix's own wrapper loses the status of a child that ended by a real-time signal.
             // SAFETY: the pointer is valid for the call, which keeps nothing of it.
             match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
                 Ok(0) => return Ok(true),
@@ -204,7 +207,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
         }
     }
 
-    /// Does what is due.
+    /// Performs the actions that are due.
     fn advance(&mut self, now: Instant) {
         match self.phase {
             Phase::Running if self.exit.is_some() => self.kill(now, FIRST_PAUSE),
@@ -217,7 +220,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
         }
     }
 
-    /// Sleeps until something is to be done; says whether there is output, a request, a signal.
+    /// Sleeps until there is something to do; returns whether there is output, a request, a signal.
     fn wait(&self) -> io::Result<(bool, bool, bool)> {
         let stdin = io::stdin();
         let mut sources =
@@ -243,7 +246,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
         PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
     }
 
-    /// Reads a chunk of output; `false` where there is none now.
+    /// Reads a chunk of output; `false` if none is available now.
     fn read_output(&mut self, chunk: &mut [u8]) -> io::Result<bool> {
         let Some(output) = &mut self.output else { return Ok(false) };
         match output.read(chunk) {
@@ -281,7 +284,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
 
     fn read_signals(&mut self) -> io::Result<()> {
         while let Some(signal) = self.signals.read_signal()? {
-            // The others are children, which are reaped anyway.
+            // The others are SIGCHLD, and children are reaped anyway.
             if signal.ssi_signo == Signal::SIGTERM as u32 {
                 let grace = living::grace_of(&signal).unwrap_or(self.grace);
                 self.end(EndCause::Stopped, grace, Instant::now());
@@ -290,9 +293,9 @@ impl<'a, L: Write> Supervisor<'a, L> {
         Ok(())
     }
 
-    /// Asks all processes to end. When it is repeated, only the time of the kill can come nearer.
+    /// Asks all processes to end. A repeated request can only bring the time of the kill forward.
     fn end(&mut self, cause: EndCause, grace: Duration, now: Instant) {
-        // A grace beyond what the clock knows is the same as ten years.
+        // A grace period beyond the clock's range counts as ten years.
         let kill_at = now.checked_add(grace).unwrap_or(now + Duration::from_hours(10 * 366 * 24));
         match self.phase {
             Phase::Running => {
@@ -302,8 +305,8 @@ impl<'a, L: Write> Supervisor<'a, L> {
                 }
                 let asked = self.members();
                 processes::terminate(&asked);
-                // Those that were born and orphaned meanwhile. A child of a process that was asked is that one's own
-                // business: it may be what it needs to clean up.
+                // Processes that were started and orphaned meanwhile. A child of a process that was asked is left to
+                // that process, which may need it to clean up.
                 let orphans = processes::all().into_iter().filter(|process| process.parent == Pid::this());
                 let missed: Vec<Pid> = orphans.map(|process| process.pid).filter(|pid| !asked.contains(pid)).collect();
                 processes::terminate(&missed);
@@ -319,7 +322,7 @@ impl<'a, L: Write> Supervisor<'a, L> {
         self.phase = Phase::Killing { again_at: now + pause, pause };
     }
 
-    /// Every process of the task: what descends from it, and what is in its groups.
+    /// Every process of the task: its descendants, and the members of its groups.
     fn members(&self) -> Vec<Pid> {
         let mut members = processes::descendants(&processes::all(), Pid::this());
         members.extend(self.groups.pids());

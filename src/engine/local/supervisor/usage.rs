@@ -1,7 +1,7 @@
-//! What a task uses: sampled while it runs, its peak memory, its CPU time, and its busiest second.
+//! What a task uses, sampled while it runs: its peak memory, its CPU time, and its busiest second.
 //!
-//! Control groups count what the task uses. Where there are none, its processes are looked at one by one: memory that several
-//! share then counts for each, and what began and ended between two looks is seen only in the CPU time.
+//! Control groups count what the task uses. Without them, its processes are sampled one by one: shared memory then
+//! counts for each process, and one that began and ended between two samples appears only in the CPU time.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use crate::engine::local::cgroup::{Groups, Limits};
 use crate::engine::local::processes;
 use crate::model::Usage;
 
-/// How often is looked, and so over how long CPU use is averaged before its peak is taken.
+/// The sampling interval, and so the time over which CPU use is averaged before its peak is taken.
 const WINDOW: Duration = Duration::from_secs(1);
-/// A look at a task of very many processes takes long; all looks together take no larger part of a core than this.
+/// Sampling a task with very many processes takes long; all samples together take at most this fraction of a core.
 const MOST_OF_A_CORE: u32 = 100;
 
 pub(in crate::engine::local) struct Meter {
@@ -27,10 +27,10 @@ pub(in crate::engine::local) struct Meter {
     peak_bytes: Option<u64>,
 }
 
-/// A run that is shorter has the CPU use of one that is as long as this.
+/// A shorter run's CPU use is computed as if it had lasted this long.
 const SHORTEST_LIFETIME: Duration = Duration::from_millis(100);
 
-/// What was seen in a window that is over.
+/// Usage in a completed window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine::local) struct Seen {
     pub memory_bytes: Option<i64>,
@@ -50,12 +50,12 @@ impl Meter {
         }
     }
 
-    /// When the window is over.
+    /// When the current window ends.
     pub fn due(&self) -> Instant {
         self.window_start + self.window
     }
 
-    /// Ends a window that is over.
+    /// Closes the window if it has ended.
     pub fn sample(&mut self, now: Instant, groups: &Groups) -> Option<Seen> {
         if now < self.due() {
             return None;
@@ -71,8 +71,8 @@ impl Meter {
         Some(Seen { memory_bytes: memory.map(signed), cpu_millis })
     }
 
-    /// What was used in all. Without control groups it is what the kernel counted of the processes that were waited
-    /// for, and the peak is the most that was seen, at least that of the largest process.
+    /// Total usage. Without control groups it is what the kernel counted for the processes that were waited for, and
+    /// the peak is the highest sample, at least that of the largest process.
     pub fn finish(self, now: Instant, groups: &Groups) -> Usage {
         let cpu_time = groups.cpu_time().or_else(waited_for);
         let largest = || {
@@ -80,7 +80,7 @@ impl Meter {
             u64::try_from(usage.max_rss()).ok().map(|kb| kb * 1024)
         };
         let peak_bytes = self.peak_bytes.max(groups.memory_peak_bytes().or_else(largest));
-        // Of less time the clocks say too little to tell a rate by.
+        // Over a shorter time the clocks are too coarse to compute a rate.
         let lifetime = now.saturating_duration_since(self.started).max(SHORTEST_LIFETIME);
         Usage {
             max_memory_bytes: peak_bytes.map(signed),
@@ -91,21 +91,21 @@ impl Meter {
     }
 }
 
-/// The memory that is in use now, and the CPU time since the start.
+/// Current memory use, and the CPU time since the start.
 fn look(groups: &Groups) -> (Option<u64>, Option<Duration>) {
     let (memory, cpu) = (groups.memory_bytes(), groups.cpu_time());
     if memory.is_some() && cpu.is_some() {
         return (memory, cpu);
     }
     let (resident, living) = processes::usage_of_descendants();
-    // Where the kernel lists no children, nothing was seen.
+    // Zero means that the kernel lists no children, so nothing was measured.
     let resident = Some(resident).filter(|bytes| *bytes > 0);
     let is_seen = resident.is_some();
     let cpu = cpu.or_else(|| waited_for().filter(|_| is_seen).map(|ended| ended + living));
     (memory.or(resident), cpu)
 }
 
-/// The CPU time of the processes that have ended.
+/// The CPU time of ended processes.
 fn waited_for() -> Option<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
@@ -116,7 +116,7 @@ pub(in crate::engine::local) fn limits_in_force(limits: Limits) -> Usage {
     Usage { memory_limit_bytes: limits.memory_bytes, cpu_limit_millis: limits.cpu_millis, ..Usage::default() }
 }
 
-/// CPU time per time, in thousandths of a core.
+/// CPU time per elapsed time, in thousandths of a core.
 fn rate_millis(cpu: Duration, elapsed: Duration) -> i64 {
     let millis = cpu.as_micros().saturating_mul(1000) / elapsed.as_micros().max(1);
     i64::try_from(millis).unwrap_or(i64::MAX)

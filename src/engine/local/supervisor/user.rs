@@ -1,10 +1,10 @@
-//! Whom a command runs as.
+//! The user that a command runs as.
 
 use std::ffi::CString;
 
 use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
 
-/// A user of this machine with all groups, ready to become.
+/// A user of this machine with all its groups, ready to switch to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine::local) struct Identity {
     pub uid: Uid,
@@ -18,11 +18,12 @@ pub(in crate::engine::local) enum Choice {
     /// The server's own user.
     Own,
     Other(Identity),
-    /// Only root can become somebody else; the text says so.
+    /// Only root can switch users; the text says so.
     Ignored(String),
 }
 
-/// Whom a task runs as that asks for `asked`, in a cluster whose commands all run as `of_cluster`. `Err` says why it can't.
+/// The user for a task that requests `asked`, in a cluster whose commands all run as `of_cluster`. `Err` explains why
+/// that is impossible.
 pub(in crate::engine::local) fn for_task(of_cluster: Option<&str>, asked: Option<&str>) -> Result<Choice, String> {
     let Some(of_cluster) = of_cluster else { return choose(asked) };
     let choice = choose(Some(of_cluster))?;
@@ -34,7 +35,7 @@ pub(in crate::engine::local) fn for_task(of_cluster: Option<&str>, asked: Option
     }
 }
 
-/// Finds `name`, `uid`, `name:group` or `uid:gid`, as a container's user is written. `Err` says that there is none.
+/// Finds `name`, `uid`, `name:group` or `uid:gid`, written like a container's user. `Err` if there is none.
 pub(in crate::engine::local) fn choose(user: Option<&str>) -> Result<Choice, String> {
     let Some(text) = user else { return Ok(Choice::Own) };
     if !geteuid().is_root() {
@@ -60,7 +61,7 @@ pub(in crate::engine::local) fn choose(user: Option<&str>) -> Result<Choice, Str
 }
 
 impl Identity {
-    /// Becomes this user, for good.
+    /// Switches to this user permanently.
     pub fn assume(&self) -> nix::Result<()> {
         setgroups(&self.groups)?;
         setgid(self.gid)?;
