@@ -13,7 +13,7 @@ pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
     from_object(parse_object(bytes)?)
 }
 
-/// Like [`read`], for a launch, whose keys are case-insensitive: existing clients write both `run_tags.OWNER_ID` and
+/// The same for a launch, whose keys are case-insensitive: existing clients write both `run_tags.OWNER_ID` and
 /// `owner_id`. The names inside `labels` are the user's own and are left unchanged.
 pub fn parse_launch_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
     from_object(with_lower_keys(parse_object(bytes)?))
