@@ -1,4 +1,4 @@
-//! What handlers take from a request, with errors in our own words and shape.
+//! Extractors for request parts, with error texts of our own.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use super::large::Asker;
 
 /// How long a client may take to send its body.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Up to which size a body is received without a turn: about what the connection buffers anyway.
+/// Bodies up to this size are received without a turn: about what the connection buffers anyway.
 const SMALL_BODY_BYTES: usize = 64 << 10;
 
-/// The whole body, whatever its content type says, up to the configured size.
+/// The whole body, regardless of its content type, up to the configured size.
 pub(super) struct RawBody(pub(super) Bytes);
 
 impl FromRequest<App> for RawBody {
@@ -31,7 +31,7 @@ impl FromRequest<App> for RawBody {
 }
 
 impl RawBody {
-    /// The whole body, up to `most` bytes.
+    /// Reads the whole body, up to `most` bytes.
     pub(super) async fn read(request: Request, app: &App, most: usize) -> Result<Self, ApiError> {
         match tokio::time::timeout(PATIENCE, receive(request, app, most)).await {
             Ok(received) => received.map(Self),
@@ -40,8 +40,8 @@ impl RawBody {
     }
 }
 
-/// Receives a body. One that is not small has its turn, so that bodies of which most has come, and the rest never does,
-/// can't take all memory.
+/// Receives a body. A large one needs a turn, so that bodies that arrive in large part but are never completed can't
+/// take all memory.
 async fn receive(request: Request, app: &App, most: usize) -> Result<Bytes, ApiError> {
     let too_large = || {
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is too large: at most {most} bytes are read"))
@@ -51,7 +51,7 @@ async fn receive(request: Request, app: &App, most: usize) -> Result<Bytes, ApiE
     if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
-    // Without a length it may become as large as is allowed.
+    // Without a length it may grow to the maximum.
     let expected = body.size_hint().exact().unwrap_or(most as u64);
     let (mut received, mut turn) = (BytesMut::new(), None);
     while let Some(frame) = body.frame().await {
@@ -68,14 +68,14 @@ async fn receive(request: Request, app: &App, most: usize) -> Result<Bytes, ApiE
     Ok(received.freeze())
 }
 
-/// One text of the path, or several as a tuple.
+/// One text from the path, or several as a tuple.
 pub(super) struct InPath<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        // Neither database can be asked for it, so nothing of that name exists.
+        // Neither database can look it up, so nothing of that name exists.
         if parts.uri.path().contains("%00") {
             return Err(ApiError::invalid(format!("the path must not hold a NUL character: {}", parts.uri.path())));
         }
