@@ -1,4 +1,4 @@
-//! Runs: listed, found, stopped, told about themselves.
+//! Run routes: list, get, stop, report a status.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// List all runs
 ///
-/// A filter may be given several times and then means any of the values; several filters must all hold.
+/// A filter given several times matches any of its values; different filters must all match.
 #[utoipa::path(
     get, path = "/v1/history", tag = "runs", operation_id = "listRuns",
     params(
@@ -81,7 +81,7 @@ async fn list(State(app): State<App>, asker: Asker, params: Params) -> Result<Re
 
 /// List the runs of a task definition
 ///
-/// Also of one that is deregistered.
+/// Also works for a deregistered definition.
 #[utoipa::path(
     get, path = "/v1/task/{definition_id}/history", tag = "runs", operation_id = "listTaskRuns",
     params(
@@ -218,8 +218,8 @@ async fn with_details(app: &App, run: model::Run) -> Result<Response, ApiError> 
 
 /// Stop a run and its children
 ///
-/// The request is stored when the answer comes, and carried out until the run is seen to have ended. Nothing happens
-/// to a run that has stopped.
+/// The request is stored before the response is sent, and repeated until the run has ended. A run that has already
+/// stopped is not changed.
 #[utoipa::path(
     delete, path = "/v1/task/{definition_id}/history/{run_id}", tag = "runs", operation_id = "stopRun",
     params(("definition_id" = String, Path), ("run_id" = String, Path)),
@@ -238,9 +238,9 @@ async fn stop(
     Ok(ok(&StoppedRun { run: Run::from(run), stopped: true, terminated: true }))
 }
 
-/// Get what changes while a run goes on
+/// Get the fields that change during a run
 ///
-/// With an `ETag`: a client that sends it back in `If-None-Match` gets 304 where nothing has changed.
+/// Returns an `ETag`: a client that sends it back in `If-None-Match` gets 304 if nothing has changed.
 #[utoipa::path(
     get, path = "/v6/{run_id}/status", tag = "runs", operation_id = "getRunStatus",
     params(("run_id" = String, Path), ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
@@ -269,7 +269,7 @@ async fn status(
     Ok(response)
 }
 
-/// The same for the same fields, on every server of one version.
+/// Equal for equal fields, on every server of one version.
 fn entity_tag(status: &RunStatus) -> String {
     let mut hasher = DefaultHasher::new();
     serde_json::to_string(status).expect("the bodies of `wire` serialize").hash(&mut hasher);
@@ -278,7 +278,7 @@ fn entity_tag(status: &RunStatus) -> String {
 
 /// Report a status
 ///
-/// For jobs that know about themselves. The lifecycle's order holds.
+/// For jobs that report their own status. Only transitions of the run lifecycle are accepted.
 #[utoipa::path(
     put, path = "/v6/{run_id}/status", tag = "runs", operation_id = "setRunStatus",
     params(("run_id" = String, Path)), request_body = StatusUpdate,
@@ -320,7 +320,7 @@ fn holds_nul(value: &serde_json::Value) -> bool {
     }
 }
 
-/// Get the story of a run
+/// Get the events of a run
 #[utoipa::path(
     get, path = "/v1/{run_id}/events", tag = "runs", operation_id = "getRunEvents",
     params(("run_id" = String, Path)),
