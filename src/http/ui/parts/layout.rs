@@ -1,4 +1,4 @@
-//! What all pages share: the head, the navigation, the foot; and how a page becomes an answer.
+//! What all pages share: head, navigation and footer; and the conversion of a page into a response.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -18,12 +18,12 @@ pub enum Section {
     Tasks,
     Runs,
     Clusters,
-    /// A page outside of them.
+    /// A page outside the sections.
     None,
 }
 
 impl Section {
-    /// As the navigation lists them: the section, its path, its name.
+    /// The sections in navigation order: the section, its path, its name.
     pub const ALL: &[(Self, &str, &str)] = &[
         (Self::Overview, "/ui", "Overview"),
         (Self::Tasks, "/ui/tasks", "Tasks"),
@@ -32,7 +32,7 @@ impl Section {
     ];
 }
 
-/// What the layout's template asks for.
+/// What the layout template needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
     section: Section,
@@ -48,7 +48,7 @@ impl Layout {
         assets::address(name)
     }
 
-    /// The address of what has this path.
+    /// The URL for this path.
     #[expect(clippy::unused_self, reason = "templates call what they are given")]
     pub fn at(self, path: &str) -> String {
         at(path)
@@ -70,7 +70,7 @@ impl Layout {
     }
 }
 
-/// 200 with a page.
+/// A 200 response with a page.
 pub fn html(page: &impl Template) -> Response {
     html_with(StatusCode::OK, page)
 }
@@ -84,7 +84,7 @@ pub fn html_with(status: StatusCode, page: &impl Template) -> Response {
     (status, headers, Body::from(html)).into_response()
 }
 
-/// The same for the same page. It is a weak one, for it says nothing of how the page is compressed.
+/// Equal for equal pages. It is a weak tag, since it does not depend on how the page is compressed.
 fn entity_tag(html: &str) -> HeaderValue {
     let mut hasher = DefaultHasher::new();
     html.hash(&mut hasher);
