@@ -1,4 +1,4 @@
-//! The runs of all tasks, with filters in the address.
+//! The list of all runs, with its filters in the URL.
 
 use askama::Template;
 use axum::Router;
@@ -24,20 +24,20 @@ pub fn routes() -> Router<App> {
     Router::new().route("/ui/runs", get(page))
 }
 
-/// How many runs a page has, unless its address says otherwise, and at most.
+/// Number of runs on a page, unless the URL gives another one, and the maximum.
 const RUNS: u32 = 50;
 const MOST_RUNS: u32 = 100;
 
-/// How many owners the filter suggests.
+/// Number of owners that the filter suggests.
 const OWNERS_OFFERED: u32 = 200;
 
 #[derive(Template)]
 #[template(path = "runs.html")]
 pub struct RunsPage {
     layout: Layout,
-    /// What may have become of a run, with the list of those of which it did; whether it is chosen.
+    /// The states to filter by: word, the list with that filter, and whether it is selected.
     states: Vec<(&'static str, Address, bool)>,
-    /// What else is filtered by: the word, the value, and the list without it.
+    /// The other active filters: word, value, and the list without this filter.
     filters: Vec<(&'static str, String, Address)>,
     clusters: Vec<(String, bool)>,
     owner: String,
@@ -87,7 +87,7 @@ async fn page(State(app): State<App>, mut params: Params) -> Result<Response, Ap
     }))
 }
 
-/// The name of a task, also of one that was deleted as far as its runs tell.
+/// The name of a task; for a deleted one, the name that its runs carry.
 async fn task_name(app: &App, id: &str, rows: &[RunRow]) -> Result<String, ApiError> {
     match app.service.definition(&DefinitionId::from_text(id)).await {
         Ok(definition) => Ok(name(&definition)),
@@ -96,13 +96,13 @@ async fn task_name(app: &App, id: &str, rows: &[RunRow]) -> Result<String, ApiEr
     }
 }
 
-/// What else the address says; the form's two fields each change the first of their values.
+/// The URL's other parameters. The form's two fields each replace only the first of their values.
 fn kept(filter: &RunFilter, address: &Address) -> Vec<(String, String)> {
     let address = address.with("owner", filter.user.iter().skip(1));
     address.with("cluster", filter.resolved_cluster.iter().skip(1)).pairs().to_vec()
 }
 
-/// Those that there are, and the first that is filtered by.
+/// All known clusters and those filtered by; the first of the latter is selected.
 fn clusters(app: &App, filter: &RunFilter) -> Vec<(String, bool)> {
     let mut names = app.service.resolved_cluster_names();
     names.extend(filter.resolved_cluster.iter().cloned());
@@ -123,7 +123,7 @@ fn address(filter: &RunFilter, limit: u32) -> Address {
         .with("limit", Some(limit).filter(|limit| *limit != RUNS))
 }
 
-/// Any, one status alone, or one kind of end.
+/// All runs, a single status, or one kind of outcome.
 fn states(filter: &RunFilter, address: &Address) -> Vec<(&'static str, Address, bool)> {
     let statuses = Status::ALL.into_iter().map(|status| {
         let word = if status.is_terminal() { "Ended" } else { Badge::new(status, None).word };

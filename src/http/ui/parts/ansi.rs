@@ -98,7 +98,8 @@ impl Row {
                 let until = self.cells.len().min(self.column + 1);
                 self.cells[..until].fill((' ', Style::default()));
             }
-            // A terminal leaves the cursor in place, but output that erases a line then writes from its start.
+            // A terminal would keep the cursor's column; here it returns to the start, so that nothing is written far
+            // from it.
             _ => (self.cells, self.column) = (Vec::new(), 0),
         }
     }
