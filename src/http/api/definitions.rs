@@ -152,7 +152,7 @@ async fn update(
 
 /// Deregister a task definition
 ///
-/// It disappears from lists, look-ups and launches, and its alias becomes free. Its active runs continue, and its
+/// It disappears from lists, look-ups and launches, and its alias becomes free. Its running runs continue, and its
 /// history is kept.
 #[utoipa::path(
     delete, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "deleteTask",

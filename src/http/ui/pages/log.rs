@@ -240,7 +240,7 @@ async fn lines(
     Ok(layout::html(&Rows::new(lines)))
 }
 
-/// The lines that contain a text, as far as a time-limited search gets.
+/// The lines that contain a text, as far as one bounded search gets.
 #[derive(Serialize)]
 struct FoundLines {
     lines: Vec<u64>,
