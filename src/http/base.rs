@@ -1,8 +1,8 @@
-//! Where the server lies for those who ask it: at the root of its host, or below the path of `public_url`.
+//! Base path of the server: the root of its host, or the path of `public_url`.
 //!
-//! Proxies pass that path on or take it away, so requests are answered with it and without it. Whatever leads back here
-//! is written with it, and always by [`at`]. The path comes with the request, since icons and words write links as well,
-//! and would otherwise all have to be handed it.
+//! Proxies either pass this path on or strip it, so requests are served both with and without it. Links back to this
+//! server always include it and are made by [`at`]. The path is kept with the current request, because icons and
+//! words also write links and would otherwise all need it as a parameter.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ tokio::task_local! {
     static BASE: Arc<str>;
 }
 
-/// The address, on the same host, of what has this path here; begun and ended within a request.
+/// The URL path, on the same host, of this path of the server. Must be called within a request.
 pub(super) fn at(path: &str) -> String {
     BASE.try_with(|base| format!("{base}{path}")).unwrap_or_else(|_| path.to_owned())
 }
@@ -32,7 +32,7 @@ pub(super) fn wrap(routes: Router, base: &str) -> Router {
 
 async fn below(State(base): State<Arc<str>>, request: Request, next: Next) -> Response {
     let mut response = BASE.scope(Arc::clone(&base), next.run(request)).await;
-    // Libraries redirect as well, and know nothing of where they are.
+    // Libraries also redirect, and do not know the base path.
     let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
     if let Some(path) = location.filter(|path| path.starts_with('/') && !is_below(path, &base))
         && let Ok(location) = HeaderValue::from_str(&format!("{base}{path}"))
@@ -103,7 +103,7 @@ mod tests {
     fn no_path_below_which_it_lies_can_be_taken_for_one_of_its_own() {
         let document = crate::http::openapi();
         let paths = document["paths"].as_object().unwrap().keys();
-        // The same routes are there without `/api`.
+        // The same routes exist without `/api`.
         let own = paths.map(|path| path.trim_start_matches("/api").to_owned());
         for path in own.chain(["/api", "/docs", "/ui"].map(str::to_owned)) {
             let first = path.split('/').nth(1).unwrap();

@@ -1,5 +1,5 @@
-//! How a refused request is answered. A client's fault gets a text written for that client; of ours it gets the
-//! request's id, and the chain of causes is logged once, in [`super::middleware`].
+//! Error responses. A client's mistake gets a text written for that client; a server fault gets the request's id, and
+//! its chain of causes is logged once, in [`super::middleware`].
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::wire::{BodyError, ErrorBody};
 pub struct ApiError {
     status: StatusCode,
     message: String,
-    /// What is to be logged, where it is our fault.
+    /// What to log if it is a server fault.
     cause: Option<Cause>,
 }
 
-/// Travels with the answer to where it is logged.
+/// Attached to the response, for the middleware that logs it.
 #[derive(Debug, Clone)]
 pub(super) struct Cause(pub(super) Arc<dyn std::error::Error + Send + Sync>);
 
-/// Travels with each refusal, for the pages, which tell it in their own way.
+/// Attached to each refusal, for the pages, which present it in their own form.
 #[derive(Debug, Clone)]
 pub(super) struct Refused(pub(super) String);
 
@@ -38,7 +38,7 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// A fault of the server's, which its log tells.
+    /// A server fault, which is logged.
     pub(super) fn ours(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         let cause = Some(Cause(Arc::new(error)));
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, message: String::new(), cause }

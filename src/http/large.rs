@@ -1,13 +1,13 @@
-//! Answers that are larger than what a connection takes at once, which would lie in memory for as long as their readers
-//! like.
+//! Responses larger than what a connection takes at once, which would otherwise stay in memory for as long as their
+//! readers like.
 //!
 //! ```text
 //! a turn: a part of the budget ──→ the answer is made ──→ frames ──→ the reader, as it takes them
 //! ```
 //!
-//! All of them together have a bound in bytes, of which one address has half; so have those that wait for their turn, in
-//! number. One whose reader takes nothing for a while breaks off. What is small, or is sent as it comes and in small
-//! pieces, needs no turn.
+//! The total size of these responses is bounded, and one address may use half of it; the number of responses waiting
+//! for a turn is bounded the same way. A response whose reader takes nothing for a while breaks off. Small responses,
+//! and those produced and sent in small pieces, need no turn.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -35,33 +35,34 @@ use super::places::most_connections;
 use super::room::{Place, Room, subscriber};
 use super::serve::{Client, peer_of};
 
-/// Up to which size an answer is handed over whole: about what the connection takes at once.
+/// Responses up to this size are handed over whole: about what the connection takes at once.
 const SMALL_BYTES: usize = 64 << 10;
-/// How much is handed over at a time of a larger one. What a reader does not take waits beside the connection.
+/// Larger responses are handed over in frames of this size. What the reader has not taken waits outside the
+/// connection.
 const FRAME_BYTES: usize = 64 << 10;
-/// How much all answers that are being made may take together, in KiB. One address may take half of it.
+/// Memory that all responses being produced may take together, in KiB. One address may take half of it.
 const BUDGET_KB: u32 = 64 << 10;
 const BUDGET_OF_AN_ADDRESS_KB: u32 = BUDGET_KB / 2;
-/// How many large answers there may be at a time.
+/// Maximum number of large responses at a time.
 const MOST_ANSWERS: usize = 256;
-/// How many may wait for their turn to begin: each holds what it is made from, or already is.
+/// Maximum number of responses waiting for their first turn: each holds its source data or its finished text.
 const MOST_WAITING: usize = 64;
-/// How long an answer waits for its turn before it is refused, and later before it breaks off.
+/// How long a response waits for its first turn before it is refused, and for later turns before it breaks off.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const NEXT_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a reader may take nothing.
 pub(super) const READER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What large answers, and large bodies of requests, have to themselves.
+/// The limits shared by all large responses and large request bodies.
 pub(super) struct Large {
     budget: Budget,
-    /// Of bodies that are being received.
+    /// Budget of the request bodies being received.
     bodies: Budget,
     places: Room,
     waiting: Room,
 }
 
-/// Who asks: by address, also behind proxies that are trusted.
+/// The client's address, also behind trusted proxies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asker(pub(super) IpAddr);
 
@@ -91,31 +92,31 @@ impl Default for Large {
 }
 
 impl Large {
-    /// The right to make an answer that takes about as many bytes.
+    /// Waits for the right to produce a response of about this many bytes.
     pub(super) async fn turn(&self, asker: Asker, bytes: u64) -> Result<Turn, ApiError> {
         let _waits = self.waiting.take(asker.0).ok_or_else(busy)?;
         self.budget.take(asker.0, bytes, FIRST_PATIENCE).await.ok_or_else(busy)
     }
 
-    /// The right to receive a body of so many bytes.
+    /// Waits for the right to receive a body of this many bytes.
     pub(super) async fn body(&self, asker: Asker, bytes: u64) -> Result<Turn, ApiError> {
         let message = "the server receives as many large bodies as it can; try again later";
         let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
         self.bodies.take(asker.0, bytes, FIRST_PATIENCE).await.ok_or_else(busy)
     }
 
-    /// The same for a further part of an answer that has begun.
+    /// Like [`Self::turn`], for the next part of a response that has begun.
     pub(super) async fn next_turn(&self, asker: Asker, bytes: u64) -> Result<Turn, BrokenOff> {
         let turn = self.budget.take(asker.0, bytes, NEXT_PATIENCE).await;
         turn.ok_or_else(|| "other answers took all the memory that there is for large ones".into())
     }
 
-    /// A place among those that are sent at the same time.
+    /// Takes one of the places for responses being sent at the same time.
     pub(super) fn place(&self, asker: Asker) -> Result<Place, ApiError> {
         self.places.take(asker.0).ok_or_else(busy)
     }
 
-    /// An answer of JSON that is made.
+    /// Responds with finished JSON.
     pub(super) fn json(&self, asker: Asker, text: Vec<u8>, turn: Turn) -> Result<Response, ApiError> {
         match text.len() {
             0..=SMALL_BYTES => Ok(json(Body::from(text))),
@@ -139,7 +140,7 @@ impl Large {
         self.budget.all.available_permits() == BUDGET_KB as usize
     }
 
-    /// The answer with its body handed over piece by piece, where it is large and lies in memory as a whole.
+    /// Hands the body over piece by piece if it is large and entirely in memory.
     async fn meter(&self, asker: Asker, response: Response) -> Result<Response, ApiError> {
         let length = response.body().size_hint().exact().unwrap_or_default();
         if length <= SMALL_BYTES as u64 || response.extensions().get::<IsMetered>().is_some() {
@@ -155,14 +156,15 @@ impl Large {
     }
 }
 
-/// Around routes whose answers may be large without being lists: a run with all its variables, a piece of a log, a page.
+/// Middleware for routes whose responses may be large without being lists: a run with all its variables, a piece of a
+/// log, a page.
 pub(super) async fn meter(State(large): State<Arc<Large>>, request: Request, next: Next) -> Response {
     let asker = Asker::of(request.extensions());
     let response = next.run(request).await;
     large.meter(asker, response).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// The answer is handed over piece by piece already.
+/// Marks a response that is already handed over piece by piece.
 #[derive(Debug, Clone, Copy)]
 struct IsMetered;
 
@@ -187,7 +189,7 @@ pub(super) fn told(sent: Result<(), BrokenOff>) {
     }
 }
 
-/// How much memory answers may take while they are made, so that a few clients can't take all of it.
+/// Memory that responses may take while they are produced, so that a few clients can't take all of it.
 struct Budget {
     all: Arc<Semaphore>,
     by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
@@ -199,17 +201,17 @@ impl Default for Budget {
     }
 }
 
-/// A part of the budget, until it is dropped.
+/// A part of the budget, held until it is dropped.
 #[derive(Default)]
 pub(super) struct Turn(Vec<OwnedSemaphorePermit>);
 
 impl Budget {
-    /// Waits until there is so much left, also for this address; `None` where that takes too long.
+    /// Waits until this much is left, also for this address; `None` if that takes too long.
     async fn take(&self, address: IpAddr, bytes: u64, patience: Duration) -> Option<Turn> {
         let kb = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX).min(BUDGET_OF_AN_ADDRESS_KB);
         let of_address = self.of(address);
         let taking = async {
-            // First its own, so that who waits for that holds up nobody else.
+            // The address's own budget first, so that waiting for it blocks no other address.
             let own = of_address.acquire_many_owned(kb).await.ok()?;
             Some(Turn(vec![own, Arc::clone(&self.all).acquire_many_owned(kb).await.ok()?]))
         };
@@ -230,7 +232,7 @@ impl Budget {
 }
 
 impl Turn {
-    /// Gives back all but what so many bytes need.
+    /// Returns all but what this many bytes need.
     pub(super) fn keep(&mut self, bytes: usize) {
         for permit in &mut self.0 {
             let surplus = permit.num_permits().saturating_sub((bytes >> 10) + 1);
@@ -239,13 +241,13 @@ impl Turn {
     }
 }
 
-/// Who takes the answer, by way of its body.
+/// Sends the response to its reader, through its body.
 pub(super) struct Reader(mpsc::Sender<(Bytes, bool)>);
 
-/// A body that another task makes.
+/// A body that another task produces.
 pub(super) struct Fed {
     frames: mpsc::Receiver<(Bytes, bool)>,
-    /// How much is still to come, where that is known.
+    /// How much is still to come, if known.
     left: Option<u64>,
     is_over: bool,
 }
@@ -256,12 +258,13 @@ impl Reader {
         (Self(sender), Fed { frames, left: length, is_over: false })
     }
 
-    /// Hands over whole frames of the text, or all of it where it is the last: `false` where the reader has gone.
+    /// Hands over whole frames of the text, or all of it if it is the last part. Returns `false` if the reader has
+    /// disconnected.
     pub(super) async fn take(&self, text: &mut Vec<u8>, is_last: bool) -> Result<bool, BrokenOff> {
         let mut handed_over = 0;
         while text.len() - handed_over > FRAME_BYTES || is_last && handed_over < text.len() {
             let until = text.len().min(handed_over + FRAME_BYTES);
-            // A copy, for a part of the text would keep all of it until it is sent.
+            // A copy, because a slice would keep the whole text in memory until it is sent.
             let frame = Bytes::copy_from_slice(&text[handed_over..until]);
             handed_over = until;
             match timeout(READER_PATIENCE, self.0.send((frame, is_last && until == text.len()))).await {
@@ -334,7 +337,7 @@ mod tests {
         drop(own);
         let sent = answer(4_000_000).await.unwrap().into_body();
         assert_eq!(sent.collect().await.unwrap().to_bytes().len(), 4_000_000);
-        // What is more than there ever is has all of it.
+        // A request for more than the whole budget takes all of it.
         large.turn(ASKER, 1 << 40).await.map(drop).unwrap();
         let mut held = Vec::new();
         while let Ok(place) = large.place(ASKER) {

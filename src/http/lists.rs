@@ -1,13 +1,13 @@
-//! Lists: read, written and sent piece by piece, so that an answer of any size takes little memory.
+//! List responses, read, serialized and sent piece by piece, so that a response of any size takes little memory.
 //!
 //! ```text
-//! ids and sizes of the page ──→ some rows ──→ their JSON ──→ frames ──→ the reader
-//!      one read                  a read each, in turn          as it takes them
+//! ids and sizes of the page ──→ a few rows ──→ their JSON ──→ frames ──→ the reader
+//!       one read              one read per piece, in turn      as it takes them
 //! ```
 //!
-//! A page is not cut short: clients go on by the `limit` that they asked for, and would never see what was left out. Of
-//! which rows it consists is decided at once; each is told as it is when its piece is read. Where something fails in
-//! between, or the reader takes nothing for a while, the answer breaks off, and what came is no JSON.
+//! A page is never cut short: clients page by the `limit` that they requested and would never see omitted rows. The
+//! rows of a page are chosen at once; each row's content is read when its piece is. If something fails midway, or the
+//! reader takes nothing for a while, the response breaks off and what was sent is not valid JSON.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ use super::large::{Asker, BrokenOff, Large, Reader, Turn, json, told};
 use crate::model::Unread;
 use crate::service::ServiceError;
 
-/// How much of the database is read at a time. A row that is larger is a piece of its own.
+/// Amount of the database that is read at a time. A larger row is a piece of its own.
 const PIECE_BYTES: u64 = 256 << 10;
 const PIECE_ROWS: usize = 512;
-/// How many times a row is held while it is made: as it was stored, as it is read, as it is told, and as JSON, in which the
-/// variables stand twice.
+/// Number of copies of a row in memory while it is produced: as stored, as read, as its wire body, and as JSON, which
+/// contains the variables twice.
 const COPIES: u64 = 8;
-/// How much a row takes beside what it holds.
+/// Overhead of a row beyond its content.
 const ROW_BYTES: u64 = 2 << 10;
 
-/// A list of these rows: `frame` is the answer without any, whose first field is their list.
+/// Responds with a list of these rows. `frame` is the response without any rows; its first field is the empty list.
 pub(super) async fn answer<Id, M, W, F>(
     large: &Arc<Large>,
     asker: Asker,
@@ -64,8 +64,8 @@ where
     Ok(json(body))
 }
 
-/// Hands over what is made, and makes more whenever the reader has taken that. An error says why the answer broke off; that
-/// its reader went away is none.
+/// Hands over what has been produced, and produces more each time the reader has taken it. An error says why the
+/// response broke off; a reader that disconnected is not an error.
 async fn finish<Id, M, W, R, F>(
     mut rest: Rest<Id, M, W, R>,
     mut text: Vec<u8>,
@@ -94,7 +94,7 @@ where
     }
 }
 
-/// The rows of a list that are still to be written.
+/// The rows of a list that are not written yet.
 struct Rest<Id, M, W, R> {
     rows: std::vec::IntoIter<Unread<Id>>,
     /// The next piece.
@@ -114,7 +114,7 @@ where
         self.next.is_empty() && self.rows.len() == 0
     }
 
-    /// Chooses the next piece: how much memory it takes while it is made.
+    /// Chooses the next piece and returns how much memory producing it takes.
     fn next_size(&mut self) -> u64 {
         let mut bytes = 0;
         while self.next.len() < PIECE_ROWS
@@ -127,7 +127,7 @@ where
         bytes * COPIES + self.next.len() as u64 * ROW_BYTES
     }
 
-    /// Reads it and writes it behind what is there.
+    /// Reads the chosen piece and appends it to `text`.
     async fn write_next(&mut self, text: &mut Vec<u8>) -> Result<(), ServiceError> {
         let ids = std::mem::take(&mut self.next);
         if ids.is_empty() {
@@ -154,7 +154,7 @@ mod tests {
 
     const ASKER: Asker = Asker(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
 
-    /// A list of rows that hold so many bytes each.
+    /// A list of rows of these sizes in bytes.
     async fn list(large: &Arc<Large>, sizes: Vec<u64>) -> Result<Response, ApiError> {
         let rows = sizes.into_iter().enumerate().map(|(id, bytes)| Unread { id: (id, bytes), bytes }).collect();
         let read = |ids: Vec<(usize, u64)>| async move {

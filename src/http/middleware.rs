@@ -1,5 +1,5 @@
-//! What is around every route: an id for each request, one log line for each of our own failures, compression, and a
-//! panic answered like any other failure.
+//! Middleware around every route: an id for each request, one log line for each server fault, compression, and panics
+//! answered like any other fault.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::model::CorsOrigins;
 use crate::service::Service;
 use crate::wire::{LOG_COMPLETE, SERVER_TIME};
 
-/// What each answer says that does not say otherwise itself.
+/// Default headers of every response.
 const HEADERS: [(HeaderName, &str); 4] = [
     (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -37,7 +37,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
 ];
 
 const REQUEST_ID: &str = "x-request-id";
-/// A client's own request id is kept where it is short enough to be one.
+/// A client's own request id is kept if it is no longer than this.
 const REQUEST_ID_BYTES: usize = 128;
 
 pub(super) fn wrap(routes: Router, origins: SharedOrigins, service: Arc<Service>) -> Router {
@@ -53,11 +53,12 @@ pub(super) fn wrap(routes: Router, origins: SharedOrigins, service: Arc<Service>
         .layer(from_fn(unread::read_on))
         .layer(option_layer(cors))
         .layer(from_fn_with_state(origins, see_through_proxies))
-        // At the first level a page becomes a seventeenth of itself; at the sixth a twenty-fifth, in three times the time.
+        // At the first level a page shrinks to a seventeenth; at the sixth to a twenty-fifth, in three times the
+        // time.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
 }
 
-/// Answers nothing but health on a connection that there is no room for.
+/// On a connection that has only a reserve place, answers health requests only.
 async fn refuse_without_room(request: Request, next: Next) -> Response {
     let has_room = request.extensions().get::<Terms>() != Some(&Terms::HealthAlone);
     if has_room || health::is_asked_for(request.uri().path()) {
@@ -67,7 +68,7 @@ async fn refuse_without_room(request: Request, next: Next) -> Response {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response()
 }
 
-/// What pages of other sites send changes nothing; and under a name that may be theirs nothing is answered.
+/// Refuses changes sent by other sites' pages, and any request under a host name that may belong to another site.
 async fn refuse_other_sites(State(origins): State<SharedOrigins>, request: Request, next: Next) -> Response {
     let sent = Sent { headers: request.headers(), peer: peer_of(request.extensions()) };
     let message = if let Some(name) = origins.unknown_name(sent) {
@@ -80,16 +81,16 @@ async fn refuse_other_sites(State(origins): State<SharedOrigins>, request: Reque
     ApiError::new(StatusCode::FORBIDDEN, message).into_response()
 }
 
-/// From here on the peer is the client that a trusted proxy speaks for.
+/// Records the client's address: the peer, or the client that a trusted proxy speaks for.
 async fn see_through_proxies(State(origins): State<SharedOrigins>, mut request: Request, next: Next) -> Response {
     let client = origins.client(Sent { headers: request.headers(), peer: peer_of(request.extensions()) });
     request.extensions_mut().insert(Client(client));
     next.run(request).await
 }
 
-/// What browsers are told so that pages of other sites may use the API.
+/// The headers with which browsers let pages of other sites use the API.
 fn cors(origins: &CorsOrigins) -> Option<CorsLayer> {
-    /// How long a browser may remember what it was told.
+    /// How long a browser may cache the permission.
     const REMEMBERED: Duration = Duration::from_mins(10);
     let layer = match origins {
         CorsOrigins::None => return None,
@@ -118,9 +119,9 @@ fn cors(origins: &CorsOrigins) -> Option<CorsLayer> {
     Some(layer.allow_methods(methods).allow_headers(sent).expose_headers(read).max_age(REMEMBERED))
 }
 
-/// Tells browsers what no answer is for: to be shown within another site, to be taken for another type, to be kept.
+/// Forbids browsers to show a response within another site, to guess another type, and to cache it.
 async fn protect(request: Request, next: Next) -> Response {
-    // The description's pages are large, and say nothing of anybody.
+    // The API description's pages are large and contain nothing private.
     let may_be_kept = request.uri().path().starts_with("/api/docs");
     let mut response = next.run(request).await;
     for (name, value) in HEADERS {
@@ -132,7 +133,7 @@ async fn protect(request: Request, next: Next) -> Response {
     response
 }
 
-/// Names the request, and tells the client that name where the failure is ours.
+/// Assigns the request an id, and reports that id to the client if the server is at fault.
 async fn identify(request: Request, next: Next) -> Response {
     let id = request_id(&request);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -152,7 +153,7 @@ async fn identify(request: Request, next: Next) -> Response {
     response
 }
 
-/// Whoever counts from a time of this server's needs to know what time it is here.
+/// Adds the server's current time, which clients need to compute durations from server times.
 async fn log_time(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Ok(now) = HeaderValue::from_str(&format!("{:.3}", service.now())) {

@@ -1,8 +1,8 @@
-//! The API over HTTP: routes, what they take from a request, and how they answer.
+//! The API over HTTP: routes, request parsing and responses.
 //!
 //! Every route is served under `/api` and at the root, since the API's two documents differ there. Each handler
-//! translates: a request into a call of `service`, its result into a body of `wire`. Whatever goes wrong is answered
-//! with a status and `{"error": …}`, also by what is not a route.
+//! translates a request into a call of `service`, and its result into a body of `wire`. Every error, including an
+//! unknown route, is answered with a status and `{"error": …}`.
 
 mod api;
 mod base;
@@ -46,25 +46,25 @@ pub use serve::serve;
 use crate::model::Run;
 use crate::service::{Acting, Caller, Service, ServiceError};
 
-/// What the operator decided about requests.
+/// The operator's limits on requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub body_bytes: usize,
     pub list_default: u32,
     pub list_most: u32,
-    /// How much of a log one answer carries.
+    /// Maximum number of log bytes in one response.
     pub log_bytes: usize,
     /// How long a read of a stopped run's log waits for its last byte.
     pub log_wait: Duration,
-    /// How long a follower of a stopped run's log waits while nothing comes.
+    /// How long a follower of a stopped run's log waits while nothing arrives.
     pub follow_wait: Duration,
 }
 
-/// [`Limits::log_wait`] of a server: clients wait longer for an answer, and an engine that answers needs less.
+/// The server's [`Limits::log_wait`]: clients have longer timeouts, and a responding engine needs less.
 pub const LOG_WAIT: Duration = Duration::from_secs(15);
-/// [`Limits::follow_wait`] of a server.
+/// The server's [`Limits::follow_wait`].
 pub const FOLLOW_WAIT: Duration = Duration::from_mins(1);
-/// How long a page does: a person would rather see that the end is missing.
+/// How long a page waits: a person would rather see that the end is missing.
 const PAGE_LOG_WAIT: Duration = Duration::from_secs(3);
 
 /// What all requests share.
@@ -72,7 +72,7 @@ const PAGE_LOG_WAIT: Duration = Duration::from_secs(3);
 pub struct App {
     service: Arc<Service>,
     limits: Limits,
-    /// Ends answers that would go on without end, when the server stops.
+    /// Cancelled when the server stops; ends responses that would otherwise never end.
     stop: CancellationToken,
     streams: Room,
     large: Arc<Large>,
@@ -115,7 +115,7 @@ impl Asked {
         self.unless_stopping(self.service.run_with_log(run_id, patience), self.service.run(run_id)).await
     }
 
-    /// What takes its time, or what can be had at once where the server stops meanwhile.
+    /// Awaits `patient`, or `quick` if the server stops in the meantime.
     async fn unless_stopping<T>(&self, patient: impl Future<Output = T>, quick: impl Future<Output = T>) -> T {
         match self.stop.run_until_cancelled(patient).await {
             Some(result) => result,
@@ -124,7 +124,7 @@ impl Asked {
     }
 }
 
-/// All that the server answers to those who may ask it.
+/// All routes of the server, with their middleware.
 pub fn router(app: App, origins: Origins) -> Router {
     let service = Arc::clone(&app.service);
     let base_path = origins.public_url.as_ref().map(|url| url.base_path().to_owned()).unwrap_or_default();

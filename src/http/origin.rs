@@ -1,10 +1,10 @@
-//! Who sends a request: a page of ours, a page of another site in somebody's browser, or a program.
+//! Who sent a request: one of our pages, a page of another site in a user's browser, or a program.
 //!
-//! A page of another site can have a visitor's browser send a form to any address, and the API takes a body whatever its
-//! type. Browsers say where such a request comes from, by `Sec-Fetch-Site` (over TLS and on loopback) or `Origin`; programs
-//! say nothing. A site can also give its own name the server's address (DNS rebinding), and is then of one origin with it:
-//! so a server that listens on loopback alone answers only to names that are known, and a browser's `Origin` has to be a
-//! known one everywhere.
+//! A page of another site can make a visitor's browser send a form to any address, and the API accepts a body of any
+//! content type. Browsers report where such a request comes from, by `Sec-Fetch-Site` (over TLS and on loopback) or
+//! `Origin`; programs report nothing. A site can also point its own name at the server's address (DNS rebinding), and
+//! then has the same origin: so a server that listens only on loopback answers only to known names, and a browser's
+//! `Origin` must be a known name everywhere.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,32 +16,32 @@ use url::{Host, Url};
 
 use crate::model::{CorsOrigins, PublicUrl};
 
-/// Where requests may come from, as the operator decided.
+/// The operator's settings on where requests may come from.
 #[derive(Debug, Clone, Default)]
 pub struct Origins {
-    /// The names that browsers know the server by, beside those that no other site can have.
+    /// The names by which browsers know the server, in addition to those that no other site can have.
     pub hosts: Vec<String>,
-    /// Whether the server listens on loopback alone, so that nobody else has a name for it.
+    /// Whether the server listens only on loopback, so that no other machine has a name for it.
     pub is_loopback: bool,
-    /// How people reach it, where that is not how it listens: through a proxy.
+    /// The URL that users reach it by, if it differs from where it listens: through a proxy.
     pub public_url: Option<PublicUrl>,
     /// The sites whose pages may use the API.
     pub cors: CorsOrigins,
-    /// Where proxies are whose `X-Forwarded-…` headers are believed.
+    /// The proxies whose `X-Forwarded-…` headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sender {
     OurPage,
-    /// A page of a site that the operator lets use the API.
+    /// A page of a site that the operator allows to use the API.
     LetIn,
     OtherSite,
-    /// A program, or a browser that says nothing of use.
+    /// A program, or a browser that sends no usable information.
     Unsaid,
 }
 
-/// The request's headers, and where its connection comes from.
+/// The request's headers, and the address that its connection comes from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent<'a> {
     pub(super) headers: &'a HeaderMap,
@@ -49,17 +49,17 @@ pub(super) struct Sent<'a> {
 }
 
 impl Origins {
-    /// Only `same-origin` and `none` are believed without an `Origin` that agrees: a page on another port of the same host
-    /// is `same-site`, and a value that nobody knows yet says nothing.
+    /// Without an `Origin` that agrees, only `same-origin` and `none` are believed: a page on another port of the
+    /// same host is `same-site`, and an unknown value proves nothing.
     pub(super) fn sender(&self, sent: Sent<'_>) -> Sender {
         let site = sent.headers.get("sec-fetch-site").map(|site| site.to_str().unwrap_or_default());
         match site {
             Some("same-origin") => Sender::OurPage,
-            // By the address bar or a bookmark.
+            // From the address bar or a bookmark.
             Some("none") => Sender::Unsaid,
             Some(_) | None => match self.by_origin(sent) {
                 Sender::Unsaid if site.is_some() => Sender::OtherSite,
-                // A name that leads to two servers: what browsers say of it counts more.
+                // One name may lead to two servers: the browser's `Sec-Fetch-Site` takes precedence.
                 Sender::OurPage if site == Some("cross-site") => Sender::OtherSite,
                 sender => sender,
             },
@@ -73,7 +73,7 @@ impl Origins {
             return Sender::OtherSite;
         }
         let public = self.public_url.as_ref();
-        // Of the public address the scheme is known as well; another name may be asked over TLS or not.
+        // For the public URL the scheme is also known; any other name may be used with or without TLS.
         let is_our_name = host_of(first).is_some_and(|origin| {
             public.is_none_or(|url| url.host() != origin) && self.names(sent).any(|name| name == origin)
         });
@@ -86,8 +86,8 @@ impl Origins {
         }
     }
 
-    /// The names that the request says the server has, with a port where it gives one: a proxy may use another than the
-    /// browser did, and passes that on. What is no text is no name that is known.
+    /// The names that the request gives for the server, with a port if included: a proxy may use a name other than
+    /// the browser's, and forward the browser's. A value that is not text matches no known name.
     fn names<'a>(&self, Sent { headers, peer }: Sent<'a>) -> impl Iterator<Item = Cow<'a, str>> {
         let forwarded = self.trusts(peer).then(|| headers.get_all("x-forwarded-host"));
         let forwarded = forwarded.into_iter().flatten().map(|hosts| match String::from_utf8_lossy(hosts.as_bytes()) {
@@ -95,7 +95,7 @@ impl Origins {
             unreadable @ Cow::Owned(_) => unreadable,
         });
         let asked = headers.get_all(header::HOST).iter().map(|host| String::from_utf8_lossy(host.as_bytes()));
-        // A browser always gives one; programs of the oldest kind may not.
+        // Browsers always send a `Host`; very old programs may not.
         asked.chain(forwarded).filter(|name| !name.is_empty())
     }
 
@@ -103,8 +103,9 @@ impl Origins {
         self.trusted_proxies.iter().any(|network| network.contains(&peer))
     }
 
-    /// Who is at the other end: the connection's peer or, where that is a trusted proxy, whom it speaks for. Each proxy
-    /// adds the address that it was asked from at the end of the list; what stands before an untrusted one may be made up.
+    /// The client's address: the connection's peer or, if that is a trusted proxy, the client that it forwards for.
+    /// Each proxy appends the address that it was called from to the list; anything before an untrusted address may
+    /// be forged.
     pub(super) fn client(&self, Sent { headers, peer }: Sent<'_>) -> IpAddr {
         let lists = headers.get_all("x-forwarded-for").iter().filter_map(|list| list.to_str().ok());
         let hops: Vec<_> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
@@ -119,10 +120,10 @@ impl Origins {
         client
     }
 
-    /// The name that a request uses for this server, where it may belong to another site.
+    /// The name that a request uses for this server, if it may belong to another site.
     ///
-    /// A site that gives its own name this server's address has one origin with it (DNS rebinding). So where a browser
-    /// gives an `Origin`, its name has to be a known one even if any `Host` is accepted.
+    /// A site that points its own name at this server's address has the same origin (DNS rebinding). So if a browser
+    /// sends an `Origin`, its name must be a known one even if any `Host` is accepted.
     pub(super) fn unknown_name<'a>(&self, sent: Sent<'a>) -> Option<Cow<'a, str>> {
         let is_any_accepted = !self.is_loopback && self.hosts.is_empty() && self.public_url.is_none();
         let origin = text(sent.headers, "origin").and_then(host_of);
@@ -132,7 +133,8 @@ impl Origins {
         })
     }
 
-    /// Whether no other site can have this name: the operator named it, or it is an address, `localhost` or without a dot.
+    /// Whether no other site can have this name: the operator configured it, or it is an address, `localhost` or has
+    /// no dot.
     fn knows(&self, host: &Host) -> bool {
         let Host::Domain(name) = host else { return true };
         let name = name.trim_end_matches('.');
@@ -142,15 +144,15 @@ impl Origins {
     }
 }
 
-/// The host of what a `Host` header says, as browsers read it: the name in small letters, an address in any way to write
-/// one. `None` for what no browser would send.
+/// The host in a `Host` header, as browsers parse it: a name in lower case, an address in any notation. `None` for a
+/// value that no browser would send.
 fn read_host(text: &str) -> Option<Host> {
     let is_plain = |c: char| c.is_ascii_graphic() && !"/?#@\\".contains(c);
     let url = text.chars().all(is_plain).then(|| Url::parse(&format!("http://{text}/")).ok()).flatten()?;
     url.host().map(|host| host.to_owned())
 }
 
-/// As proxies write it: bare, with a port, or as the host of a URL.
+/// Parses an address as proxies write it: bare, with a port, or as the host of a URL.
 fn address_of(hop: &str) -> Option<IpAddr> {
     let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
     let in_brackets = || hop.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::from);
@@ -182,7 +184,7 @@ mod tests {
         Sent { headers, peer: CLIENT }
     }
 
-    /// Known by these names, and listening on loopback alone or not.
+    /// Known by these names, and listening only on loopback or not.
     fn known_as(hosts: &[&str], is_loopback: bool) -> Origins {
         Origins { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), is_loopback, ..Origins::default() }
     }
@@ -209,7 +211,7 @@ mod tests {
         let is_refused = |host: &'static str, origin: &'static str| {
             any.unknown_name(sent(&headers(&[("host", host), ("origin", origin)]))).is_some()
         };
-        // A site whose name was given this server's address: of one origin with it, for the browser.
+        // A site that pointed its name at this server's address: the same origin, to the browser.
         assert!(is_refused("evil.example:3000", "http://evil.example:3000"));
         assert!(!is_refused("10.0.0.1:3000", "http://10.0.0.1:3000"));
         assert!(!is_refused("localhost:3000", "http://localhost:3000"));
@@ -228,7 +230,7 @@ mod tests {
             (vec![("sec-fetch-site", "something-new")], Sender::OtherSite),
             (vec![("sec-fetch-site", "")], Sender::OtherSite),
             (vec![("sec-fetch-site", "Same-Origin")], Sender::OtherSite),
-            // A page on another port of the same host, which no check of names would tell apart.
+            // A page on another port of the same host, which a check of names can't distinguish.
             (
                 vec![host, ("sec-fetch-site", "same-site"), ("origin", "http://flotilla.example:8000")],
                 Sender::OtherSite,
@@ -241,7 +243,7 @@ mod tests {
             (vec![host, ("origin", "flotilla.example:3000")], Sender::OtherSite),
             (vec![("sec-fetch-site", "none")], Sender::Unsaid),
             (vec![("sec-fetch-site", "cross-site")], Sender::OtherSite),
-            // The more trustworthy of the two counts.
+            // The more trustworthy of the two takes precedence.
             (
                 vec![host, ("sec-fetch-site", "cross-site"), ("origin", "http://flotilla.example:3000")],
                 Sender::OtherSite,
@@ -316,7 +318,7 @@ mod tests {
         let mut no_text = HeaderMap::new();
         no_text.insert(header::HOST, HeaderValue::from_bytes(b"localhost\xff").unwrap());
         assert_eq!(is_known(&no_text), [false; 3]);
-        // Of several each has to be known.
+        // With several, each must be known.
         for second in ["evil.example", "evil:80:80"] {
             let mut twice = headers(&[("host", "flotilla.example")]);
             twice.append(header::HOST, HeaderValue::from_static(second));
@@ -339,7 +341,7 @@ mod tests {
         ]);
         assert_eq!(trusting.sender(sent(&headers)), Sender::OurPage);
         assert_eq!(Origins::default().sender(sent(&headers)), Sender::OtherSite);
-        // The first that no trusted proxy wrote of is made up for all that is known.
+        // The addresses before the first one not added by a trusted proxy may be forged.
         assert_eq!(trusting.client(sent(&headers)), IpAddr::from([203, 0, 113, 7]));
         assert_eq!(Origins::default().client(sent(&headers)), CLIENT);
     }
@@ -357,17 +359,17 @@ mod tests {
         for (peer, lists, expected) in [
             ("10.0.0.1", &[][..], "10.0.0.1"),
             ("10.0.0.1", &["203.0.113.7"], "203.0.113.7"),
-            // A chain, in one header or in several, whose first part the client made up.
+            // A chain, in one header or in several, whose first part the client forged.
             ("10.0.0.1", &["6.6.6.6, 203.0.113.7, 192.0.2.1, 10.9.9.9"], "203.0.113.7"),
             ("10.0.0.1", &["6.6.6.6", "203.0.113.7,192.0.2.1", " 10.9.9.9 "], "203.0.113.7"),
-            // Everybody in it is a proxy: whoever began the chain.
+            // All addresses are proxies: the start of the chain counts.
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             // IPv6, bare, in brackets, with a port; and IPv4 within it.
             ("::1", &["2a00::7, 2001:db8::5"], "2a00::7"),
             ("::1", &["[2a00::7]:4711, [2001:db8::5]"], "2a00::7"),
             ("2001:db8::1", &["::ffff:203.0.113.7, ::ffff:10.0.0.1"], "203.0.113.7"),
             ("10.0.0.1", &["203.0.113.7:4711"], "203.0.113.7"),
-            // What is no address ends the chain at the proxy that wrote it.
+            // A value that is not an address ends the chain at the proxy that wrote it.
             ("10.0.0.1", &["203.0.113.7, unknown"], "10.0.0.1"),
             ("10.0.0.1", &["203.0.113.7, _hidden, 10.0.0.2"], "10.0.0.2"),
             ("10.0.0.1", &["203.0.113.7, "], "10.0.0.1"),
@@ -375,7 +377,7 @@ mod tests {
             ("10.0.0.1", &["203.0.113.7:99999"], "10.0.0.1"),
             ("10.0.0.1", &["[203.0.113.7]"], "10.0.0.1"),
             ("10.0.0.1", &["203.0.113.0/24"], "10.0.0.1"),
-            // Not a proxy that is trusted.
+            // Not a trusted proxy.
             ("203.0.113.9", &["10.0.0.2"], "203.0.113.9"),
             ("2a00::9", &["::1"], "2a00::9"),
         ] {

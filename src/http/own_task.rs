@@ -1,5 +1,5 @@
-//! A request that changes something goes on to its end, also where its client hangs up: a handler is dropped with its
-//! connection, and what it had begun would stay half done.
+//! Runs each request that changes something to its end, even if its client disconnects: a handler is dropped with its
+//! connection, and its work would be left half done.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::ApiError;
 
-/// Answers what may change something in tasks of `tasks`; whoever stops the server waits for them.
+/// Serves requests that may change something in tasks of `tasks`; shutdown waits for these.
 pub(super) fn wrap(routes: Router, tasks: TaskTracker) -> Router {
     routes.layer(from_fn_with_state(tasks, in_own_task))
 }
@@ -19,7 +19,7 @@ async fn in_own_task(State(tasks): State<TaskTracker>, request: Request, next: N
     if request.method().is_safe() {
         return next.run(request).await;
     }
-    // A panic is answered by a layer further in.
+    // Panics are handled by an inner layer.
     match tasks.spawn(next.run(request)).await {
         Ok(response) => response,
         Err(error) => {

@@ -1,5 +1,5 @@
-//! Query parameters: read one by one, so that each error names the parameter and its value, and what nobody asked for
-//! is told instead of ignored: a misspelt filter would otherwise list everything.
+//! Query parameters: read one by one, so that each error names the parameter and its value. Unknown parameters are
+//! reported instead of ignored: otherwise a misspelt filter would list everything.
 
 use std::collections::{BTreeMap, HashSet};
 use std::num::IntErrorKind;
@@ -21,20 +21,20 @@ use crate::model::{EnvVar, Faults, Order, PageRequest, TimeRange, excerpt};
 use crate::wire::OneOrMany;
 use crate::words::nearest;
 
-/// How many values a parameter may have that can be given several times.
+/// Maximum number of values of a repeatable parameter.
 pub(super) const MOST_VALUES: usize = 50;
-/// How long a value may be: a few times the longest name.
+/// Maximum length of a value: a few times the longest name.
 pub(super) const MOST_CHARS: usize = 1024;
-/// How many parameters a page may have in all.
+/// Maximum number of parameters of a page in total.
 const MOST_PAIRS_OF_A_PAGE: usize = 100;
-/// What parameters begin with that say nothing to the server: `_=1732665600` only keeps a cache from answering.
+/// Parameters with this prefix are ignored: `_=1732665600` only prevents a cached response.
 const IGNORED: char = '_';
 
-/// What [`Params::env`] reads.
+/// What [`Params::env`] accepts.
 pub(super) const ENV_PATTERN: &str = r"^[^|\u0000]+\|[^\u0000]*$";
 
 pub(super) struct Params {
-    /// In the order they came. An empty value is no value: existing clients send their forms' empty fields.
+    /// In the order received. An empty value counts as absent: existing clients send their forms' empty fields.
     pairs: Vec<(String, String)>,
     limits: Limits,
     known: Vec<&'static str>,
@@ -49,8 +49,8 @@ impl FromRequestParts<App> for Params {
     }
 }
 
-/// Refuses more values than a database or a page can do anything with: each adds a condition to a search, and on a page a
-/// link that repeats all the others.
+/// Refuses more values than a database or a page can handle: each adds a condition to a search, and on a page a link
+/// that repeats all the others.
 fn bound(pairs: &[(String, String)], path: &str, faults: &mut Faults) {
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     for (name, value) in pairs {
@@ -71,7 +71,7 @@ fn bound(pairs: &[(String, String)], path: &str, faults: &mut Faults) {
 impl Params {
     fn read(uri: &Uri, limits: Limits) -> Self {
         let query = uri.query().unwrap_or_default();
-        // What somebody pasted into a search is searched as far as any name can match it.
+        // A long text pasted into a search is cut to the length that any name could match.
         let is_typed =
             |name: &str| ["/ui/tasks", "/ui/palette"].contains(&uri.path()) && ["q", "deleted"].contains(&name);
         let cut = |name: &str, value: &str| match is_typed(name) {
@@ -93,7 +93,7 @@ impl Params {
         Self { pairs, limits, known: Vec::new(), faults }
     }
 
-    /// Every value of a parameter that may be given several times.
+    /// All values of a repeatable parameter.
     pub(super) fn all(&mut self, name: &'static str) -> Vec<String> {
         self.known.push(name);
         self.pairs.iter().filter(|(given, _)| given == name).map(|(_, value)| value.clone()).collect()
@@ -104,7 +104,7 @@ impl Params {
         self.all(name).pop()
     }
 
-    /// The value of a filter that takes only one.
+    /// The value of a filter that accepts only one.
     pub(super) fn once(&mut self, name: &'static str) -> Option<String> {
         let mut values = self.all(name);
         if values.len() > 1 {
@@ -113,7 +113,7 @@ impl Params {
         values.pop()
     }
 
-    /// Every value of a parameter, read; a fault names those that can't be.
+    /// All values of a parameter, parsed; invalid ones are recorded as faults.
     pub(super) fn all_parsed<T: FromStr<Err: ToString>>(&mut self, name: &'static str) -> Vec<T> {
         let mut parsed = Vec::new();
         for value in self.all(name) {
@@ -126,7 +126,7 @@ impl Params {
     }
 
     pub(super) fn truth(&mut self, name: &'static str) -> bool {
-        // Python's `True` comes as it is written there.
+        // Python's `True` arrives as written there.
         match self.last(name).map(|value| value.to_ascii_lowercase()).as_deref() {
             None | Some("false" | "0") => false,
             Some("true" | "1") => true,
@@ -137,7 +137,7 @@ impl Params {
         }
     }
 
-    /// `NAME_since` and `NAME_until`, each a time as RFC 3339 writes it.
+    /// `NAME_since` and `NAME_until`, each an RFC 3339 time.
     pub(super) fn times(&mut self, since: &'static str, until: &'static str) -> TimeRange {
         TimeRange { since: self.time(since), until: self.time(until) }
     }
@@ -166,13 +166,13 @@ impl Params {
         env
     }
 
-    /// `limit`, cut to what the operator allows.
+    /// `limit`, capped at the operator's maximum.
     pub(super) fn limit(&mut self) -> u32 {
         let Limits { list_default, list_most, .. } = self.limits;
         let Some(text) = self.last("limit") else { return list_default };
         match text.parse::<u32>() {
             Ok(limit) => limit.min(list_most),
-            // However large.
+            // Too large for the type.
             Err(error) if *error.kind() == IntErrorKind::PosOverflow => list_most,
             Err(_) => {
                 self.faults.add("limit", format!("must be a whole number that is not negative, not {text:?}"));
@@ -192,7 +192,7 @@ impl Params {
         }
     }
 
-    /// Which page, in which order; `known` are the fields that `sort_by` may name.
+    /// The requested page and order; `known` are the fields that `sort_by` accepts.
     pub(super) fn page<Sort: FromStr>(&mut self, default: (Sort, Order), known: &[&str]) -> PageRequest<Sort> {
         let (limit, offset) = (self.limit(), self.offset());
         let sort_by = match self.last("sort_by") {
@@ -212,14 +212,14 @@ impl Params {
         PageRequest { limit, offset, sort_by, order }
     }
 
-    /// The filters as the answer repeats them: everything given that is none of the page's own parameters.
+    /// The filters as the response repeats them: all parameters except the page's own.
     pub(super) fn filters(&self) -> BTreeMap<String, OneOrMany> {
         const OF_THE_PAGE: [&str; 5] = ["limit", "offset", "sort_by", "order", "env"];
         let given = self.pairs.iter().filter(|(name, _)| !OF_THE_PAGE.contains(&name.as_str()));
         repeated(given.map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
-    /// All that was wrong, the parameters that nothing asked for among it.
+    /// Returns all faults, including unknown parameters.
     pub(super) fn finish(mut self) -> Result<(), ApiError> {
         let is_first = |(i, name): &(usize, &&str)| !self.known[..*i].contains(name);
         let known: Vec<_> = self.known.iter().enumerate().filter(is_first).map(|(_, name)| *name).collect();
@@ -237,15 +237,15 @@ impl Params {
     }
 }
 
-/// Which operations have query parameters, by method and path as it stands below `/api`.
+/// The operations that have query parameters, by method and path below `/api`.
 pub(super) struct Described {
     pub(super) with_parameters: HashSet<(String, String)>,
     pub(super) limits: Limits,
-    /// Where the server lies below a path, paths may begin with it.
+    /// If the server is below a base path, matched paths may begin with it.
     pub(super) base_path: String,
 }
 
-/// Refuses every parameter of an operation that has none.
+/// Refuses all parameters of an operation that has none.
 pub(super) async fn refuse_unknown(
     State(described): State<Arc<Described>>,
     path: MatchedPath,
@@ -267,8 +267,8 @@ pub(super) async fn refuse_unknown(
     }
 }
 
-/// A time as RFC 3339 writes it. The few hours at either end of what it can write that are beyond a timestamp are as good as
-/// the first or the last one.
+/// Parses an RFC 3339 time. The few hours at either end of that format's range that a timestamp can't represent are
+/// mapped to the first or last timestamp.
 fn read_time(text: &str) -> Option<Timestamp> {
     let beyond = || {
         let pieces = Pieces::parse(text).ok()?;
@@ -278,7 +278,7 @@ fn read_time(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(beyond)
 }
 
-/// Each name with its value, or with its values where it was given several times.
+/// Maps each name to its value, or to a list if it was given several times.
 pub(super) fn repeated<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, OneOrMany> {
     let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in pairs {
@@ -291,7 +291,7 @@ pub(super) fn repeated<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> B
     values.into_iter().map(|(name, values)| (name, one_or_many(values))).collect()
 }
 
-/// The filters by variable as the answer repeats them; none where there are none.
+/// The filters by environment variable as the response repeats them; `None` if there are none.
 pub(super) fn env_filters(env: &[EnvVar]) -> Option<BTreeMap<String, OneOrMany>> {
     let filters = repeated(env.iter().map(|var| (var.name.as_str(), var.value.as_str())));
     Some(filters).filter(|filters| !filters.is_empty())

@@ -1,11 +1,11 @@
-//! How many connections there may be.
+//! Limits the number of connections.
 //!
 //! ```text
-//! all places taken, or the address's share ──→ a place of the reserve: health is answered, everything else gets 503
-//! the reserve taken as well ──→ the connection waits to be accepted
+//! all places taken, or the address's share ──→ a reserve place: health is answered, everything else gets 503
+//! reserve taken too ──→ the connection waits to be accepted
 //! ```
 //!
-//! So whoever asks after the server's health gets an answer also while others hold all their connections open.
+//! So health checks are answered even while others hold all connections open.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,41 +15,42 @@ use tokio::sync::Notify;
 
 use super::room::{self, Room};
 
-/// How many connections there may be where the process may open many files; it keeps half of those for other ends. The half
-/// that one address may have takes 128 MiB where each has sent all of a request's head but its end.
+/// Maximum number of connections, if the process may open enough files: half of its file limit is kept for other
+/// uses. Half of the connections, the share of one address, take 128 MiB if each has sent all of a request's head but
+/// its end.
 const MOST_CONNECTIONS: u64 = 4096;
-/// How many more are accepted to be told that there is no room.
+/// How many more connections are accepted only to be refused with 503.
 const RESERVE: usize = 32;
 
 pub(super) struct Places {
     ordinary: Room,
     reserve: Room,
     returned: Arc<Notify>,
-    /// Whether there was no room for the last one, so that this is logged once.
+    /// Whether there was no room for the last connection, so that this is logged once.
     was_full: bool,
 }
 
 /// What is answered on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Terms {
-    /// Everything, as often as the client asks.
+    /// Everything, for any number of requests.
     Ordinary,
     /// One request.
     OneRequest,
-    /// One request, if it asks after the server's health: what the reserve is for.
+    /// One health request: what the reserve is for.
     HealthAlone,
 }
 
-/// A connection's place, until it is dropped.
+/// A connection's place, held until it is dropped.
 pub(super) struct Place {
     pub(super) terms: Terms,
-    /// Given back before anybody is notified.
+    /// Returned before waiters are notified.
     taken: Option<room::Place>,
     returned: Arc<Notify>,
 }
 
 impl Place {
-    /// The same place, where it is an ordinary one, for a single request.
+    /// Restricts an ordinary place to a single request.
     pub(super) fn for_one_request(mut self) -> Self {
         if self.terms == Terms::Ordinary {
             self.terms = Terms::OneRequest;
@@ -65,28 +66,29 @@ impl Drop for Place {
     }
 }
 
-/// How many connections this process can serve at once.
+/// Maximum number of connections that this process can serve at once.
 pub(super) fn most_connections() -> usize {
-    // `RLIM_INFINITY` is the largest number there is.
+    // `RLIM_INFINITY` is the largest possible number.
     let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(now, _)| now);
     usize::try_from((open_files / 2).min(MOST_CONNECTIONS)).unwrap_or(usize::MAX).max(1)
 }
 
 impl Places {
     pub(super) fn of(number: usize) -> Self {
-        // One address may have all of the reserve.
+        // One address may take the whole reserve.
         let reserve = Room::of(2 * RESERVE);
         Self { ordinary: Room::of(number), reserve, returned: Arc::default(), was_full: false }
     }
 
-    /// Waits until a connection could be given any place.
+    /// Waits until any place is free.
     pub(super) async fn until_there_is_one(&self) {
         while !self.ordinary.has_any() && !self.reserve.has_any() {
             self.returned.notified().await;
         }
     }
 
-    /// A place for a connection from this address; `None` where there is none for it at all.
+    /// Takes a place for a connection from this address; `None` if neither an ordinary nor a reserve place is free
+    /// for it.
     pub(super) fn take(&mut self, address: IpAddr) -> Option<Place> {
         let ordinary = self.ordinary.take(address);
         let was_full = std::mem::replace(&mut self.was_full, ordinary.is_none());
@@ -98,7 +100,7 @@ impl Places {
         Some(Place { terms, taken, returned: Arc::clone(&self.returned) })
     }
 
-    /// A place of the reserve alone, for a connection that the server has no file for.
+    /// Takes a place from the reserve only, for a connection for which the server has no file left.
     pub(super) fn take_reserve(&self, address: IpAddr) -> Option<Place> {
         let taken = Some(self.reserve.take(address)?);
         Some(Place { terms: Terms::HealthAlone, taken, returned: Arc::clone(&self.returned) })

@@ -1,4 +1,4 @@
-//! What handlers take from a request, with errors in our own words and shape.
+//! Extractors for request parts, with error texts of our own.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use crate::wire::FromBody;
 
 /// How long a client may take to send its body.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Up to which size a body is received without a turn: about what the connection buffers anyway.
+/// Bodies up to this size are received without a turn: about what the connection buffers anyway.
 const SMALL_BODY_BYTES: usize = 64 << 10;
 
 /// The whole body, whatever its content type says.
 pub(super) struct RawBody(pub(super) Bytes);
 
 impl RawBody {
-    /// The whole body, up to `most` bytes.
+    /// Reads the whole body, up to `most` bytes.
     pub(super) async fn read(request: Request, app: &App, most: usize) -> Result<Self, ApiError> {
         match tokio::time::timeout(PATIENCE, receive(request, app, most)).await {
             Ok(received) => received.map(Self),
@@ -56,7 +56,7 @@ async fn receive(request: Request, app: &App, most: usize) -> Result<Bytes, ApiE
     if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
-    // Without a length it may become as large as is allowed.
+    // Without a length it may grow to the maximum.
     let expected = body.size_hint().exact().unwrap_or(most as u64);
     let (mut received, mut turn) = (BytesMut::new(), None);
     while let Some(frame) = body.frame().await {
@@ -73,14 +73,14 @@ async fn receive(request: Request, app: &App, most: usize) -> Result<Bytes, ApiE
     Ok(received.freeze())
 }
 
-/// One text of the path, or several as a tuple.
+/// One text from the path, or several as a tuple.
 pub(super) struct InPath<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        // Neither database can be asked for it, so nothing of that name exists.
+        // Neither database can look it up, so nothing of that name exists.
         if parts.uri.path().contains("%00") {
             return Err(ApiError::invalid(format!("the path must not hold a NUL character: {}", parts.uri.path())));
         }

@@ -1,4 +1,4 @@
-//! Bodies of answers.
+//! Response bodies.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};

@@ -1,4 +1,4 @@
-//! Room for a number of things at once, of which no single address gets more than its share.
+//! A limited number of places, of which no single address gets more than its share.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// The share of all places that one address may take: one half. A proxy that is not trusted is one address, and its users
-/// share that.
+/// One address may take this fraction of all places: one half. An untrusted proxy is one address, and its users share
+/// that.
 const SHARE_OF_AN_ADDRESS: usize = 2;
 
 #[derive(Clone)]
@@ -31,7 +31,8 @@ impl Room {
         self.taken.lock().all < self.places
     }
 
-    /// A place for this address, until it is dropped; `None` where all or the address's share are taken.
+    /// Takes a place for this address, held until it is dropped; `None` if all places or the address's share are
+    /// taken.
     pub(super) fn take(&self, address: IpAddr) -> Option<Place> {
         let address = subscriber(address);
         let share = (self.places / SHARE_OF_AN_ADDRESS).max(1);
@@ -47,7 +48,7 @@ impl Room {
     }
 }
 
-/// Whose share an address takes: of IPv6 the network of 64 bits, all of whose addresses one machine may use.
+/// The address whose share counts: for IPv6 the /64 network, since one machine may use all its addresses.
 pub(super) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),

@@ -1,11 +1,11 @@
-//! Connections: accepted up to a number, with a bound on how long one may keep us waiting, and ended in order.
+//! Connections: accepted up to a limit, with a bound on how long a client may keep one waiting, and shut down
+//! gracefully.
 //!
-//! A connection that waits for its client, between requests or within the head of one, is closed after a while; so
-//! clients that say nothing can't use up the process's open files, which the database and the runs need as well. How many
-//! there may be is decided in [`places`](super::places).
-//! How long a body may take is the matter of `request.rs`; an answer may take long, but not for ever without a byte of it
-//! being taken. How much memory it holds meanwhile is the matter of [`large`](super::large), and of the bound on what the
-//! system buffers.
+//! A connection waiting for its client, between requests or within a request's head, is closed after a while, so
+//! silent clients can't use up the process's open files, which the database and the runs also need. The number of
+//! connections is decided in [`places`](super::places). `request.rs` bounds how long a body may take. A response may
+//! take long, but not indefinitely if its reader takes no bytes; its memory in the meantime is limited by
+//! [`large`](super::large) and by the bound on what the system buffers.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -32,11 +32,11 @@ use super::places::{Place, Places, Terms, most_connections};
 use super::spares::Spares;
 use crate::service::is_out_of_files;
 
-/// The address that a request's connection comes from: the client's own, or that of a proxy.
+/// The address that a request's connection comes from: the client's own, or a proxy's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// The address of whoever asks, also behind proxies that are trusted.
+/// The client's address, also behind trusted proxies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client(pub(super) IpAddr);
 
@@ -45,31 +45,32 @@ pub(super) fn peer_of(extensions: &Extensions) -> IpAddr {
     extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0)
 }
 
-/// How long a client may take for the head of a request, counted from the end of the one before.
+/// How long a client may take for the head of a request, counted from the end of the previous request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
-/// The same while there is no room: the places of the reserve are few.
+/// The same while there is no room: the reserve has few places.
 const HEAD_PATIENCE_WITHOUT_ROOM: Duration = Duration::from_secs(5);
-/// The largest head of a request, in bytes; a larger one is answered with 431. Also how much of a body is buffered.
+/// Maximum size of a request's head, in bytes; a larger one is answered with 431. Also how much of a body is
+/// buffered.
 const HEAD_BYTES: usize = 64 << 10;
-/// How long an answer's reader may take nothing: somebody who reads a log page by page may pause.
+/// How long a response's reader may take nothing: a person paging through a log may pause.
 const READER_PATIENCE: Duration = Duration::from_mins(10);
-/// How much of an answer the system buffers that it can't send yet. Left to itself, it takes megabytes for each reader
-/// who takes nothing. What is on its way to a reader is not counted, so this slows nobody down.
+/// How much of a response the system buffers while it can't send it. By default it buffers megabytes for each stalled
+/// reader. Bytes already in flight are not counted, so this slows no reader down.
 const UNSENT_BYTES: u32 = 128 << 10;
-/// How long requests in flight may take to end after the server was told to stop; `docker stop` kills after 10 s.
+/// How long requests in flight may take to finish after shutdown was requested; `docker stop` kills after 10 s.
 const END_PATIENCE: Duration = Duration::from_secs(8);
-/// Until accepting is tried again that failed for a reason of the machine's.
+/// Delay before accepting is retried after it failed for a reason of the machine's.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
-/// The same where no file was left: one may be back soon.
+/// The same if no file was left: one may be free soon.
 const PAUSE_WITHOUT_FILES: Duration = Duration::from_millis(100);
-/// How often that is waited for before the last spare is given up, on which health alone is answered.
+/// How many of these delays pass before the last spare, which serves only health requests, is given up.
 const TRIES_WITHOUT_FILES: u32 = 5;
 
-/// Answers requests until `stop`; then accepts nothing more, and returns when those in flight are finished.
+/// Serves requests until `stop`, then accepts no more and returns once those in flight have finished.
 pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
     let (mut places, mut spares) = (Places::of(most_connections()), Spares::new());
     let connections = TaskTracker::new();
-    // Requests whose clients have hung up, and that are finished all the same.
+    // Requests whose clients have disconnected; they are finished all the same.
     let requests = TaskTracker::new();
     let routes = own_task::wrap(routes, requests.clone());
     while let Some((stream, peer, place)) = stop.run_until_cancelled(accept(&listener, &mut places, &mut spares)).await
@@ -89,7 +90,7 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToke
     }
 }
 
-/// The requests of one connection.
+/// Serves the requests of one connection.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
@@ -128,12 +129,12 @@ async fn answer(
         }
     };
     if let Err(error) = ended {
-        // A client that went away, or that speaks no HTTP.
+        // A client that disconnected, or that does not speak HTTP.
         tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended early");
     }
 }
 
-/// The next connection, with its place.
+/// Accepts the next connection and takes a place for it.
 async fn accept(listener: &TcpListener, places: &mut Places, spares: &mut Spares) -> (TcpStream, IpAddr, Place) {
     let mut tries = 0;
     loop {
@@ -144,7 +145,7 @@ async fn accept(listener: &TcpListener, places: &mut Places, spares: &mut Spares
                     tracing::debug!(%error, "a connection could not be set up as it should be");
                 }
                 let address = peer.ip().to_canonical();
-                // Where a spare is missing, the connection has its file, and is to give it back soon.
+                // If a spare is missing, this connection uses its file and must return it soon.
                 let place = match (spares.fill(), spares.left()) {
                     (true, _) => places.take(address),
                     (false, 1..) => places.take(address).map(Place::for_one_request),
@@ -174,11 +175,11 @@ async fn accept(listener: &TcpListener, places: &mut Places, spares: &mut Spares
 }
 
 fn set_up(stream: &TcpStream) -> io::Result<()> {
-    // Or a small piece of a followed log would wait for the client to acknowledge the one before.
+    // Otherwise a small piece of a followed log would wait until the client acknowledges the previous one.
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-    // Also after the answer is handed over, which is then the system's to send.
+    // This also applies once the whole response is handed over and only the system is still sending it.
     socket.set_tcp_user_timeout(Some(READER_PATIENCE))
 }
 
@@ -204,7 +205,7 @@ mod tests {
         (client, tokio::spawn(answer(server, peer, Terms::Ordinary, routes, stop.clone())))
     }
 
-    /// What comes until the connection is closed, and how long that takes.
+    /// Everything received until the connection is closed, and how long that takes.
     async fn read_to_end(client: &mut DuplexStream) -> (String, Duration) {
         let begun = Instant::now();
         let mut text = String::new();

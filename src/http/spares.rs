@@ -1,6 +1,6 @@
-//! Open files that are kept to be given up: where others have used up all that the process may have open, each lets one
-//! connection in for one request, and the last of them for one that asks after the server's health. Without them no
-//! connection could be accepted, and whoever watches the server would take it for dead.
+//! Spare open files. When other uses exhaust the process's file limit, each spare is given up to let one connection
+//! in for one request, and the last one for a health request. Without them no connection could be accepted, and
+//! monitoring would consider the server dead.
 
 use std::fs::File;
 
@@ -9,7 +9,7 @@ const SPARES: usize = 4;
 
 pub(super) struct Spares {
     files: Vec<File>,
-    /// Whether any was needed since all were there.
+    /// Whether the shortage was logged since all spares were last available.
     is_told: bool,
 }
 
@@ -20,7 +20,7 @@ impl Spares {
         spares
     }
 
-    /// Opens again what was given up: whether all are there.
+    /// Reopens the spares that were given up. Returns whether all are open.
     pub(super) fn fill(&mut self) -> bool {
         while self.files.len() < SPARES
             && let Ok(file) = File::open("/dev/null")
@@ -32,7 +32,7 @@ impl Spares {
         is_full
     }
 
-    /// `true` for the first of several times in a row that no file is left.
+    /// Returns `true` for the first of several consecutive times that no file is left.
     pub(super) const fn is_news(&mut self) -> bool {
         !std::mem::replace(&mut self.is_told, true)
     }
@@ -41,7 +41,7 @@ impl Spares {
         self.files.len()
     }
 
-    /// Makes room for one more open file; `false` where there was nothing to be given up.
+    /// Frees one open file; `false` if no spare is left.
     pub(super) fn give_up_one(&mut self) -> bool {
         self.files.pop().is_some()
     }

@@ -1,5 +1,5 @@
-//! Answers that go on as long as their reader stays: followed logs, and the news for pages. Each holds a connection, so
-//! there are at most half as many as connections: requests that are answered and done keep their room.
+//! Responses that last as long as their reader stays: followed logs, and updates for pages. Each holds a connection,
+//! so at most half of the connections may be streams; the rest stay free for short requests.
 
 use std::convert::Infallible;
 
@@ -16,13 +16,13 @@ use super::large::Asker;
 use super::places::most_connections;
 use super::room::{Place, Room};
 
-/// Room for as many streams as this process can serve.
+/// Places for as many streams as this process can serve.
 #[must_use]
 pub(super) fn room() -> Room {
     Room::of((most_connections() / 2).max(1))
 }
 
-/// Takes a place for a stream; the request is refused with 503 where there is none.
+/// A place for a stream; without a free one, the request is refused with 503.
 pub(super) struct StreamPlace(Place);
 
 impl FromRequestParts<App> for StreamPlace {
@@ -38,14 +38,14 @@ impl FromRequestParts<App> for StreamPlace {
 }
 
 impl StreamPlace {
-    /// Server-sent events, for as long as they hold the place.
+    /// Responds with server-sent events, which hold the place while they last.
     pub(super) fn answer(self, events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
         let events = events.map(move |event| {
             let _held = &self.0;
             event
         });
         let mut response = Sse::new(events.boxed()).keep_alive(KeepAlive::default()).into_response();
-        // Proxies that hold answers back would hold back the log.
+        // Proxies that buffer responses would delay the log.
         response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
         response
     }

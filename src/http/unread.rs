@@ -1,7 +1,8 @@
-//! What a client still sends when its request is answered is read, within bounds, before the answer goes out.
+//! Before the response is sent, reads, within bounds, what the client is still sending.
 //!
-//! A connection that is closed while bytes of the client's are unread is reset, and a client that is still sending then
-//! sees an error instead of the answer that tells it why. So whatever a handler leaves of a body comes back here.
+//! Closing a connection with unread bytes from the client resets it, and a client that is still sending then sees an
+//! error instead of the response that explains it. So the part of a body that a handler did not read is returned
+//! here.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,14 +19,14 @@ use tokio::sync::oneshot;
 
 use super::places::Terms;
 
-/// How much is read of what nobody wants. Who sends more learns of the refusal by a closed connection.
+/// How much of an unwanted body is read. For a client that sends more, the connection is closed.
 const MOST_BYTES: u64 = 64 << 20;
 /// How long that may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same on a connection that there is no room for, which holds one of few places.
+/// The same on a connection that got no ordinary place and holds one of few reserve places.
 const PATIENCE_WITHOUT_ROOM: Duration = Duration::from_millis(300);
 
-/// Reads what the handler did not, before the answer is given.
+/// Reads what the handler did not, before the response is sent.
 pub(super) async fn read_on(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
@@ -36,11 +37,11 @@ pub(super) async fn read_on(request: Request, next: Next) -> Response {
     let (back, mut left) = oneshot::channel();
     let request = request.map(|body| Body::new(Lent { body: Some(body), was_asked_for: false, back: Some(back) }));
     let response = next.run(request).await;
-    // A client that waits to be told to go on, and was not, has sent nothing.
+    // A client that waits for `100 Continue`, and did not get it, has sent nothing.
     if let Ok(Left { body, was_asked_for }) = left.try_recv()
         && (was_asked_for || !waits)
     {
-        // Either way the answer is given; a client that sends on is cut off.
+        // The response is sent either way; a client that keeps sending is cut off.
         let _ = tokio::time::timeout(patience, drain(body)).await;
     }
     response
@@ -55,15 +56,15 @@ async fn drain(mut body: Body) {
     }
 }
 
-/// A body that goes back to its lender where it was not read to its end.
+/// A body that is returned to its lender if it was not read to its end.
 struct Lent {
     body: Option<Body>,
-    /// A client that waits to be told to send it has been told.
+    /// Whether a client that waits for `100 Continue` has been sent it.
     was_asked_for: bool,
     back: Option<oneshot::Sender<Left>>,
 }
 
-/// What a handler left of a body.
+/// The part of a body that a handler did not read.
 struct Left {
     body: Body,
     was_asked_for: bool,
@@ -95,7 +96,7 @@ impl Drop for Lent {
         if let (Some(body), Some(back)) = (self.body.take(), self.back.take())
             && !body.is_end_stream()
         {
-            // Nobody takes it where the request itself was given up.
+            // The receiver is gone if the request itself was abandoned.
             let _ = back.send(Left { body, was_asked_for: self.was_asked_for });
         }
     }
@@ -115,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    /// How much is taken of a body of so many MiB of which the handler reads a piece, or nothing.
+    /// How much is read of a body of this many MiB if the handler reads one piece of it, or nothing.
     async fn taken_of(mebibytes: usize, is_begun: bool, is_expected: bool) -> u64 {
         let taken = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&taken);

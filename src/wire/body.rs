@@ -1,4 +1,4 @@
-//! From the bytes of a request to a structure, with an error that names the field and the value.
+//! Parses a request's bytes into a struct, with errors that name the field and the value.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -70,9 +70,9 @@ fn from_object<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, Bod
     })
 }
 
-/// To JSON 5.0 and 5 are one number, and languages that have only one kind of number may write either.
+/// In JSON, 5.0 and 5 are the same number, and languages with a single number type may write either.
 fn with_whole_numbers(value: Value) -> Value {
-    /// Up to here every whole number is exact as a floating point number.
+    /// Up to this value, every integer is exact as a floating-point number.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
         Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
@@ -90,7 +90,7 @@ fn with_whole_numbers(value: Value) -> Value {
 
 /// serde names Rust's types and its own; a client knows JSON's.
 fn in_words_of_json(problem: &str) -> String {
-    // What was found comes last but for what was expected, and may hold any text.
+    // The value found comes second to last, before what was expected, and may contain any text.
     let (found, expected) = problem.rsplit_once(", expected ").unwrap_or((problem, ""));
     let found = match found {
         "invalid type: map" => "invalid type: object",

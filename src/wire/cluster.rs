@@ -7,26 +7,26 @@ use utoipa::ToSchema;
 
 use crate::model::{self, ClusterChange, ClusterStatus, Faults};
 
-/// What a client sends to create or change a cluster. In a change, a field left out keeps its value. Unknown fields are
+/// Body for creating or changing a cluster. In a change, an omitted field keeps its value. Unknown fields are
 /// ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ClusterUpdate)]
 pub struct ClusterBody {
-    /// Needed to create one; it can't change.
+    /// Required on creation; can't be changed.
     #[schema(example = "batch")]
     pub name: Option<String>,
-    /// `active`, `maintenance` or `offline`. Runs are handed to an active cluster only; those that it has go on.
+    /// `active`, `maintenance` or `offline`. Only active clusters are given runs; runs already there continue.
     #[schema(example = "maintenance")]
     pub status: Option<String>,
-    /// For people whose runs wait.
+    /// Shown to users whose runs are waiting.
     pub status_reason: Option<String>,
-    /// Lets only runs of these tiers in; `[]` lets all in.
+    /// Accepts only runs of these tiers; `[]` accepts all.
     pub allowed_tiers: Option<Vec<String>>,
     pub capabilities: Option<Vec<String>>,
     pub region: Option<String>,
     pub namespace: Option<String>,
     pub cluster_version: Option<String>,
-    /// What would stand in the cluster's section of the configuration file: `engine`, and what belongs to it.
+    /// The content of the cluster's section in the configuration file: `engine` and its settings.
     #[schema(value_type = Option<Object>, example = json!({"engine": "docker", "host": "tcp://10.0.0.7:2376"}))]
     pub settings: Option<Map<String, Value>>,
     /// Where older clients put it; it belongs in `settings`.
@@ -36,13 +36,13 @@ pub struct ClusterBody {
 }
 
 impl ClusterBody {
-    /// The name of a cluster to create, and what is said of it.
+    /// The name of the cluster to create, and its fields.
     pub fn into_new(mut self) -> Result<(String, ClusterChange), Faults> {
         let name = self.name.take().ok_or_else(|| Faults::one("name", "is needed"))?;
         Ok((name, self.into_fields()?))
     }
 
-    /// What changes about the cluster of this name.
+    /// The fields to change on the cluster with this name.
     pub fn into_change(self, current: &str) -> Result<ClusterChange, Faults> {
         match &self.name {
             Some(name) if name != current => {
@@ -72,13 +72,13 @@ impl ClusterBody {
     }
 }
 
-/// A cluster as it stands. A field without a value is left out.
+/// Current state of a cluster. Fields without a value are omitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cluster {
-    /// The same as `name`.
+    /// Same as `name`.
     pub id: String,
     pub name: String,
-    /// `active`, `maintenance` or `offline`, as an operator said.
+    /// `active`, `maintenance` or `offline`, as set by an operator.
     pub status: String,
     pub status_reason: String,
     #[schema(value_type = String, format = DateTime)]
@@ -90,10 +90,10 @@ pub struct Cluster {
     pub cluster_version: String,
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// The kind of engine; left out where this server has no such cluster, and runs of it wait.
+    /// The kind of engine. Omitted if this server has no such cluster; runs for it wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
-    /// Whether a launch that names no cluster goes there.
+    /// Whether launches that name no cluster go here.
     pub is_default: bool,
     /// Whether the engine answers.
     pub reachable: bool,
@@ -102,7 +102,7 @@ pub struct Cluster {
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreachable_since: Option<Timestamp>,
-    /// How many runs it may have at a time; left out where there is no limit.
+    /// Maximum number of concurrent runs; omitted if unlimited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_running: Option<u32>,
     /// Runs by status.
@@ -110,7 +110,7 @@ pub struct Cluster {
     pub pending: u64,
     pub running: u64,
     pub needs_retry: u64,
-    /// Megabytes that its machines have for runs; left out where that is not known.
+    /// Megabytes that its machines provide for runs; omitted if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<i64>,
     /// Thousandths of a core.
@@ -118,13 +118,13 @@ pub struct Cluster {
     pub cpu: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<i64>,
-    /// Megabytes that its pending and running runs asked for.
+    /// Megabytes requested by its pending and running runs.
     pub reserved_memory: i64,
     /// Thousandths of a core.
     pub reserved_cpu: i64,
     #[serde(default)]
     pub reserved_gpu: i64,
-    /// What it was created with; left out for one of the server's configuration.
+    /// The settings it was created with; omitted for a cluster from the server's configuration.
     #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<Map<String, Value>>,
@@ -174,7 +174,7 @@ pub struct ClusterDetailList {
     pub total: usize,
 }
 
-/// The answer to a creation: the cluster, as it is now.
+/// Response to a creation: the cluster in its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterCreated {
     #[serde(flatten)]
@@ -182,7 +182,7 @@ pub struct ClusterCreated {
     pub created: bool,
 }
 
-/// The answer to a change: the cluster, as it is now.
+/// Response to a change: the cluster in its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterUpdated {
     #[serde(flatten)]
@@ -196,7 +196,7 @@ pub struct ClusterDeleted {
     pub deleted: bool,
 }
 
-/// How many attempts of engines that are gone the present engine was given.
+/// How many attempts were handed over from engines that are gone to the current engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterAdopted {
     pub id: String,

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::model::{Definition, DefinitionUpdate, EnvVar, Faults, NewDefinition};
 
-/// An environment variable. In a request, one without a value is empty.
+/// An environment variable. In a request, an omitted value means an empty one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = EnvVar)]
 pub struct EnvVarBody {
@@ -28,25 +28,25 @@ impl From<&EnvVar> for EnvVarBody {
     }
 }
 
-/// What a client sends to create or update a task definition. To create, `image`, `command` and `group_name` are
-/// needed; in an update a field left out keeps its value and `[]` empties a list. Unknown fields are ignored.
+/// Body for creating or updating a task definition. Creation requires `image`, `command` and `group_name`; in an
+/// update, an omitted field keeps its value and `[]` empties a list. Unknown fields are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = DefinitionUpdate)]
 pub struct DefinitionBody {
-    /// A unique name among live definitions.
+    /// Unique among live definitions.
     #[schema(example = "hello-world")]
     pub alias: Option<String>,
-    /// The group that owns it; fixed once it is created.
+    /// The owning group; fixed after creation.
     #[schema(example = "examples")]
     pub group_name: Option<String>,
     /// `[registry[:port]/]name[:tag]`
     #[schema(example = "library/ubuntu:latest")]
     pub image: Option<String>,
-    /// Run by a shell; it can contain newlines.
+    /// Run by a shell; may contain newlines.
     #[schema(example = "echo hello")]
     pub command: Option<String>,
     pub env: Option<Vec<EnvVarBody>>,
-    /// The older name of `env`.
+    /// Older name of `env`.
     pub environment: Option<Vec<EnvVarBody>>,
     /// Megabytes.
     #[schema(example = 512)]
@@ -57,7 +57,7 @@ pub struct DefinitionBody {
     /// Whole GPUs.
     pub gpu: Option<i64>,
     pub tags: Option<Vec<String>>,
-    /// The user the command runs as in the container.
+    /// User that the command runs as in the container.
     pub user: Option<String>,
     /// Megabytes of scratch disk.
     pub ephemeral_storage: Option<i64>,
@@ -74,8 +74,9 @@ impl DefinitionBody {
         NewDefinition { group_name: self.group_name.take(), fields: self.into_fields(env) }
     }
 
-    /// The update this is of a definition as it stands. A client of either document may read a definition, change the
-    /// name it knows the variables by and send both back: the one that was changed is meant.
+    /// The update that this body makes to the current definition. Clients of either API document may read a
+    /// definition, change the variables under the name they know (`env` or `environment`), and send both back: the
+    /// one that was changed counts.
     pub fn into_update(mut self, current: &Definition) -> Result<DefinitionUpdate, Faults> {
         if let Some(group_name) = self.group_name.take().filter(|name| *name != current.group_name) {
             let message = format!("can't change: it is {:?}, not {group_name:?}", current.group_name);
@@ -113,19 +114,19 @@ impl DefinitionBody {
     }
 }
 
-/// A task definition. A field without a value is left out.
+/// A task definition. Fields without a value are omitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Definition)]
 pub struct TaskDefinition {
     /// `<group_name>-<uuid>`
     pub definition_id: String,
-    /// Empty where it has none.
+    /// Empty if it has none.
     pub alias: String,
     pub group_name: String,
     pub image: String,
     pub command: String,
     pub env: Vec<EnvVarBody>,
-    /// The older name of `env`: the same list.
+    /// Older name of `env`: the same list.
     pub environment: Vec<EnvVarBody>,
     /// Megabytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,7 +137,7 @@ pub struct TaskDefinition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<i64>,
     pub tags: Vec<String>,
-    /// The user the command runs as in the container.
+    /// User that the command runs as in the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Megabytes of scratch disk.
@@ -182,7 +183,7 @@ impl From<Definition> for TaskDefinition {
     }
 }
 
-/// The answer to a deregistration.
+/// Response to a deregistration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deregistered {
     pub definition_id: String,

@@ -8,25 +8,25 @@ use utoipa::ToSchema;
 use super::EnvVarBody;
 use crate::model::{EnvVar, LaunchRequest, Owner};
 
-/// What a client may say when it launches a task; the body may be empty. Keys match without regard to case.
+/// Options of a launch; the body may be empty. Keys are case-insensitive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = LaunchRequest)]
 pub struct LaunchBody {
-    /// The cluster to run on, `default` where it is left out.
+    /// The cluster to run on; `default` if omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "default")]
     pub cluster: Option<String>,
     /// Overrides the definition's variables by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<Vec<EnvVarBody>>,
-    /// `owner_id`, `owner_email`, `team_name`, and whatever else a client wants to find again.
+    /// `owner_id`, `owner_email`, `team_name`, and any other tags to search by later.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub run_tags: Option<BTreeMap<String, Option<String>>>,
-    /// Another image than the definition's.
+    /// Overrides the definition's image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Another command than the definition's.
+    /// Overrides the definition's command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// Megabytes.
@@ -43,13 +43,13 @@ pub struct LaunchBody {
     /// `spot` or `ondemand`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_lifecycle: Option<String>,
-    /// Seconds after which the run is ended, counted from when its command starts: waiting for a place and fetching the
-    /// image do not count.
+    /// Seconds after which the run is ended, counted from the start of its command; time spent waiting to start or
+    /// pulling the image does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_deadline_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
-    /// A repeat with the same key within 7 days, whose first run has not failed, gets that run.
+    /// A repeat with the same key within 7 days returns the first run, unless that run has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotence_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ impl LaunchBody {
         }
     }
 
-    /// The second version's: also `run_tags`.
+    /// The second version's fields: also `run_tags`.
     #[must_use]
     pub fn into_v2(mut self) -> LaunchRequest {
         let run_tags = self.run_tags.take().into_iter().flatten();
@@ -84,7 +84,7 @@ impl LaunchBody {
         LaunchRequest { owner: Owner { run_tags }, ..self.into_v1() }
     }
 
-    /// All of them.
+    /// All fields.
     #[must_use]
     pub fn into_v4(self) -> LaunchRequest {
         let all = self.clone();

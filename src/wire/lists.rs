@@ -1,4 +1,4 @@
-//! Lists on the wire: one page, how it was cut, and the filters it was made with.
+//! List responses on the wire: one page, how it was paginated, and the filters used.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{Run, TaskDefinition};
 
-/// A filter's value: a string where it was given once, a list where it was given several times.
+/// A filter's value: a string if given once, a list if given several times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum OneOrMany {
@@ -18,16 +18,16 @@ pub enum OneOrMany {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DefinitionList {
     pub definitions: Vec<TaskDefinition>,
-    /// How many there are in all.
+    /// Total number of matches.
     pub total: u64,
     pub limit: u32,
     pub offset: u32,
     pub sort_by: String,
     pub order: String,
-    /// The filters by variable.
+    /// Filters by environment variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env_filters: Option<BTreeMap<String, OneOrMany>>,
-    /// The other filters of the request.
+    /// The request's other filters.
     #[serde(flatten)]
     pub filters: BTreeMap<String, OneOrMany>,
 }
@@ -35,16 +35,16 @@ pub struct DefinitionList {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RunList {
     pub history: Vec<Run>,
-    /// How many there are in all.
+    /// Total number of matches.
     pub total: u64,
     pub limit: u32,
     pub offset: u32,
     pub sort_by: String,
     pub order: String,
-    /// The filters by variable.
+    /// Filters by environment variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env_filters: Option<BTreeMap<String, OneOrMany>>,
-    /// The other filters of the request.
+    /// The request's other filters.
     #[serde(flatten)]
     pub filters: BTreeMap<String, OneOrMany>,
 }
@@ -69,7 +69,7 @@ pub struct TagList {
     pub name: Option<String>,
 }
 
-/// The names of the clusters that runs can be launched on.
+/// Names of the clusters that runs can be launched on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterList {
     pub clusters: Vec<String>,

@@ -1,4 +1,4 @@
-//! Logs on the wire. Beside what the API's documents know, a field is there only where it has something to say.
+//! Logs on the wire. Fields beyond those in the API's documents are present only when they carry information.
 
 use std::borrow::Cow;
 
@@ -9,14 +9,14 @@ use utoipa::ToSchema;
 /// A piece of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogChunk {
-    /// As text: bytes that are not UTF-8 are replaced by U+FFFD.
+    /// As text; bytes that are not UTF-8 are replaced by U+FFFD.
     pub log: String,
-    /// The same as it was written, in base64; left out where `log` is that.
+    /// The exact bytes in base64; omitted if `log` already is exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_base64: Option<String>,
-    /// Ask with this token for what comes after.
+    /// Token to request what follows.
     pub last_seen: String,
-    /// `false` where the run has stopped and the end of its log is not stored yet: ask again later. Left out otherwise.
+    /// `false` if the run has stopped but the end of its log is not stored yet: ask again later. Omitted otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_complete: Option<bool>,
 }
@@ -33,7 +33,7 @@ impl LogChunk {
         Self { log, log_base64, last_seen, is_complete }
     }
 
-    /// As it was written.
+    /// The exact bytes.
     #[must_use]
     pub fn bytes(&self) -> Cow<'_, [u8]> {
         let exact = self.log_base64.as_ref().and_then(|text| BASE64_STANDARD.decode(text).ok());
@@ -41,10 +41,10 @@ impl LogChunk {
     }
 }
 
-/// What ends a followed log.
+/// The last event of a followed log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogEnd {
-    /// `false` where the run has stopped and the end of its log is not stored yet. Left out otherwise.
+    /// `false` if the run has stopped but the end of its log is not stored yet. Omitted otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_complete: Option<bool>,
 }

@@ -1,12 +1,12 @@
-//! The bodies on the wire: what clients send and get, shared by the server's routes and our own client.
+//! Request and response bodies, shared by the server's routes and our own client.
 //!
-//! The field names are the Flotilla API's. Where its documents differ, a request may use either and a response carries
-//! both. No answer holds `null`: a field without a value is left out, but for the texts that clients have always been given,
-//! which are empty. docs/api.md has the table.
+//! Field names are those of the Flotilla API. Where its documents differ, a request may use either name and a
+//! response carries both. Responses never contain `null`: a field without a value is omitted, except the texts that
+//! clients have always received, which are empty. docs/api.md has the table.
 
-/// The header of a log as plain text that says `false` where the end of the log is missing.
+/// Header of a plain-text log; `false` if the end of the log is missing.
 pub const LOG_COMPLETE: &str = "log-complete";
-/// The header of each answer that says what time it is at the server, to the millisecond.
+/// Header of every response with the server's time, to the millisecond.
 pub const SERVER_TIME: &str = "x-server-time";
 
 mod body;

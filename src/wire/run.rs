@@ -10,27 +10,27 @@ use utoipa::ToSchema;
 use super::EnvVarBody;
 use crate::model;
 
-/// One launch of a task, and what became of it. A field without a value is left out.
+/// One launch of a task and its outcome. Fields without a value are omitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Run {
     pub run_id: String,
     pub definition_id: String,
-    /// Empty where its definition has none.
+    /// Empty if the definition has none.
     pub alias: String,
     pub group_name: String,
     pub image: String,
-    /// The image that really ran, as `sha256:…`, where the engine has images.
+    /// The image that actually ran, as `sha256:…`, if the engine uses images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
     pub cluster: String,
     pub command: String,
     pub env: Vec<EnvVarBody>,
-    /// The older name of `env`: the same list.
+    /// Older name of `env`: the same list.
     pub environment: Vec<EnvVarBody>,
-    /// Megabytes asked for.
+    /// Megabytes requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<i64>,
-    /// Thousandths of a core asked for.
+    /// Thousandths of a core requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,13 +50,14 @@ pub struct Run {
     #[schema(example = "succeeded")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
-    /// 0 is success, 128 + n says that signal n ended it; without one the task never ran, or its end was not seen.
+    /// 0 is success; 128 + n means that signal n ended it. Omitted if the task never ran or its end was not observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
-    /// Why it ended, or is to be tried again, in words.
+    /// Why it ended or is waiting to retry, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_reason: Option<String>,
-    /// Why a queued run has not started, or why nothing is known of one that an engine has, in words; told for a single run, not in lists.
+    /// Why a queued run has not started, or why the state of a run at the engine is unknown. Only for a single run,
+    /// not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_reason: Option<String>,
     #[schema(value_type = String, format = DateTime)]
@@ -73,21 +74,21 @@ pub struct Run {
     pub run_tags: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub engine: String,
-    /// How often it was handed to the engine.
+    /// How many times it was handed to the engine.
     pub attempt_count: u32,
-    /// Megabytes, the peak.
+    /// Peak, in megabytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory_used: Option<i64>,
-    /// Thousandths of a core, the peak.
+    /// Peak, in thousandths of a core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cpu_used: Option<i64>,
-    /// Milliseconds of CPU time in all.
+    /// Total CPU time in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_time_ms: Option<i64>,
-    /// Megabytes, where a limit was in force.
+    /// Megabytes, if a limit was enforced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<i64>,
-    /// Thousandths of a core, where a limit was in force.
+    /// Thousandths of a core, if a limit was enforced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_limit: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,10 +107,10 @@ pub struct Run {
     pub service_account: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_run_id: Option<String>,
-    /// Its first 10,000 children; only of a single run, not in lists.
+    /// Its first 10,000 children. Only for a single run, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spawned_runs: Option<Vec<SpawnedRun>>,
-    /// Its newest 10,000 events, oldest first; only of a single run, not in lists.
+    /// Its newest 10,000 events, oldest first. Only for a single run, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_events: Option<Vec<PodEvent>>,
     pub executable_id: String,
@@ -124,7 +125,7 @@ pub struct Run {
     pub run_exceptions: Option<Value>,
 }
 
-/// Where a run runs, as far as the engine tells.
+/// Where a run executes, as far as the engine reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunInstance {
     pub instance_id: String,
@@ -201,7 +202,7 @@ impl From<model::Run> for Run {
     }
 }
 
-/// The answer to a stop: the run, as it is now.
+/// Response to a stop: the run in its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StoppedRun {
     #[serde(flatten)]
@@ -210,7 +211,7 @@ pub struct StoppedRun {
     pub terminated: bool,
 }
 
-/// The answer to a reported status: the run, as it is now.
+/// Response to a reported status: the run in its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UpdatedRun {
     #[serde(flatten)]
@@ -218,7 +219,7 @@ pub struct UpdatedRun {
     pub updated: bool,
 }
 
-/// The few fields that change while a run goes on. A field without a value is left out.
+/// The few fields that change during a run. Fields without a value are omitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunStatus {
     pub run_id: String,
@@ -237,7 +238,7 @@ pub struct RunStatus {
     pub exit_reason: Option<String>,
     pub engine: String,
     pub definition_id: String,
-    /// Empty where its definition has none.
+    /// Empty if the definition has none.
     pub alias: String,
     pub cluster_name: String,
 }
@@ -263,26 +264,26 @@ impl From<model::Run> for RunStatus {
 /// A status that a job reports about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusUpdate {
-    /// `RUNNING` or `STOPPED`; the others are for the server to say.
+    /// `RUNNING` or `STOPPED`; the other statuses are set by the server.
     #[schema(example = "STOPPED")]
     pub status: Option<String>,
     pub exit_code: Option<i64>,
     pub exit_reason: Option<String>,
-    /// Whatever the job wants to say about how it failed, such as the names of its exceptions.
+    /// Any details about the failure, such as exception names.
     pub run_exceptions: Option<Value>,
 }
 
-/// One line of a run's story.
+/// One event in a run's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PodEvent {
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
     /// `Normal` or `Warning`.
     pub event_type: String,
-    /// One word for programs.
+    /// One word, for programs.
     pub reason: String,
     pub source_object: String,
-    /// A sentence for people.
+    /// One sentence, for people.
     pub message: String,
 }
 
@@ -300,12 +301,12 @@ impl From<model::Event> for PodEvent {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventList {
-    /// How many there are in all.
+    /// Total number of matches.
     pub total: u64,
     pub pod_events: Vec<PodEvent>,
 }
 
-/// What every refused request is answered with.
+/// Body of every error response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What is wrong, and with which field.

@@ -1,4 +1,4 @@
-//! Clusters: listed, drained, added and removed while the server runs.
+//! Cluster routes: list, drain, add and remove clusters while the server runs.
 
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,7 +19,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// List the clusters with their state
 ///
-/// Those of this server, those that anything was said about, and those that runs wait for.
+/// This server's clusters, clusters that have stored settings or a stored status, and clusters that runs wait for.
 #[utoipa::path(
     get, path = "/v6/clusters", tag = "clusters", operation_id = "listClusters",
     responses(
@@ -48,7 +48,7 @@ async fn get(app: Asked, InPath(name): InPath<String>) -> Result<Response, ApiEr
 
 /// Add a cluster
 ///
-/// To all servers of the database, without a restart; where the server's configuration allows it.
+/// Adds it to all servers of the database, without a restart, if the server's configuration allows it.
 #[utoipa::path(
     post, path = "/v6/clusters", tag = "clusters", operation_id = "createCluster", request_body = ClusterBody,
     responses(
@@ -66,7 +66,8 @@ async fn create(app: Asked, InBody(body): InBody<ClusterBody>) -> Result<Respons
 
 /// Change a cluster
 ///
-/// A status other than `active` keeps further runs from it; those that it has go on. A field left out keeps its value.
+/// With a status other than `active`, the cluster is given no new runs; runs already there continue. An omitted field
+/// keeps its value.
 #[utoipa::path(
     put, path = "/v6/clusters/{id}", tag = "clusters", operation_id = "updateCluster", request_body = ClusterBody,
     params(("id" = String, Path, description = "Its name")),
@@ -106,8 +107,9 @@ async fn delete(app: Asked, InPath(name): InPath<String>) -> Result<Response, Ap
 
 /// Give a cluster's engine the runs of one that is gone
 ///
-/// Where another engine answers than the one that has a run, nothing is concluded about that run: its container or job may
-/// still be there. This says that it is not. What the present engine does not have is lost from then on.
+/// If an engine other than the one that has a run answers, nothing is concluded about that run: its container or job
+/// may still exist. This request states that it does not. Runs that the current engine does not have then become
+/// lost.
 #[utoipa::path(
     post, path = "/v6/clusters/{id}/adopt", tag = "clusters", operation_id = "adoptRuns",
     params(("id" = String, Path, description = "Its name")),

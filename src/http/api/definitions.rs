@@ -1,4 +1,4 @@
-//! Task definitions: listed, created, found, updated, deregistered.
+//! Task definition routes: list, create, get, update, deregister.
 
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,7 +25,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// List task definitions
 ///
-/// A filter may be given several times and then means any of the values; several filters must all hold.
+/// A filter given several times matches any of its values; different filters must all match.
 #[utoipa::path(
     get, path = "/v1/task", tag = "tasks", operation_id = "listTasks",
     params(
@@ -124,7 +124,7 @@ async fn get_by_alias(app: Asked, InPath(alias): InPath<String>) -> Result<Respo
 
 /// Update a task definition
 ///
-/// A field left out keeps its value, and `[]` empties a list. The group can't change.
+/// An omitted field keeps its value, and `[]` empties a list. The group can't change.
 #[utoipa::path(
     put, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "updateTask",
     params(("definition_id" = String, Path)), request_body = DefinitionBody,
@@ -147,7 +147,8 @@ async fn update(
 
 /// Deregister a task definition
 ///
-/// It leaves lists, look-ups and launches, and its alias becomes free. Its running runs go on, its history stays.
+/// It disappears from lists, look-ups and launches, and its alias becomes free. Its running runs continue, and its
+/// history is kept.
 #[utoipa::path(
     delete, path = "/v1/task/{definition_id}", tag = "tasks", operation_id = "deleteTask",
     params(("definition_id" = String, Path)),

@@ -1,4 +1,4 @@
-//! The description of the API, made from the code, and pages to browse it that load nothing from elsewhere.
+//! The API's description, generated from the code, and pages to browse it that load nothing from other sites.
 
 mod accepted;
 mod answers;
@@ -44,19 +44,19 @@ use crate::http::base::at;
 )]
 struct Description;
 
-/// The routes below `/api`, and their description as far as it stands beside the handlers.
+/// The routes below `/api`, and the part of their description that is written beside the handlers.
 pub fn with_api(api: OpenApiRouter<App>) -> (Router<App>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Description::openapi()).nest("/api", api).split_for_parts()
 }
 
-/// The description as `/api/openapi.json` gives it.
+/// The description as served at `/api/openapi.json`.
 #[must_use]
 pub fn openapi() -> Value {
     document(&with_api(super::routes()).1)
 }
 
-/// The whole description: with what requests may hold, by the constants that they are checked by, and with what any
-/// request may be answered.
+/// The whole description, including the constraints on requests, taken from the constants that validate them, and the
+/// responses that any request may get.
 pub fn document(description: &utoipa::openapi::OpenApi) -> Value {
     let mut document = serde_json::to_value(description).expect("a description has string keys and serializes");
     accepted::add(&mut document);
@@ -76,7 +76,7 @@ pub fn with_parameters(document: &mut Value) -> HashSet<(String, String)> {
     found
 }
 
-/// Each operation, with its path and method.
+/// Visits each operation with its path and method.
 fn each_operation(document: &mut Value, mut visit: impl FnMut(&str, &str, &mut Value)) {
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (path, item) in paths {
@@ -91,10 +91,10 @@ pub fn routes(mut document: Value, base_path: &str) -> Router<App> {
         document["servers"] = json!([{ "url": base_path }]);
     }
     let pages: Router<App> = SwaggerUi::new("/api/docs")
-        // From the page's own address.
+        // Relative to the page's own address.
         .config(utoipa_swagger_ui::Config::new(["../openapi.json"]).validator_url("none"))
         .into();
-    // Made once, for it is large.
+    // Serialized once, because it is large.
     let description = Bytes::from(serde_json::to_vec(&document).expect("a JSON value serializes"));
     Router::new()
         .route("/api/openapi.json", get(move || std::future::ready(answer(description.clone()))))
@@ -105,7 +105,7 @@ pub fn routes(mut document: Value, base_path: &str) -> Router<App> {
 fn answer(description: Bytes) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "application/json; charset=utf-8"),
-        // Tools that run in a browser read it from anywhere.
+        // Browser-based tools read it from any site.
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
     ];
     (headers, description).into_response()

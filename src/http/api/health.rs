@@ -1,4 +1,4 @@
-//! Whether the server lives, and whether it is of use.
+//! Health routes: liveness and readiness.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -15,15 +15,15 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(also_at(&[("/health/live", "Live")], routes!(live))).routes(routes!(ready))
 }
 
-/// Whether a path is one of these, which are answered also where there is no room for anything else.
+/// Whether a path is one of these; they are answered even when the server has no room for other requests.
 pub fn is_asked_for(path: &str) -> bool {
-    // Below `/api`, or the path of a proxy.
+    // Below `/api`, or a proxy's path.
     ["/v6/health", "/health/live", "/health/ready"].iter().any(|known| path.ends_with(known))
 }
 
 /// The server answers
 ///
-/// Liveness: says nothing about its database.
+/// Liveness: does not check the database.
 #[utoipa::path(
     get, path = "/v6/health", tag = "health", operation_id = "getHealth",
     responses((status = 200, description = "It does", body = Health))
@@ -34,8 +34,8 @@ async fn live() -> Response {
 
 /// The server can do its work
 ///
-/// Readiness: its database stores what it is told to, no other server has taken that over, its control loops end their
-/// steps, and it is not stopping.
+/// Readiness: its database stores writes, no other server has taken that database over, its control loops finish
+/// their steps, and it is not stopping.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health", operation_id = "getReadiness",
     responses(

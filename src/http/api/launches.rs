@@ -1,4 +1,4 @@
-//! Launches: each version of the route reads its own fields and ignores the rest.
+//! Launch routes: each version reads its own fields and ignores the rest.
 
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
@@ -42,7 +42,7 @@ async fn execute_v1(
 
 /// Launch a task (second version)
 ///
-/// Reads `run_tags` as well.
+/// Also reads `run_tags`.
 #[utoipa::path(
     put, path = "/v2/task/{definition_id}/execute", tag = "launches", operation_id = "executeTaskV2",
     params(("definition_id" = String, Path)), request_body = LaunchBody,

@@ -1,4 +1,4 @@
-//! Logs: read from a token on, downloaded, followed.
+//! Log routes: read from a token, download, follow.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -27,22 +27,22 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(also_at(&[("/v6/{run_id}/logs/stream", "V6")], routes!(stream)))
 }
 
-/// How much of a log is read at a time where it is sent as it is read, so that a reader who takes nothing holds little.
+/// How much of a log is read at a time when it is streamed, so that a stalled reader holds little memory.
 const RAW_BYTES: usize = 64 << 10;
-/// The same as events, in which a byte may stand as six.
+/// The same for events, in which one byte may take six.
 const EVENT_BYTES: usize = 16 << 10;
-/// How many times a piece of a log is held while it is made: control characters take six bytes each in JSON, and what is no
-/// text stands in it a second time.
+/// Number of copies of a piece of a log in memory while the response is made: control characters take six bytes each
+/// in JSON, and a piece that is not UTF-8 is included a second time.
 const COPIES: u64 = 8;
 
 /// Get what a run has written
 ///
-/// One answer carries at most a configured number of bytes; ask again with `last_seen` for what comes after. Where
-/// there is nothing new, `log` is empty and the same token comes back. stdout and stderr are both in it, in the order
-/// they were read.
+/// A response carries at most a configured number of bytes; pass its `last_seen` to get what follows. If there is
+/// nothing new, `log` is empty and the same token is returned. It contains stdout and stderr in the order they were
+/// read.
 ///
-/// The answer for a run that has stopped waits until the last byte of its log is stored. Where that takes too long, it
-/// says `"is_complete": false`, or has the header `log-complete: false` with `raw_text`.
+/// For a stopped run, the response waits until the last byte of its log is stored. If that takes too long, it
+/// contains `"is_complete": false`, or the header `log-complete: false` with `raw_text`.
 #[utoipa::path(
     get, path = "/v1/{run_id}/logs", tag = "logs", operation_id = "getLog",
     params(
@@ -69,7 +69,7 @@ async fn read(
 ) -> Result<Response, ApiError> {
     let last_seen = params.last("last_seen");
     let is_raw = params.truth("raw_text");
-    // Existing clients name a part of a run of many containers; ours have one log.
+    // Existing clients name one of several containers of a run; our runs have one log.
     params.last("role");
     params.last("facility");
     params.finish()?;
@@ -89,7 +89,7 @@ async fn read(
     app.large.json(asker, text, turn)
 }
 
-/// The bytes as they are, up to the present end.
+/// The stored bytes, up to the current end.
 fn raw(log: LogFollower) -> Response {
     let is_end_missing = log.is_end_missing();
     let pieces = stream::unfold(Some(log), |log| async move {
@@ -97,11 +97,11 @@ fn raw(log: LogFollower) -> Response {
         match log.next_stored().await {
             Ok(Some(piece)) => Some((Ok(Bytes::from(piece.bytes)), Some(log))),
             Ok(None) => None,
-            // The answer breaks off, which is how a client learns that it is not whole.
+            // The response breaks off, which tells the client that it is incomplete.
             Err(error) => Some((Err(error), None)),
         }
     });
-    // What compresses it asks once more after its end.
+    // The compression layer polls once more after the end.
     let pieces = futures_util::StreamExt::fuse(pieces);
     let mut response = Body::from_stream(pieces).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -114,10 +114,10 @@ fn raw(log: LogFollower) -> Response {
 
 /// Follow a log
 ///
-/// Server-sent events: each carries a piece as JSON, with its token as the event's id, so that a client that lost the
-/// connection goes on where it was (`Last-Event-ID`, or `last_seen`). An event `end` says that the run has stopped and
-/// all is sent, or with `"is_complete": false` that the end of its log is not stored yet and nothing has come for a
-/// while; one `error` that the server could not go on.
+/// Server-sent events: each carries a piece as JSON, with its token as the event id, so that a client that lost the
+/// connection can resume (`Last-Event-ID`, or `last_seen`). The event `end` means that the run has stopped and
+/// everything was sent, or with `"is_complete": false` that the end of its log is not stored yet and nothing has
+/// arrived for a while. The event `error` means that the server could not continue.
 #[utoipa::path(
     get, path = "/v1/{run_id}/logs/stream", tag = "logs", operation_id = "followLog",
     params(
@@ -141,7 +141,7 @@ async fn stream(
     let last_event = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let last_seen = params.last("last_seen");
     params.finish()?;
-    // A browser that reconnects by itself repeats the address it began with, and tells where it was.
+    // A browser that reconnects automatically repeats its original URL, and sends its position in the header.
     let from = app.service.log_token(last_event.or(last_seen).as_deref())?;
     let Limits { log_bytes, follow_wait, .. } = app.limits;
     let log = app.service.follow(&run_id, from, log_bytes.min(EVENT_BYTES), follow_wait).await?;
@@ -154,7 +154,7 @@ async fn stream(
                 Ok(None) => (Ok(end(&log)), None),
                 Err(error) => (Ok(failure(&error)), None),
             }),
-            // The client reconnects, to this server or another, with the token it has.
+            // The client reconnects to this or another server with its token.
             () = stop.cancelled() => None,
         }
     });

@@ -1,7 +1,7 @@
-//! The API: each file here serves one kind of resource, with the routes it has and their description.
+//! The API: each file here serves one kind of resource, with its routes and their description.
 //!
-//! A handler translates: it makes a request into a call of `service`, and the result into a body of `wire`. Every route
-//! is served under `/api` and at the root, since the two documents of the API differ there.
+//! A handler translates a request into a call of `service`, and the result into a body of `wire`. Every route is
+//! served under `/api` and at the root, since the API's two documents differ there.
 
 mod clusters;
 mod definitions;
@@ -16,7 +16,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::App;
 
-/// The routes as they stand below `/api`, and their description.
+/// The routes below `/api`, with their description.
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(definitions::routes())
@@ -28,8 +28,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(health::routes())
 }
 
-/// The same handlers at further paths, described there as well. There the ids of the operations, which are unique in the
-/// whole document and name functions of generated clients, end with the word beside the path.
+/// Serves the same handlers at further paths, which are also described. Operation ids must be unique in the document
+/// and name functions of generated clients, so those of the further paths end with the word given with each path.
 fn also_at(others: &[(&str, &str)], (schemas, mut paths, methods): UtoipaMethodRouter<App>) -> UtoipaMethodRouter<App> {
     let described: Vec<_> = paths.paths.values().cloned().collect();
     for (path, word) in others {

@@ -1,4 +1,4 @@
-//! Groups, tags and clusters by name.
+//! Names of groups, tags and clusters.
 
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
@@ -76,7 +76,7 @@ async fn names(
     mut params: Params,
     write: fn(Names) -> serde_json::Result<Vec<u8>>,
 ) -> Result<Response, ApiError> {
-    /// As it is stored, as it is read, and as JSON.
+    /// Copies of a name in memory: as stored, as read, and as JSON.
     const COPIES: usize = 4;
     let (limit, offset, name) = (params.limit(), params.offset(), params.once("name"));
     params.finish()?;

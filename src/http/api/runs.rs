@@ -1,4 +1,4 @@
-//! Runs: listed, found, stopped, told about themselves.
+//! Run routes: list, get, stop, report a status.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -39,7 +39,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// List all runs
 ///
-/// A filter may be given several times and then means any of the values; several filters must all hold.
+/// A filter given several times matches any of its values; different filters must all match.
 #[utoipa::path(
     get, path = "/v1/history", tag = "runs", operation_id = "listRuns",
     params(
@@ -77,7 +77,7 @@ async fn list(app: Asked, asker: Asker, params: Params) -> Result<Response, ApiE
 
 /// List the runs of a task definition
 ///
-/// Also of one that is deregistered.
+/// Also works for a deregistered definition.
 #[utoipa::path(
     get, path = "/v1/task/{definition_id}/history", tag = "runs", operation_id = "listTaskRuns",
     params(
@@ -214,8 +214,8 @@ async fn with_details(app: &Asked, run: model::Run) -> Result<Response, ApiError
 
 /// Stop a run and its children
 ///
-/// The request is stored when the answer comes, and carried out until the run is seen to have ended. Nothing happens
-/// to a run that has stopped.
+/// The request is stored before the response is sent, and repeated until the run has ended. A run that has already
+/// stopped is not changed.
 #[utoipa::path(
     delete, path = "/v1/task/{definition_id}/history/{run_id}", tag = "runs", operation_id = "stopRun",
     params(("definition_id" = String, Path), ("run_id" = String, Path)),
@@ -231,9 +231,9 @@ async fn stop(app: Asked, InPath((definition_id, run_id)): InPath<(String, Strin
     Ok(ok(&StoppedRun { run: Run::from(run), stopped: true, terminated: true }))
 }
 
-/// Get what changes while a run goes on
+/// Get the fields that change during a run
 ///
-/// With an `ETag`: a client that sends it back in `If-None-Match` gets 304 where nothing has changed.
+/// Returns an `ETag`: a client that sends it back in `If-None-Match` gets 304 if nothing has changed.
 #[utoipa::path(
     get, path = "/v6/{run_id}/status", tag = "runs", operation_id = "getRunStatus",
     params(("run_id" = String, Path), ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
@@ -258,7 +258,7 @@ async fn status(app: Asked, InPath(run_id): InPath<String>, headers: HeaderMap) 
 
 /// Report a status
 ///
-/// For jobs that know about themselves. The lifecycle's order holds.
+/// For jobs that report their own status. Only transitions of the run lifecycle are accepted.
 #[utoipa::path(
     put, path = "/v6/{run_id}/status", tag = "runs", operation_id = "setRunStatus",
     params(("run_id" = String, Path)), request_body = StatusUpdate,
@@ -299,7 +299,7 @@ fn holds_nul(value: &serde_json::Value) -> bool {
     }
 }
 
-/// Get the story of a run
+/// Get the events of a run
 #[utoipa::path(
     get, path = "/v1/{run_id}/events", tag = "runs", operation_id = "getRunEvents",
     params(("run_id" = String, Path)),

@@ -1,8 +1,8 @@
-//! Styles, scripts and icons: in the binary, at addresses that change with what they hold, so that browsers keep them
-//! for good.
+//! Styles, scripts and icons: embedded in the binary, at URLs that change with their content, so that browsers can
+//! cache them permanently.
 //!
-//! All share one version, a hash over all of them. So modules import one another by relative addresses, and nothing has
-//! to be built.
+//! All share one version, a hash over all of them. So modules import one another by relative URLs, and no build step
+//! is needed.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -50,7 +50,7 @@ const ASSETS: &[(&str, &str, &[u8])] = assets![
     "send.js": SCRIPT,
 ];
 
-/// How much of the hash an address holds: enough that no two versions ever share one by accident.
+/// Number of hash characters in a URL: enough that no two versions collide by accident.
 const VERSION_CHARS: usize = 12;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -69,12 +69,12 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     version
 });
 
-/// The same for the same assets.
+/// Equal for equal assets.
 pub(super) fn version() -> &'static str {
     &VERSION
 }
 
-/// Where a page finds an asset.
+/// The URL of an asset.
 pub(super) fn address(name: &str) -> String {
     debug_assert!(ASSETS.iter().any(|(known, ..)| *known == name), "there is no asset {name}");
     at(&format!("/ui/assets/{}/{name}", *VERSION))
@@ -86,7 +86,7 @@ pub(super) async fn serve(
 ) -> Result<Response, ApiError> {
     let asset = ASSETS.iter().find(|(known, ..)| *known == name);
     let (_, kind, bytes) = asset.ok_or_else(|| ApiError::no_route(&request))?;
-    // A page of another version of the server gets what there is, and asks again the next time.
+    // A page from another version of the server gets the current asset, uncached, so it asks again next time.
     let caching = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),

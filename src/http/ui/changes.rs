@@ -1,10 +1,10 @@
-//! What is new, for all open pages of a browser in one request: whether runs have changed, how far the logs reach that are
-//! looked at, and what time it is here. It carries no facts about runs: a page that learns of a change asks for itself
-//! anew.
+//! Updates for all open pages of a browser in one request: whether runs have changed, the current extent of the logs
+//! on display, and the server's time. It carries no facts about runs: a page that learns of a change reloads its own
+//! data.
 //!
-//! A request says what its sender knows, and is answered as soon as there is more, or after `wait` seconds. So nothing is
-//! lost between two requests, a connection that has died is noticed by the answer that does not come, and one connection
-//! serves all windows of a browser (`assets/hub.js`): a browser has few to one server.
+//! A request says what its sender knows, and is answered as soon as there is more, or after `wait` seconds. So
+//! nothing is lost between two requests, a dead connection is noticed by the missing response, and one connection
+//! serves all windows of a browser (`assets/hub.js`): browsers allow only a few per server.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -26,26 +26,26 @@ use crate::http::respond::ok;
 use crate::http::streams::StreamPlace;
 use crate::service::{LogExtent, ServiceError};
 
-/// News that come as close as this together are told as one: quicker than that nobody reads a log.
+/// Changes within this time are reported together: nobody reads a log faster.
 const TOGETHER: Duration = Duration::from_millis(250);
-/// The longest that a request may wait: shorter than what lies between usually waits for an answer.
+/// The longest that a request may wait: shorter than the timeouts that proxies usually have.
 const LONGEST_WAIT_SECS: u64 = 20;
-/// How many logs one request may follow.
+/// Maximum number of logs that one request may follow.
 const MOST_LOGS: usize = 50;
 
-/// Tells this process from another one, whose changes are counted by themselves.
+/// Distinguishes this process from others, each of which counts its own changes.
 static SERVER: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().simple().to_string());
 
 #[derive(Serialize)]
 struct News {
-    /// Of the assets that pages have now.
+    /// Version of the assets that current pages use.
     version: &'static str,
     server: &'static str,
-    /// Counts up with each change that this process sees.
+    /// Incremented with each change that this process observes.
     changes: u64,
     /// The server's time, in milliseconds.
     now: i64,
-    /// By run; null where there is no such run.
+    /// By run id; null if there is no such run.
     logs: BTreeMap<String, Option<Extent>>,
 }
 
@@ -56,7 +56,7 @@ struct Extent {
     is_complete: bool,
 }
 
-/// A log that is looked at, and how far it reaches as far as its reader knows: `RUN`, or `RUN:LINES:BYTES:COMPLETE`.
+/// A log on display, with its extent as known to the reader: `RUN`, or `RUN:LINES:BYTES:COMPLETE`.
 struct Log {
     run_id: String,
     known: Option<LogExtent>,
@@ -98,13 +98,13 @@ pub(super) async fn news(
         return Err(ApiError::invalid(format!("`log` is given {} times, at most {MOST_LOGS} are allowed", logs.len())));
     }
     let mut changes = app.service.change_count();
-    // What another process counted says nothing about this one.
+    // Another process's count is unrelated to this one's.
     let is_current = is_same_server && known_changes == Some(*changes.borrow_and_update());
-    // Where too many wait already, it is answered at once.
+    // If too many are waiting already, it is answered at once.
     if is_current && wait > 0 && place.is_ok() {
         let grown = async {
             let growths: FuturesUnordered<_> = logs.iter().map(|log| grown(&app, log)).collect();
-            // Without any it waits for the rest.
+            // Without any logs, only the other events end the wait.
             if growths.into_future().await.0.is_none() {
                 std::future::pending::<()>().await;
             }
@@ -119,7 +119,7 @@ pub(super) async fn news(
             app.stop.run_until_cancelled(tokio::time::sleep(TOGETHER)).await;
         }
     }
-    // Before the logs are looked at: what changes meanwhile is told by the next answer.
+    // Read before the logs: a change in the meantime is reported by the next response.
     let changes = *changes.borrow();
     let mut extents = BTreeMap::new();
     for log in logs {

@@ -1,10 +1,10 @@
-//! What is around every page: forms are taken only from our own pages, refusals become pages, and browsers are told
-//! what a page may do.
+//! Middleware around every page: accepts forms only from our own pages, turns refusals into pages, and sets the
+//! headers that restrict what a page may do.
 //!
-//! **Forms.** A request that changes something is carried out only where the browser says that a page of ours sends it
-//! ([`Sender`]). One that says nothing does not come from a browser of this decade; it is refused, for programs have the
-//! API. So no token is needed that would have to be stored, signed and renewed. For this to work pages must not be served
-//! with `Referrer-Policy: no-referrer`, with which browsers send `Origin: null`.
+//! **Forms.** A request that changes something is carried out only if the browser says that one of our pages sent it
+//! ([`Sender`]). A request without that information does not come from a browser of this decade; it is refused, since
+//! programs have the API. So no token is needed that would have to be stored, signed and renewed. For this to work,
+//! pages must not be served with `Referrer-Policy: no-referrer`, with which browsers send `Origin: null`.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -19,7 +19,8 @@ use crate::http::etag;
 use crate::http::origin::{Origins, Sender, Sent, SharedOrigins};
 use crate::http::serve::peer_of;
 
-/// Pages load their own scripts, styles and images, speak to this server, and are not shown within other sites.
+/// Pages load only their own scripts, styles and images, connect only to this server, and are not shown within other
+/// sites.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -57,12 +58,12 @@ pub(in crate::http) async fn guard_pages(
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    // What a page shows may change at once; the assets say otherwise of themselves.
+    // The content of a page may change at any time; assets set their own caching.
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
     response
 }
 
-/// Refuses what changes something and was not sent by a page of ours.
+/// Refuses requests that change something and were not sent by one of our pages.
 fn guard(origins: &Origins, method: &Method, sent: Sent<'_>) -> Result<(), ApiError> {
     if method.is_safe() || origins.sender(sent) == Sender::OurPage {
         return Ok(());

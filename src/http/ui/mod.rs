@@ -1,13 +1,13 @@
 //! The pages: server-rendered HTML over the same use cases as the API.
 //!
-//! Each page is one file here with its typed context, one template, and a `sample()` of itself that a test renders.
-//! A handler translates like those of the API do, and refuses with the same [`ApiError`](super::error::ApiError); what
-//! makes a page of a refusal, guards forms and sets the headers that every page has is [`guard`](mod@around). Pages are whole without a script; the
-//! modules in `assets/` only make them move.
+//! Each page is one file in `pages` with its typed context, one template, and a `sample()` of itself that a test
+//! renders. Handlers translate like those of the API, and return the same [`ApiError`](super::error::ApiError);
+//! [`guard`] turns refusals into pages, checks forms and sets the headers of every page. Pages are complete without
+//! scripts; the modules in `assets/` only make them interactive.
 //!
-//! Whatever comes from tasks is untrusted. Templates escape by default; `|safe` is not used, and the few types here that
-//! write markup of their own ([`look`], [`words`], [`chart`] and what draws with it) write nothing but numbers, times and our own words; but for
-//! [`ansi`], which escapes each character of a log itself.
+//! All data from tasks is untrusted. Templates escape by default and `|safe` is not used. The few types here that
+//! write markup ([`state`](parts::state), [`words`](parts::words), [`charts`] and what draws with it) write only
+//! numbers, times and our own words, except [`ansi`](parts::ansi), which escapes each character of a log itself.
 
 mod assets;
 mod changes;
@@ -25,7 +25,7 @@ pub(super) use guard::guard_pages;
 use super::App;
 use super::base::at;
 
-/// Where the pages begin.
+/// Path below which all pages are.
 pub(super) const HOME: &str = "/ui";
 
 pub(super) fn routes() -> Router<App> {
@@ -37,7 +37,7 @@ pub(super) fn routes() -> Router<App> {
         .merge(pages::routes())
 }
 
-/// Whether people look at this path, and not programs.
+/// Whether this path is for people rather than programs.
 pub(super) fn is_page(path: &str) -> bool {
     path.strip_prefix(HOME).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -1,4 +1,4 @@
-//! What requests may hold: the words, bounds and patterns that they are checked by, taken from where they are checked.
+//! The constraints on requests: the words, bounds and patterns that validate them, taken from the validating code.
 
 use serde_json::{Map, Value, json};
 
@@ -36,7 +36,7 @@ pub fn add(document: &mut Value) {
     bodies(document);
 }
 
-/// Every enumeration, under the name that it has among the schemas.
+/// Every enumeration, with its schema name.
 fn vocabularies() -> [(&'static str, Vec<&'static str>); 8] {
     let mut run_sort = RunSort::ALL.map(RunSort::as_str).to_vec();
     run_sort.push(RunSort::CLUSTER_IN_STATUS);
@@ -52,7 +52,7 @@ fn vocabularies() -> [(&'static str, Vec<&'static str>); 8] {
     ]
 }
 
-/// What the fields of each schema accept.
+/// The constraints on each schema's fields.
 fn fields() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
     let memory = || json!({"minimum": 0, "maximum": limits::MEGABYTES});
     let amounts = || {
@@ -102,7 +102,7 @@ fn fields() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
             vec![
                 ("status", word("Status")),
                 ("exit_reason", text(pattern::TEXT, limits::TEXT_BYTES)),
-                // Anything else is taken as well.
+                // Other values are also accepted.
                 ("run_exceptions", json!({"type": "array", "items": {"type": "string", "pattern": pattern::TEXT}})),
             ],
         ),
@@ -130,7 +130,7 @@ fn fields() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
     ]
 }
 
-/// What a query parameter of this name accepts on a path, and what a part of the path does.
+/// The constraints on a query or path parameter of this name.
 fn parameter(path: &str, name: &str) -> Option<Value> {
     let accepted = match name {
         "limit" => json!({"minimum": 0}),
@@ -162,7 +162,7 @@ fn parameters(document: &mut Value) {
     });
 }
 
-/// Creations need more than changes; and a launch needs no body at all.
+/// Creations require more fields than changes; a launch needs no body.
 fn bodies(document: &mut Value) {
     each_operation(document, |path, method, operation| {
         let Some(body) = operation.get_mut("requestBody") else { return };
@@ -176,7 +176,7 @@ fn bodies(document: &mut Value) {
     });
 }
 
-/// Integers are read as 64 bits; 32 would keep clients from sending what the server takes.
+/// Integers are parsed as 64 bits; declaring 32 would prevent clients from sending accepted values.
 fn widen_integers(value: &mut Value) {
     match value {
         Value::Object(object) => {
@@ -190,8 +190,8 @@ fn widen_integers(value: &mut Value) {
     }
 }
 
-/// Answers leave a field without a value out, and requests may. That these may hold `null` as well is said once, for it would
-/// make each field of a generated client one that may be three things.
+/// Responses omit a field without a value, and requests may. The description states once that requests may also
+/// contain `null`; per field, it would give each field of a generated client a third state.
 fn forget_null(value: &mut Value) {
     match value {
         Value::Object(object) => {
@@ -209,7 +209,7 @@ fn forget_null(value: &mut Value) {
     }
 }
 
-/// Adds to a schema what is accepted of it. A word takes the place of the type that it has.
+/// Adds constraints to a schema. A reference to an enumeration replaces the type.
 fn narrow(schema: &mut Value, accepted: Value) {
     let Value::Object(accepted) = accepted else { return };
     let object = schema.as_object_mut().expect("a schema is an object");
@@ -226,7 +226,7 @@ fn narrow(schema: &mut Value, accepted: Value) {
     }
 }
 
-/// Fields that must be there.
+/// Declares these fields as required.
 fn require(schemas: &mut Map<String, Value>, name: &str, needed: &[&str]) {
     schemas[name]["required"] = json!(needed);
 }

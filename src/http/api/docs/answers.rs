@@ -1,4 +1,5 @@
-//! What any request may be answered beside what its handler says: by the layers around it, and where the server can't.
+//! The responses that any request may get in addition to those its handler declares: from middleware, and when the
+//! server fails.
 
 use crate::wire::LOG_COMPLETE;
 use serde_json::{Value, json};
@@ -41,7 +42,7 @@ pub fn add(document: &mut Value) {
     });
 }
 
-/// A stream of events is no one value that a schema could be of.
+/// No single schema describes a stream of events.
 fn forget_schema_of_events(operation: &mut Value) {
     if let Some(events) = operation.pointer_mut("/responses/200/content/text~1event-stream") {
         *events = json!({});

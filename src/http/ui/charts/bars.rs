@@ -1,4 +1,4 @@
-//! Stacked bars over time. Widths are percentages, so that words keep their size on a narrow page.
+//! Stacked bars over time. Widths are percentages, so that text keeps its size on a narrow page.
 
 use std::fmt::Write as _;
 
@@ -7,21 +7,21 @@ use jiff::Timestamp;
 use super::range::Range;
 use super::svg::Svg;
 
-/// Pixels above the highest bar, for the scale's word.
+/// Pixels above the highest bar, for the scale's label.
 const TOP: f64 = 16.0;
-/// Below the bars, for the words of time.
+/// Pixels below the bars, for the time labels.
 const BOTTOM: f64 = 18.0;
 
-/// One step of the time.
+/// One step of the range.
 #[derive(Debug, Default)]
 pub struct Bar {
     /// `3 succeeded, 1 failed`
     pub told: String,
-    /// From the bottom up: its name in the stylesheet, and how many.
+    /// From the bottom up: the stylesheet name, and the count.
     pub parts: Vec<(&'static str, u64)>,
 }
 
-/// One bar for each step of the range. `told` is what the chart says in all.
+/// One bar for each step of the range. `told` is the summary of the whole chart.
 #[expect(clippy::cast_precision_loss, reason = "a chart has some hundred dots")]
 pub fn bars(bars: &[Bar], told: &str, height: u32, range: Range, now: Timestamp) -> Svg {
     let full_height = f64::from(height);
@@ -48,7 +48,7 @@ pub fn bars(bars: &[Bar], told: &str, height: u32, range: Range, now: Timestamp)
             ));
         }
         write(format_args!("<g><title>{}: {told}</title>", range.title(at)));
-        // What can be pointed at is as high as the chart.
+        // The hover area is as high as the chart.
         write(format_args!(
             "<rect class=\"spot\" x=\"{x:.2}%\" y=\"0\" width=\"{place:.2}%\" height=\"{:.0}\"/>",
             full_height - BOTTOM
@@ -56,7 +56,7 @@ pub fn bars(bars: &[Bar], told: &str, height: u32, range: Range, now: Timestamp)
         let mut below = 0;
         for (name, count) in parts.iter().filter(|(_, count)| *count > 0) {
             let (from, to) = (y(below), y(below + count));
-            // One run among thousands is seen as well.
+            // Even one run among thousands is visible.
             let height = (from - to).max(1.5);
             write(format_args!(
                 "<rect class=\"is-{name}\" x=\"{:.2}%\" y=\"{:.1}\" width=\"{:.2}%\" height=\"{height:.1}\"/>",
@@ -75,7 +75,7 @@ pub fn bars(bars: &[Bar], told: &str, height: u32, range: Range, now: Timestamp)
     Svg::drawn(svg)
 }
 
-/// The smallest of 2, 4, 10, 20, 40, 100 … that is not below, so that its half is whole, too.
+/// The smallest of 2, 4, 10, 20, 40, 100 … that is not below `highest`; half of it is also an integer.
 fn round_up(highest: u64) -> u64 {
     let mut power = 1_u64;
     loop {

@@ -1,5 +1,4 @@
-//! What a run asked for, what it was limited to and what it used: each resource as a small bar, and over time where that
-//! was measured.
+//! Requested, limited and used resources of a run: each as a small bar, and over time if it was sampled.
 
 use std::fmt::Write as _;
 
@@ -11,20 +10,20 @@ use crate::http::ui::parts::words;
 use crate::model::{Run, UsageSample, memory_text};
 
 const MB: i64 = 1024 * 1024;
-/// From here on a limit is as good as reached.
+/// From this share on, a limit counts as nearly reached.
 const NEARLY: f64 = 0.9;
 
 pub struct Meter {
     pub name: &'static str,
-    /// `64 MB` and `now` or `at its peak`; `None` where it was not measured.
+    /// `64 MB` and `now` or `at its peak`; `None` if it was not measured.
     pub used: Option<(String, &'static str)>,
-    /// What it is to be compared with: `limit 128 MB`, `asked for 128 MB`.
+    /// What it is compared with: `limit 128 MB`, `asked for 128 MB`.
     pub beside: Option<String>,
     pub bar: Option<Svg>,
     pub course: Option<Svg>,
 }
 
-/// What of a resource is known.
+/// The known values of a resource.
 #[derive(Default)]
 struct Known {
     peak: Option<i64>,
@@ -37,12 +36,12 @@ const MEMORY: Resource =
 const CPU: Resource = Resource {
     name: "CPU",
     of: |sample| sample.cpu_millis,
-    // What was measured is no more exact than that.
+    // The measurements are no more precise than this.
     word: |millis| words::cores((millis + 5) / 10 * 10),
     round_up: round_up_millis,
 };
 
-/// What is known of each resource; one of which nothing is known is left out.
+/// One meter per resource; a resource without known values is left out.
 pub fn meters(run: &Run, samples: &[UsageSample], now: Timestamp) -> Vec<Meter> {
     let usage = &run.usage;
     let memory = Known {
@@ -101,7 +100,7 @@ fn meter(resource: &Resource, known: &Known, last: Option<(i64, &'static str)>) 
     Some(Meter { name: resource.name, used, beside, bar, course: None })
 }
 
-/// How much of the whole was used; what is more than the whole fills the bar.
+/// The used share of the whole; more than the whole fills the bar.
 pub fn bar(used: i64, whole: i64) -> Svg {
     #[expect(clippy::cast_precision_loss, reason = "a bar has some hundred dots")]
     let share = (used as f64 / whole.max(1) as f64).clamp(0.0, 1.0);

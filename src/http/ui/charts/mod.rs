@@ -1,4 +1,4 @@
-//! Charts: drawn as SVG or plain markup of numbers, times and words of our own.
+//! Charts: SVG or plain markup made only of numbers, times and our own words.
 
 pub mod bars;
 pub mod meter;

@@ -1,4 +1,4 @@
-//! How many runs waited over time: bars of the most at once.
+//! How many runs waited over time: bars with the maximum of each step.
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use crate::model::QueueDepth;
 
 pub struct Waited {
     pub chart: Svg,
-    /// The most at once.
+    /// The maximum number of runs waiting at once.
     pub most: u64,
 }
 

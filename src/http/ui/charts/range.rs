@@ -1,8 +1,8 @@
-//! How far back a chart looks, and in which steps.
+//! The time range of a chart, and its steps.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Over which time, and in which steps.
+/// A time range and its step size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
     Day,
@@ -40,25 +40,25 @@ impl Range {
         }
     }
 
-    /// When the first step begins: the last one is the hour or the day that is now, by UTC.
+    /// Start of the first step, in Unix seconds; the last step is the current hour or day in UTC.
     fn from(self, now: Timestamp) -> i64 {
         let current = now.as_second().div_euclid(self.step_secs());
         (current + 1 - i64::try_from(self.steps()).unwrap_or(i64::MAX)) * self.step_secs()
     }
 
-    /// Which step a time is in; `None` outside of all.
+    /// The step that contains a time; `None` outside the range.
     pub fn step_of(self, at: Timestamp, now: Timestamp) -> Option<usize> {
         let step = (at.as_second() - self.from(now)).div_euclid(self.step_secs());
         usize::try_from(step).ok().filter(|step| *step < self.steps())
     }
 
-    /// When a step begins.
+    /// Start of a step.
     pub fn at(self, step: usize, now: Timestamp) -> Timestamp {
         let at = self.from(now) + i64::try_from(step).unwrap_or_default() * self.step_secs();
         Timestamp::from_second(at).unwrap_or(now)
     }
 
-    /// How far back that is.
+    /// The duration from the start of the range until now.
     pub fn span(self, now: Timestamp) -> SignedDuration {
         SignedDuration::from_secs(now.as_second().saturating_sub(self.from(now)))
     }
@@ -72,7 +72,7 @@ impl Range {
         .to_string()
     }
 
-    /// Which steps are labelled.
+    /// Whether this step is labelled.
     pub fn is_labelled(self, step: usize, at: Timestamp) -> bool {
         match self {
             Self::Day => at.as_second().div_euclid(3600) % 6 == 0,

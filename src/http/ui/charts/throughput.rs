@@ -1,4 +1,4 @@
-//! How many runs ended over time, and how: stacked bars, drawn from counts by the hour.
+//! How many runs ended over time, and with which outcome: stacked bars from hourly counts.
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use crate::model::{EndedRuns, Outcome};
 /// Pixels.
 const HEIGHT: u32 = 132;
 
-/// What a bar is made of, from the bottom up: how it looks, and what it counts.
+/// The parts of a bar, from the bottom up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Succeeded,
@@ -55,7 +55,7 @@ type Counts = [u64; 4];
 
 pub struct Throughput {
     pub chart: Svg,
-    /// Each kind there is: its name in the stylesheet, its word, how many.
+    /// Each kind that occurs: its stylesheet name, its word, its count.
     pub legend: Vec<(&'static str, &'static str, u64)>,
     pub total: u64,
 }
@@ -80,7 +80,7 @@ pub fn throughput(ended: &[EndedRuns], range: Range, now: Timestamp) -> Throughp
     }
 }
 
-/// The counts of each step. What lies outside is left out.
+/// The counts of each step. Runs outside the range are left out.
 fn steps(ended: &[EndedRuns], range: Range, now: Timestamp) -> Vec<Counts> {
     let mut steps = vec![Counts::default(); range.steps()];
     for EndedRuns { hour, outcome, runs } in ended {

@@ -1,6 +1,6 @@
-//! The life of a run drawn to scale: its attempts one below the other, each with the phases it went through.
+//! A run's timeline, drawn to scale: its attempts one below the other, each with its phases.
 //!
-//! [`attempts`] reads the phases from the run's own times and from its events; what draws them only measures.
+//! [`attempts`] derives the phases from the run's times and events; the drawing code only measures.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,8 @@ use crate::http::ui::parts::state::Badge;
 use crate::http::ui::parts::words;
 use crate::model::{Event, Run};
 
-/// How many attempts are drawn: the newest, for a run that is tried for hours says no more by its hundredth.
+/// Maximum number of attempts drawn: the newest. For a run that is retried for hours, the hundredth adds no
+/// information.
 const MOST_ROWS: usize = 5;
 const BAR_HEIGHT: u32 = 22;
 
@@ -20,10 +21,10 @@ pub enum Phase {
     Queued,
     Starting,
     Fetching,
-    /// The image could not be fetched, and is tried again by the same attempt.
+    /// The image could not be fetched, and the same attempt will try again.
     BackingOff,
     Running,
-    /// Until it is tried again.
+    /// Waiting to retry.
     Waiting,
 }
 
@@ -31,7 +32,7 @@ impl Phase {
     const ALL: [Self; 6] =
         [Self::Queued, Self::Starting, Self::Fetching, Self::BackingOff, Self::Running, Self::Waiting];
 
-    /// As the stylesheet knows it.
+    /// The name used by the stylesheet.
     const fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -73,7 +74,7 @@ pub struct Attempt {
     pub spans: Vec<Span>,
 }
 
-/// What moves a run from one phase to the next.
+/// An event that moves a run from one phase to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Queue,
@@ -85,7 +86,7 @@ enum Step {
     Retry,
 }
 
-/// The attempts of a run, oldest first. `events` may lack the oldest; what they would have told is then missing.
+/// The attempts of a run, oldest first. If the oldest events are missing from `events`, so are their steps.
 pub fn attempts(run: &Run, events: &[Event], now: Timestamp) -> Vec<Attempt> {
     let end = run.finished_at.unwrap_or(now).max(run.queued_at);
     let mut rows = vec![Vec::new()];
@@ -100,7 +101,7 @@ pub fn attempts(run: &Run, events: &[Event], now: Timestamp) -> Vec<Attempt> {
             (Phase::Waiting, Step::Queue) => Phase::Queued,
             _ => continue,
         };
-        // Machines whose clocks differ may tell of a step before the one it follows.
+        // With clock differences between machines, a step may appear earlier than its predecessor.
         let at = at.clamp(since, end);
         push(&mut rows, Span { phase, from: since, to: at });
         if step == Step::Queue {
@@ -109,7 +110,7 @@ pub fn attempts(run: &Run, events: &[Event], now: Timestamp) -> Vec<Attempt> {
         (phase, since) = (next, at);
     }
     push(&mut rows, Span { phase, from: since, to: end });
-    // One that is queued is for an attempt that has no number yet.
+    // A queued run waits for an attempt that has no number yet.
     let last = (run.attempt_count + u32::from(phase == Phase::Queued)).max(1);
     let oldest = last.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX) - 1).max(1);
     rows.into_iter().zip(oldest..).map(|(spans, number)| Attempt { number, spans }).collect()
@@ -136,7 +137,7 @@ fn step(event: &Event) -> Option<Step> {
         "Dispatched" => Step::Dispatch,
         "Pulling" => Step::Fetch,
         "Pulled" => Step::Fetched,
-        // A node of Kubernetes' fetches again by itself, and tells of that in the same words, which are kept once.
+        // A Kubernetes node fetches again by itself and reports each try in the same words, which are stored once.
         "Failed" if event.message.starts_with("Failed to pull image ") => Step::FetchFailed,
         "BackOff" if event.message.starts_with("Back-off pulling image ") => Step::FetchFailed,
         "NeedsRetry" => Step::Retry,
@@ -144,14 +145,14 @@ fn step(event: &Event) -> Option<Step> {
     })
 }
 
-/// A drawing, row by row.
+/// A timeline, row by row.
 pub struct Timeline {
-    /// Each attempt's name where there are several, and its bar.
+    /// Each attempt's label, if there are several, and its bar.
     pub rows: Vec<(String, Svg)>,
     pub axis: Svg,
-    /// Each phase by its name in the stylesheet, its word, and how long it took in all.
+    /// Each phase: its stylesheet name, its word, and its total duration.
     pub legend: Vec<(&'static str, &'static str, String)>,
-    /// How many attempts came before those that are drawn.
+    /// Number of earlier attempts that are not drawn.
     pub left_out: Option<String>,
 }
 
@@ -192,7 +193,7 @@ impl Scale {
     }
 }
 
-/// Places are percentages, so that the bar fills whatever width the page has.
+/// Positions are percentages, so that the bar fills the width of the page.
 fn bar(attempt: &Attempt, run: &Run, look: Badge, scale: Scale) -> Svg {
     let told: Vec<_> = attempt
         .spans
@@ -232,7 +233,7 @@ fn bar(attempt: &Attempt, run: &Run, look: Badge, scale: Scale) -> Svg {
     Svg::drawn(svg)
 }
 
-/// What ran looks as it ended.
+/// The running phase is coloured by the run's outcome.
 const fn class(phase: Phase, look: Badge) -> &'static str {
     match phase {
         Phase::Running => look.name,
@@ -240,7 +241,7 @@ const fn class(phase: Phase, look: Badge) -> &'static str {
     }
 }
 
-/// The time since the beginning, in a few round steps.
+/// The time axis from the start, in a few round steps.
 fn axis(length: SignedDuration) -> Svg {
     let mut svg = "<svg class=\"axis\" width=\"100%\" height=\"20\" aria-hidden=\"true\">".to_owned();
     let length = length.as_secs_f64();

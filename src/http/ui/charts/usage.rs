@@ -1,5 +1,5 @@
-//! What a run used over time, one resource a drawing: its use as an area, and the limit or what was asked for as a line,
-//! where it is near enough to be compared with. Widths are percentages, so that words keep their size on any page.
+//! Resource usage of a run over time, one chart per resource: usage as an area, and the limit or request as a line if
+//! it is close enough to compare. Widths are percentages, so that text keeps its size on any page.
 
 use std::fmt::Write as _;
 
@@ -11,39 +11,39 @@ use crate::model::UsageSample;
 
 /// Pixels.
 const HEIGHT: f64 = 72.0;
-/// Above the area, for the scale's word.
+/// Space above the area, for the scale's label.
 const TOP: f64 = 14.0;
-/// As many as can be told apart in a narrow column.
+/// As many as can be distinguished in a narrow column.
 const MOST_POINTS: usize = 96;
-/// What use is compared with, and what it is called: `limit`, `asked for`.
+/// The value that usage is compared with, and its name: `limit`, `asked for`.
 pub type Mark = (i64, &'static str);
 
-/// A mark that is more than this many times what was used would make a flat line of it.
+/// A mark more than this many times the peak is left out, since it would flatten the curve.
 const FAR: i64 = 3;
-/// Samples that are this many times as far from each other as usual, and this long, leave a gap.
+/// Samples that are this many times further apart than usual, and at least this long, leave a gap.
 const GAP_TIMES: i32 = 5;
 const GAP: SignedDuration = SignedDuration::from_secs(30);
 
-/// Which resource is drawn, and how its amounts are told.
+/// The resource that is drawn, and how its amounts are formatted.
 pub struct Resource {
     pub name: &'static str,
     pub of: fn(&UsageSample) -> Option<i64>,
     pub word: fn(i64) -> String,
-    /// One of these times a power of ten or of two ends the scale.
+    /// Rounds up to the end of the scale: a round number times a power of ten or of two.
     pub round_up: fn(i64) -> i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Point {
     at: Timestamp,
-    /// The place on the scale of time from which on it holds.
+    /// Start of the interval on the time axis that this value covers.
     from: Timestamp,
     value: i64,
-    /// What was before is not known.
+    /// The usage before it is unknown.
     is_after_gap: bool,
 }
 
-/// The drawing, from the start of the run to its end or now; `None` where too little was measured to show how it went.
+/// The chart, from the start of the run to its end or now; `None` if there are too few samples to show a curve.
 pub fn course(
     samples: &[UsageSample],
     resource: &Resource,
@@ -92,7 +92,7 @@ fn draw(
     (start, end): (Timestamp, Timestamp),
 ) -> Svg {
     let length = end.duration_since(start).as_secs_f64().max(0.001);
-    // The area is drawn on a square of a hundred, which is then stretched; what is written is not.
+    // The area is drawn in a 100 × 100 box that is then stretched; text is not stretched.
     let x = |at: Timestamp| at.duration_since(start).as_secs_f64() / length * 100.0;
     let share = |value: i64| value as f64 / top as f64;
     let pixels = |value: i64| TOP + (1.0 - share(value)) * (HEIGHT - TOP);
@@ -130,7 +130,7 @@ fn draw(
     Svg::drawn(svg)
 }
 
-/// The area below the values, and the line on top of it; each part of them ends where a gap begins.
+/// The area below the values, and the line on top of it, both split where there is a gap.
 fn outline(points: &[Point], x: impl Fn(Timestamp) -> f64, y: impl Fn(i64) -> f64) -> (String, String) {
     let (mut area, mut line) = (String::new(), String::new());
     let write =
@@ -147,7 +147,7 @@ fn outline(points: &[Point], x: impl Fn(Timestamp) -> f64, y: impl Fn(i64) -> f6
     (area, line)
 }
 
-/// The smallest of 1, 1.5, 2, 3, 4, 6 … MB that is not below this many bytes.
+/// The smallest of 1, 1.5, 2, 3, 4, 6 … MB that is at least this many bytes.
 pub fn round_up_bytes(bytes: i64) -> i64 {
     let mut step = 1 << 20;
     loop {
@@ -160,7 +160,7 @@ pub fn round_up_bytes(bytes: i64) -> i64 {
     }
 }
 
-/// The smallest of 10, 20, 30, 50, 100 … thousandths of a core that is not below.
+/// The smallest of 10, 20, 30, 50, 100 … thousandths of a core that is at least this value.
 pub fn round_up_millis(millis: i64) -> i64 {
     let mut step = 10;
     loop {
@@ -203,7 +203,7 @@ mod tests {
         let svg = drawn(&[sample(5, 50), sample(10, 100)], Some(128 * MB)).unwrap();
         for part in [
             "aria-label=\"Memory over time: 100 MB at most, 100 MB at the end\"",
-            // Of 128 MB, which the scale ends at.
+            // Relative to 128 MB, the end of the scale.
             "<path class=\"line\" d=\"M0.00 60.94L50.00 60.94L100.00 21.88\"/>",
             "<path class=\"area\" d=\"M0.00 100L0.00 60.94L50.00 60.94L100.00 21.88L100.00 100z\"/>",
             "class=\"mark\" x1=\"0\" x2=\"100%\" y1=\"14.0\"",

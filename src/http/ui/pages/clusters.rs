@@ -1,5 +1,5 @@
-//! Clusters: which there are and how they do, and one of them with what it runs and what waits for it. An operator
-//! takes it out of service here, and back.
+//! Cluster pages: a list with their states, and one cluster with its running and waiting runs, where an operator can
+//! take it out of service and back.
 
 use askama::Template;
 use axum::Router;
@@ -30,7 +30,7 @@ pub fn routes() -> Router<App> {
     Router::new().route("/ui/clusters", get(list)).route("/ui/clusters/{name}", get(page).post(change))
 }
 
-/// How many runs each list of a cluster shows.
+/// Maximum number of runs in each list of a cluster.
 const RUNS: u32 = 25;
 /// Pixels.
 const CHART_HEIGHT: u32 = 96;
@@ -47,11 +47,11 @@ pub struct ClustersPage {
 pub struct ClusterPage {
     layout: Layout,
     card: ClusterCard,
-    /// Whether runs are handed to it, as far as its operator says.
+    /// Whether its operator allows it to take runs.
     is_active: bool,
-    /// Whether this server has it, so that it can be taken out of service.
+    /// Whether this server has the cluster, so that it can be taken out of service.
     is_known: bool,
-    /// The reason that is said now, or what was typed and refused.
+    /// The current reason, or the input that was refused.
     reason: String,
     problem: Option<String>,
     running: Vec<RunRow>,
@@ -123,7 +123,7 @@ impl ClusterPage {
     }
 }
 
-/// What the operator tells people about it.
+/// The operator's information about the cluster.
 fn details(cluster: &Cluster) -> Vec<(&'static str, String)> {
     let details = &cluster.record.details;
     let rows = [

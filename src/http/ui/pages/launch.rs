@@ -1,7 +1,7 @@
-//! A launch: what the task asks for filled in, the rest folded away.
+//! The launch form: the task's own values filled in, optional fields collapsed.
 //!
-//! A form carries a key that its launch is stored with, so that a double press or a reload launches once. What was typed is
-//! part of the key: who goes back and changes something means another launch.
+//! A form carries a key that is stored with its launch, so that a double click or a reload launches only once. The
+//! input is part of the key: going back and changing something results in another launch.
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -55,14 +55,14 @@ const FIELDS: [&str; 14] = [
     "tier",
     "service_account",
 ];
-/// The tag of a run that says its owner.
+/// The run tag that holds the owner.
 const OWNER_TAG: &str = "owner_id";
 const OWNER_COOKIE: &str = "flotilla_owner";
 const YEAR_SECS: u32 = 365 * 24 * 3600;
-/// How a form's key begins, so that it is told from those that programs choose.
+/// Prefix of a form's key, to distinguish it from keys chosen by programs.
 const KEY_PREFIX: &str = "page-";
 
-/// How much of a variable's value in the definition is shown beside another one.
+/// Maximum length of the definition's value shown beside a changed variable.
 const VALUE_CHARS: usize = 200;
 
 #[derive(Template)]
@@ -71,14 +71,14 @@ pub struct LaunchPage {
     layout: Layout,
     name: String,
     task_address: String,
-    /// The run that is repeated, with its address.
+    /// The run that is launched again, with its URL.
     again: Option<(String, String)>,
     nonce: String,
     fields: Fields,
     env: Vec<EnvRow>,
     clusters: Vec<Choice>,
     is_owner_required: bool,
-    /// What the overrides override, shown where nothing is typed.
+    /// The values that the overrides replace, shown while a field is empty.
     definition: Definition,
     problem: Option<String>,
 }
@@ -112,7 +112,7 @@ async fn submit(app: Asked, InPath(id): InPath<String>, mut params: Params, form
     let mut page = LaunchPage::new(&app, definition);
     let act = form.act();
     page.take(&form, &act);
-    // What the form began with.
+    // The values that the form was prefilled with.
     let mut shown = LaunchRequest::default();
     if let Some(run_id) = from {
         let run = app.service.run_of(&page.definition.definition_id, &run_id).await?;
@@ -151,7 +151,7 @@ async fn answer(app: &Asked, status: StatusCode, mut page: LaunchPage) -> Result
     let clusters = app.service.clusters().await?.into_iter().filter(|cluster| cluster.engine.is_some());
     page.clusters = clusters.map(|cluster| Choice::new(&cluster, chosen)).collect();
     if !chosen.is_empty() && !page.clusters.iter().any(|choice| choice.is_chosen) {
-        // Without it none would be chosen, and the run would go to another one unasked.
+        // Without this entry no cluster would be selected, and the run would silently go to another one.
         let name = chosen.to_owned();
         let state = "is not there any more".to_owned();
         page.clusters.push(Choice { value: name.clone(), name, state, is_ready: false, is_chosen: true });
@@ -169,7 +169,7 @@ async fn again(app: Asked, InPath(run_id): InPath<String>, form: Form) -> Result
     Ok(Redirect::to(&links::run(run.run_id)).into_response())
 }
 
-/// What a form that launches carries to be carried out once.
+/// A value that a launching form carries so that it is carried out only once.
 pub fn nonce() -> String {
     RunId::generate().to_string()
 }
@@ -194,7 +194,7 @@ fn remembered_owner(headers: &HeaderMap) -> Option<String> {
     Some(decoded).filter(|owner| !owner.is_empty())
 }
 
-/// The same for the same form with the same text in it. A form without a nonce has no key.
+/// Equal for the same form with the same input. A form without a nonce has no key.
 fn key<'a>(nonce: &'a str, typed: impl IntoIterator<Item = &'a str>) -> Option<String> {
     if nonce.is_empty() {
         return None;
@@ -213,7 +213,7 @@ fn key<'a>(nonce: &'a str, typed: impl IntoIterator<Item = &'a str>) -> Option<S
 
 fn keep_what_no_field_shows(request: &mut LaunchRequest, shown: LaunchRequest) {
     request.labels = shown.labels;
-    // An owner that was left as it was shown keeps the tags that it is said by.
+    // If the owner was submitted as shown, the tags that specify it are kept.
     let is_same = request.owner.run_tags.get(OWNER_TAG).map(String::as_str) == owner(&shown.owner);
     let typed = std::mem::take(&mut request.owner.run_tags);
     let is_owner = |name: &str| matches!(name, OWNER_TAG | "owner_email");
@@ -221,18 +221,18 @@ fn keep_what_no_field_shows(request: &mut LaunchRequest, shown: LaunchRequest) {
     request.owner.run_tags = kept.chain(typed.into_iter().filter(|_| !is_same)).collect();
 }
 
-/// The owner that a form shows.
+/// The owner shown in a form.
 fn owner(owner: &Owner) -> Option<&str> {
     let tag = |name: &str| owner.run_tags.get(name).map(String::as_str).filter(|value| !value.is_empty());
     tag(OWNER_TAG).or_else(|| tag("owner_email"))
 }
 
-/// A cluster to choose.
+/// A cluster that can be selected.
 struct Choice {
     name: String,
-    /// What a launch that chooses it says.
+    /// The value that a launch sends to select it.
     value: String,
-    /// Its engine, and how busy it is or why it takes no runs now.
+    /// Its engine, and its load or the reason why it currently takes no runs.
     state: String,
     is_ready: bool,
     is_chosen: bool,
@@ -280,14 +280,14 @@ impl LaunchPage {
         }
     }
 
-    /// The definition's variables and these, those that the definition has with their names fixed.
+    /// Rows for the definition's variables merged with these; the names of the definition's variables are fixed.
     fn rows(&self, env: &[EnvVar]) -> Vec<EnvRow> {
         let mut rows = env_rows(&merge_env([self.definition.task.env.as_slice(), env]));
         self.compare(&mut rows);
         rows
     }
 
-    /// Notes what of these is the definition's, and what of that is changed.
+    /// Marks the rows whose names come from the definition, and those whose values differ from it.
     fn compare(&self, rows: &mut [EnvRow]) {
         let of_definition = merge_env([self.definition.task.env.as_slice()]);
         let of_definition: HashMap<_, _> = of_definition.iter().map(|var| (in_line(&var.name), var)).collect();
@@ -299,7 +299,7 @@ impl LaunchPage {
         }
     }
 
-    /// Shows a launch as it was.
+    /// Fills the form with an earlier launch.
     fn fill(&mut self, request: &LaunchRequest) {
         let fields = &mut self.fields;
         fields.set_some("owner", owner(&request.owner));
@@ -319,7 +319,7 @@ impl LaunchPage {
         self.env = self.rows(&request.env);
     }
 
-    /// Shows what was typed.
+    /// Fills the form with the input.
     fn take(&mut self, form: &Form, act: &Act) {
         self.fields = form.fields(&FIELDS);
         let mut rows = read_env_rows(form, act);
@@ -330,7 +330,7 @@ impl LaunchPage {
         }
     }
 
-    /// The launch that was typed into a form that began with `shown`, and what of it can't be read.
+    /// The launch entered into a form that was prefilled with `shown`, and the faults of values that can't be parsed.
     fn read(&self, form: &Form, shown: &LaunchRequest) -> (LaunchRequest, Faults) {
         let mut faults = Faults::default();
         let owner = form.line_or_kept("owner", owner(&shown.owner)).map(|owner| (OWNER_TAG.to_owned(), owner));
@@ -365,7 +365,7 @@ impl LaunchPage {
     fn show(&mut self, faults: Faults) {
         let mut shown = Faults::default();
         for fault in faults {
-            // The form has one field for what the wire has a map for.
+            // The form has a single field for a map on the wire.
             let field = if fault.field.starts_with("run_tags") { "owner".to_owned() } else { fault.field };
             let message = if field == "owner" { "must be given, on one line".to_owned() } else { fault.message };
             shown.add(field, message);
@@ -373,7 +373,7 @@ impl LaunchPage {
         self.fields.show(shown, &mut self.env, &mut []);
     }
 
-    /// Whether anything is overridden.
+    /// Whether any of the definition's values is overridden.
     fn has_overrides(&self) -> bool {
         let shown = ["cluster", "owner", "description"];
         FIELDS.iter().any(|name| !shown.contains(name) && !self.fields.value(name).is_empty())
@@ -383,7 +383,7 @@ impl LaunchPage {
         if self.is_owner_required { "needed" } else { "optional" }
     }
 
-    /// What a field overrides, as it shows while it is empty.
+    /// The overridden value, shown while the field is empty.
     #[expect(clippy::unused_self, clippy::ref_option, reason = "the template calls it, with references")]
     fn placeholder(&self, value: &Option<i64>) -> String {
         value.map(|value| value.to_string()).unwrap_or_default()

@@ -1,7 +1,7 @@
-//! The log of a run: a part of the run's page, and a page of its own. Both show the last lines without a script, with
-//! the way to those before; `assets/log.js` makes a view of it that jumps anywhere, follows and searches, and asks here
-//! for the lines that are looked at and for the lines that hold a text. How far the log reaches by now it learns with the
-//! other news ([`crate::http::ui::changes`]).
+//! The log of a run: a part of the run's page, and a page of its own. Without a script, both show the last lines and
+//! links to earlier ones. `assets/log.js` turns this into a view that can jump anywhere, follow and search; it
+//! requests from here the lines on display and the lines that contain a text. It learns the log's current extent with
+//! the other updates ([`crate::http::ui::changes`]).
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -33,33 +33,33 @@ pub fn routes() -> Router<App> {
         .route("/ui/runs/{run_id}/log/search", get(search))
 }
 
-/// How many lines a page has without a script.
+/// Number of lines on a page without a script.
 const LINES: u64 = 200;
-/// How many lines the view may ask for at once.
+/// Maximum number of lines that the view may request at once.
 const MOST_LINES: u64 = 1000;
-/// How many lines that hold a text a page lists without a script.
+/// Number of search hits on a page without a script.
 const HITS: usize = 50;
 
-/// How much of a task's name a file is named by.
+/// Maximum length of the task's name within a file name.
 const FILE_NAME_CHARS: usize = 60;
 
-/// What `parts/log.html` asks for, as the field `log` of a page's context.
+/// The context of `parts/log.html`, in the field `log` of a page's context.
 pub struct LogPart {
     pub address: String,
     pub raw: String,
     pub file_name: String,
-    /// The page that shows nothing else.
+    /// Whether this is the page that shows only the log.
     pub is_alone: bool,
     pub rows: Rows,
-    /// What is said in the place of lines.
+    /// The text shown if there are no lines.
     pub emptiness: &'static str,
-    /// The run has stopped, and the end of its log is not stored yet.
+    /// Whether the run has stopped but the end of its log is not stored yet.
     pub is_end_missing: bool,
     pub earlier: Option<Address>,
     pub later: Option<Address>,
     pub search: String,
     pub is_case_sensitive: bool,
-    /// Where a search was asked for: what was found, each with the page that shows it.
+    /// If a search was requested: its hits, each with the page that shows it.
     pub hits: Option<Hits>,
 }
 
@@ -71,18 +71,18 @@ pub struct Hits {
 pub struct Hit {
     pub line: u64,
     pub address: Address,
-    /// Whether the text is shown, and not in what is left out of a long line.
+    /// Whether the text is in the shown part of a long line rather than in the part left out.
     pub is_shown: bool,
 }
 
-/// Lines as the view shows them, with how far the log reaches.
+/// Lines as the view shows them, with the log's extent.
 #[expect(clippy::struct_field_names, reason = "the template calls them so")]
 #[derive(Template)]
 #[template(path = "parts/log_rows.html")]
 pub struct Rows {
     rows: Vec<Row>,
     pub extent: LogExtent,
-    /// Of the assets, so that a page of an earlier version notices.
+    /// Version of the assets, so that a page of an earlier version notices.
     version: &'static str,
 }
 
@@ -91,9 +91,9 @@ impl HtmlSafe for Rows {}
 struct Row {
     number: u64,
     painted: Painted,
-    /// When it was written: the time, and the exact one.
+    /// When it was written: the time of day, and the full time.
     at: Option<(String, String)>,
-    /// How much is left out of a long line.
+    /// How much of a long line is left out.
     cut: Option<String>,
 }
 
@@ -144,7 +144,7 @@ impl LogPart {
 }
 
 fn emptiness(run: &Run, extent: LogExtent) -> &'static str {
-    // Nobody knows of a lost run whether it had started.
+    // Whether a lost run had started is unknown.
     let never_started = run.started_at.is_none() && run.outcome != Some(Outcome::Lost);
     match extent.is_complete {
         false if run.status.is_terminal() => "Nothing is stored yet of what the run may have written.",
@@ -154,12 +154,12 @@ fn emptiness(run: &Run, extent: LogExtent) -> &'static str {
     }
 }
 
-/// Such as `train-1a2b3c4d.log`: tells downloads apart, and is a name on any system.
+/// A name such as `train-1a2b3c4d.log`: distinguishes downloads and is valid on any system.
 fn file_name(run: &Run) -> String {
     let is_safe = |character: char| character.is_alphanumeric() || matches!(character, '-' | '_' | '.');
     let name = words::name(run);
     let safe: String = name.chars().take(FILE_NAME_CHARS).map(|c| if is_safe(c) { c } else { '-' }).collect();
-    // What begins with a dot is hidden.
+    // A leading dot would hide the file.
     let safe = safe.trim_matches(['-', '.']);
     let between = if safe.is_empty() { "" } else { "-" };
     format!("{safe}{between}{}.log", words::short_id(run.run_id))
@@ -213,7 +213,7 @@ impl Hits {
         let broke_off = hits.next.map(|_| hits.lines.last().map_or(extent.lines, |line| line + 1));
         let next = hits.lines.get(HITS).copied().or(broke_off);
         let shown = hits.lines.into_iter().take(HITS);
-        // A few lines before it are shown as well.
+        // The page also shows a few lines before the hit.
         let of = |line: u64| Address::new(log.address.as_str()).with("from", [line.saturating_sub(5).max(1)]);
         let hit = |line| Hit { line, address: of(line), is_shown: !left_out.contains(&line) };
         Self { lines: shown.map(hit).collect(), more: next.map(|line| page.with("from", [line])) }
@@ -231,11 +231,11 @@ async fn lines(app: Asked, InPath(run_id): InPath<String>, mut params: Params) -
     Ok(layout::html(&Rows::new(lines)))
 }
 
-/// The lines that hold a text, as far as a short look goes.
+/// The lines that contain a text, as far as one bounded search gets.
 #[derive(Serialize)]
 struct FoundLines {
     lines: Vec<u64>,
-    /// What to ask with for more; `null` at the end of the log.
+    /// The token to continue with; `null` at the end of the log.
     next: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! One file a page: its routes, its typed context, its template, and a sample of itself that a test renders.
+//! One file per page: its routes, its typed context, its template, and a sample of itself that a test renders.
 
 mod clusters;
 mod launch;
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
     use crate::http::ui::parts::layout::render;
 
-    /// Every page and the refusal, as they would be for invented values: what can't be rendered fails here.
+    /// Renders every page, including the refusal, with sample values: a page that can't be rendered fails here.
     #[test]
     fn every_page_renders_a_sample_of_itself() {
         for (name, rendered) in [

@@ -1,4 +1,4 @@
-//! What goes on: what runs now, what failed lately, what waits, and how many runs end over time.
+//! The overview: running runs, recent failures, waiting runs, and how many runs ended over time.
 
 use askama::Template;
 use axum::Router;
@@ -27,9 +27,9 @@ pub fn routes() -> Router<App> {
     Router::new().route("/ui", get(page))
 }
 
-/// How many runs each list shows.
+/// Maximum number of runs in each list.
 const RUNS: u32 = 10;
-/// Pixels, as many as the chart beside it.
+/// Pixels; the height of the chart next to it.
 const CHART_HEIGHT: u32 = 132;
 
 #[derive(Template)]
@@ -37,7 +37,7 @@ const CHART_HEIGHT: u32 = 132;
 pub struct OverviewPage {
     layout: Layout,
     start: Start,
-    /// What counts most: a number, its word, and the list behind it.
+    /// Key figures: a number, its word, and the link to its list.
     figures: Vec<(String, &'static str, String)>,
     ranges: Vec<(&'static str, Address, bool)>,
     throughput: Throughput,
@@ -49,11 +49,11 @@ pub struct OverviewPage {
     clusters: Vec<ClusterCard>,
 }
 
-/// What is there already, for the first steps.
+/// What exists already, which decides whether the first steps are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
     Nothing,
-    /// Tasks, and no run.
+    /// Tasks, but no runs.
     Tasks,
     Runs,
 }
@@ -120,7 +120,7 @@ impl OverviewPage {
     }
 }
 
-/// Where all that failed is listed.
+/// The URL of the list of all failed runs.
 fn failed_runs() -> String {
     links::runs().with("outcome", Outcome::FAILURES).to_string()
 }

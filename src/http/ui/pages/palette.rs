@@ -1,4 +1,4 @@
-//! What the palette finds: tasks and clusters by what is typed, and runs by a part of their id.
+//! Search results of the command palette: tasks and clusters by the text typed, and runs by a part of their id.
 
 use axum::Router;
 use axum::response::Response;
@@ -17,9 +17,9 @@ pub fn routes() -> Router<App> {
     Router::new().route("/ui/palette", get(search))
 }
 
-/// How many of each kind are offered: as many as can be looked over at a glance.
+/// Maximum number of results of each kind: as many as can be read at a glance.
 const OFFERED: usize = 8;
-/// Among how many tasks the best are chosen.
+/// Number of tasks among which the best matches are chosen.
 const COMPARED: u32 = 100;
 const RUNS_OFFERED: u32 = 4;
 
@@ -64,7 +64,7 @@ fn is_like(name: &str, typed: &str) -> bool {
     !typed.trim().is_empty() && typed.to_lowercase().split_whitespace().all(|word| name.contains(word))
 }
 
-/// What begins with what was typed comes before what only has it somewhere, and what is just that before all.
+/// Exact matches come first, then those that begin with the typed text, then the rest.
 fn nearest(mut offers: Vec<Offer>, typed: &str) -> Vec<Offer> {
     let typed = typed.trim().to_lowercase();
     offers.sort_by_cached_key(|offer| {

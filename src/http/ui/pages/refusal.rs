@@ -1,4 +1,4 @@
-//! A refusal, as a page: the status, what is wrong, and what to do now.
+//! An error page: the status, what is wrong, and what to do next.
 
 use askama::Template;
 use axum::http::{HeaderName, StatusCode, header};
@@ -30,7 +30,7 @@ impl RefusalPage {
     }
 }
 
-/// The page in place of an answer that was a refusal, with its status and the headers that clients heed.
+/// Replaces an error response by a page with the same status and the headers that clients act on.
 pub fn page(refused: &Response, message: &str) -> Response {
     let mut response = layout::html_with(refused.status(), &RefusalPage::new(refused.status(), sentence(message)));
     let heeded = [header::RETRY_AFTER, header::ALLOW, HeaderName::from_static("x-request-id")];
@@ -42,7 +42,7 @@ pub fn page(refused: &Response, message: &str) -> Response {
     response
 }
 
-/// A title, and what to do now.
+/// The title, and what to do next.
 fn words(status: StatusCode) -> (&'static str, &'static str) {
     match status {
         StatusCode::NOT_FOUND => (

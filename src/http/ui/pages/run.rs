@@ -1,4 +1,4 @@
-//! A run: what became of it, why, and what it was launched with.
+//! The page of a run: its outcome, the reason, and what it was launched with.
 
 use askama::Template;
 use axum::Router;
@@ -31,9 +31,9 @@ pub fn routes() -> Router<App> {
     Router::new().route("/ui/runs/{run_id}", get(page)).route("/ui/runs/{run_id}/stop", get(confirm_stop).post(stop))
 }
 
-/// How many events are listed: the newest.
+/// Maximum number of events listed: the newest.
 const EVENTS_LISTED: usize = 60;
-/// A log of no more lines takes less of the page once the run is over.
+/// A finished log with at most this many lines takes less space on the page.
 const SHORT_LOG_LINES: u64 = 12;
 
 #[derive(Template)]
@@ -46,23 +46,24 @@ pub struct RunPage {
     address: String,
     task_address: String,
     again_address: String,
-    /// Says after which run of the task another is wanted: the same page asks for one, however often it is sent.
+    /// Identifies the task's newest run when the page was made: one page launches one new run, however often its form
+    /// is sent.
     nonce: String,
-    /// Whether its task is still there, to be launched again.
+    /// Whether its task still exists and can be launched again.
     is_task_there: bool,
     look: Badge,
-    /// Whether anything on the page may still change.
+    /// Whether nothing on the page can change any more.
     is_settled: bool,
     can_be_stopped: bool,
     explanation: Explanation,
     elapsed: Option<Elapsed>,
     next: Option<(&'static str, Moment)>,
     timeline: Timeline,
-    /// Left out where only what changes is asked for: the log has a way of its own.
+    /// `None` if only the changing parts are requested: the log is updated separately.
     log: Option<LogPart>,
-    /// It is whole, and needs little room.
+    /// The log is complete and short.
     is_log_short: bool,
-    /// Its last lines, where they may say why it ended so.
+    /// The last lines of its log, if they may explain how it ended.
     tail: Vec<TailLine>,
     events: Vec<EventRow>,
     events_left_out: usize,
@@ -75,7 +76,7 @@ pub struct RunPage {
     parent: Option<(String, String)>,
 }
 
-/// What does not fit a heading.
+/// Details that do not fit in the heading.
 struct Facts {
     exit_code: Option<i64>,
     queued: Moment,
@@ -87,13 +88,13 @@ struct Facts {
     stop: Option<(&'static str, Moment)>,
     deadline: Option<String>,
     cluster: String,
-    /// The name that was asked for, where it stands for another.
+    /// The cluster name that was requested, if it is an alias of another.
     asked_cluster: Option<String>,
-    /// Where the cluster is not named for it.
+    /// Set if it is not also the name of the cluster.
     engine: Option<String>,
     instance: String,
     attempts: u32,
-    /// `None` where nobody said.
+    /// `None` if no owner was given.
     owner: Option<String>,
     description: Option<String>,
     image: String,
@@ -101,7 +102,7 @@ struct Facts {
     command: String,
     env: Vec<EnvVar>,
     labels: Vec<(String, String)>,
-    /// What a job told of its own exceptions, as JSON.
+    /// The exceptions that the job reported, as JSON.
     exceptions: Option<String>,
 }
 
@@ -205,7 +206,7 @@ impl RunPage {
         }
     }
 
-    /// Where the next step is taken, and what it is called. `None` where there is no such place any more.
+    /// The link for the next step, with its label. `None` if its target does not exist any more.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "templates pass references")]
     fn link(&self, step: &NextStep) -> Option<(&str, &'static str)> {
         match step {

@@ -1,4 +1,4 @@
-//! The runs of all tasks, with filters in the address.
+//! The list of all runs, with its filters in the URL.
 
 use askama::Template;
 use axum::Router;
@@ -23,20 +23,20 @@ pub fn routes() -> Router<App> {
     Router::new().route("/ui/runs", get(page))
 }
 
-/// How many runs a page has, unless its address says otherwise, and at most.
+/// Number of runs on a page, unless the URL gives another one, and the maximum.
 const RUNS: u32 = 50;
 const MOST_RUNS: u32 = 100;
 
-/// How many owners the filter suggests.
+/// Number of owners that the filter suggests.
 const OWNERS_OFFERED: u32 = 200;
 
 #[derive(Template)]
 #[template(path = "runs.html")]
 pub struct RunsPage {
     layout: Layout,
-    /// What may have become of a run, with the list of those of which it did; whether it is chosen.
+    /// The states to filter by: word, the list with that filter, and whether it is selected.
     states: Vec<(&'static str, Address, bool)>,
-    /// What else is filtered by: the word, the value, and the list without it.
+    /// The other active filters: word, value, and the list without this filter.
     filters: Vec<(&'static str, String, Address)>,
     clusters: Vec<(String, bool)>,
     owner: String,
@@ -95,7 +95,7 @@ async fn task_name(app: &Asked, id: &str, rows: &[RunRow]) -> Result<String, Api
     }
 }
 
-/// What else the address says; the form's two fields each change the first of their values.
+/// The URL's other parameters. The form's two fields each replace only the first of their values.
 fn kept(filter: &RunFilter, address: &Address) -> Vec<(String, String)> {
     let address = address.with("owner", filter.user.iter().skip(1));
     address.with("cluster", filter.resolved_cluster.iter().skip(1)).pairs().to_vec()
@@ -122,7 +122,7 @@ fn address(filter: &RunFilter, limit: u32) -> Address {
         .with("limit", Some(limit).filter(|limit| *limit != RUNS))
 }
 
-/// Any, one status alone, or one kind of end.
+/// All runs, a single status, or one kind of outcome.
 fn states(filter: &RunFilter, address: &Address) -> Vec<(&'static str, Address, bool)> {
     let statuses = Status::ALL.into_iter().map(|status| {
         let word = if status.is_terminal() { "Ended" } else { Badge::new(status, None).word };

@@ -1,4 +1,4 @@
-//! A task: what it runs, how its runs went, and what can be done with it.
+//! The page of a task: what it runs, how its runs went, and the available actions.
 
 use askama::Template;
 use axum::Router;
@@ -29,9 +29,9 @@ pub fn routes() -> Router<App> {
         .route("/ui/tasks/{definition_id}/delete", get(confirm_delete).post(delete))
 }
 
-/// How many of the last runs are drawn and counted.
+/// Number of recent runs in the chart and statistics.
 const RUNS_DRAWN: u32 = 60;
-/// How many are listed.
+/// Number of runs listed.
 const RUNS_LISTED: u32 = 15;
 
 #[derive(Template)]
@@ -52,10 +52,10 @@ pub struct TaskPage {
     all_runs: Address,
 }
 
-/// What the last runs say together.
+/// Statistics over the recent runs.
 struct History {
     chart: Svg,
-    /// How many of those that ended by themselves went well, in percent.
+    /// Percentage of successes among the runs that ended by themselves.
     succeeded: Option<String>,
     typical: Option<String>,
 }
@@ -128,7 +128,7 @@ fn tags(definition: &Definition) -> Vec<(String, Address)> {
     definition.task.tags.iter().map(|tag| (tag.clone(), all.with("tag", [tag]))).collect()
 }
 
-/// What it asks for beside an image and a command.
+/// Its settings other than image and command.
 fn resources(definition: &Definition) -> Vec<(&'static str, String)> {
     let task = &definition.task;
     let ports: Vec<_> = task.ports.iter().map(i64::to_string).collect();
@@ -149,7 +149,7 @@ fn history(newest_first: &[RunBrief]) -> Option<History> {
     if ended.is_empty() {
         return None;
     }
-    // What somebody stopped says nothing about the task.
+    // Runs stopped by a user say nothing about the task.
     let judged: Vec<_> = ended.iter().filter(|run| run.outcome != Some(Outcome::Stopped)).collect();
     let good = judged.iter().filter(|run| run.outcome == Some(Outcome::Succeeded)).count();
     let bars: Vec<_> = ended

@@ -1,4 +1,4 @@
-//! A task is written: a new one, a copy, or another text of one. The server judges; what was typed stays.
+//! The form to create, copy or edit a task. The server validates it; the input is kept.
 
 use askama::Template;
 use axum::Router;
@@ -28,7 +28,7 @@ pub fn routes() -> Router<App> {
         .route("/ui/tasks/{definition_id}/edit", get(edit).post(update))
 }
 
-/// How many groups and tags are suggested.
+/// Maximum number of groups and tags suggested.
 const SUGGESTED: u32 = 200;
 
 const FIELDS: [&str; 10] =
@@ -39,24 +39,24 @@ const FIELDS: [&str; 10] =
 pub struct TaskFormPage {
     layout: Layout,
     title: String,
-    /// The page of the task that is changed or copied, with its name.
+    /// The page of the task that is edited or copied, with its name.
     parent: Option<(String, String)>,
     submit: &'static str,
     fields: Fields,
     env: Vec<EnvRow>,
     tags: Vec<TextRow>,
     is_privileged: bool,
-    /// The group is part of the id, so that of a task that exists can't change.
+    /// The group is part of the id, so that an existing task's group can't change.
     is_group_fixed: bool,
-    /// When the task was last changed as far as this form knows, so that nobody overwrites what they have not seen.
+    /// When the task was last changed as far as this form knows, so that unseen changes are not overwritten.
     seen: Option<Timestamp>,
-    /// What is wrong with the whole.
+    /// The error of the form as a whole.
     problem: Option<String>,
     groups: Vec<String>,
     known_tags: Vec<String>,
 }
 
-/// What is being written.
+/// What the form edits.
 enum Subject {
     New,
     CopyOf(Definition),
@@ -64,7 +64,7 @@ enum Subject {
 }
 
 impl Subject {
-    /// The task that the form began with.
+    /// The task that the form was prefilled with.
     fn shown(&self) -> Option<&TaskSpec> {
         match self {
             Self::New => None,
@@ -129,7 +129,7 @@ async fn submit(app: &Asked, subject: &Subject, form: &Form) -> Result<Response,
         return answer(app, StatusCode::OK, page).await;
     }
     let is_readable = faults.is_empty();
-    // A name that is taken is told with the rest, and not only once all else is right.
+    // A name that is taken is reported together with the other errors, not only once these are corrected.
     faults.extend(app.service.check(new.clone(), current).await?);
     if act == Act::Check || !is_readable {
         let status = if act == Act::Check { StatusCode::OK } else { StatusCode::BAD_REQUEST };
@@ -201,7 +201,7 @@ impl TaskFormPage {
         }
     }
 
-    /// Shows a definition as it is stored.
+    /// Fills the form with a stored definition.
     fn fill(&mut self, definition: &Definition) {
         let task = &definition.task;
         let ports: Vec<_> = task.ports.iter().map(i64::to_string).collect();
@@ -220,7 +220,7 @@ impl TaskFormPage {
         self.is_privileged = task.privileged.unwrap_or_default();
     }
 
-    /// Shows what was typed.
+    /// Fills the form with the input.
     fn take(&mut self, form: &Form, act: &Act) {
         let group = self.fields.value("group_name").to_owned();
         self.fields = form.fields(&FIELDS);
@@ -235,7 +235,8 @@ impl TaskFormPage {
         }
     }
 
-    /// The definition that was typed into a form that began with this task, and what of it can't be read.
+    /// The definition entered into a form that was prefilled with this task, and the faults of values that can't be
+    /// parsed.
     fn read(&self, form: &Form, shown: Option<&TaskSpec>) -> (NewDefinition, Faults) {
         let mut faults = Faults::default();
         let ports = form.text("ports").split([' ', ',', '\t', '\n']).filter(|port| !port.is_empty());
@@ -261,7 +262,7 @@ impl TaskFormPage {
             ephemeral_storage_mb: form.number("ephemeral_storage", &mut faults),
             tags: Some(texts_of(&self.tags)),
             user: form.line_or_kept("user", shown.and_then(|shown| shown.user.as_deref())),
-            // That nothing was said is not the same as that it was refused.
+            // Unset is not the same as `false`.
             privileged: self.is_privileged.then_some(true).or(shown.and_then(|shown| shown.privileged.map(|_| false))),
             adaptive_resource_allocation: None,
             task_type: None,
@@ -273,7 +274,7 @@ impl TaskFormPage {
         self.fields.show(faults, &mut self.env, &mut self.tags);
     }
 
-    /// Whether what is folded away holds anything.
+    /// Whether the collapsed part contains any values.
     fn has_more(&self) -> bool {
         let more = ["ephemeral_storage", "user", "ports"];
         self.is_privileged || more.iter().any(|name| !self.fields.value(name).is_empty())

@@ -1,4 +1,4 @@
-//! The list of tasks: searched, sorted, each with how its last runs ended.
+//! The list of tasks: searchable, sortable, each with the outcomes of its recent runs.
 
 use askama::Template;
 use axum::Router;
@@ -22,27 +22,27 @@ pub fn routes() -> Router<App> {
     Router::new().route("/ui/tasks", get(page))
 }
 
-/// How many tasks a page has, unless its address says otherwise, and at most.
+/// Number of tasks on a page, unless the URL gives another one, and the maximum.
 const TASKS: u32 = 50;
 const MOST_TASKS: u32 = 100;
-/// How many of its last runs a task shows.
+/// Number of recent runs shown for each task.
 const RUNS_SHOWN: u32 = 10;
-/// How many of a task's tags are shown; the page of the task has all.
+/// Number of a task's tags that are shown; the task's page shows all.
 const TAGS_SHOWN: usize = 3;
-/// How much of the name of a task that was deleted is repeated. The address holds it, and so whatever somebody wrote there.
+/// Maximum length of a deleted task's name in the notice. It comes from the URL and so may be any text.
 const DELETED_CHARS: usize = 80;
 
 #[derive(Template)]
 #[template(path = "tasks.html")]
 pub struct TasksPage {
     layout: Layout,
-    /// The name of the task that was deleted just now.
+    /// The name of the task that was just deleted.
     deleted: Option<String>,
     search: String,
-    /// The filters beside the search, as `(name, value)`, each with the list without it.
+    /// The filters other than the search, as `(name, value)`, each with the list without it.
     filters: Vec<(&'static str, String, Address)>,
     sorts: Vec<SortLink>,
-    /// What a search keeps of the address.
+    /// The URL parameters that a new search keeps.
     kept: Vec<(String, String)>,
     tasks: Vec<TaskRow>,
     pager: Pager,
@@ -55,7 +55,7 @@ struct TaskRow {
     group: String,
     group_address: Address,
     image: String,
-    /// Each with the list of what is tagged so.
+    /// Each with the list of tasks that have it.
     tags: Vec<(String, Address)>,
     more_tags: usize,
     changed: Moment,
@@ -120,7 +120,7 @@ const fn filters(filter: &DefinitionFilter) -> [(&'static str, &Vec<String>); 3]
     [("group_name", &filter.group_name), ("image", &filter.image), ("tag", &filter.tag)]
 }
 
-/// Each value that is filtered by, with the list that does without it.
+/// Each active filter value, with the list without it.
 fn shown_filters(filter: &DefinitionFilter, address: &Address) -> Vec<(&'static str, String, Address)> {
     let words = [("group_name", "group"), ("image", "image"), ("tag", "tag")];
     let mut shown = Vec::new();

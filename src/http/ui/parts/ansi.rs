@@ -1,6 +1,6 @@
-//! Terminal output as markup: colours and styles become spans with classes of the stylesheet; what else a terminal would
-//! be told to do is carried out within the line where that makes sense, and left out where it does not. Everything that
-//! is a character is escaped, so that no output can become markup.
+//! Terminal output as markup: colours and styles become spans with stylesheet classes; other terminal commands are
+//! applied within the line where that makes sense, and dropped otherwise. Every character is escaped, so that no
+//! output can become markup.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use askama::filters::HtmlSafe;
 
 use crate::service::{Piece, Pieces, Style, WEIGHTS};
 
-/// One line, as markup that was written here.
+/// One line, as markup generated here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Painted(String);
 
@@ -20,10 +20,10 @@ impl fmt::Display for Painted {
 
 impl HtmlSafe for Painted {}
 
-/// The bit of a style whose colours are exchanged.
+/// The style bit for inverse colours.
 const INVERSE: u8 = 1 << 4;
 
-/// Paints a line that begins in this style. What is no character is shown as U+FFFD.
+/// Renders a line that begins in this style. Invalid UTF-8 is shown as U+FFFD.
 pub fn paint(line: &[u8], mut style: Style) -> Painted {
     let mut row = Row::default();
     for piece in Pieces::new(line) {
@@ -39,7 +39,7 @@ pub fn paint(line: &[u8], mut style: Style) -> Painted {
     Painted(row.markup())
 }
 
-/// Control characters that no terminal shows are shown by their pictures.
+/// Shows invisible control characters by their Unicode control pictures.
 fn visible(character: char) -> char {
     match character {
         '\0'..='\u{1f}' => char::from_u32(0x2400 + character as u32).unwrap_or(char::REPLACEMENT_CHARACTER),
@@ -49,7 +49,7 @@ fn visible(character: char) -> char {
     }
 }
 
-/// A line as a terminal has it: written over from wherever the next character goes.
+/// A line as a terminal stores it: each character overwrites the cell at the cursor.
 #[derive(Debug, Default)]
 struct Row {
     cells: Vec<(char, Style)>,
@@ -69,7 +69,7 @@ impl Row {
         }
     }
 
-    /// Carries out what a command says of the cursor and of what is written already.
+    /// Applies a command that moves the cursor or erases.
     fn obey(&mut self, command: &[u8]) {
         let [b'[', number @ .., last] = command else { return };
         let first = || std::str::from_utf8(number).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
@@ -90,7 +90,7 @@ impl Row {
         self.column += 1;
     }
 
-    /// To the end, from the beginning, or all.
+    /// Erases to the end (0), from the start (1), or everything.
     fn erase(&mut self, which: usize) {
         match which {
             0 => self.cells.truncate(self.column),
@@ -98,7 +98,8 @@ impl Row {
                 let until = self.cells.len().min(self.column + 1);
                 self.cells[..until].fill((' ', Style::default()));
             }
-            // The cursor stays where it is, but nothing is written far from the beginning.
+            // A terminal would keep the cursor's column; here it returns to the start, so that nothing is written far
+            // from it.
             _ => (self.cells, self.column) = (Vec::new(), 0),
         }
     }
@@ -131,10 +132,10 @@ impl Row {
     }
 }
 
-/// The classes of the stylesheet that show a style.
+/// The stylesheet classes for a style.
 fn classes(style: Style, markup: &mut String) {
     let Style { mut text, mut back, mut weights } = style;
-    // Exchanged colours are colours; only without any the text's own and the ground's are exchanged.
+    // Explicit colours are swapped; only without any does the class swap the default text and background colours.
     if weights & INVERSE != 0 && (text, back) != (None, None) {
         (text, back) = (back, text);
         weights &= !INVERSE;
@@ -232,7 +233,7 @@ mod tests {
         assert_eq!(super::paint(b"still\x1b[0m not", green).0, "<span class=\"f2\">still</span> not");
     }
 
-    /// The tokens of the stylesheet from here on, of which a later one of the same name counts.
+    /// The stylesheet's tokens from here on; later ones override earlier ones of the same name.
     fn tokens(css: &str) -> std::collections::HashMap<&str, [f64; 3]> {
         let declarations = css.lines().filter_map(|line| line.trim().strip_prefix("--")?.split_once(": #"));
         let part = |hex: &str, at| f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap()) / 255.0;
@@ -264,7 +265,7 @@ mod tests {
         }
     }
 
-    /// What a browser would show, if the markup is such as may be written here.
+    /// What a browser would show, or `None` if the markup contains anything other than our own.
     fn shown(markup: &str) -> Option<String> {
         let mut shown = String::new();
         let mut rest = markup;

@@ -1,4 +1,4 @@
-//! A cluster as pages show it: its state in a word, and its load.
+//! A cluster as shown on pages: its state in a word, and its load.
 
 use jiff::Timestamp;
 
@@ -14,14 +14,14 @@ pub struct ClusterCard {
     pub address: String,
     pub is_default: bool,
     pub state: Badge,
-    /// Why it takes no runs, or why it can't be asked.
+    /// Why it takes no runs, or why it can't be reached.
     pub reason: String,
     pub since: Option<Moment>,
-    /// `3 of at most 16`, and how full that is.
+    /// `3 of at most 16`, and that ratio as a bar.
     pub running: String,
     pub running_bar: Option<Svg>,
     pub waiting: u64,
-    /// What its runs asked for of what it has: the resource, in words, as a bar.
+    /// What its runs requested of its capacity, per resource: the name, in words, as a bar.
     pub reserved: Vec<(&'static str, String, Option<Svg>)>,
 }
 
@@ -46,7 +46,7 @@ impl ClusterCard {
             reserved: [
                 reserved("Memory", taken.memory_mb, whole.memory_mb, words::megabytes),
                 reserved("CPU", taken.cpu_millis, whole.cpu_millis, words::cores),
-                // Most clusters have none, which is no news.
+                // Most clusters have none, which need not be shown.
                 reserved("GPUs", taken.gpus, whole.gpus.filter(|gpus| *gpus > 0), |gpus| gpus.to_string()),
             ]
             .into_iter()
@@ -55,13 +55,13 @@ impl ClusterCard {
         }
     }
 
-    /// Whether it takes runs now.
+    /// Whether it currently takes runs.
     pub fn is_well(&self) -> bool {
         self.state.name == "succeeded"
     }
 }
 
-/// What keeps it from taking runs comes first.
+/// The conditions that keep it from taking runs come first.
 fn state(cluster: &Cluster) -> (Badge, String, Option<Timestamp>) {
     let record = &cluster.record;
     let look = |name, word| Badge { name, word };

@@ -1,13 +1,13 @@
-//! What is folded away on a page because it is long, so that what follows it is found.
+//! Long parts of a page are collapsed, so that what follows them is found.
 
 use crate::model::EnvVar;
 
-/// A command with more lines is folded away.
+/// Commands with more lines are collapsed.
 const COMMAND_LINES: usize = 12;
-/// So are more variables than this.
+/// More variables than this are collapsed.
 const VARIABLES_SHOWN: usize = 12;
 
-/// How many lines a command has, where they are too many.
+/// Number of lines of a command, if it is long enough to be collapsed.
 pub fn lines_of_long(command: &str) -> Option<usize> {
     Some(command.lines().count()).filter(|lines| *lines > COMMAND_LINES)
 }

@@ -1,8 +1,8 @@
-//! Forms: what was typed, read into values, and shown again with what is wrong beside each field.
+//! Forms: parses the input into values, and shows it again with the errors beside each field.
 
 //!
-//! A form carries all that it was given, however many rows that is, or is refused. What a browser's fields can't show
-//! as it is, such as a carriage return, stays as it is stored where the field was left as it was shown.
+//! A form carries everything that it was given, however many rows that is, or is refused. Stored text that a
+//! browser's fields can't represent exactly, such as a carriage return, is kept if the field was submitted as shown.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,26 +14,26 @@ use crate::http::error::ApiError;
 use crate::http::request::RawBody;
 use crate::model::{EnvVar, Fault, Faults, limits};
 
-/// How much larger a form may be than what was typed into it: a byte may be sent as `%C3`, and there are empty fields.
+/// How much larger a submitted form may be than its content: a byte may be sent as `%C3`, and there are empty fields.
 const ENCODING: usize = 4;
-/// How many fields a form may have: twice as many variables as are accepted, with what else there is.
+/// Maximum number of fields of a form: twice the maximum number of variables, plus the rest.
 const MOST_FIELDS: usize = 2 * 2 * limits::ENV_ITEMS + 2 * limits::LIST_ITEMS;
-/// The empty rows that a form without scripts begins with.
+/// The empty rows that a form without scripts starts with.
 const EMPTY_ROWS: usize = 1;
 
-/// The fields that a form sent, in its order.
+/// The submitted fields of a form, in order.
 pub struct Form {
     pairs: Vec<(String, String)>,
 }
 
-/// What the button that was pressed wants.
+/// The action of the button that was pressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     /// The form's own purpose.
     Do,
-    /// Only to know what is wrong so far.
+    /// Only validate the input.
     Check,
-    /// One more row of this kind.
+    /// Add a row of this kind.
     AddRow(String),
     RemoveRow(String, usize),
 }
@@ -42,10 +42,10 @@ impl FromRequest<App> for Form {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        // The limit is on what a form carries, as it is for a program that sends the same as JSON.
+        // The limit applies to the form's content, as for a program that sends the same as JSON.
         let most = app.limits.body_bytes;
         let RawBody(body) = RawBody::read(request, app, most.saturating_mul(ENCODING)).await?;
-        // Browsers send the lines of a text with CR LF.
+        // Browsers send line breaks as CR LF.
         let pairs = form_urlencoded::parse(&body)
             .map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n")))
             .collect::<Vec<_>>();
@@ -70,17 +70,17 @@ impl Form {
         self.pairs.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The last value of a field, as it was typed.
+    /// The last value of a field, as typed.
     pub fn text(&self, name: &str) -> &str {
         self.all(name).last().copied().unwrap_or_default()
     }
 
-    /// The same without white space around it; `None` where nothing was typed.
+    /// The same, trimmed; `None` if nothing was typed.
     pub fn line(&self, name: &str) -> Option<String> {
         Some(self.text(name).trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// The same; but what was left as it was shown is what is stored.
+    /// The same, but the stored value if the field was submitted as shown.
     pub fn line_or_kept(&self, name: &str, stored: Option<&str>) -> Option<String> {
         match stored.filter(|stored| !stored.is_empty()) {
             Some(stored) if self.text(name) == in_line(stored) => Some(stored.to_owned()),
@@ -88,7 +88,7 @@ impl Form {
         }
     }
 
-    /// The text of a field of many lines; what was left as it was shown is what is stored.
+    /// The text of a multi-line field, or the stored value if the field was submitted as shown.
     pub fn area_or_kept(&self, name: &str, stored: Option<&str>) -> String {
         let typed = self.text(name);
         stored.filter(|stored| in_area(stored) == typed).unwrap_or(typed).to_owned()
@@ -103,7 +103,7 @@ impl Form {
         number
     }
 
-    /// Seconds, which may be given in another unit: `90`, `90s`, `15m`, `2h`, `1d`.
+    /// Seconds, optionally in another unit: `90`, `90s`, `15m`, `2h`, `1d`.
     pub fn seconds(&self, name: &str, faults: &mut Faults) -> Option<i64> {
         let text = self.line(name)?;
         let seconds = read_seconds(&text);
@@ -136,7 +136,7 @@ impl Form {
     }
 }
 
-/// The plain fields of a form as it is shown: their values, and what is wrong with them.
+/// The plain fields of a form as shown: their values and their errors.
 #[derive(Debug, Clone, Default)]
 pub struct Fields {
     values: BTreeMap<&'static str, String>,
@@ -159,7 +159,7 @@ impl Fields {
         self.values.get(name).map(String::as_str).unwrap_or_default()
     }
 
-    /// What is wrong with a field or an item of it, as sentences; empty where nothing is.
+    /// The errors of a field or of its items, as sentences; empty if there are none.
     pub fn error(&self, name: &str) -> String {
         let is_about = |fault: &&Fault| {
             fault.field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.']))
@@ -167,7 +167,7 @@ impl Fields {
         sentences(self.faults.iter().filter(is_about))
     }
 
-    /// What is wrong with the whole of a list.
+    /// The errors of a list as a whole.
     pub fn own_error(&self, name: &str) -> String {
         sentences(self.faults.iter().filter(|fault| fault.field == name))
     }
@@ -176,7 +176,7 @@ impl Fields {
         !self.faults.is_empty()
     }
 
-    /// Shows these faults: those of rows beside their rows, the rest beside the fields.
+    /// Records these faults: those of rows beside their rows, the rest beside the fields.
     pub fn show(&mut self, faults: Faults, env: &mut [EnvRow], tags: &mut [TextRow]) {
         let shown_env: Vec<usize> = (0..env.len()).filter(|i| !env[*i].is_empty()).collect();
         let shown_tags: Vec<usize> = (0..tags.len()).filter(|i| !tags[*i].text.trim().is_empty()).collect();
@@ -192,15 +192,15 @@ impl Fields {
     }
 }
 
-/// One variable as it is typed.
+/// One variable as typed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EnvRow {
     pub name: String,
     pub value: String,
     pub error: String,
-    /// Its name is the definition's, and can't be taken away by a launch.
+    /// The name comes from the definition, and a launch can't remove it.
     pub is_fixed: bool,
-    /// What the definition says, where this is something else.
+    /// The definition's value, if it differs.
     pub differs_from: Option<String>,
 }
 
@@ -210,14 +210,14 @@ impl EnvRow {
     }
 }
 
-/// One item of a list of words, as it is typed.
+/// One item of a list of words, as typed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TextRow {
     pub text: String,
     pub error: String,
 }
 
-/// The rows that hold these variables, and an empty one to go on with.
+/// Rows for these variables, and an empty one to add another.
 pub fn env_rows(env: &[EnvVar]) -> Vec<EnvRow> {
     let rows = env.iter().map(|var| EnvRow { name: var.name.clone(), value: var.value.clone(), ..EnvRow::default() });
     with_empty(rows.collect())
@@ -241,7 +241,7 @@ pub fn read_text_rows(form: &Form, name: &str, act: &Act) -> Vec<TextRow> {
     with_act(name, texts.map(|text| TextRow { text: text.into(), ..TextRow::default() }).collect(), act)
 }
 
-/// The variables of the rows that are not empty. A name or value that was left as it was shown is that of `known`.
+/// The variables of the non-empty rows. A name or value that was submitted as shown is taken unchanged from `known`.
 pub fn env_of(rows: &[EnvRow], known: &[EnvVar]) -> Vec<EnvVar> {
     let mut shown: HashMap<String, Vec<&EnvVar>> = HashMap::new();
     for var in known {
@@ -258,17 +258,18 @@ pub fn env_of(rows: &[EnvRow], known: &[EnvVar]) -> Vec<EnvVar> {
     rows.iter().filter(|row| !row.is_empty()).map(&mut read).collect()
 }
 
-/// What a browser's field of one line makes of a text.
+/// A text as a browser's single-line field represents it.
 pub fn in_line(text: &str) -> String {
     text.replace(['\r', '\n'], "")
 }
 
-/// What a browser's field of many lines makes of a text.
+/// A text as a browser's multi-line field represents it.
 pub fn in_area(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Names that an earlier row has already. Only one of them could count, and nobody would be told which.
+/// Faults for names that an earlier row already uses. Only one of them could count, and the user would not know
+/// which.
 pub fn repeats_in(env: &[EnvVar]) -> Faults {
     let (mut seen, mut faults) = (HashSet::new(), Faults::default());
     for (i, var) in env.iter().enumerate() {
@@ -288,7 +289,7 @@ fn with_empty<T: Default>(mut rows: Vec<T>) -> Vec<T> {
     rows
 }
 
-/// The rows of one kind after a press on one of their buttons.
+/// The rows of one kind after one of their buttons was pressed.
 fn with_act<T: Default>(kind: &str, mut rows: Vec<T>, act: &Act) -> Vec<T> {
     match act {
         Act::AddRow(added) if added == kind => rows.push(T::default()),
@@ -305,7 +306,7 @@ fn read_seconds(text: &str) -> Option<i64> {
     number.trim_end().parse::<i64>().ok()?.checked_mul(unit_seconds)
 }
 
-/// The place of `env[3].name` in `env`.
+/// The index in `env[3].name`, for the list `env`.
 fn item(field: &str, list: &str) -> Option<usize> {
     field.strip_prefix(list)?.strip_prefix('[')?.split(']').next()?.parse().ok()
 }
@@ -324,7 +325,7 @@ fn push_sentence(text: &mut String, sentence: &str) {
     text.push_str(sentence);
 }
 
-/// Messages for programs begin in lower case and end without a full stop.
+/// Turns a message into a sentence: messages begin in lower case and end without a full stop.
 pub fn sentence(message: &str) -> String {
     let mut characters = message.chars();
     match characters.next() {
@@ -403,7 +404,7 @@ mod tests {
         };
         let shown = [("A", "1\n2\n3"), (" B", " "), ("D", "x\n"), ("D", "y"), ("E", "\n"), ("", "")];
         assert_eq!(rows(&shown), stored);
-        // Changed, moved, taken away, and new.
+        // Changed, moved, removed and new rows.
         assert_eq!(
             rows(&[("F ", "\n"), (" B", "b"), ("D", "y"), ("A", "1\n2")]),
             [("F", "\n"), (" B\n", "b"), ("D", "y"), ("A", "1\n2")].map(|(name, value)| EnvVar::new(name, value))

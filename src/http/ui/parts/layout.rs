@@ -1,4 +1,4 @@
-//! What all pages share: the head, the navigation, the foot; and how a page becomes an answer.
+//! What all pages share: head, navigation and footer; and the conversion of a page into a response.
 
 use askama::Template;
 use axum::body::Body;
@@ -16,12 +16,12 @@ pub enum Section {
     Tasks,
     Runs,
     Clusters,
-    /// A page outside of them.
+    /// A page outside the sections.
     None,
 }
 
 impl Section {
-    /// As the navigation lists them: the section, its path, its name.
+    /// The sections in navigation order: the section, its path, its name.
     pub const ALL: &[(Self, &str, &str)] = &[
         (Self::Overview, "/ui", "Overview"),
         (Self::Tasks, "/ui/tasks", "Tasks"),
@@ -30,7 +30,7 @@ impl Section {
     ];
 }
 
-/// What the layout's template asks for.
+/// What the layout template needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
     section: Section,
@@ -46,7 +46,7 @@ impl Layout {
         assets::address(name)
     }
 
-    /// The address of what has this path.
+    /// The URL for this path.
     #[expect(clippy::unused_self, reason = "templates call what they are given")]
     pub fn at(self, path: &str) -> String {
         at(path)
@@ -68,7 +68,7 @@ impl Layout {
     }
 }
 
-/// 200 with a page.
+/// A 200 response with a page.
 pub fn html(page: &impl Template) -> Response {
     html_with(StatusCode::OK, page)
 }

@@ -1,4 +1,4 @@
-//! Where pages are, for those that lead to them. Every address that a page holds is made here or by the layout.
+//! URLs of pages, for links to them. Every URL on a page is made here or by the layout.
 
 use askama::filters::urlencode_strict;
 
@@ -27,13 +27,13 @@ pub fn runs() -> Address {
     Address::new(at("/ui/runs"))
 }
 
-/// The page of a task. A group, with which its id begins, may hold anything but a slash.
+/// The page of a task. A task's id begins with its group, which may contain any character but a slash.
 pub fn task(id: &DefinitionId) -> String {
     let Ok(segment) = urlencode_strict(id.as_str());
     at(&format!("/ui/tasks/{segment}"))
 }
 
-/// The list of tasks, where it says that the task of this name was deleted.
+/// The list of tasks, with a notice that the task of this name was deleted.
 pub fn tasks_without(name: &str) -> String {
     tasks().with("deleted", [name]).to_string()
 }
@@ -42,23 +42,23 @@ pub fn run(id: RunId) -> String {
     at(&format!("/ui/runs/{id}"))
 }
 
-/// Launches a run's task again, with the run's own values to begin with.
+/// The form that launches a run's task again, prefilled with the run's values.
 pub fn launch_again(definition_id: &DefinitionId, run_id: RunId) -> String {
     format!("{}/launch?from={run_id}", task(definition_id))
 }
 
-/// The name of a cluster may hold anything, and `.` and `..` would lead elsewhere.
+/// The name of a cluster may contain any character, and `.` and `..` would otherwise change the path.
 pub fn cluster(name: &str) -> String {
     let Ok(segment) = urlencode_strict(name);
     at(&format!("/ui/clusters/{segment}"))
 }
 
-/// A run's log as it is stored.
+/// A run's log as stored.
 pub fn raw_log(id: RunId) -> String {
     at(&format!("/api/v1/{id}/logs?raw_text=true"))
 }
 
-/// The log of a run alone.
+/// The page that shows only a run's log.
 pub fn log(id: RunId) -> String {
     at(&format!("/ui/runs/{id}/log"))
 }

@@ -1,4 +1,4 @@
-//! The last lines of a run's log, beside the explanation of an end that they may say the reason of.
+//! The last lines of a run's log, shown beside the explanation of how it ended, since they may contain the reason.
 
 use super::ansi::{Painted, paint};
 use crate::http::Asked;
@@ -6,13 +6,13 @@ use crate::http::error::ApiError;
 use crate::model::{Outcome, Run};
 use crate::service::{LinesFrom, LogLines, whole_length};
 
-/// How many lines are shown, among how many at the end of the log.
+/// Number of lines shown, and of lines at the end of the log that they are selected from.
 const LINES: usize = 6;
 const LOOKED_AT: usize = 30;
-/// How much of a line is shown; the log itself has all of it.
+/// Maximum length of a line shown here; the log shows it in full.
 const LINE_BYTES: usize = 400;
 
-/// A line, and its number.
+/// A line with its number.
 pub type TailLine = (u64, Painted);
 
 /// The last lines that are not blank, where the run ended in a way that they may explain.

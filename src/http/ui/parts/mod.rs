@@ -1,4 +1,4 @@
-//! What several pages show.
+//! Parts shared by several pages.
 
 pub mod ansi;
 pub mod cluster_card;

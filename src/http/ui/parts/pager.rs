@@ -1,4 +1,4 @@
-//! Lists on pages: their address with one thing changed, and the way to the next and the previous page.
+//! Lists on pages: their URL with one parameter changed, and links to the next and previous page.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use form_urlencoded::Serializer;
 
 use crate::model::{Order, PageRequest};
 
-/// The address of a list as it is asked for now: its path, and its parameters in order.
+/// The URL of a list as currently requested: its path, and its parameters in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     path: String,
@@ -18,7 +18,7 @@ impl Address {
         Self { path: path.into(), pairs: Vec::new() }
     }
 
-    /// The same with these values of a parameter instead of those it has; what is empty is left out.
+    /// The same URL with a parameter's values replaced by these; empty values are left out.
     #[must_use]
     pub fn with<T: ToString>(&self, name: &str, values: impl IntoIterator<Item = T>) -> Self {
         let mut changed = self.clone();
@@ -44,10 +44,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// Where a page stands in its list.
+/// The position of a page in its list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pager {
-    /// The first and the last row that are shown, counted from 1; 0 to 0 where there is none.
+    /// First and last row shown, counted from 1; both 0 if there is none.
     pub first: u64,
     pub last: u64,
     pub total: u64,
@@ -76,12 +76,12 @@ impl Pager {
 pub struct SortLink {
     pub name: &'static str,
     pub address: Address,
-    /// `ascending` or `descending` where the list is sorted by it now, else `none`: the words of `aria-sort`.
+    /// `ascending` or `descending` if the list is currently sorted by it, else `none`: the values of `aria-sort`.
     pub state: &'static str,
 }
 
 impl SortLink {
-    /// Sorts by this column, the other way round where it is sorted by it already.
+    /// Sorts by this column, in the opposite order if the list is already sorted by it.
     pub fn new<Sort: PartialEq + Copy>(
         name: &'static str,
         address: &Address,

@@ -9,20 +9,20 @@ use super::words::{self, Elapsed, Moment};
 use crate::model::{RunSummary, UNKNOWN_OWNER};
 use crate::words::first_line;
 
-/// How much of a reason a row shows; the page of the run has all of it.
+/// Maximum length of a reason in a row; the run's page shows it in full.
 const REASON_CHARS: usize = 160;
 
 pub struct RunRow {
     pub id: String,
     pub address: String,
-    /// The end of its id, by which people tell runs apart.
+    /// The end of its id, by which users distinguish runs.
     pub short_id: String,
     pub name: String,
     pub look: Badge,
     pub reason: String,
     pub queued: Moment,
     pub took: Option<Elapsed>,
-    /// `None` where nobody said.
+    /// `None` if no owner was given.
     pub owner: Option<String>,
     pub owner_address: Address,
     pub cluster: String,

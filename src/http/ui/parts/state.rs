@@ -1,4 +1,4 @@
-//! How the state of a run looks: a word, an icon of its own shape and a colour, so that no state is told by colour
+//! How the state of a run is shown: a word, a distinct icon and a colour, so that no state is recognizable by colour
 //! alone.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use askama::filters::HtmlSafe;
 use crate::http::ui::assets;
 use crate::model::{Outcome, Status};
 
-/// A drawing of `assets/icons.svg`, which takes the colour of the text around it.
+/// An icon from `assets/icons.svg`, in the colour of the surrounding text.
 #[derive(Debug, Clone, Copy)]
 pub struct Icon(pub &'static str);
 
@@ -25,10 +25,10 @@ impl fmt::Display for Icon {
 
 impl HtmlSafe for Icon {}
 
-/// The state of a run as people know it: its status, and once it has stopped its outcome.
+/// The state of a run as users know it: its status and, once it has stopped, its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Badge {
-    /// A word that styles and icons know it by.
+    /// The key that styles and icons use.
     pub name: &'static str,
     pub word: &'static str,
 }

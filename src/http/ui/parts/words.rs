@@ -1,4 +1,4 @@
-//! Values as people read them on a page.
+//! Values formatted for people.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::model::{Run, RunId};
 pub use crate::words::{bytes, count, duration, megabytes, thousands};
 
-/// A time as it is seen from now: `3 min ago`, and the exact one when pointed at. Writes a `<time>`.
+/// A time relative to now: `3 min ago`, with the exact time as its tooltip. Renders as `<time>`.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
     pub at: Timestamp,
@@ -24,7 +24,7 @@ impl fmt::Display for Moment {
 
 impl HtmlSafe for Moment {}
 
-/// How long something took, or has gone on until now; then `assets/live.js` counts it on in the same words.
+/// How long something took, or has taken so far; in that case `assets/live.js` keeps counting in the same format.
 #[derive(Debug, Clone, Copy)]
 pub struct Elapsed {
     pub since: Timestamp,
@@ -44,8 +44,8 @@ impl fmt::Display for Elapsed {
 
 impl HtmlSafe for Elapsed {}
 
-/// `just now`, `40 s ago`, `in 5 min`, `3 d ago`; the day for what is longer ago than a month.
-/// `assets/live.js` keeps these words true as time passes, and so says the same.
+/// `just now`, `40 s ago`, `in 5 min`, `3 d ago`; the date if it is more than a month away. `assets/live.js` updates
+/// these words as time passes, and must use the same format.
 fn relative(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(at).as_secs();
     let words = match seconds.abs() {
@@ -78,12 +78,12 @@ pub fn excerpt(text: &str, most_chars: usize) -> String {
     shown
 }
 
-/// A run has no name of its own: people know it by that of its task.
+/// A run has no name of its own: users know it by its task's name.
 pub fn name(run: &Run) -> String {
     run.alias.clone().unwrap_or_else(|| run.definition_id.to_string())
 }
 
-/// The end of its id, by which people tell runs apart.
+/// The end of its id, by which users distinguish runs.
 pub fn short_id(run_id: RunId) -> String {
     let id = run_id.to_string();
     id[id.len() - 8..].to_owned()
