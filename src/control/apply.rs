@@ -21,7 +21,7 @@ pub(super) async fn apply(store: &Store, wake: &Wake, run: &Run, change: &Change
             false
         }
         Err(error) => {
-            tracing::warn!(%run_id, error = &error as &dyn std::error::Error, "a status change was not stored and is seen again");
+            tracing::warn!(%run_id, error = &error as &dyn std::error::Error, "a status change was not stored; it will be observed again");
             false
         }
     }

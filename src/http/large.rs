@@ -100,7 +100,7 @@ impl Large {
 
     /// Waits for the right to receive a body of this many bytes.
     pub(super) async fn body(&self, asker: Asker, bytes: u64) -> Result<Turn, ApiError> {
-        let message = "the server receives as many large bodies as it can; try again later";
+        let message = "too many large bodies are being received; try again later";
         let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
         self.bodies.take(asker.0, bytes, FIRST_PATIENCE).await.ok_or_else(busy)
     }
@@ -108,7 +108,7 @@ impl Large {
     /// Like [`Self::turn`], for the next part of a response that has begun.
     pub(super) async fn next_turn(&self, asker: Asker, bytes: u64) -> Result<Turn, BrokenOff> {
         let turn = self.budget.take(asker.0, bytes, NEXT_PATIENCE).await;
-        turn.ok_or_else(|| "other answers took all the memory that there is for large ones".into())
+        turn.ok_or_else(|| "other answers have used up the memory for large ones".into())
     }
 
     /// Takes one of the places for responses being sent at the same time.
@@ -176,8 +176,7 @@ pub(super) fn json(body: impl HttpBody<Data = Bytes, Error: Into<axum::BoxError>
 }
 
 fn busy() -> ApiError {
-    let message =
-        "the server makes as many large answers as it can; try again later, or ask for less at a time (`limit`)";
+    let message = "too many large answers are being sent; try again later, or ask for less at a time (`limit`)";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
@@ -270,7 +269,7 @@ impl Reader {
             match timeout(READER_PATIENCE, self.0.send((frame, is_last && until == text.len()))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Ok(false),
-                Err(_) => return Err("its reader took nothing for a while".into()),
+                Err(_) => return Err("its reader has stopped reading".into()),
             }
         }
         text.drain(..handed_over);
@@ -392,7 +391,7 @@ mod tests {
         let mut slow = ask("/large").await;
         slow.frame().await.unwrap().unwrap();
         tokio::time::sleep(2 * READER_PATIENCE).await;
-        assert!(large.is_unused(), "its reader took nothing for a while");
+        assert!(large.is_unused(), "its reader has stopped reading");
         assert!(slow.collect().await.is_err(), "which the reader learns");
     }
 }

@@ -145,7 +145,7 @@ async fn identify(request: Request, next: Next) -> Response {
         tracing::error!(request_id = shown, %method, path, status = status.as_u16(), error, "a request failed");
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             let message =
-                format!("the server failed to carry out the request; its log tells why under request id {shown}");
+                format!("the server failed to carry out the request; its log has the cause under request id {shown}");
             response = ApiError::new(status, message).into_response();
         }
     }

@@ -91,7 +91,7 @@ impl NewDefinition {
         ];
         for (field, value) in needed {
             if value.is_none_or(|value| value.trim().is_empty()) {
-                faults.add(field, "is needed and missing or empty");
+                faults.add(field, "is required");
             }
         }
         let group_name = self.group_name.unwrap_or_default();
@@ -132,7 +132,7 @@ impl DefinitionUpdate {
         if let Some(alias) = self.alias.as_deref().filter(|alias| !alias.is_empty()) {
             faults.check_name("alias", alias);
             if matches!(alias, "." | "..") {
-                faults.add("alias", format!("must not be {alias:?}, by which no address can ask for it"));
+                faults.add("alias", format!("must not be {alias:?}, which can't be used in an address"));
             }
         }
         if let Some(env) = &self.env {
@@ -280,8 +280,8 @@ mod tests {
         let faults = NewDefinition::default().validate(Timestamp::UNIX_EPOCH).unwrap_err();
         assert_eq!(
             faults.to_string(),
-            "`image` is needed and missing or empty; `command` is needed and missing or empty; \
-             `group_name` is needed and missing or empty"
+            "`image` is required; `command` is required; \
+             `group_name` is required"
         );
     }
 
@@ -314,8 +314,8 @@ mod tests {
         let faults = definition.replaced(new, Timestamp::UNIX_EPOCH).unwrap_err();
         assert_eq!(
             faults.to_string(),
-            "`group_name` can't change: it is \"science\", not \"other\"; `image` is needed and missing or empty; \
-             `command` is needed and missing or empty"
+            "`group_name` can't change: it is \"science\", not \"other\"; `image` is required; \
+             `command` is required"
         );
     }
 

@@ -51,7 +51,7 @@ pub(super) fn exit_reason(exit_code: i64) -> String {
     let hint = match exit_code {
         126 => " (a command was found and could not be executed)".to_owned(),
         127 => " (a command was not found)".to_owned(),
-        129..=192 => format!(" (what a shell says when a command was ended by signal {})", exit_code - 128),
+        129..=192 => format!(" (a shell's exit code for a command that was ended by signal {})", exit_code - 128),
         _ => String::new(),
     };
     format!("exited with code {exit_code}{hint}")

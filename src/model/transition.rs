@@ -32,7 +32,7 @@ pub const fn is_allowed(from: Status, to: Status) -> bool {
 }
 
 /// The reason of a run that was observed running, and of which the engine has no trace.
-const LOST_REASON: &str = "it was running, and the engine has no trace of it any more";
+const LOST_REASON: &str = "it was running, and the engine no longer knows it";
 
 /// The state that a change was decided from. The change is valid only while the run still has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

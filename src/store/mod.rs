@@ -107,7 +107,7 @@ impl Store {
         let insert = "INSERT INTO installation (singleton, installation_id) VALUES (1, $1) ON CONFLICT DO NOTHING";
         self.db.write(vec![Statement::new(insert, [new.into()])]).await?;
         let found = self.db.read_one(Statement::new("SELECT installation_id FROM installation", [])).await?;
-        found.ok_or_else(|| StoreError::Unusable("the database has lost the row that names it".to_owned()))
+        found.ok_or_else(|| StoreError::Unusable("the database's installation id is missing".to_owned()))
     }
 
     /// Checks that the database stores what it is sent: rewrites a row unchanged, on a connection of its own.

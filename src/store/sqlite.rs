@@ -160,7 +160,7 @@ async fn read_in_thread<T: FromRow + Send + 'static>(
 }
 
 fn too_busy() -> StoreError {
-    StoreError::TookTooLong("other searches take all the time".into())
+    StoreError::TookTooLong("too many other searches are running".into())
 }
 
 /// Connections that only read. All are opened at the start, while files can still be opened.

@@ -67,7 +67,7 @@ impl Store {
         );
         let message = match stop.cause {
             StopCause::Request => "a stop was requested".to_owned(),
-            StopCause::Parent => "its parent is to stop, and so is this run".to_owned(),
+            StopCause::Parent => "its parent is being stopped, and so is this run".to_owned(),
             StopCause::Deadline => "its deadline has passed".to_owned(),
             StopCause::SlowStart => stop.words.clone().unwrap_or_default(),
         };

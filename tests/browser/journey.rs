@@ -117,7 +117,7 @@ pub async fn define_launch_watch_edit_and_delete(browser: &Browser, server: &mut
     // Found again by what is typed, which the address keeps.
     browser.open("/ui/tasks").await;
     browser.fill("input[type=search]", "nothing like it").await;
-    browser.until_shown("No task is like that").await;
+    browser.until_shown("No tasks match this search").await;
     browser.fill("input[type=search]", "journ").await;
     browser.until("document.querySelector('tr .name')?.textContent === 'journey'").await;
     browser.until("new URLSearchParams(location.search).get('q') === 'journ'").await;

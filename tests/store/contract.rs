@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use flotilla::model::{
-    AttemptId, DefinitionId, EngineId, Event, LaunchRequest, Order, PageRequest, Resources, Run, RunFilter,
-    RunId, RunSort, Situation, StartFault, StartLimits, Status, StopCause, StopRequest, TaskSpec, fail_start, requeue,
+    AttemptId, DefinitionId, EngineId, Event, LaunchRequest, Order, PageRequest, Resources, Run, RunFilter, RunId,
+    RunSort, Situation, StartFault, StartLimits, Status, StopCause, StopRequest, TaskSpec, fail_start, requeue,
     stop_before_start,
 };
 use flotilla::store::{Launched, Store};

@@ -8,7 +8,7 @@ use crate::world::{Options, World};
 async fn without_a_run_the_page_says_how_to_have_one() {
     let world = World::on_sqlite(Options::default()).await;
     world.page("/ui/runs").await.is(200).has("Nothing has run yet");
-    world.page("/ui/runs?owner=nobody").await.has("No run is like that");
+    world.page("/ui/runs?owner=nobody").await.has("No runs match these filters");
 }
 
 #[tokio::test]

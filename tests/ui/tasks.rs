@@ -43,7 +43,7 @@ async fn a_search_looks_into_alias_group_image_and_tags() {
             assert_eq!(names, expected, "{search}");
         }
         world.page(&format!("/ui/tasks?q={}", "a+".repeat(5000))).await.is(200);
-        world.page("/ui/tasks?q=nowhere").await.has("No task is like that").has("value=\"nowhere\"");
+        world.page("/ui/tasks?q=nowhere").await.has("No tasks match this search").has("value=\"nowhere\"");
     }
 }
 

@@ -38,7 +38,7 @@ impl Control {
                     control.note_removal_delay(&attempt, &error.to_string()).await;
                 }
                 Err(error) => {
-                    tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "an ended attempt could not be cleaned and is looked at again");
+                    tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "an ended attempt could not be cleaned up and is tried again");
                 }
             }
             if mark.end() {
@@ -86,7 +86,7 @@ impl Control {
             }
             Some(Observation::Unknown { reason }) => {
                 self.state.pumps.excuse(attempt_id);
-                tracing::warn!(%attempt_id, reason, "an attempt could not be looked at");
+                tracing::warn!(%attempt_id, reason, "an attempt could not be observed");
                 Ok(())
             }
             // Nothing is ever pumped into a complete log.

@@ -110,7 +110,7 @@ impl Control {
         if !self.state.delays.is_news(run.attempt_id(), reason, Instant::now()) {
             return pause;
         }
-        let message = format!("the cluster can't start it now and is asked again: {reason}");
+        let message = format!("the cluster can't start it now and is retried: {reason}");
         let event = Event::warning(self.clock.now(), "LaunchDelayed", message);
         if let Err(error) = self.store.append_event(run.run_id, &event).await {
             tracing::warn!(run_id = %run.run_id, error = &error as &dyn std::error::Error, "an event was not stored");

@@ -126,7 +126,7 @@ impl Control {
     fn note_usage_problem(&self, complaint: Option<String>) {
         let mut last = self.state.usage_complaint.lock();
         if let Some(reason) = complaint.as_ref().filter(|reason| last.as_ref() != Some(*reason)) {
-            tracing::warn!(cluster = self.cluster, reason, "what runs use can't be kept");
+            tracing::warn!(cluster = self.cluster, reason, "usage samples can't be stored");
         }
         *last = complaint;
     }

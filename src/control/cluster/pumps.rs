@@ -151,7 +151,7 @@ fn judge(silence: Silence, failure: Option<&str>, patience: Duration, now: Insta
     let part = patience / TRIES;
     let silent_for = now.saturating_duration_since(silence.since);
     let because = failure.map_or_else(String::new, |failure| format!(": {failure}"));
-    let reason = || format!("the cluster has given nothing more of the output for {} s{because}", silent_for.as_secs());
+    let reason = || format!("the cluster has delivered no more output for {} s{because}", silent_for.as_secs());
     if silent_for >= patience {
         return Verdict::GiveUp(reason());
     }

@@ -112,7 +112,7 @@ impl Control {
             // It ended in between, by itself if this was the first request.
             Err(EngineError::Gone(_)) => {
                 if is_first && let Err(error) = self.store.forget_stop_sent(attempt_id, now).await {
-                    tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "what was noted of a stop could not be taken back");
+                    tracing::warn!(%attempt_id, error = &error as &dyn std::error::Error, "the record of a sent stop could not be undone");
                 }
                 self.reports.changed_after(attempt_id, PAUSE_BEFORE_LOOK);
             }

@@ -186,7 +186,7 @@ impl Control {
                 return None;
             }
             Observation::Unknown { reason } => {
-                tracing::warn!(attempt_id = %attempt.attempt_id, reason, "an attempt could not be looked at");
+                tracing::warn!(attempt_id = %attempt.attempt_id, reason, "an attempt could not be observed");
             }
             _ => {}
         }

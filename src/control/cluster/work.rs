@@ -90,7 +90,7 @@ impl Work {
     pub(super) async fn end(&self) {
         self.tasks.close();
         if tokio::time::timeout(PATIENCE, self.tasks.wait()).await.is_err() {
-            tracing::warn!(number = self.tasks.len(), "work on attempts takes too long and is broken off");
+            tracing::warn!(number = self.tasks.len(), "work on attempts is taking too long and is cancelled");
             self.cut.cancel();
             self.tasks.wait().await;
         }

@@ -44,7 +44,7 @@ impl Inner {
         let Some(making) = self.launches.begin_after_pull(attempt_id, cancelled) else { return };
         let made = match self.make(spec).await {
             Ok(Made::ImageIsMissing) => {
-                let reason = format!("image `{}` was fetched and is not there any more", spec.task.image);
+                let reason = format!("image `{}` was fetched and has been removed since", spec.task.image);
                 Err(EngineError::NotStarted { reason, fault: StartFault::Image })
             }
             made => made,
@@ -107,7 +107,7 @@ impl Inner {
                 Progress::Pulling { .. } => {}
             }
             if progress.changed().await.is_err() {
-                let reason = "the pull was given up".to_owned();
+                let reason = "the pull was cancelled".to_owned();
                 return Err(PullError { reason, is_final: false });
             }
         }

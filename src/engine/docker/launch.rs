@@ -81,7 +81,7 @@ impl Inner {
                     return Ok(Made::Started);
                 }
                 // A foreign container has the name. Another attempt has another name.
-                let reason = format!("Docker can't make the container: {error}");
+                let reason = format!("Docker can't create the container: {error}");
                 Err(EngineError::NotStarted { reason, fault: StartFault::Machine })
             }
             Err(ApiError::Refused { status: 404, message }) if message.contains("image") => Ok(Made::ImageIsMissing),
@@ -116,7 +116,9 @@ impl Inner {
     async fn start(&self, attempt_id: AttemptId, id: &str) -> Result<Made, EngineError> {
         // The cluster's next owner finds a container that never ran, and starts or removes it.
         if self.closing.is_cancelled() {
-            return Err(EngineError::Unavailable("the cluster was changed while the container was made".to_owned()));
+            return Err(EngineError::Unavailable(
+                "the cluster was changed while the container was being created".to_owned(),
+            ));
         }
         match self.link.call(async |docker| docker.start_container(id, None).await).await {
             Ok(()) => Ok(Made::Started),

@@ -123,7 +123,7 @@ impl Inner {
                 Ok(memory) => memory,
                 // Whether it was lost depends on the answer, which the next observation may get.
                 Err(NoAnswer) if is_doubtful || exit_code(container) == FOUND_DEAD => {
-                    let reason = "the Docker daemon does not answer how its container ended";
+                    let reason = "the Docker daemon does not say how its container ended";
                     return Observation::Unknown { reason: reason.to_owned() };
                 }
                 Err(NoAnswer) => Memory::default(),
@@ -199,12 +199,13 @@ impl Inner {
             }
         }
         if handle.text.is_empty() {
-            return Ok(Observation::Gone { reason: "its container was made and never started".to_owned() });
+            return Ok(Observation::Gone { reason: "its container was created and never started".to_owned() });
         }
         match (self.remove_container(id_of(container), false).await, launching) {
             (Ok(()), Some(Launching::NeverRan { reason, fault, .. })) => Ok(Observation::NeverRan { reason, fault }),
             (Ok(()), _) => Ok(Observation::NeverRan {
-                reason: "its container was made and not started, for the server or the daemon went away".to_owned(),
+                reason: "its container was created and not started, because the server or the daemon went away"
+                    .to_owned(),
                 fault: StartFault::Machine,
             }),
             (Err(error), _) if error.is_conflict() => Ok(Observation::Starting),

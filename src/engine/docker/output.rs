@@ -208,11 +208,11 @@ pub(super) fn last_messages(count: usize) -> LogsOptions {
 }
 
 fn not_sent() -> EngineError {
-    EngineError::Unavailable("the Docker daemon does not send it, though it answers otherwise".to_owned())
+    EngineError::Unavailable("the Docker daemon answers, but does not send the output".to_owned())
 }
 
 fn removed() -> EngineError {
-    EngineError::Gone("somebody removed the container before all of it was read".to_owned())
+    EngineError::Gone("the container was removed before all of its output was read".to_owned())
 }
 
 fn options(marker: Marker, follow: bool) -> LogsOptions {

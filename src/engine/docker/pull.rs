@@ -143,7 +143,7 @@ async fn follow_steps(
     let mut layers = Layers::default();
     loop {
         let step = tokio::time::timeout(IDLE_TIMEOUT, steps.next()).await;
-        let step = step.map_err(|_| ApiError::Away("the daemon says nothing about a pull any more".to_owned()))?;
+        let step = step.map_err(|_| ApiError::Away("the daemon has stopped reporting on a pull".to_owned()))?;
         let Some(step) = step else { return Ok(()) };
         if let Some(news) = layers.add(&step?) {
             progress.send_replace(news);

@@ -127,7 +127,9 @@ impl Inner {
             Ok(()) => {}
             // It has ended.
             Err(error) if error.is_not_found() || error.is_conflict() => {}
-            Err(error) => tracing::warn!(%attempt_id, %error, "can't kill a container sooner; its longer grace holds"),
+            Err(error) => {
+                tracing::warn!(%attempt_id, %error, "can't kill a container early; its longer grace period applies")
+            }
         }
     }
 
@@ -151,7 +153,7 @@ impl Inner {
     /// Removes what is left of an attempt; keeps a failed container for its configured time.
     pub(super) async fn remove(&self, attempt_id: AttemptId) -> Result<(), EngineError> {
         if !self.launches.remove(attempt_id) {
-            return Err(EngineError::Unavailable("its container is being made".to_owned()));
+            return Err(EngineError::Unavailable("its container is being created".to_owned()));
         }
         let Some(container) = self.find(attempt_id).await? else {
             self.forget(attempt_id);

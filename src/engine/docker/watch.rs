@@ -35,7 +35,7 @@ impl Inner {
                 Err(error) => error,
             };
             let error = self.link.missed(error);
-            tracing::warn!(cluster = self.identity.cluster, %error, "the Docker daemon is not watched for a moment");
+            tracing::warn!(cluster = self.identity.cluster, %error, "the Docker daemon's event stream broke off and is opened again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }

@@ -78,7 +78,7 @@ impl Leftovers {
         match deleted {
             Ok(()) => {
                 if self.failed().remove(path).is_some() {
-                    tracing::info!(path = %path.display(), "what was left of an ended attempt is deleted");
+                    tracing::info!(path = %path.display(), "deleted the remaining files of an ended attempt");
                 }
             }
             Err(error) => self.note(path, attempt_id, &error.to_string()),
@@ -92,7 +92,7 @@ impl Leftovers {
             return;
         }
         let path = path.display();
-        tracing::warn!(%path, reason, "what is left of an ended attempt can't be deleted and is tried again later");
+        tracing::warn!(%path, reason, "the remaining files of an ended attempt can't be deleted; tried again later");
         if let Some(attempt_id) = attempt_id {
             let message = format!("what is left of attempt {} can't be deleted: {path}: {reason}", attempt_id.attempt);
             let event = Event::warning(Clock::system().now(), "LeftBehind", message).from_source("local");

@@ -185,7 +185,7 @@ fn judge(facts: Facts) -> Option<Observation> {
         return None;
     }
     let reason = match (boot, &start) {
-        _ if !has_folder => "its folder is gone, and none of its processes is there".to_owned(),
+        _ if !has_folder => "its folder and all of its processes are gone".to_owned(),
         (Boot::Another, _) => "the machine was restarted while it ran".to_owned(),
         (Boot::Unknown, _) => "its folder can't be read any more, as after a loss of power".to_owned(),
         (Boot::This, Some(start)) => format!("its supervisor (pid {}) was killed{complaint}", start.supervisor_pid),
@@ -254,7 +254,7 @@ mod tests {
             (Facts { boot: Boot::Another, ..absent() }, never_ran(early)),
             (
                 Facts { boot: Boot::Another, has_log: true, ..absent() },
-                lost("its folder is gone, and none of its processes is there", None),
+                lost("its folder and all of its processes are gone", None),
             ),
         ];
         for (facts, expected) in table {

@@ -175,6 +175,6 @@ fn end(log: &LogFollower) -> Event {
 
 fn failure(error: &ServiceError) -> Event {
     tracing::error!(error = error as &dyn std::error::Error, "a log could not be followed");
-    let body = ErrorBody { error: "the server could not go on with the log; try again".to_owned() };
+    let body = ErrorBody { error: "the server could not continue the log; try again".to_owned() };
     Event::default().event("error").data(serde_json::to_string(&body).expect("the bodies of `wire` serialize"))
 }

@@ -79,7 +79,7 @@ impl Postgres {
         let too_long = |what: &str| StoreError::TookTooLong(what.into());
         let mut lease = match self.searches.take(Some(until)).await {
             Err(StoreError::Unavailable(_)) if Instant::now() >= until => {
-                return Err(too_long("other searches take all the time"));
+                return Err(too_long("too many other searches are running"));
             }
             lease => lease?,
         };

@@ -71,7 +71,7 @@ pub fn supervise<L: Write>(
     let spec = match folder.sync_taken() {
         Ok(spec) => spec,
         Err(error) => {
-            let reason = format!("can't put on the disk that the command is about to start: {error}");
+            let reason = format!("can't record on disk that the command is about to start: {error}");
             return write_end(&folder, &End::NeverRan { reason, retry: true });
         }
     };
@@ -85,7 +85,7 @@ pub fn supervise<L: Write>(
         Ok((mut supervisor, start)) => {
             // The command runs, so the supervisor continues whatever happens to the folder.
             if let Err(error) = folder.write_start(&start) {
-                complain(format_args!("can't tell that the command started: {error}"));
+                complain(format_args!("can't record that the command started: {error}"));
             }
             // It has no reader while the server is away.
             let _ = write(io::stdout().as_fd(), b"s");
@@ -93,12 +93,12 @@ pub fn supervise<L: Write>(
             let tell_usage = |sample| match note_usage(&spec.log_path, sample) {
                 Err(error) if !is_told => {
                     is_told = true;
-                    complain(format_args!("can't note what the task uses: {error}"));
+                    complain(format_args!("can't record what the task uses: {error}"));
                 }
                 Ok(()) | Err(_) => {}
             };
             if let Err(error) = supervisor.run(tell_usage, tend_log) {
-                complain(format_args!("the supervisor can't go on: {error}"));
+                complain(format_args!("the supervisor can't continue: {error}"));
                 supervisor.abandon();
             }
             End::Ended(Box::new(supervisor.finish(start.started, finish_log)))

@@ -13,7 +13,7 @@ pub fn add(document: &mut Value) {
         let has_body = operation.get("requestBody").is_some();
         let mut answers = vec![
             ("403", "The request came by a name that is not the server's, or from a page of another site"),
-            ("500", "The server failed; its log tells why under the request id in the error"),
+            ("500", "The server failed; its log has the cause under the request id in the error"),
         ];
         if path.contains('{') {
             answers.push(("400", "A part of the path can't be read"));

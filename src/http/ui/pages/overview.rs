@@ -96,7 +96,7 @@ impl OverviewPage {
             (count(sum(|load| load.running)), "running", runs(&["RUNNING"])),
             (count(sum(|load| load.pending)), "starting", runs(&["PENDING"])),
             (count(sum(|load| load.queued)), "queued", runs(&["QUEUED"])),
-            (count(sum(|load| load.needs_retry)), "to be tried again", runs(&["NEEDS_RETRY"])),
+            (count(sum(|load| load.needs_retry)), "waiting to retry", runs(&["NEEDS_RETRY"])),
             (count(failed.map(|(_, _, count)| count).sum()), failed_word(range), failed_runs()),
         ];
         let rows = |runs: Vec<_>| runs.into_iter().map(|run| RunRow::new(run, now)).collect::<Vec<_>>();

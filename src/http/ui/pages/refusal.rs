@@ -50,15 +50,13 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
             "It may have been deleted, or the address may be misspelt. The lists show what there is.",
         ),
         StatusCode::FORBIDDEN => ("Not done", "Go back, reload the page, and send the form from there."),
-        StatusCode::CONFLICT => ("Somebody was quicker", "Go back, reload the page, and try again."),
+        StatusCode::CONFLICT => ("Changed in the meantime", "Go back, reload the page, and try again."),
         StatusCode::METHOD_NOT_ALLOWED => ("This can't be done here", "Go to the page itself, and use what it offers."),
         StatusCode::PAYLOAD_TOO_LARGE => ("Too large", "Go back and shorten what you sent."),
         StatusCode::SERVICE_UNAVAILABLE => ("Not available now", "Wait a little and reload the page."),
-        StatusCode::INSUFFICIENT_STORAGE => {
-            ("The disk is full", "Tell whoever operates this server; nothing was stored.")
-        }
+        StatusCode::INSUFFICIENT_STORAGE => ("The disk is full", "Nothing was stored. Tell the server's operator."),
         status if status.is_server_error() => {
-            ("The server failed", "Reload the page. Where it fails again, tell whoever operates this server.")
+            ("The server failed", "Reload the page. If it fails again, tell the server's operator.")
         }
         _ => ("This can't be read", "Go back and correct it; the message says what is wrong."),
     }
