@@ -122,7 +122,9 @@ pub struct Cluster {
     pub reserved_memory: i64,
     /// Thousandths of a core.
     pub reserved_cpu: i64,
+    /// GPUs; a server of an earlier version does not say it.
     #[serde(default)]
+    #[schema(required)]
     pub reserved_gpu: i64,
     /// The settings it was created with; omitted for a cluster from the server's configuration.
     #[schema(value_type = Option<Object>)]
