@@ -57,9 +57,9 @@ struct World {
     are_starts_held: bool,
     /// Stops return as if there were nothing to stop, and change nothing.
     are_stops_swallowed: bool,
-    /// How far the engine's clock is ahead.
+    /// The identity it reports; `None` is the engine that every test begins with.
     skew: SignedDuration,
-    /// What it calls itself; `None` is the engine that every test begins with.
+    /// The identity that callers assume if the engine was replaced without their noticing.
     identity: Option<EngineId>,
     /// What it is taken for where it was replaced without being noticed.
     believed: Option<EngineIdentity>,
