@@ -26,7 +26,7 @@ use crate::model::{
     TaskSpec, Usage,
 };
 
-/// Resources above which [`Engine::check`] refuses, as a cluster without a larger machine would.
+/// [`Engine::check`] refuses more than this, like a cluster without a larger machine.
 const LARGEST_MEMORY_MB: i64 = 1 << 20;
 
 #[derive(Clone)]
@@ -57,11 +57,11 @@ struct World {
     are_starts_held: bool,
     /// Stops return as if there were nothing to stop, and change nothing.
     are_stops_swallowed: bool,
-    /// The identity it reports; `None` is the engine that every test begins with.
+    /// How far the engine's clock is ahead.
     skew: SignedDuration,
-    /// The identity that callers assume if the engine was replaced without their noticing.
+    /// The identity it reports; `None` is the engine that every test begins with.
     identity: Option<EngineId>,
-    /// What it is taken for where it was replaced without being noticed.
+    /// The identity that callers assume if the engine was replaced without their noticing.
     believed: Option<EngineIdentity>,
     /// Attempts of engines that currently do not answer, by engine identity.
     replaced: BTreeMap<String, BTreeMap<AttemptId, Attempt>>,

@@ -134,8 +134,9 @@ pub trait Engine: Send + Sync {
     /// Whether this could ever run here; [`EngineError::Rejected`] gives the reason, worded for the client.
     async fn check(&self, task: &TaskSpec) -> Result<(), EngineError>;
 
-    /// Which engine answers, asked now. It stays the same for as long as the engine may have objects of ours: another
-    /// engine in the same place has another identity, and what it does not have says nothing about earlier attempts.
+    /// Asks which engine answers. The identity stays the same for as long as the engine may have objects of ours:
+    /// another engine in the same place has another identity, and what is missing there says nothing about earlier
+    /// attempts.
     async fn identity(&self) -> Result<EngineIdentity, EngineError>;
 
     /// The last result of [`Engine::identity`], if the engine has been connected ever since. Cheap: makes no request.

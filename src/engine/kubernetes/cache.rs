@@ -40,7 +40,7 @@ pub(super) struct Entry {
     pub job: Option<JobView>,
     /// The attempt's pod: the oldest, if there are several.
     pub pod: Option<PodView>,
-    /// The pod is not there any more; what is told of it is the last that was seen.
+    /// The pod no longer exists; `pod` is its last observed state.
     pub has_vanished: bool,
     /// When the command started, by its node's clock, and when that and its last sign of life were observed, by ours.
     pub running_since: Option<Timestamp>,

@@ -73,8 +73,8 @@ impl Inner {
         made.await
     }
 
-    /// Whether the cluster knows every field of the operator's pod template. One that it does not know it leaves out
-    /// without a word. It is asked once for each release that answers.
+    /// Checks that the cluster knows every field of the operator's pod template; it silently drops those it does not
+    /// know. Asked once for each release that answers.
     pub(super) async fn check_template(&self) -> Result<(), EngineError> {
         let Some(template) = &self.pod_template else { return Ok(()) };
         let release = self.link.connected().await?.release;

@@ -16,7 +16,7 @@ const LONGEST_STAMP: usize = 40;
 pub(super) enum Line {
     /// A line, or a further part of one, begins.
     Begin(Stamp),
-    /// Some of its text, with the newline if it ends here.
+    /// Some of its text, including the newline if it ends here.
     Text(BytesMut),
     /// A line without a timestamp: the node's message that it has no output.
     NoOutput,

@@ -15,15 +15,15 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `config` | the operator's settings |
-//! | `link`, `identity`, `refusal` | the connection, whether anybody answers and who, what the API's refusals mean for a launch |
-//! | `names`, `job`, `template`, `launch` | names and labels, what Kubernetes is told, making it once |
-//! | `view`, `words`, `cache`, `watch` | the little that is kept of an object, keeping it, the three watches that fill it |
+//! | `link`, `identity`, `refusal` | the connection, whether the API answers and for which cluster, what its refusals mean for a launch |
+//! | `names`, `job`, `template`, `launch` | names and labels, the objects sent to Kubernetes, creating them once |
+//! | `view`, `words`, `cache`, `watch` | the extract kept of an object, the cache of extracts, the three watches that fill it |
 //! | `facts`, `read`, `unstarted`, `shell` | what a pod says about its attempt |
 //! | `evidence` | what a pod's events prove |
-//! | `judge`, `look` | what is concluded of an attempt, and what is asked or done first; for many attempts |
+//! | `judge`, `look` | what to conclude about an attempt, and what to query or do first; for many attempts |
 //! | `lines`, `place`, `logs` | the output |
-//! | `keep`, `stop` | keeping hold of changed objects; stopping and removing |
-//! | `room`, `quantity`, `usage` | what the cluster has room for, amounts, what was used |
+//! | `keep`, `stop` | recovering changed objects; stopping and removing |
+//! | `room`, `quantity`, `usage` | the cluster's capacity, quantities, resource usage |
 
 mod cache;
 mod capacity;

@@ -13,8 +13,8 @@ const OWNER_LABEL: &str = "flotilla/owner";
 const DEFINITION_LABEL: &str = "flotilla/definition";
 const ALIAS_LABEL: &str = "flotilla/alias";
 const GROUP_LABEL: &str = "flotilla/group";
-/// Before the name of each label that a launch gives, so that none passes for one of ours, or for one that something else
-/// in the cluster acts on, such as the injector of a sidecar. The same as on Docker.
+/// Prefix of each label that a launch sets, so that none passes for one of ours or for one that something else in the
+/// cluster acts on, such as a sidecar injector. The same as on Docker.
 const USER_PREFIX: &str = "flotilla.user/";
 /// On every pod of ours: Kubernetes keeps the pod object until we have read it, whoever deletes it.
 pub(super) const FINALIZER: &str = "flotilla/observed";

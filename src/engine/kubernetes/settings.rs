@@ -10,8 +10,8 @@ use crate::settings::{self, Section};
 /// The settings of one cluster whose engine is `kubernetes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KubernetesSettings {
-    /// The file that says where the API is and who we are. Without it the pod's own service account where the server
-    /// runs in a cluster, else `KUBECONFIG` or the usual file.
+    /// The file with the API's address and our credentials. Without it: the pod's own service account if the server
+    /// runs in a cluster, otherwise `KUBECONFIG` or the default file.
     pub kubeconfig: Option<PathBuf>,
     /// The context in that file; without it the current one.
     pub context: Option<String>,

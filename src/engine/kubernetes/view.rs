@@ -1,5 +1,5 @@
-//! The little that we keep of an object: pure reading of pods, jobs and events, in the words of every release from 1.20
-//! on. What is not needed is dropped here, so that what a cluster says about many runs takes little memory.
+//! The small extract that we keep of an object: pure reading of pods, jobs and events, as worded by every release from
+//! 1.20 on. Unneeded data is dropped here, so that a cluster's data on many runs takes little memory.
 
 use std::time::Duration;
 
