@@ -36,8 +36,8 @@ const NO_NODE_LABEL: &str = "flotilla/no-node-has-this";
 const NOTE_ANNOTATION: &str = "flotilla/note";
 const NOTE: &str = "flotilla has made this job's pod itself, so that it is never made twice: before Kubernetes 1.26 a job \
                     replaces a pod that was deleted, and its command would run again";
-/// Kubernetes ends a pod this long after the run's own deadline, counted from the latest start. Its clock begins when the
-/// node receives the pod, ours when the command starts: in between the image is pulled.
+/// Kubernetes ends a pod this long after the run's own deadline, counted from the latest start. Its clock begins when
+/// the node receives the pod, ours when the command starts: in between the image is pulled.
 const POD_DEADLINE_MARGIN_SECS: i64 = 15 * 60;
 /// The job's clock begins when it is created, and pods ended by the bound on starts may take long to disappear.
 const JOB_DEADLINE_MARGIN_SECS: i64 = 7 * 24 * 3600;

@@ -15,9 +15,9 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `config` | the operator's settings |
-//! | `link`, `identity`, `refusal` | the connection, whether the API answers and for which cluster, what its refusals mean for a launch |
+//! | `link`, `identity`, `refusal` | the connection, which cluster answers, what its refusals mean |
 //! | `names`, `job`, `template`, `launch` | names and labels, the objects sent to Kubernetes, creating them once |
-//! | `view`, `words`, `cache`, `watch` | the extract kept of an object, the cache of extracts, the three watches that fill it |
+//! | `view`, `words`, `cache`, `watch` | extracts of objects, their cache, the three watches that fill it |
 //! | `facts`, `read`, `unstarted`, `shell` | what a pod says about its attempt |
 //! | `evidence` | what a pod's events prove |
 //! | `judge`, `look` | what to conclude about an attempt, and what to query or do first; for many attempts |
@@ -97,7 +97,7 @@ struct Inner {
     outage: Notify,
     /// The fields of the pod template that the cluster drops, as reported by a release.
     left_out: Mutex<Option<(String, Vec<String>)>>,
-    /// Where it is not to follow from the cluster's release.
+    /// Set if it should not follow from the cluster's release.
     pod_maker: Option<PodMaker>,
     closing: CancellationToken,
 }

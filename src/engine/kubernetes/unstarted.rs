@@ -86,8 +86,8 @@ pub(super) fn deleted(pod: &PodView, deleting: Deleting, facts: &Facts) -> Readi
     if facts.is_node_lost && is_overdue(deleting, facts) {
         return Reading::lost(pod, facts, node_lost(pod));
     }
-    // A forced deletion looks like a release by the node, which may be about to start the container. Where nodes write a
-    // last status, `read` has found none. Elsewhere its news may be in transit.
+    // A forced deletion looks like a release by the node, which may be about to start the container. Where nodes write
+    // a last status, `read` has found none. Elsewhere its news may be in transit.
     let patience = if facts.had_grace && !facts.has_last_status { NEWS_PATIENCE } else { NODE_PATIENCE };
     if !deleting.is_released() || facts.released_for <= patience {
         return Reading::Seen(Observation::Starting);
