@@ -139,10 +139,10 @@ pub trait Engine: Send + Sync {
     /// attempts.
     async fn identity(&self) -> Result<EngineIdentity, EngineError>;
 
-    /// The last result of [`Engine::identity`], if the engine has been connected ever since. Cheap: makes no request.
+    /// The last result of [`Engine::identity`], if the engine has been connected ever since. A call costs nothing.
     fn known_identity(&self) -> Option<EngineIdentity>;
 
-    /// The total capacity for all runs, where the engine knows it. Cheap: makes no request.
+    /// The total capacity for all runs, where the engine knows it. A call costs nothing.
     fn capacity(&self) -> Resources {
         Resources::default()
     }
@@ -152,7 +152,7 @@ pub trait Engine: Send + Sync {
         false
     }
 
-    /// Whether the engine answers. Cheap: makes no request.
+    /// Whether the engine answers. A call costs nothing.
     fn state(&self) -> EngineState {
         EngineState::Reachable
     }

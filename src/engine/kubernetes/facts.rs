@@ -12,7 +12,7 @@ use crate::model::{StartFault, Usage};
 /// A moment, by both clocks of this process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
-    /// For display.
+    /// For timestamps that people read.
     pub wall: Timestamp,
     /// For durations: the time since this engine was created.
     pub uptime: Duration,

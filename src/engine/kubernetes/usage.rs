@@ -175,7 +175,7 @@ impl Inner {
     async fn samples(&self, running: &Running) -> Result<Samples, ApiError> {
         match self.metrics(running).await {
             Err(ApiError::Refused { .. }) => {}
-            // A metrics server that is installed but away is answered for with 503; the kubelets may still answer.
+            // For a metrics server that is installed but away, the API returns 503; the kubelets may still answer.
             Err(ApiError::Away(_)) if self.cache.is_fresh() => {}
             result => return result,
         }
