@@ -1,8 +1,8 @@
-//! How a command is handed to a cluster's shell, the same on every engine.
+//! How a command is passed to a cluster's shell, the same on every engine.
 
 use crate::model::limits;
 
-/// The programs that read a command as POSIX says it, where their last argument is a `-c`.
+/// Shells that parse a command by POSIX rules when their last argument is `-c`.
 const SHELLS: [&str; 6] = ["sh", "ash", "bash", "dash", "ksh", "zsh"];
 
 pub(super) fn is_posix_shell(shell: &[String]) -> bool {
@@ -11,9 +11,9 @@ pub(super) fn is_posix_shell(shell: &[String]) -> bool {
     SHELLS.contains(&program) && takes_command
 }
 
-/// The last argument of the shell. A shell takes what begins with a minus or a plus for further options, also behind `-c`;
-/// a blank before it changes nothing else, nor does it move the lines that a shell counts. What reads no shell's language
-/// may mind a blank, and gets a line break.
+/// The shell's last argument. A shell parses an argument that begins with a minus or a plus as further options, even
+/// after `-c`; a leading blank prevents that and changes nothing else, including the shell's line count. Interpreters
+/// that are not shells may be sensitive to a blank and get a line break instead.
 pub(super) fn argument(shell: &[String], command: &str) -> String {
     if !command.starts_with(['-', '+']) {
         return command.to_owned();
@@ -21,8 +21,8 @@ pub(super) fn argument(shell: &[String], command: &str) -> String {
     with_prefix(if is_posix_shell(shell) { " " } else { "\n" }, command)
 }
 
-/// A command behind words of ours, which are left out where Linux would not take them together: of a run that was accepted
-/// when commands could be as long as an argument.
+/// A command with our prefix. The prefix is omitted where Linux would not accept the two together, which happens for
+/// runs accepted when commands could be as long as an argument.
 pub(super) fn with_prefix(prefix: &str, command: &str) -> String {
     let fits = prefix.len() + command.len() <= limits::ARGUMENT_BYTES;
     if fits { format!("{prefix}{command}") } else { command.to_owned() }
@@ -36,7 +36,7 @@ mod tests {
     fn a_command_that_begins_with_a_sign_is_no_option_of_its_shell() {
         let words = |shell: &[&str]| shell.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         for shell in [&["/bin/sh", "-ec"][..], &["bash", "-o", "pipefail", "-c"], &["python3", "-c"]] {
-            // What every one of these takes as it is.
+            // Accepted unchanged by all of these.
             for sign in ["-", "+"] {
                 let blank = if shell[0].contains("python") { "\n" } else { " " };
                 assert_eq!(argument(&words(shell), &format!("{sign}x\ny")), format!("{blank}{sign}x\ny"));

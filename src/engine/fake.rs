@@ -1,11 +1,13 @@
 //! An engine without processes, for tests: it plays a small script instead of running a command.
 //!
 //! A command is a list of steps separated by `;`, each written so that a shell would do the same:
-//! `echo TEXT` prints a line, `exit N` ends, `kill -9 $$` ends by a signal, `sleep N` takes until somebody stops it or
-//! lets it [`FakeEngine::go_on`]. What a shell can't say is said to the engine: [`FakeEngine::refuse_launches`],
-//! [`FakeEngine::set_available`], [`FakeEngine::vanish`], [`FakeEngine::hold_output`], [`FakeEngine::keep_objects`].
+//! `echo TEXT` prints a line, `exit N` ends, `kill -9 $$` ends by a signal, `sleep N` lasts until the attempt is
+//! stopped or [`FakeEngine::go_on`] is called. What a shell can't express is set on the engine:
+//! [`FakeEngine::refuse_launches`], [`FakeEngine::set_available`], [`FakeEngine::vanish`],
+//! [`FakeEngine::hold_output`], [`FakeEngine::keep_objects`].
 //!
-//! Nothing happens by itself: an attempt is seen starting, then running, then ended, one step each time it is observed.
+//! Nothing happens on its own: an attempt is reported as starting, then running, then ended, one step per
+//! observation.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use crate::model::{
     TaskSpec, Usage,
 };
 
-/// Resources above which [`Engine::check`] refuses, as a cluster without a larger machine would.
+/// [`Engine::check`] refuses more than this, like a cluster without a larger machine.
 const LARGEST_MEMORY_MB: i64 = 1 << 20;
 
 #[derive(Clone)]
@@ -33,7 +35,7 @@ pub struct FakeEngine {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     reports: Reports,
     world: Arc<Mutex<World>>,
-    /// How much of each attempt's output is given; `None` is all, and its end.
+    /// How much of each attempt's output is returned; `None` is all of it, including its end.
     output_limit: Arc<watch::Sender<Option<usize>>>,
     launches: watch::Sender<Gate>,
 }
@@ -41,28 +43,28 @@ pub struct FakeEngine {
 #[derive(Default)]
 struct World {
     attempts: BTreeMap<AttemptId, Attempt>,
-    /// How often each attempt's command was really started: more than once is what must never happen.
+    /// How often each attempt's command was actually started. More than once must never happen.
     starts: BTreeMap<AttemptId, u32>,
-    /// How often each was asked for.
+    /// How often the launch of each was requested.
     launches: BTreeMap<AttemptId, u32>,
-    /// What every call answers while the engine is away.
+    /// What every call returns while the engine is away.
     outage: Option<(Timestamp, String)>,
     refusal: Option<Refusal>,
-    /// Why no object is removed.
+    /// Why objects can't be removed.
     kept: Option<String>,
     /// Why no output can be read.
     unreadable: Option<String>,
-    /// What is launched is not seen to start.
+    /// Launched attempts are not reported as started.
     are_starts_held: bool,
-    /// Stops are answered as if there were nothing to stop, and change nothing.
+    /// Stops return as if there were nothing to stop, and change nothing.
     are_stops_swallowed: bool,
     /// How far the engine's clock is ahead.
     skew: SignedDuration,
-    /// What it calls itself; `None` is the engine that every test begins with.
+    /// The identity it reports; `None` is the engine that every test begins with.
     identity: Option<EngineId>,
-    /// What it is taken for where it was replaced without being noticed.
+    /// The identity that callers assume if the engine was replaced without their noticing.
     believed: Option<EngineIdentity>,
-    /// What engines have that do not answer now, by their identities.
+    /// Attempts of engines that currently do not answer, by engine identity.
     replaced: BTreeMap<String, BTreeMap<AttemptId, Attempt>>,
 }
 
@@ -81,15 +83,15 @@ struct Gate {
 }
 
 struct Attempt {
-    /// How many of starting, running, ended have been shown.
+    /// How many of starting, running, ended have been reported.
     shown: u8,
-    /// It was asked to end before it was seen running.
+    /// It was asked to end before it was reported as running.
     was_stopped_early: bool,
     started_at: Timestamp,
-    /// The steps that are still to come.
+    /// The remaining steps.
     script: VecDeque<String>,
     end: Option<(Timestamp, i64, EndCause)>,
-    /// Why its end was not seen, where it is over like this.
+    /// Why its end was not observed, if it ended that way.
     lost: Option<String>,
     output: watch::Sender<(Vec<u8>, bool)>,
 }
@@ -101,7 +103,7 @@ impl FakeEngine {
         Self { now: Arc::new(now), reports, world: Arc::default(), output_limit, launches }
     }
 
-    /// The time by the engine's own clock.
+    /// The current time by the engine's own clock.
     fn now(&self) -> Timestamp {
         let skew = self.world().skew;
         (self.now)().saturating_add(skew).unwrap_or(Timestamp::MAX)
@@ -124,8 +126,8 @@ impl FakeEngine {
         self.world().outage = outage.map(|reason| ((self.now)(), reason.to_owned()));
     }
 
-    /// Another engine answers from now on, which has nothing of the one before; or the same again that once was there,
-    /// with all that it had.
+    /// From now on another engine answers, which has none of the previous one's attempts; or one that was replaced
+    /// earlier returns with all its attempts.
     pub fn replace(&self, identity: &str) {
         let mut world = self.world();
         let before = world.identity.replace(EngineId::from_text(identity)).unwrap_or_else(first_identity);
@@ -134,14 +136,14 @@ impl FakeEngine {
         world.attempts = world.replaced.remove(identity).unwrap_or_default();
     }
 
-    /// The same, and whoever knew what it called itself before goes on believing that until it is asked.
+    /// Like `replace`, but callers that knew the previous identity keep assuming it until they ask again.
     pub fn replace_unnoticed(&self, identity: &str) {
         let known = self.known_identity();
         self.replace(identity);
         self.world().believed = known;
     }
 
-    /// Every launch from now on is refused, for this fault.
+    /// Refuses every launch from now on, with this fault.
     pub fn refuse_launches(&self, refusal: Option<(&str, StartFault)>) {
         self.world().refusal = refusal.map(|(reason, fault)| match fault.is_retried() {
             true => Refusal::NotStarted(reason.to_owned(), fault),
@@ -149,19 +151,19 @@ impl FakeEngine {
         });
     }
 
-    /// Every launch from now on can't be carried out now, though the engine answers.
+    /// From now on launches can't be carried out for the moment, though the engine answers.
     pub fn delay_launches(&self, reason: &str) {
         self.world().refusal = Some(Refusal::Unavailable(reason.to_owned()));
     }
 
-    /// Lets calls to launch wait from now on, before they do anything, or go on.
+    /// Makes calls to launch wait before they do anything, or lets them proceed.
     pub fn hold_launches(&self, is_closed: bool) {
         self.launches.send_modify(|gate| gate.is_closed = is_closed);
     }
 
-    /// Waits until a call to launch waits.
+    /// Waits until a call to launch is waiting.
     pub async fn until_launch_waits(&self) {
-        // An error says that the engine is gone, which we are.
+        // An error would mean that the engine is gone, but the engine is `self`.
         let _ = self.launches.subscribe().wait_for(|gate| gate.waiting > 0).await;
     }
 
@@ -171,7 +173,7 @@ impl FakeEngine {
         self.launches.send_modify(|gate| gate.waiting -= 1);
     }
 
-    /// Keeps attempts that have not been seen running from being seen so, or lets them go on.
+    /// Keeps attempts that have not been reported as running from being reported so, or lets them proceed.
     pub fn hold_starts(&self, are_held: bool) {
         self.world().are_starts_held = are_held;
     }
@@ -181,12 +183,12 @@ impl FakeEngine {
         self.world().are_stops_swallowed = are_swallowed;
     }
 
-    /// Sets the engine's own clock ahead of the server's, or behind.
+    /// Sets the engine's own clock ahead of the server's, or behind it.
     pub fn set_skew(&self, skew: SignedDuration) {
         self.world().skew = skew;
     }
 
-    /// Wakes an attempt that sleeps: it plays the steps that come after. `false` where it does not sleep.
+    /// Wakes a sleeping attempt, which then plays its next steps. Returns `false` if it is not sleeping.
     pub fn go_on(&self, attempt_id: AttemptId) -> bool {
         let now = self.now();
         let mut world = self.world();
@@ -197,35 +199,35 @@ impl FakeEngine {
         was_sleeping
     }
 
-    /// Adds to the output of an attempt that sleeps.
+    /// Appends to the output of a sleeping attempt.
     pub fn print(&self, attempt_id: AttemptId, text: impl AsRef<[u8]>) {
         if let Some(attempt) = self.world().attempts.get(&attempt_id) {
             attempt.output.send_modify(|(bytes, _)| bytes.extend_from_slice(text.as_ref()));
         }
     }
 
-    /// Every answer with output hangs after so many bytes, also after the attempt has ended, until this is lifted.
+    /// Every output stream hangs after this many bytes, even after the attempt has ended, until this is lifted.
     pub fn hold_output(&self, limit: Option<usize>) {
         self.output_limit.send_replace(limit);
     }
 
-    /// No output can be read, although all else works.
+    /// Makes reading output fail, while everything else works.
     pub fn set_readable(&self, fault: Option<&str>) {
         self.world().unreadable = fault.map(str::to_owned);
     }
 
-    /// No object can be removed, although all else works.
+    /// Makes removing objects fail, while everything else works.
     pub fn keep_objects(&self, reason: Option<&str>) {
         self.world().kept = reason.map(str::to_owned);
     }
 
-    /// Forgets an attempt, as a container removed behind our back is forgotten.
+    /// Forgets an attempt, as if its container had been removed by someone else.
     pub fn vanish(&self, attempt_id: AttemptId) {
         self.world().attempts.remove(&attempt_id);
         self.reports.changed(attempt_id);
     }
 
-    /// Loses an attempt, as a machine does whose power is cut: what is left of its output is all that there is.
+    /// Loses an attempt, as in a power failure of its machine: the output so far is all there is.
     pub fn lose(&self, attempt_id: AttemptId, reason: &str) {
         if let Some(attempt) = self.world().attempts.get_mut(&attempt_id) {
             attempt.lost = Some(reason.to_owned());

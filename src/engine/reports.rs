@@ -1,4 +1,4 @@
-//! "Look at this attempt now": what an engine says to the control loops when it notices something.
+//! How an engine notifies the control loops that an attempt needs another check.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::model::{AttemptId, Event, UsageSample};
 
-/// Notes that are kept for a watch loop that does not come; the oldest is forgotten first.
+/// The maximum number of notes kept for a watch loop that does not fetch them; the oldest are dropped first.
 const MAX_NOTES: usize = 10_000;
-/// The same for samples: those of 10,000 attempts for ten seconds.
+/// The same for samples: ten seconds of them for 10,000 attempts.
 const MAX_SAMPLES: usize = 50_000;
 
-/// A set of attempts worth a look, shared by one engine and one watch loop. A poke only makes the loop look sooner;
-/// several for one attempt are one, so the set is never larger than the attempts that are active.
+/// A set of attempts to check, shared by one engine and one watch loop. A poke only makes the loop check sooner;
+/// several for one attempt count as one, so the set is never larger than the number of active attempts.
 #[derive(Debug, Clone, Default)]
 pub struct Reports(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     waiting: Mutex<BTreeSet<AttemptId>>,
-    /// When the next poke comes of those that were asked for after a pause.
+    /// When each delayed poke is due.
     later: Mutex<BTreeMap<AttemptId, Instant>>,
     notes: Mutex<VecDeque<(AttemptId, Event)>>,
     samples: Mutex<VecDeque<(AttemptId, UsageSample)>>,
@@ -36,8 +36,8 @@ impl Reports {
         self.0.notify.notify_one();
     }
 
-    /// Pokes after a pause, unless one that was asked for before comes no later. Whoever pokes for what it saw itself when
-    /// it was poked needs a pause, or it would go on without end.
+    /// Pokes after a pause, unless an earlier request is due no later. A caller that pokes because of what it
+    /// observed when it was itself poked needs a pause, or it would loop without end.
     pub fn changed_after(&self, attempt_id: AttemptId, pause: Duration) {
         let due = Instant::now() + pause;
         let mut later = self.0.later.lock();
@@ -60,14 +60,15 @@ impl Reports {
         });
     }
 
-    /// Tells something that happened to an attempt beside its status, for the run's story: an image is being pulled.
+    /// Reports something that happened to an attempt besides its status, for the run's events, such as an image being
+    /// pulled.
     pub fn note(&self, attempt_id: AttemptId, event: Event) {
         push(&self.0.notes, MAX_NOTES, (attempt_id, event));
         self.changed(attempt_id);
     }
 
-    /// Gives back notes that could not be stored, oldest first, to be taken again before those that came since. The oldest
-    /// are forgotten where there would be too many, and nobody is poked: whoever failed comes again.
+    /// Puts back notes that could not be stored, oldest first, ahead of those that came since. Where there would be
+    /// too many, the oldest are dropped. Nothing is poked: the caller that failed retries anyway.
     pub fn put_back(&self, notes: Vec<(AttemptId, Event)>) {
         let mut queue = self.0.notes.lock();
         for note in notes.into_iter().rev() {
@@ -78,24 +79,24 @@ impl Reports {
         }
     }
 
-    /// Tells what an attempt uses. Nobody needs to look at it for that: the samples wait for the loop's next time.
+    /// Reports an attempt's resource usage. This needs no poke: the samples wait for the loop's next pass.
     pub fn sample(&self, attempt_id: AttemptId, sample: UsageSample) {
         push(&self.0.samples, MAX_SAMPLES, (attempt_id, sample));
     }
 
-    /// Takes the notes that came since the last time, oldest first. Each is poked about as well.
+    /// Takes the notes since the last call, oldest first. Each note also pokes its attempt.
     #[must_use]
     pub fn take_notes(&self) -> Vec<(AttemptId, Event)> {
         take(&self.0.notes)
     }
 
-    /// Takes the samples that came since the last time, oldest first.
+    /// Takes the samples since the last call, oldest first.
     #[must_use]
     pub fn take_samples(&self) -> Vec<(AttemptId, UsageSample)> {
         take(&self.0.samples)
     }
 
-    /// Waits until there is at least one, and takes them all. Loses none when it is cancelled.
+    /// Waits until there is at least one poke, and takes them all. Cancel-safe: loses none.
     pub async fn take(&self) -> BTreeSet<AttemptId> {
         loop {
             let taken = std::mem::take(&mut *self.0.waiting.lock());
@@ -107,7 +108,7 @@ impl Reports {
     }
 }
 
-/// Puts it at the end; the oldest goes where there would be more than `most`.
+/// Appends the item; the oldest is dropped where there would be more than `most`.
 fn push<T>(queue: &Mutex<VecDeque<T>>, most: usize, item: T) {
     let mut queue = queue.lock();
     if queue.len() == most {

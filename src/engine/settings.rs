@@ -1,4 +1,4 @@
-//! The kinds of engines, each with settings of its own. This is the one list of them.
+//! The kinds of engines, each with its own settings. This is the only list of them.
 
 use super::Reports;
 use super::docker::DockerSettings;
@@ -9,13 +9,13 @@ use crate::settings::Section;
 
 macro_rules! engines {
     ($($name:literal => $kind:ident($settings:ty)),+ $(,)?) => {
-        /// What executes a cluster's runs, with the settings that only this kind of engine has.
+        /// What executes a cluster's runs, with the settings specific to this kind of engine.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum EngineSettings {
             $($kind(Box<$settings>)),+
         }
 
-        /// By the name in a section's key `engine`.
+        /// By the value of a section's key `engine`.
         const KINDS: &[(&str, fn(&mut Section<'_>) -> EngineSettings)] =
             &[$(($name, |section| EngineSettings::$kind(Box::new(<$settings>::read(section))))),+];
 
@@ -36,7 +36,7 @@ engines! {
 }
 
 impl EngineSettings {
-    /// Reads a section: which kind it is, by its key `engine`, and that kind's settings. The first kind is the default.
+    /// Reads a section: the kind from its key `engine`, and that kind's settings. The first kind is the default.
     pub fn read(section: &mut Section<'_>) -> Self {
         let kind = |name: &str| KINDS.iter().find(|(known, _)| *known == name).map(|(_, read)| *read);
         let read = section.text("engine", KINDS[0].1, |name| {
@@ -45,14 +45,14 @@ impl EngineSettings {
         read(section)
     }
 
-    /// Whether its runs belong to the machine of one server.
+    /// Whether its runs are tied to the machine of one server.
     #[must_use]
     pub fn is_of_one_machine(&self) -> bool {
         self.kind().is_of_one_machine()
     }
 
-    /// Which place this is, as far as the settings say. While anything runs there, only settings with the same endpoint
-    /// may take over.
+    /// Identifies the place, as far as the settings say. While anything runs there, only settings with the same
+    /// endpoint may take over.
     #[must_use]
     pub fn endpoint(&self) -> String {
         self.kind().endpoint()

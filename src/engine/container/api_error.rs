@@ -1,14 +1,14 @@
-//! What goes wrong between us and a machine's API, by the one thing that matters: "it said no", or "nobody answered".
+//! Failures of calls to a machine's API, by the one distinction that matters: "it refused" or "it did not answer".
 
 use crate::engine::EngineError;
 
-/// Why a call did not give what it was asked for.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::engine) enum ApiError {
     /// The machine's API answered, and refused.
     #[error("{message}")]
     Refused { status: u16, message: String },
-    /// Nobody answered: nothing is known about what was asked, not even whether it was done.
+    /// No answer: the outcome of the request is unknown, including whether it was carried out.
     #[error("{0}")]
     Away(String),
 }
@@ -24,7 +24,7 @@ impl ApiError {
 }
 
 impl From<ApiError> for EngineError {
-    /// A refusal is taken as one for now; a caller that knows that it is for good says so itself.
+    /// A refusal counts as temporary; a caller that knows it is permanent says so itself.
     fn from(error: ApiError) -> Self {
         match error {
             ApiError::Refused { status: 404, message } => Self::Gone(message),
@@ -33,7 +33,7 @@ impl From<ApiError> for EngineError {
     }
 }
 
-/// An error and what it rests on, in one line.
+/// An error and its causes, in one line.
 pub(in crate::engine) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

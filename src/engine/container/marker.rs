@@ -1,11 +1,12 @@
-//! Places in the output of a container, for engines whose API resumes output by time in whole seconds. A place is therefore
-//! "the messages since this second, of which so many are stored". Their order in the machine's file never changes, so
-//! that counting leads to the very message, also where several carry one time or two streams overtook each other.
+//! Positions in the output of a container, for engines whose API resumes output by time in whole seconds. A position
+//! is therefore "the messages since this second, of which so many are stored". Their order in the machine's file
+//! never changes, so counting leads to the exact message, even where several have the same time or two streams
+//! overtook each other.
 //!
-//! The second is one from some time ago, not the newest: a message that waited for the other stream is written behind
-//! one that carries a later time, and would be missed by asking for the newest second only. Where a machine cuts a long
-//! line into messages that all carry the time of the first, the second is not later than that of a line whose end has
-//! not come yet.
+//! The second lies some time back and is not the newest: a message that waited for the other stream is written after
+//! one with a later time, and would be missed by requesting only the newest second. Where a machine splits a long
+//! line into messages that all carry the time of the first, the second is no later than that of any line whose end
+//! has not arrived yet.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,24 +15,24 @@ use jiff::Timestamp;
 
 use crate::model::LogPosition;
 
-/// How far two streams overtake each other at most. The machine stamps a message right before it writes it.
+/// The most that two streams can overtake each other. The machine stamps a message right before it writes it.
 const SLACK_SECS: i64 = 5;
-/// The length of a time as it stands before each message: `2006-01-02T15:04:05.000000000Z`.
+/// The length of the time before each message: `2006-01-02T15:04:05.000000000Z`.
 pub(in crate::engine) const STAMP_BYTES: usize = 30;
 
-/// A message's time. Fixed in length and always in UTC, so that the order of the texts is that of the times.
+/// A message's time. Fixed in length and always UTC, so that text order is time order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::engine) struct Stamp([u8; STAMP_BYTES]);
 
 impl Stamp {
-    /// The time in front of a message, and the message.
+    /// Splits a line into its leading time and its message.
     pub(in crate::engine) fn split(line: &[u8]) -> Option<(Self, &[u8])> {
         let (stamp, rest) = line.split_first_chunk::<STAMP_BYTES>()?;
         let message = rest.strip_prefix(b" ")?;
         (stamp[10] == b'T' && stamp[STAMP_BYTES - 1] == b'Z').then_some((Self(*stamp), message))
     }
 
-    /// The same of a time written in any other way that RFC 3339 allows: of another zone, or with fewer digits.
+    /// Parses a time in any other form that RFC 3339 allows: in another zone, or with fewer digits.
     pub(in crate::engine) fn parse(text: &[u8]) -> Option<Self> {
         let time = std::str::from_utf8(text).ok()?.parse::<Timestamp>().ok()?;
         Some(Self(format!("{time:.9}").as_bytes().try_into().ok()?))
@@ -41,12 +42,12 @@ impl Stamp {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The part that tells the second.
+    /// The part up to the second.
     fn second(&self) -> &[u8] {
         &self.0[..19]
     }
 
-    /// Whether two times are of the same tenth of a second. Costs less than reading them.
+    /// Whether two times fall in the same tenth of a second. Cheaper than parsing them.
     pub(in crate::engine) fn is_in_same_tenth(&self, other: &Self) -> bool {
         self.0[..21] == other.0[..21]
     }
@@ -67,7 +68,7 @@ struct Window {
     stored: u64,
 }
 
-/// A place in the output, as it is kept beside our log: `SECOND/COUNT/NEWEST`.
+/// A position in the output, as stored beside our log: `SECOND/COUNT/NEWEST`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Marker {
     pub since_secs: i64,
@@ -78,8 +79,8 @@ pub(in crate::engine) struct Marker {
 }
 
 impl Marker {
-    /// The place in `position`, and how many bytes after it are stored: without a marker, and with one that can't be read,
-    /// they are counted from the beginning.
+    /// The marker of `position`, and how many bytes after it are stored. Without a marker, or with an unreadable one,
+    /// bytes are counted from the beginning.
     pub(in crate::engine) fn of(position: &LogPosition) -> (Self, u64) {
         let marker = position.marker.as_ref().and_then(|text| text.parse().ok());
         marker.map_or_else(|| (Self::default(), position.bytes), |marker| (marker, 0))
@@ -114,40 +115,40 @@ impl FromStr for Marker {
     }
 }
 
-/// What is to be done with a message that the daemon sent.
+/// What to do with a message that the daemon sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Take {
-    /// It is stored already.
+    /// It is already stored.
     Stored,
     New,
-    /// It is new, and others that should have come before it are not there any more.
+    /// It is new, and others that should have preceded it are gone.
     NewAfterGap,
 }
 
-/// Counts messages as they come, so that the place behind each can be told and found again.
+/// Counts messages as they arrive, so that the position after each can be recorded and found again.
 #[derive(Debug, Clone)]
 pub(in crate::engine) struct Counter {
     older: Window,
     newer: Window,
     newest: Option<Stamp>,
-    /// The second of the last message, which most often is that of the next as well.
+    /// The second of the last message, usually also that of the next.
     second: Option<(Stamp, i64)>,
-    /// The seconds of the lines whose end has not come yet, of standard output and standard error.
+    /// The seconds of the lines whose end has not arrived yet, of standard output and standard error.
     open_lines: [Option<i64>; 2],
-    /// The place where the output goes on.
+    /// The position where the output resumes.
     from: Marker,
     seen: u64,
 }
 
 impl Counter {
-    /// Counts the messages that the daemon sends when it is asked for those since `from`'s second.
+    /// Counts the messages that the daemon sends when asked for those since `from`'s second.
     pub(in crate::engine) fn from(from: Marker) -> Self {
         let window = Window { since_secs: from.since_secs, stored: 0 };
         Self { older: window, newer: window, newest: None, second: None, open_lines: [None; 2], from, seen: 0 }
     }
 
     pub(in crate::engine) fn marker(&self) -> Marker {
-        // Before it has come to where it was, the place is still that one.
+        // Until it has caught up with `from`, the position remains `from`.
         if self.seen < self.from.stored {
             return self.from;
         }
@@ -158,10 +159,10 @@ impl Counter {
         }
     }
 
-    /// Takes a message of one of two streams; `goes_on` where further parts of its line follow with the same time.
+    /// Takes a message of one of two streams; `goes_on` if further parts of its line follow with the same time.
     pub(in crate::engine) fn take_part(&mut self, stream: usize, stamp: Stamp, goes_on: bool) -> Take {
         let was_behind = self.seen < self.from.stored;
-        // What is later than everything stored can't be stored: the daemon has thrown away what is missing.
+        // A message later than everything stored can't be stored: the daemon has discarded the missing ones.
         let is_gap = was_behind && self.from.newest.is_some_and(|newest| stamp > newest);
         let second = self.count(stamp);
         self.open_lines[stream] = goes_on.then_some(second);
@@ -173,16 +174,16 @@ impl Counter {
         if was_behind { Take::Stored } else { Take::New }
     }
 
-    /// Counts a message; its second.
+    /// Counts a message, and returns its second.
     fn count(&mut self, stamp: Stamp) -> i64 {
         let second = match self.second {
             Some((last, second)) if last.second() == stamp.second() => second,
             _ => stamp.as_second(),
         };
         self.second = Some((stamp, second));
-        // The parts that are still to come of an open line would not be sent any more.
+        // With a later window, the remaining parts of an open line would not be sent.
         let holds_open_lines = self.open_lines.iter().flatten().all(|second| *second >= self.newer.since_secs);
-        // A window begins with the first message of its second, or it would not count those before.
+        // A window must begin with the first message of its second, or it would not count those before.
         let is_first = self.newest.is_none_or(|newest| newest.second() < stamp.second());
         if holds_open_lines && is_first && second >= self.newer.since_secs.saturating_add(SLACK_SECS) {
             self.older = self.newer;
@@ -210,7 +211,7 @@ mod tests {
         Stamp(text.as_bytes().try_into().unwrap())
     }
 
-    /// What the daemon sends: those messages of its file that are not before the second.
+    /// What the daemon sends: the messages of its file that are not before the second.
     fn sent(file: &[i64], marker: Marker) -> Vec<(usize, Stamp)> {
         let stamps = file.iter().map(|millis| stamp(*millis)).enumerate();
         stamps.filter(|(_, stamp)| stamp.as_second() >= marker.since_secs).collect()
@@ -247,14 +248,15 @@ mod tests {
     }
 
     proptest! {
-        /// However the output is torn, and although streams overtake each other, each message comes once and in order.
+        /// Wherever the output is interrupted, and although streams overtake each other, each message arrives once
+        /// and in order.
         #[test]
         fn output_torn_anywhere_comes_without_gap_or_repeat(
             steps in prop::collection::vec((0_i64..3000, 0_i64..2000), 1..200),
             mut tears in prop::collection::vec(0_usize..200, 0..6),
         ) {
             let mut time = 0;
-            // Each message is written behind those before it, and carries a time of up to two seconds ago.
+            // Each message is appended to those before it, with a time up to two seconds in the past.
             let file: Vec<i64> = steps.iter().map(|(step, late)| { time += step; time - late }).collect();
             tears.sort_unstable();
             tears.push(usize::MAX);
@@ -276,8 +278,8 @@ mod tests {
     }
 
     proptest! {
-        /// The same for two streams, where the parts of a long line carry the time of the first and are written whenever
-        /// the line goes on, long after that.
+        /// The same for two streams, where the parts of a long line carry the time of the first and are written as
+        /// the line continues, possibly much later.
         #[test]
         fn the_parts_of_a_long_line_come_without_gap_or_repeat_wherever_the_output_is_torn(
             steps in prop::collection::vec((0_i64..9000, 0_usize..2, any::<bool>()), 1..200),

@@ -1,4 +1,4 @@
-//! What engines share that run containers: how they resume output, name signals, and read the errors of an API.
+//! What container engines share: how they resume output, name signals, and read API errors.
 
 pub(in crate::engine) mod api_error;
 pub(in crate::engine) mod marker;

@@ -1,8 +1,8 @@
-//! Whether a refusal is permanent, by its words: those of Docker, which answers 500 to many faults of the task, and those of
-//! registries and runtimes, which a kubelet passes on. Unknown words count as passing, so that a run never ends because a
-//! daemon had a bad moment.
+//! Whether a refusal is permanent, by its wording: that of Docker, which answers 500 to many faults of the task, and
+//! that of registries and runtimes, which a kubelet passes on. Unknown wording counts as temporary, so that a run
+//! never ends because of a daemon's temporary trouble.
 
-/// Passing, whatever else the message says.
+/// Temporary, whatever else the message says.
 const PASSING: [&str; 19] = [
     "no space left",
     "cannot allocate memory",
@@ -25,7 +25,7 @@ const PASSING: [&str; 19] = [
     "shutting down",
 ];
 
-/// For good, also with status 500: of starting a container, and of fetching an image.
+/// Permanent, even with status 500: failures to start a container, and to fetch an image.
 const FINAL: [&str; 20] = [
     "oci runtime create failed",
     "unable to find user",
@@ -49,7 +49,7 @@ const FINAL: [&str; 20] = [
     "no basic auth credentials",
 ];
 
-/// Whether what Docker refused will be refused for ever.
+/// Whether what Docker refused will always be refused.
 pub(in crate::engine) fn is_final(status: u16, message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_tasks_fault_is_final_and_the_machines_passes() {
-        // As a daemon of version 20.10 said them.
+        // As worded by a daemon of version 20.10.
         let table = [
             (500, "unable to find user ghost: no matching entries in passwd file", true),
             (500, "unable to find group ghost: no matching entries in group file", true),

@@ -1,7 +1,7 @@
-//! Signals by their names, of containers on whatever machine.
+//! Names of signals, for containers on any machine.
 
-/// The name of a signal that ends a process. The numbers are those of Linux, where containers run whatever the
-/// server's own system is.
+/// The name of a signal that ends a process. The numbers are those of Linux, where containers run, regardless of the
+/// server's own system.
 pub(in crate::engine) const fn signal_name(signal: i64) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",

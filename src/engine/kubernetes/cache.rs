@@ -1,6 +1,6 @@
-//! What the watches have told so far, in small extracts, and what this process itself knows of each attempt.
+//! What the watches have reported so far, in small extracts, and what this process itself knows of each attempt.
 //!
-//! The cache says what is; it never says that something is not: an attempt that it does not have is asked for.
+//! The cache proves presence, never absence: an attempt that it does not have is looked up through the API.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::usage::{Sample, Sampling};
 use super::view::{Container, InitWaiting, JobView, Phase, PodView};
 use crate::model::{AttemptId, Event};
 
-/// How many different events of one attempt are told.
+/// How many different events of one attempt are reported.
 const MOST_TOLD: usize = 200;
 
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(super) struct Cache {
 #[derive(Default)]
 struct State {
     entries: HashMap<AttemptId, Entry>,
-    /// Whether the watches of pods and of jobs tell everything that happens.
+    /// Whether the watches of pods and of jobs are complete.
     are_pods_watched: bool,
     are_jobs_watched: bool,
 }
@@ -38,33 +38,33 @@ struct State {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they come in any combination")]
 pub(super) struct Entry {
     pub job: Option<JobView>,
-    /// The attempt's pod: the oldest, should there ever be several.
+    /// The attempt's pod: the oldest, if there are several.
     pub pod: Option<PodView>,
-    /// The pod is not there any more; what is told of it is the last that was seen.
+    /// The pod no longer exists; `pod` is its last observed state.
     pub has_vanished: bool,
-    /// When the command started, by its node's clock, and when that and its being alive were seen, by ours.
+    /// When the command started, by its node's clock, and when that and its last sign of life were observed, by ours.
     pub running_since: Option<Timestamp>,
     pub running_seen_at: Option<Timestamp>,
     pub last_seen_at: Option<Timestamp>,
     pub launched_at: Option<Timestamp>,
     pub end_seen_at: Option<Timestamp>,
-    /// Why the container can't start, and since when, as [`Now::uptime`] is counted.
+    /// Why the container can't start, and since when, on the scale of [`Now::uptime`].
     pub trouble: Option<Trouble>,
     pub troubled_at: Option<Duration>,
     pub deleting_at: Option<Duration>,
     pub released_at: Option<Duration>,
     pub failed_at: Option<Duration>,
-    /// The deletion was seen with a grace.
+    /// The deletion was observed with a grace period.
     pub had_grace: bool,
-    /// Admission refuses the pod that the job's controller wants to make.
+    /// Admission refuses the pod that the job's controller wants to create.
     pub refusal: Option<Refusal>,
     pub was_refusal_asked: bool,
     pub was_asked_to_stop: bool,
-    /// Why this server deleted the pod, or the job that got none.
+    /// Why this server deleted the pod, or the job that got no pod.
     pub verdict: Option<Verdict>,
     pub refused: Option<Verdict>,
     pub was_suspended: bool,
-    /// Since when neither a job nor a pod is there, as the API has said.
+    /// Since when the API has reported neither a job nor a pod.
     pub absent_at: Option<Duration>,
     /// This server deleted the job.
     pub is_job_deleted_by_us: bool,
@@ -72,13 +72,13 @@ pub(super) struct Entry {
     pub evidence_at: Option<Duration>,
     pub first_output: FirstOutput,
     pub sampling: Sampling,
-    /// It was removed by us; what is still to be seen of it is on its way out.
+    /// We removed it; objects still observed are being deleted.
     pub is_removed: bool,
-    /// The events that were told already.
+    /// The events reported so far.
     told: HashSet<(String, String)>,
 }
 
-/// Why no pod is made, and since when the reason is of this kind, as [`Now::uptime`] is counted.
+/// Why no pod is created, and since when the reason is of this kind, on the scale of [`Now::uptime`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub words: String,
@@ -90,7 +90,7 @@ impl Entry {
         self.job.is_some() || (self.pod.is_some() && !self.has_vanished)
     }
 
-    /// Whether a pod that goes on would vanish with its exit code when somebody deletes it.
+    /// Whether a pod that still runs would vanish with its exit code if it were deleted.
     pub(super) fn has_lost_finalizer(&self, pod: &PodView) -> bool {
         let is_over = matches!(pod.phase, Phase::Succeeded | Phase::Failed);
         !pod.is_kept && pod.deleting.is_none() && !is_over && !self.has_vanished && !self.is_removed
@@ -104,7 +104,7 @@ impl Entry {
             if !is_older {
                 return;
             }
-            // What was seen of the other one says nothing about this one.
+            // Observations of the other pod do not apply to this one.
             self.forget_pod();
         }
         let old = self.pod.as_ref();
@@ -159,13 +159,13 @@ impl Entry {
 
     fn note_trouble(&mut self, reason: &str, trouble: Option<Trouble>, now: Now) {
         let Some(trouble) = trouble else { return };
-        // Each container has its own time.
+        // Each container has its own start of trouble.
         if self.trouble.as_ref().is_some_and(|known| known.init != trouble.init) {
             self.trouble = None;
             self.troubled_at = None;
         }
         self.troubled_at.get_or_insert(now.uptime);
-        // The words of the back-off that follows say less.
+        // The message of the following back-off says less.
         if reason != "ImagePullBackOff" || self.trouble.is_none() {
             self.trouble = Some(trouble);
         }
@@ -224,20 +224,20 @@ impl Cache {
         self.state().entries.get(&attempt_id).cloned()
     }
 
-    /// Changes what is known of an attempt, of which nothing may be known yet.
+    /// Updates an attempt's entry, creating it if missing.
     pub(super) fn change(&self, attempt_id: AttemptId, change: impl FnOnce(&mut Entry)) {
         change(self.state().entries.entry(attempt_id).or_default());
         self.changed.notify_waiters();
     }
 
-    /// Every attempt of which an object is there.
+    /// Every attempt with an existing object.
     pub(super) fn attempts(&self) -> Vec<AttemptId> {
         let state = self.state();
         let there = state.entries.iter().filter(|(_, entry)| entry.is_there() && !entry.is_removed);
         there.map(|(attempt_id, _)| *attempt_id).collect()
     }
 
-    /// The pods that run, by their uid.
+    /// The running pods, by uid.
     pub(super) fn running(&self) -> HashMap<String, (AttemptId, PodView)> {
         let state = self.state();
         let pods = state.entries.iter().filter_map(|(attempt_id, entry)| Some((*attempt_id, entry.pod.as_ref()?)));
@@ -256,14 +256,14 @@ impl Cache {
         self.change(attempt_id, |entry| entry.job = Some(job));
     }
 
-    /// Takes in what was seen of a pod. Gives what is worth telling of it.
+    /// Records an observed pod. Returns the events to report.
     pub(super) fn apply_pod(&self, attempt_id: AttemptId, pod: PodView, now: Now) -> Vec<Event> {
         let mut news = Vec::new();
         self.change(attempt_id, |entry| entry.apply_pod(pod, now, &mut news));
         news
     }
 
-    /// Takes in that admission refuses an attempt's pod.
+    /// Records that admission refuses an attempt's pod.
     pub(super) fn refuse(&self, attempt_id: AttemptId, words: String, now: Now) {
         self.change_known(attempt_id, |entry| {
             let kind = of_pod(&words);
@@ -285,21 +285,22 @@ impl Cache {
         });
     }
 
-    /// Takes note of whether the API, asked just now, has any object of an attempt that is known.
+    /// Records whether the API, queried just now, has any object of a known attempt.
     pub(super) fn note_absence(&self, attempt_id: AttemptId, now: Now) {
         if let Some(entry) = self.state().entries.get_mut(&attempt_id) {
             entry.absent_at = (!entry.is_there()).then(|| entry.absent_at.unwrap_or(now.uptime));
         }
     }
 
-    /// All jobs that there were at some time after `known` were told of: what was known then and is not among them is gone.
+    /// Records a full listing of jobs that began after `known` was taken: jobs in `known` that are not listed are
+    /// gone.
     pub(super) fn only_these_jobs(&self, known: &HashSet<AttemptId>, listed: &HashSet<AttemptId>) {
         for attempt_id in known.difference(listed) {
             self.job_is_gone(*attempt_id);
         }
     }
 
-    /// The same of pods.
+    /// The same for pods.
     pub(super) fn only_these_pods(&self, known: &HashMap<AttemptId, String>, listed: &HashSet<AttemptId>) {
         for (attempt_id, uid) in known.iter().filter(|(attempt_id, _)| !listed.contains(attempt_id)) {
             self.pod_is_gone(*attempt_id, uid);
@@ -330,7 +331,7 @@ impl Cache {
         self.changed.notify_waiters();
     }
 
-    /// Whether this event of an attempt that we have was not told yet, and is not one too many.
+    /// Whether this event of an attempt of ours has not been reported yet and is within the limit.
     pub(super) fn is_news(&self, attempt_id: AttemptId, reason: &str, message: &str) -> bool {
         let mut state = self.state();
         let entry = state.entries.get_mut(&attempt_id).filter(|entry| !entry.is_removed);
@@ -339,12 +340,12 @@ impl Cache {
         })
     }
 
-    /// Forgets what is not there any more, and marks what still is.
+    /// Forgets an attempt without objects, and marks one whose objects still exist.
     pub(super) fn remove(&self, attempt_id: AttemptId) {
         self.change_known(attempt_id, |entry| entry.is_removed = true);
     }
 
-    /// Waits until something is so of an attempt, as far as the watches tell.
+    /// Waits until a condition holds for an attempt, according to the watches.
     pub(super) async fn until(&self, attempt_id: AttemptId, is_so: impl Fn(Option<&Entry>) -> bool) {
         loop {
             let changed = self.changed.notified();

@@ -1,4 +1,4 @@
-//! What a cluster has room for: pure reading of nodes, quotas and limits, and what of a task can never fit.
+//! A cluster's capacity: pure reading of nodes, quotas and limits, and the check whether a task can ever fit.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::model::{Resources, Shortage, TaskSpec};
 
 const MB: i64 = 1024 * 1024;
 
-/// What was last seen of a cluster. What the server may not see is `None`, and refuses nothing.
+/// The last observation of a cluster. What the server may not read is `None`, and refuses nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Room {
     pub nodes: Option<BTreeMap<String, NodeRoom>>,
@@ -41,7 +41,7 @@ struct Bounds {
 
 type Quantities = BTreeMap<String, Quantity>;
 
-/// The least of what several names allow.
+/// The smallest amount that any of several names allows.
 fn read(quantities: Option<&Quantities>, names: &[&str], gpu_resource: &str) -> Resources {
     let smallest = |resource: &str, read: fn(&Quantity) -> Option<i64>| {
         let found = names.iter().filter_map(|prefix| read(quantities?.get(&format!("{prefix}{resource}"))?));
@@ -61,7 +61,7 @@ impl Room {
         let room_of = |node: &Node| {
             let status = node.status.as_ref();
             let mut amounts = read(status.and_then(|status| status.allocatable.as_ref()), &[""], gpu_resource);
-            // A node that names no GPUs has none.
+            // A node that lists no GPUs has none.
             amounts.gpus = amounts.gpus.or(Some(0));
             let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
             let is_ready =
@@ -76,11 +76,11 @@ impl Room {
     fn set_quotas(&mut self, quotas: &[ResourceQuota], gpu_resource: &str) {
         let amounts_of = |quota: &ResourceQuota| {
             let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
-            // Requests and limits of ours are the same.
+            // Our requests equal our limits.
             let amounts = read(hard, &["", "requests.", "limits."], gpu_resource);
             (quota.metadata.name.clone().unwrap_or_default(), amounts)
         };
-        // One with scopes may not be about runs at all.
+        // A quota with scopes may not apply to runs at all.
         let is_for_all = |quota: &&ResourceQuota| {
             quota.spec.as_ref().is_some_and(|spec| spec.scopes.is_none() && spec.scope_selector.is_none())
         };
@@ -101,16 +101,16 @@ impl Room {
         self.limits = bounds.collect();
     }
 
-    /// All that the nodes have which take runs.
+    /// The total of the nodes that accept runs.
     pub(super) fn capacity(&self) -> Resources {
         let usable = self.nodes.iter().flatten().map(|(_, node)| node);
         let usable = usable.filter(|node| node.is_ready && node.is_schedulable).map(|node| node.amounts);
-        // Storage is not counted: what runs ask for of it is not known together.
+        // Storage is not counted: the total that runs request is unknown.
         let whole = usable.reduce(Resources::plus).unwrap_or_default();
         Resources { storage_mb: None, ..whole }
     }
 
-    /// Whether a task could ever run, if nothing else did.
+    /// Whether a task could ever run on an otherwise empty cluster.
     pub(super) fn check(&self, task: &TaskSpec, namespace: &str) -> Result<(), EngineError> {
         let no = |why: String| Err(EngineError::Rejected(format!("the cluster cannot support running the job: {why}")));
         if self.is_namespace_there == Some(false) {
@@ -133,11 +133,11 @@ impl Room {
             }
         }
         let Some(nodes) = self.nodes.as_ref().filter(|nodes| !nodes.is_empty()) else { return Ok(()) };
-        // One that is not ready now, or is closed for now, will be again.
+        // A node that is not ready or is cordoned now may become usable again.
         if nodes.values().any(|node| asked.shortage(node.amounts).is_none()) {
             return Ok(());
         }
-        // Of one resource that no node has enough of, the largest node is told; else they lie on different nodes.
+        // If no node has enough of one resource, report the largest; otherwise the resources are on different nodes.
         let largest = nodes.values().map(|node| node.amounts).reduce(Resources::max).unwrap_or_default();
         match asked.shortage(largest) {
             Some(shortage) => no(format!("{shortage}, the largest node has {}", shortage.there)),
@@ -151,7 +151,7 @@ impl Room {
     }
 }
 
-/// What was seen of the cluster the last time.
+/// The last observation of the cluster.
 #[derive(Default)]
 pub(super) struct Rooms(Mutex<Option<Room>>);
 
@@ -164,7 +164,7 @@ impl Rooms {
         self.lock().clone()
     }
 
-    /// Whether a node is not there any more, or silent; `false` where that is not known.
+    /// Whether a node is gone or unresponsive; `false` if unknown.
     pub(super) fn is_lost(&self, node: &str) -> bool {
         let room = self.lock();
         let nodes = room.as_ref().and_then(|room| room.nodes.as_ref());
@@ -173,7 +173,7 @@ impl Rooms {
 }
 
 impl Inner {
-    /// Looks at the cluster's room. What the server may not see, or what is not served, is left unknown.
+    /// Reads the cluster's capacity. What the server may not read, or what is not served, is left unknown.
     pub(super) async fn refresh_room(&self) -> Result<Room, ApiError> {
         let gpu = self.config.gpu_resource.clone();
         let mut room = Room::default();

@@ -7,12 +7,12 @@ use super::facts::{Evidence, Trouble};
 use super::names::CONTAINER;
 use super::words::clean;
 
-/// Weighs the events of one pod.
+/// Evaluates the events of one pod.
 pub(super) fn weigh(events: &[Event]) -> Evidence {
     let own_path = format!("spec.containers{{{CONTAINER}}}");
     let about_ours = || events.iter().filter(|event| event.involved_object.field_path.as_ref() == Some(&own_path));
     let reason = |event: &&Event, reasons: &[&str]| event.reason.as_deref().is_some_and(|own| reasons.contains(&own));
-    // Only what runs is killed.
+    // Only running containers are killed.
     if about_ours().any(|event| reason(&event, &["Started", "Killing"]) || is_restart(event)) {
         return Evidence::Ran;
     }
@@ -31,7 +31,7 @@ pub(super) fn weigh(events: &[Event]) -> Evidence {
     let failed_at = failures().filter_map(time_of).max();
     let trouble = trouble_of(about_ours().filter(|event| reason(event, &["Failed", "ErrImageNeverPull"])));
     let trouble = failed_at.map(|_| trouble);
-    // Each try with an image that is there says `Pulled` first, and then, in the same second, what is wrong.
+    // Each try with a present image logs `Pulled` first and then, in the same second, the error.
     let (fetching_at, fetched_at) = (latest(&["Pulling"]), latest(&["Pulled"]));
     // A fetch that fails in the second in which it began is over; one that began in the second of a back-off is not.
     let is_fetching = fetching_at >= failed_at
@@ -44,8 +44,8 @@ pub(super) fn weigh(events: &[Event]) -> Evidence {
     }
 }
 
-/// Whether a runtime says that it has not started a container that was made. One that did not answer in time may have
-/// started it all the same.
+/// Whether a runtime reports that it did not start a created container. A runtime that did not answer in time may
+/// have started it all the same.
 fn is_failed_start(words: &str) -> bool {
     const STARTS: [&str; 6] = [
         "create containerd task",
@@ -68,7 +68,7 @@ fn is_restart(event: &Event) -> bool {
     event.message.as_deref().is_some_and(|message| message.starts_with("Back-off restarting"))
 }
 
-/// The newest words that say most: those of a registry rather than those of the back-off that follows.
+/// The newest and most specific message: a registry's rather than that of the following back-off.
 fn trouble_of<'a>(events: impl Iterator<Item = &'a Event>) -> Trouble {
     const PULL: &str = "Failed to pull image ";
     let mut told: Vec<(u8, Option<Timestamp>, Trouble)> = events
@@ -143,7 +143,7 @@ mod tests {
             (vec![pull(1), pulled(2)], Evidence::MayHaveStarted(Some(host))),
             (vec![pulled(1), secret(1)], Evidence::CouldNotStart(trouble(false, "secret \"a\" not found"))),
             (vec![pull(1), pulled(2), created(2)], Evidence::Made),
-            // As 1.20 said it of a pod that was deleted while its image came.
+            // As reported by 1.20 for a pod that was deleted while its image was being pulled.
             (vec![pull(1), pulled(2), created(2), failed(runc, 2)], Evidence::CouldNotStart(trouble(false, runc))),
             (vec![created(2), failed(late, 2)], Evidence::Made),
             (vec![failed(runc, 1), created(2)], Evidence::Made),
@@ -152,7 +152,7 @@ mod tests {
             (vec![created(2), failed(runc, 2), event("Killing", "Stopping container run", 3)], Evidence::Ran),
             (vec![event("Started", "Container started", 2)], Evidence::Ran),
             (vec![event("BackOff", "Back-off restarting failed container", 2)], Evidence::Ran),
-            // Another container's start, and another one's failure, say nothing about ours.
+            // The start or failure of another container says nothing about ours.
             (vec![event_of("sidecar", "Started", "Container started", 2)], Evidence::Nothing),
             (vec![event_of("sidecar", "Failed", "Error: x", 2)], Evidence::Nothing),
         ];

@@ -1,5 +1,5 @@
-//! Which cluster answers: the uid of its namespace `kube-system`, which is made with the cluster and goes with it. There
-//! is no other agreed-on name of a cluster; an address may come to mean another one.
+//! Which cluster answers: the uid of its namespace `kube-system`, which is created and deleted with the cluster.
+//! There is no other standard identity of a cluster; an address may come to mean another one.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -12,8 +12,8 @@ use crate::model::{EngineId, EngineIdentity};
 const NAMESPACE: &str = "kube-system";
 
 impl Inner {
-    /// Reading a namespace takes a right that `deploy/kubernetes/base/roles.yaml` gives. Where it is missing, the cluster
-    /// is used all the same, and one that takes its place is not noticed.
+    /// Reading a namespace requires a right that `deploy/kubernetes/base/roles.yaml` grants. Without it, the cluster
+    /// is used all the same, and its replacement by another one goes unnoticed.
     pub(super) async fn identity(&self) -> Result<EngineIdentity, EngineError> {
         let read = async |client| Api::<Namespace>::all(client).get(NAMESPACE).await;
         let identity = match self.link.call(read).await {

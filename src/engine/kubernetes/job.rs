@@ -1,19 +1,19 @@
-//! The job and the pod an attempt becomes: pure functions of the launch and the settings.
+//! The job and the pod of an attempt: pure functions of the launch and the settings.
 //!
 //! ```text
 //! release        the job                                   its pod
-//! from 1.26 on   as anyone would write it                  made by the job's controller, and never a second one, for
-//!                                                          there a pod that is deleted counts as the failure that
-//!                                                          `backoffLimit: 0` does not forgive
-//! before         with a template no pod can be made from   made by us, once, under the job's own name, and owned by the
-//!                                                          job, whose controller counts it as its own
+//! from 1.26 on   as usual                                  created by the job's controller, and never a second one,
+//!                                                          because a deleted pod counts as the failure that
+//!                                                          `backoffLimit: 0` does not allow
+//! before         with a template that can't yield a pod    created by us, once, under the job's own name, and owned by
+//!                                                          the job, whose controller counts it as its own
 //! ```
 //!
-//! That a deleted pod counts as failed from then on is said by `isPodFailed` in Kubernetes' own
-//! `pkg/controller/job/job_controller.go`: unless a job asks for another policy, which ours don't.
+//! That a deleted pod counts as failed from then on follows from `isPodFailed` in Kubernetes' own
+//! `pkg/controller/job/job_controller.go`, unless a job asks for another policy, which ours don't.
 //!
-//! Before 1.26 a controller puts another pod in the place of one that somebody deletes, whatever `backoffLimit` says: the
-//! command would run a second time, also while no server of ours is there to prevent it. What can't be made can't run.
+//! Before 1.26 a controller replaces a pod that was deleted, regardless of `backoffLimit`: the command would run a
+//! second time, even while no server of ours is there to prevent it. A pod that can't be created can't run.
 
 use std::collections::BTreeMap;
 
@@ -29,23 +29,23 @@ use crate::engine::container::pull_policy::PullPolicy;
 use crate::engine::{EngineError, Identity, LaunchSpec};
 use crate::model::TaskSpec;
 
-/// The class that a template names from which no pod can be made. Every release since 1.11 refuses a pod whose class does
-/// not exist; and where somebody made one of this name, no node has [`NO_NODE_LABEL`].
+/// The priority class named by a template from which no pod can be created. Every release since 1.11 refuses a pod
+/// whose class does not exist; and if someone created a class of this name, no node has [`NO_NODE_LABEL`].
 pub(super) const NO_POD_CLASS: &str = "flotilla-makes-the-pod-itself";
 const NO_NODE_LABEL: &str = "flotilla/no-node-has-this";
 const NOTE_ANNOTATION: &str = "flotilla/note";
 const NOTE: &str = "flotilla has made this job's pod itself, so that it is never made twice: before Kubernetes 1.26 a job \
                     replaces a pod that was deleted, and its command would run again";
-/// Kubernetes ends a pod so long after the run's own deadline, counted from the latest start. Its clock begins when the node
-/// hears of the pod, ours when the command starts: in between the image is pulled.
+/// Kubernetes ends a pod this long after the run's own deadline, counted from the latest start. Its clock begins when
+/// the node receives the pod, ours when the command starts: in between the image is pulled.
 const POD_DEADLINE_MARGIN_SECS: i64 = 15 * 60;
-/// The job's clock begins when it is made, and what the bound on starts has ended may take long to be gone.
+/// The job's clock begins when it is created, and pods ended by the bound on starts may take long to disappear.
 const JOB_DEADLINE_MARGIN_SECS: i64 = 7 * 24 * 3600;
 
-/// How much of a command and its variables an object holds beside all else: etcd takes 1.5 MiB.
+/// How much of a command and its variables an object holds besides everything else: etcd accepts 1.5 MiB.
 const MOST_TEXT_BYTES: usize = 1 << 20;
 
-/// Who makes the pod.
+/// Who creates the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PodMaker {
     Controller,
@@ -53,13 +53,13 @@ pub enum PodMaker {
 }
 
 impl PodMaker {
-    /// Who may, in a cluster of this release.
+    /// Who may create it, in a cluster of this release.
     pub(super) const fn of_release(major: u32, minor: u32) -> Self {
         if major > 1 || minor >= 26 { Self::Controller } else { Self::Flotilla }
     }
 }
 
-/// The job, as it is handed to the API. [`EngineError::Rejected`] where settings or Kubernetes forbid what is asked for.
+/// The job, as sent to the API. [`EngineError::Rejected`] where settings or Kubernetes forbid what is requested.
 pub(super) fn job(
     spec: &LaunchSpec,
     config: &KubernetesSettings,
@@ -91,7 +91,7 @@ pub(super) fn job(
     checked::<Job>(job)
 }
 
-/// A job as small as can be with the operator's template, to ask the cluster what it makes of that.
+/// A minimal job with the operator's template, to ask the cluster how it interprets that.
 pub(super) fn probe(template: &Value) -> Value {
     let ours = json!({ "spec": { "restartPolicy": "Never", "containers": [{ "name": CONTAINER, "image": "probe" }] } });
     json!({
@@ -102,7 +102,7 @@ pub(super) fn probe(template: &Value) -> Value {
     })
 }
 
-/// The pod of a job whose controller makes none. The job's controller owns it as if it had made it.
+/// The pod of a job whose controller creates none. The job's controller owns it as if it had created it.
 pub(super) fn pod(
     spec: &LaunchSpec,
     config: &KubernetesSettings,
@@ -115,7 +115,7 @@ pub(super) fn pod(
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!(name);
-    // As the controller labels its pods, and so finds them.
+    // The labels by which the controller finds its pods.
     pod["metadata"]["labels"]["controller-uid"] = json!(job_uid);
     pod["metadata"]["labels"]["job-name"] = json!(name);
     pod["metadata"]["ownerReferences"] = json!([{
@@ -125,7 +125,7 @@ pub(super) fn pod(
     checked::<Pod>(pod)
 }
 
-/// What the task asks for and this cluster never gives.
+/// Rejects task settings that this cluster never grants.
 pub(super) fn check(task: &TaskSpec, config: &KubernetesSettings) -> Result<(), EngineError> {
     if task.privileged == Some(true) && !config.allow_privileged {
         let reason = "the task asks for a privileged container, which this cluster does not allow";
@@ -135,7 +135,7 @@ pub(super) fn check(task: &TaskSpec, config: &KubernetesSettings) -> Result<(), 
     user_of(task.user.as_deref()).map(|_| ())
 }
 
-/// Kubernetes answers an object that its store can't hold as if it had failed itself, and so for ever.
+/// For an object too large for its store, Kubernetes reports an internal error, and would do so on every retry.
 fn check_size(task: &TaskSpec, config: &KubernetesSettings) -> Result<(), EngineError> {
     let size_of = |text: &str| json!(literal(text)).to_string().len();
     let variables = task.env.iter().map(|var| size_of(&var.name) + size_of(&var.value));
@@ -149,8 +149,8 @@ fn check_size(task: &TaskSpec, config: &KubernetesSettings) -> Result<(), Engine
     Ok(())
 }
 
-/// An object that is one of its kind. It is handed over as it is written: fields that the types of this program don't know
-/// would be lost in them.
+/// Checks that an object is of its type. The object is sent as written: fields unknown to this program's types would
+/// be lost in conversion.
 fn checked<T: serde::de::DeserializeOwned>(value: Value) -> Result<Value, EngineError> {
     let value = without_nulls(value);
     serde_json::from_value::<T>(value.clone()).map_err(|error| {
@@ -187,8 +187,8 @@ fn template(
     })
 }
 
-/// When Kubernetes ends what has a deadline, for when the server is away. `None` where no such time is late enough, because
-/// a start may take any time.
+/// When Kubernetes itself ends objects with a deadline, in case the server is away. `None` where no such time is late
+/// enough, because a start may take any time.
 fn guard_secs(spec: &LaunchSpec, margin: i64) -> Option<i64> {
     let latest_start = spec.longest_start?.as_secs();
     let guard = spec.execution.active_deadline_secs?.saturating_add(latest_start).saturating_add(margin);
@@ -199,8 +199,8 @@ fn pod_spec(spec: &LaunchSpec, config: &KubernetesSettings) -> Result<Value, Eng
     let mut pod = Map::new();
     let mut set = |key: &str, value: Value| pod.insert(key.to_owned(), value);
     set("restartPolicy", json!("Never"));
-    // The command is then not the first process of its world, which the kernel lets ignore signals that it has no
-    // handler for: SIGTERM would end nothing before its grace is over.
+    // The command is then not process 1 of its namespace, for which the kernel ignores signals without a handler:
+    // SIGTERM would have no effect until the grace is over.
     set("shareProcessNamespace", json!(true));
     set("terminationGracePeriodSeconds", json!(whole_seconds(spec.grace)));
     if let Some(guard) = guard_secs(spec, POD_DEADLINE_MARGIN_SECS) {
@@ -209,7 +209,7 @@ fn pod_spec(spec: &LaunchSpec, config: &KubernetesSettings) -> Result<Value, Eng
     let account = spec.execution.service_account.as_ref().or(config.service_account.as_ref());
     match account {
         Some(account) => set("serviceAccountName", json!(account)),
-        // What nobody asked for can't be stolen.
+        // A token that was not requested can't be stolen.
         None => set("automountServiceAccountToken", json!(false)),
     };
     if !config.image_pull_secrets.is_empty() {
@@ -264,7 +264,7 @@ fn container(spec: &LaunchSpec, config: &KubernetesSettings) -> Result<Value, En
     Ok(container)
 }
 
-/// A text that Kubernetes takes as it is: it would put a variable in the place of `$(NAME)`, and one dollar in that of two.
+/// Escapes a text for Kubernetes, which would replace `$(NAME)` with a variable and two dollars with one.
 fn literal(text: &str) -> String {
     let mut literal = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -277,7 +277,7 @@ fn literal(text: &str) -> String {
     literal
 }
 
-/// What is asked for is what is kept free and what can't be passed, so that no run lives at the cost of others.
+/// Requests equal limits, so that no run takes resources from others.
 fn resources(task: &TaskSpec, config: &KubernetesSettings) -> Value {
     let amounts = [
         ("memory", task.memory_mb, "Mi"),
@@ -308,7 +308,8 @@ fn security_context(task: &TaskSpec, config: &KubernetesSettings) -> Result<Valu
     if config.read_only_root {
         set("readOnlyRootFilesystem", json!(true));
     }
-    // What the Pod Security Standard `restricted` asks for. Of a name in the image only its node can tell.
+    // Required by the Pod Security Standard `restricted`. A user name is resolved from the image, which only the node
+    // can do.
     if user.is_some_and(|user| user != 0) {
         set("runAsNonRoot", json!(true));
     }
@@ -320,7 +321,7 @@ fn security_context(task: &TaskSpec, config: &KubernetesSettings) -> Result<Valu
     Ok(Value::Object(context))
 }
 
-/// `UID` or `UID:GID`. Kubernetes knows no names of users: those are in the image.
+/// `UID` or `UID:GID`. Kubernetes does not know user names: those are in the image.
 fn user_of(user: Option<&str>) -> Result<(Option<i64>, Option<i64>), EngineError> {
     let Some(text) = user.filter(|text| !text.is_empty()) else { return Ok((None, None)) };
     if text == "root" {
@@ -337,7 +338,7 @@ fn user_of(user: Option<&str>) -> Result<(Option<i64>, Option<i64>), EngineError
     }
 }
 
-/// Nodes with the architecture and the lifecycle that are asked for.
+/// Nodes with the requested architecture and lifecycle.
 fn affinity(spec: &LaunchSpec, config: &KubernetesSettings) -> Option<Value> {
     let arch = spec.execution.arch.as_deref().map(|arch| (&config.arch_label, arch_of(arch)));
     let lifecycle = spec.execution.node_lifecycle.map(|word| (&config.node_lifecycle_label, word.to_string()));
@@ -351,7 +352,7 @@ fn affinity(spec: &LaunchSpec, config: &KubernetesSettings) -> Option<Value> {
     })
 }
 
-/// An architecture in Kubernetes' own word for it.
+/// An architecture, as Kubernetes names it.
 fn arch_of(arch: &str) -> String {
     match arch.to_ascii_lowercase().as_str() {
         "x86_64" | "x86-64" => "amd64".to_owned(),
@@ -386,7 +387,7 @@ fn named_volume(index: usize, source: &VolumeSource) -> Value {
     }
 }
 
-/// Kubernetes counts whole seconds; less than what was asked for would be no grace at all.
+/// Kubernetes counts whole seconds; rounding down could leave no grace at all.
 pub(super) fn whole_seconds(duration: std::time::Duration) -> u32 {
     let secs = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     u32::try_from(secs).unwrap_or(u32::MAX)
@@ -636,7 +637,7 @@ mod tests {
         let config = KubernetesSettings::default();
         let with = |value: String| TaskSpec { env: vec![crate::model::EnvVar::new("A", value)], ..TaskSpec::default() };
         check(&with("x".repeat(MOST_TEXT_BYTES / 2 + 1)), &config).unwrap();
-        // Each dollar is written as two.
+        // Each dollar is escaped as two.
         let refused = check(&with("$".repeat(MOST_TEXT_BYTES / 2 + 1)), &config);
         let Err(EngineError::Rejected(reason)) = refused else { panic!("it should not fit: {refused:?}") };
         assert!(reason.contains("at most 1048576 are possible"), "{reason}");

@@ -1,4 +1,4 @@
-//! What is to be concluded about one attempt, or done first to be able to: a pure function of what is known of it.
+//! What to conclude about one attempt, or which step must come first: a pure function of what is known of it.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use super::refusal;
 use super::unstarted::NEWS_PATIENCE;
 use crate::model::{Observation, StartFault};
 
-/// What is known beside an attempt's entry.
+/// What is known besides an attempt's entry.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and they come in any combination")]
 pub(super) struct Context {
     pub maker: PodMaker,
     pub pull_grace: Duration,
-    /// Whether the API was asked for the attempt's objects just now, so that what is not there is not there.
+    /// Whether the API was just queried for the attempt's objects, so that missing objects do not exist.
     pub was_asked_for: bool,
-    /// Whether the launch came to its end, so that the attempt has a handle.
+    /// Whether the launch completed, so that the attempt has a handle.
     pub was_made: bool,
-    /// The pod's node is not there any more, or does not answer the cluster.
+    /// The pod's node no longer exists, or does not answer the cluster.
     pub is_node_lost: bool,
-    /// The nodes of this release write how a deleted pod ended before they let go of it.
+    /// The nodes of this release write how a deleted pod ended before they release it.
     pub has_last_status: bool,
 }
 
@@ -30,17 +30,17 @@ pub(super) struct Context {
 #[expect(clippy::large_enum_variant, reason = "nearly always the large one, and used up at once")]
 pub(super) enum Judgement {
     Seen(Observation),
-    /// Nothing can be said before the API was asked for the attempt's objects.
+    /// Nothing can be concluded before the API was queried for the attempt's objects.
     AskForObjects,
     AskEvents,
-    /// Whether the job's events say that admission refuses its pod.
+    /// Query whether the job's events say that admission refuses its pod.
     AskRefusal,
     AskOutput,
-    /// To delete the pod; it is called given up only when its node has let go of it.
+    /// Delete the pod; it is reported as given up only once its node has released it.
     GiveUpPod(Verdict),
-    /// To delete the job, which gets no pod.
+    /// Delete the job, which gets no pod.
     GiveUpJob(Verdict),
-    /// Somebody has suspended the job: to delete it, so that nobody resumes it and its command runs again.
+    /// Someone has suspended the job: delete it, so that it can't be resumed and run its command again.
     EndSuspended,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn judge(entry: &Entry, context: Context, now: Now) -> Judgement {
     }
 }
 
-/// Whether the API may know more than the watches have said. A job without a pod is nothing to ask for each time.
+/// Whether the API may know more than the watches have reported. A job without a pod is not worth a query each time.
 fn may_be_there(entry: &Entry, context: Context) -> bool {
     let is_waiting = entry.job.is_some() && context.maker == PodMaker::Controller;
     !is_waiting || entry.pod.is_some()
@@ -73,7 +73,7 @@ fn of_reading(reading: Reading) -> Judgement {
     }
 }
 
-/// An attempt that has no pod. Because of our finalizer, it never had one, unless somebody took the finalizer away.
+/// An attempt without a pod. Because of our finalizer, it never had one, unless someone removed the finalizer.
 fn without_pod(entry: &Entry, context: Context, now: Now, is_suspended: bool) -> Judgement {
     let gone = |reason: &str| Judgement::Seen(Observation::Gone { reason: reason.to_owned() });
     let never = |reason: &str, fault| Judgement::Seen(Observation::NeverRan { reason: reason.to_owned(), fault });
@@ -84,8 +84,8 @@ fn without_pod(entry: &Entry, context: Context, now: Now, is_suspended: bool) ->
         (None, PodMaker::Controller) if entry.was_asked_to_stop => {
             never("stopped before it started", StartFault::Displaced)
         }
-        // This process has watched it from its launch on, and there never was a pod. Its controller may have been about to
-        // make one.
+        // This process has watched it since its launch, and there never was a pod. Its controller may have been about
+        // to create one.
         (None, PodMaker::Controller) if context.was_made && entry.launched_at.is_some() => {
             let absent_for = entry.absent_at.map_or(Duration::ZERO, |at| now.uptime.saturating_sub(at));
             if absent_for < NEWS_PATIENCE {
@@ -101,7 +101,7 @@ fn without_pod(entry: &Entry, context: Context, now: Now, is_suspended: bool) ->
         (Some(job), PodMaker::Controller) => match &job.failure {
             Some(failure) => gone(&format!("its job failed without a pod: {failure}")),
             None if is_suspended => Judgement::Seen(Observation::Starting),
-            // A server that was away, or that may not watch events, learns from the job's why there is no pod.
+            // A server that was away, or that may not watch events, learns from the job's events why there is no pod.
             None if entry.refusal.is_none() && !entry.was_refusal_asked && is_long_launched(entry, now) => {
                 Judgement::AskRefusal
             }
@@ -114,7 +114,7 @@ fn is_long_launched(entry: &Entry, now: Now) -> bool {
     entry.launched_at.is_none_or(|at| now.wall.duration_since(at).unsigned_abs() > NEWS_PATIENCE)
 }
 
-/// A job whose controller makes no pod: admission refuses it, for now or for good.
+/// A job whose controller creates no pod: admission refuses it, temporarily or permanently.
 fn refused(entry: &Entry, context: Context, now: Now) -> Judgement {
     let starting = Judgement::Seen(Observation::Starting);
     let Some(refusal) = &entry.refusal else { return starting };
@@ -173,7 +173,7 @@ mod tests {
     const MISSING: &str =
         "pods \"a\" is forbidden: error looking up service account n/x: serviceaccount \"x\" not found";
 
-    /// A job whose controller makes no pod, launched by this process.
+    /// A job whose controller creates no pod, launched by this process.
     struct World {
         cache: Cache,
         attempt_id: AttemptId,

@@ -1,7 +1,7 @@
-//! Keeping hold of an attempt's objects whose labels or finalizer somebody has taken away.
+//! Recovering an attempt's objects whose labels or finalizer someone has removed.
 //!
-//! The watches and lists go by labels, and the finalizer keeps how a pod ended. A job's name can't be changed, and that of
-//! a pod that was seen neither; so the objects are found by their names, and get back what was taken.
+//! The watches and lists select by labels, and the finalizer preserves how a pod ended. The names of a job and of a
+//! pod observed earlier can't change; so the objects are found by name, and what was removed is restored.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,7 +16,7 @@ use super::view::{JobView, PodView};
 use crate::model::{AttemptId, Event};
 
 impl Inner {
-    /// The job of an attempt by its name alone.
+    /// Finds an attempt's job by its name alone.
     pub(super) async fn find_job(&self, attempt_id: AttemptId) -> Result<(), ApiError> {
         let name = name_of(attempt_id);
         let found = self.link.call(async |client| self.api::<Job>(client).get_opt(&name).await).await?;
@@ -27,7 +27,7 @@ impl Inner {
         Ok(())
     }
 
-    /// The pod of an attempt by its name alone: that which it had when it was seen, or that which this server gave it.
+    /// Finds an attempt's pod by its name alone: the name observed earlier, or the one this server gave it.
     pub(super) async fn find_pod(&self, attempt_id: AttemptId) -> Result<(), ApiError> {
         let known = self.cache.get(attempt_id).and_then(|entry| entry.pod);
         let name = match &known {
@@ -52,7 +52,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Puts our finalizer back on a pod that goes on without it.
+    /// Restores our finalizer on a pod that still runs without it.
     pub(super) async fn keep_pod(&self, attempt_id: AttemptId, pod: &PodView) -> Result<(), ApiError> {
         let patch = json!({ "metadata": { "uid": pod.uid, "finalizers": [FINALIZER] } });
         self.put_back(attempt_id, &pod.name, &patch, "finalizer").await

@@ -1,5 +1,5 @@
-//! Launching: an attempt's job is made under its name, and where the release asks for it its pod under the same; or both
-//! are found where that was done before.
+//! Launching: creates an attempt's job under its name, and on releases that need it the pod under the same name; or
+//! finds both if they were created before.
 
 use std::fmt::Debug;
 
@@ -21,7 +21,7 @@ use super::template::fields_left_out;
 use super::view::{JobView, PodView};
 use crate::engine::{EngineError, Handle, LaunchSpec};
 
-/// The text of a handle. That there is one says that the pod was made, where we make it.
+/// The text of a handle. Its existence implies that the pod was created, where we create it.
 pub(super) const MADE: &str = "job";
 
 impl Inner {
@@ -47,7 +47,7 @@ impl Inner {
         Ok(Handle { attempt_id, text: MADE.to_owned() })
     }
 
-    /// Makes an object as it is written.
+    /// Creates an object as written.
     async fn create<K>(&self, described: &Value) -> Result<K, ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
@@ -55,7 +55,7 @@ impl Inner {
         self.post::<K, K>(described, false).await
     }
 
-    /// The same, or only asks what would become of it.
+    /// Like `create`, or a dry run of it.
     async fn post<K, A>(&self, described: &Value, is_only_asked: bool) -> Result<A, ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -72,8 +72,8 @@ impl Inner {
         made.await
     }
 
-    /// Whether the cluster knows every field of the operator's pod template. One that it does not know it leaves out
-    /// without a word. It is asked once for each release that answers.
+    /// Checks that the cluster knows every field of the operator's pod template; it silently drops those it does not
+    /// know. Asked once for each release that answers.
     pub(super) async fn check_template(&self) -> Result<(), EngineError> {
         let Some(template) = &self.pod_template else { return Ok(()) };
         let release = self.link.connected().await?.release;
@@ -118,7 +118,7 @@ impl Inner {
         }
     }
 
-    /// The job that a launch before this one has made.
+    /// The job created by an earlier launch.
     async fn find(&self, spec: &LaunchSpec) -> Result<Job, EngineError> {
         let name = name_of(spec.attempt_id);
         let job = self.link.call(async |client| self.api::<Job>(client).get(&name).await).await?;
@@ -131,7 +131,7 @@ impl Inner {
         Ok(job)
     }
 
-    /// A pod that is there already is the one: our finalizer keeps it until it is removed by us.
+    /// A pod that already exists is the right one: our finalizer keeps it until we remove it.
     async fn make_pod(&self, spec: &LaunchSpec, job_uid: &str) -> Result<(), EngineError> {
         let described = pod(spec, &self.config, self.pod_template.as_ref(), &self.identity, job_uid)?;
         match self.create::<Pod>(&described).await {

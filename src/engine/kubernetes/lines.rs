@@ -1,24 +1,24 @@
-//! The API's form of output, taken apart: lines that each begin with a time.
+//! Parses the API's output format: lines that each begin with a timestamp.
 //!
-//! A line of more than 16 KB is kept by the runtime in parts of that size, each with its own time. Nodes before 1.21 put
-//! the time of each part into the midst of the line; it is taken out again here.
+//! The runtime stores a line of more than 16 KB in parts of that size, each with its own timestamp. Nodes before 1.21
+//! put the timestamp of each part in the middle of the line; it is removed here.
 
 use bytes::{Buf, BytesMut};
 
 use crate::engine::container::marker::{STAMP_BYTES, Stamp};
 
-/// A runtime's parts of a long line have this size.
+/// A runtime splits long lines into parts of this size.
 const PART_BYTES: usize = 16 * 1024;
-/// No time is longer.
+/// No timestamp is longer.
 const LONGEST_STAMP: usize = 40;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// A line, or a further part of one, begins.
     Begin(Stamp),
-    /// Some of its text, with the newline if it ends here.
+    /// Some of its text, including the newline if it ends here.
     Text(BytesMut),
-    /// Something without a time: the node says in words that it has no output.
+    /// A line without a timestamp: the node's message that it has no output.
     NoOutput,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Lines {
 enum Place {
     #[default]
     LineBegin,
-    /// So many bytes of a part were handed out.
+    /// This many bytes of a part were returned.
     InPart(usize),
 }
 
@@ -41,7 +41,7 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// What is certain of the bytes so far.
+    /// The next line that the bytes so far determine.
     pub(super) fn next(&mut self) -> Option<Line> {
         self.take(false)
     }
@@ -58,7 +58,7 @@ impl Lines {
         match self.place {
             Place::LineBegin => self.take_begin(is_end),
             Place::InPart(PART_BYTES) => {
-                // Either a time of the next part's, or text that goes on.
+                // Either a timestamp of the next part, or more text.
                 if self.buffer.len() <= STAMP_BYTES && !self.buffer.contains(&b'\n') && !is_end {
                     return None;
                 }
@@ -109,7 +109,7 @@ mod tests {
         Stamp::parse(text.as_bytes()).unwrap()
     }
 
-    /// The lines of some bytes that come in pieces; texts that follow each other are one.
+    /// The lines of bytes that arrive in pieces; consecutive texts are joined.
     fn read(pieces: &[&[u8]]) -> Vec<(Option<Stamp>, String)> {
         let (mut lines, mut found) = (Lines::default(), Vec::<(Option<Stamp>, String)>::new());
         let mut take = |line: Line| match line {

@@ -1,5 +1,5 @@
-//! The connection to a cluster's API: made when it is first needed, made again when the API came back, and the one place
-//! that tells "the API said no" from "the API is away".
+//! The connection to a cluster's API: opened on first use, reopened when the API comes back, and the only place that
+//! distinguishes "the API refused" from "the API is away".
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,15 +18,15 @@ use crate::engine::EngineState;
 pub(super) use crate::engine::container::api_error::{ApiError, with_causes};
 use crate::model::EngineIdentity;
 
-/// How long a call may take until its whole answer is there.
+/// How long a call may take until its whole response has arrived.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection may take, and a greeting.
+/// How long connecting may take, and the handshake.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
         match error {
-            // Too many requests, and whatever is wrong behind the API: the next call may go well.
+            // Too many requests, or a fault of a component that the API depends on: the next call may succeed.
             kube::Error::Api(status) if status.code == 429 || status.code >= 500 || status.code == 401 => {
                 Self::Away(format!("{} ({})", clean(&status.message), status.code))
             }
@@ -45,14 +45,14 @@ pub(super) struct Link {
 
 struct Known {
     connected: Option<Connected>,
-    /// Of the cluster that answers; forgotten as soon as it does not.
+    /// The identity of the answering cluster; forgotten as soon as it stops answering.
     identity: Option<EngineIdentity>,
     state: EngineState,
-    /// What the server may not watch, and the API's words about it: without that it can't say what becomes of runs.
+    /// What the server may not watch, and the API's message: without it the server can't observe runs.
     lacking: BTreeMap<&'static str, (String, Timestamp)>,
 }
 
-/// Whether nodes write `Failed` and `ContainerStatusUnknown` for a pod of which nothing ran, before they let go of it.
+/// Whether nodes write `Failed` and `ContainerStatusUnknown` for a pod of which nothing ran, before they release it.
 const fn has_last_status(major: u32, minor: u32) -> bool {
     major > 1 || minor >= 27
 }
@@ -62,7 +62,7 @@ const fn has_last_status(major: u32, minor: u32) -> bool {
 pub(super) struct Connected {
     pub client: Client,
     pub pod_maker: PodMaker,
-    /// Its nodes write how a deleted pod ended before they let go of it.
+    /// Its nodes write how a deleted pod ended before they release it.
     pub has_last_status: bool,
     pub release: String,
 }
@@ -86,7 +86,7 @@ impl Link {
         self.known.lock()
     }
 
-    /// A cluster that answers, and does not let the server see its runs, is as good as one that does not answer.
+    /// A cluster that answers but does not let the server observe its runs counts as one that does not answer.
     pub(super) fn state(&self) -> EngineState {
         let known = self.known();
         match (&known.state, known.lacking.values().next()) {
@@ -98,7 +98,7 @@ impl Link {
         }
     }
 
-    /// Takes note of whether the server may watch something.
+    /// Records whether the server may watch something.
     pub(super) fn set_right(&self, what: &'static str, refusal: Option<String>) {
         let now = (self.now)();
         let mut known = self.known();
@@ -113,7 +113,7 @@ impl Link {
         }
     }
 
-    /// The cluster, and what release it is.
+    /// The cluster's client and release.
     pub(super) async fn connected(&self) -> Result<Connected, ApiError> {
         let known = self.known().connected.clone();
         if let Some(connected) = known {
@@ -134,11 +134,11 @@ impl Link {
     async fn connect(&self) -> Result<Connected, ApiError> {
         let mut config = self.client_config().await.map_err(ApiError::Away)?;
         config.connect_timeout = Some(GREETING_TIMEOUT);
-        // Watches and logs are silent for as long as nothing happens.
+        // Watches and logs are silent while nothing happens.
         config.read_timeout = None;
         let client = Client::try_from(config)?;
         let version = client.apiserver_version().await?;
-        // Some providers write `20+`.
+        // Some providers report `20+`.
         let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
         let (major, minor) = (number(&version.major), number(&version.minor));
         let pod_maker = PodMaker::of_release(major, minor);
@@ -150,7 +150,7 @@ impl Link {
         })
     }
 
-    /// Read anew for each connection, for keys and tokens change.
+    /// Read again for each connection, because keys and tokens change.
     async fn client_config(&self) -> Result<Config, String> {
         let options = KubeConfigOptions { context: self.config.context.clone(), ..KubeConfigOptions::default() };
         match &self.config.kubeconfig {
@@ -165,7 +165,7 @@ impl Link {
         }
     }
 
-    /// Makes one call, and takes note of whether anybody answered.
+    /// Makes one call, and records whether the API answered.
     pub(super) async fn call<T>(
         &self,
         call: impl AsyncFnOnce(Client) -> Result<T, kube::Error>,
@@ -197,7 +197,7 @@ impl Link {
         self.known().state = EngineState::Reachable;
     }
 
-    /// Takes note of an error: one that nobody answered makes the cluster unreachable and the next call connect anew.
+    /// Records an error: a call without an answer makes the cluster unreachable and the next call reconnect.
     pub(super) fn missed(&self, error: ApiError) -> ApiError {
         let ApiError::Away(reason) = error else {
             self.found();

@@ -1,29 +1,29 @@
-//! The Kubernetes engine: a run is a Job of a cluster, and its one pod.
+//! The Kubernetes engine: a run is a Job in a cluster, with its one pod.
 //!
-//! The cluster carries everything that has to outlive the server: the job's name is the attempt's, labels say whose it is,
-//! and a finalizer of ours on the pod keeps how it ended until we have read it, whoever deletes the pod meanwhile. What this
-//! process keeps is only what the watches tell again.
+//! The cluster stores everything that must outlive the server: the job's name is the attempt's, labels identify its
+//! owner, and a finalizer of ours on the pod preserves how it ended until we have read it, whoever deletes the pod
+//! meanwhile. This process stores only what the watches will report again.
 //!
-//! **A run runs once.** There is at most one pod for an attempt, ever: from 1.26 on the job's own controller makes sure of
-//! that, before that this engine makes the pod itself, under the attempt's name (`job` says how). And because of the
-//! finalizer a pod that is not there was never made.
+//! **A run runs once.** There is never more than one pod for an attempt: from 1.26 on the job's own controller
+//! ensures that; before that this engine creates the pod itself, under the attempt's name (see `job`). And because of
+//! the finalizer, a missing pod was never created.
 //!
-//! **A stop deletes the pod**, with its grace; the finalizer keeps the exit code. (A deadline set on the pod would keep the
-//! output as well, but nodes before 1.22 then never tell how it ended.) An attempt that can't start is deleted the same
-//! way, and called so only when its node has let go of it.
+//! **A stop deletes the pod**, with its grace; the finalizer preserves the exit code. (Setting a deadline on the pod
+//! would preserve the output too, but nodes before 1.22 then never report how it ended.) An attempt that can't start
+//! is deleted the same way, and reported as such only once its node has released it.
 //!
 //! | file | what it does |
 //! | --- | --- |
 //! | `config` | the operator's settings |
-//! | `link`, `identity`, `refusal` | the connection, whether anybody answers and who, what the API's refusals mean for a launch |
-//! | `names`, `job`, `template`, `launch` | names and labels, what Kubernetes is told, making it once |
-//! | `view`, `words`, `cache`, `watch` | the little that is kept of an object, keeping it, the three watches that fill it |
+//! | `link`, `identity`, `refusal` | the connection, which cluster answers, what its refusals mean |
+//! | `names`, `job`, `template`, `launch` | names and labels, the objects sent to Kubernetes, creating them once |
+//! | `view`, `words`, `cache`, `watch` | extracts of objects, their cache, the three watches that fill it |
 //! | `facts`, `read`, `unstarted`, `shell` | what a pod says about its attempt |
 //! | `evidence` | what a pod's events prove |
-//! | `judge`, `look` | what is concluded of an attempt, and what is asked or done first; for many attempts |
+//! | `judge`, `look` | what to conclude about an attempt, and what to query or do first; for many attempts |
 //! | `lines`, `place`, `logs` | the output |
-//! | `keep`, `stop` | keeping hold of changed objects; stopping and removing |
-//! | `room`, `quantity`, `usage` | what the cluster has room for, amounts, what was used |
+//! | `keep`, `stop` | recovering changed objects; stopping and removing |
+//! | `room`, `quantity`, `usage` | the cluster's capacity, quantities, resource usage |
 
 mod cache;
 mod capacity;
@@ -78,7 +78,7 @@ use launch::MADE;
 use link::Link;
 use output::Outputs;
 
-/// One Kubernetes cluster. Dropping it ends what it does in the background, and no run.
+/// One Kubernetes cluster. Dropping it ends its background work, and no run.
 pub struct KubernetesEngine {
     inner: Arc<Inner>,
     _closing: DropGuard,
@@ -86,7 +86,7 @@ pub struct KubernetesEngine {
 
 struct Inner {
     config: KubernetesSettings,
-    /// The operator's own pod template, which ours is laid over.
+    /// The operator's own pod template, over which ours is merged.
     pod_template: Option<Value>,
     identity: Identity,
     reports: Reports,
@@ -94,17 +94,17 @@ struct Inner {
     cache: Cache,
     rooms: Rooms,
     outputs: Outputs,
-    /// Somebody noticed that the API does not answer: what hangs on a connection lets go of it.
+    /// Signals that the API does not answer, so that waits on a connection end.
     outage: Notify,
-    /// The fields of the pod template that the cluster leaves out, as that of a release has said.
+    /// The fields of the pod template that the cluster drops, as reported by a release.
     left_out: Mutex<Option<(String, Vec<String>)>>,
-    /// Where it is not to follow from the cluster's release.
+    /// Set if it should not follow from the cluster's release.
     pod_maker: Option<PodMaker>,
     closing: CancellationToken,
 }
 
 impl KubernetesEngine {
-    /// Watches the cluster from now on, whether it answers already or not. Needs a tokio runtime.
+    /// Watches the cluster from now on, whether or not it answers yet. Needs a tokio runtime.
     ///
     /// # Errors
     /// The pod template of the settings can't be read.
@@ -117,7 +117,7 @@ impl KubernetesEngine {
         Self::with_pod_maker(config, identity, reports, now, None)
     }
 
-    /// The same, with who makes the pods not left to the cluster's release.
+    /// The same, with the pod maker given instead of derived from the cluster's release.
     pub fn with_pod_maker(
         config: KubernetesSettings,
         identity: Identity,

@@ -1,5 +1,5 @@
-//! Observing attempts: out of the cache while the watches tell everything, else by listing all. That something is *not*
-//! there is never concluded from the cache: it is asked for. What is concluded `judge` says; this acts on it.
+//! Observing attempts: from the cache while the watches are complete, otherwise by listing everything. Absence is
+//! never concluded from the cache: the API is queried. `judge` decides what to conclude; this module acts on it.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use super::view::refusal_in;
 use crate::engine::{EngineError, Handle};
 use crate::model::{AttemptId, Event, Observation};
 
-/// How much of the output of a container that failed at once is looked at.
+/// How many bytes of output are inspected for a container that failed at once.
 const FIRST_OUTPUT_BYTES: u16 = 1024;
-/// A judgement asks for objects, events, output and acts, each at most once.
+/// A judgement queries objects, events and output, and acts, each at most once.
 const MOST_STEPS: usize = 8;
 
 impl Inner {
@@ -41,7 +41,7 @@ impl Inner {
         Ok(observations)
     }
 
-    /// Says on each run that the server is not allowed to see it, once.
+    /// Records on each run, once, that the server is not allowed to observe it.
     fn tell_unseen(&self, handles: &[Handle], why: &str) {
         let message = format!(
             "the server may not look at the cluster's runs, so that nothing is known of this one, and a stop waits: {why}"
@@ -102,8 +102,8 @@ impl Inner {
                     self.cache.change(attempt_id, |entry| entry.first_output = first);
                 }
                 Judgement::GiveUpPod(verdict) => {
-                    // Called so only when the node has let go of it: a start that is under way would be a second one's
-                    // rival.
+                    // Reported only once the node has released the pod: a start in progress would compete with that
+                    // of the next attempt.
                     self.cache.change(attempt_id, |entry| {
                         entry.verdict.get_or_insert(verdict);
                     });
@@ -124,7 +124,7 @@ impl Inner {
         Ok(Observation::Starting)
     }
 
-    /// Ends a job that somebody has suspended: resumed, it would run the command again.
+    /// Deletes a job that someone has suspended: if resumed, it would run the command again.
     async fn end_suspended(&self, attempt_id: AttemptId) -> Result<(), ApiError> {
         self.cache.change(attempt_id, |entry| entry.was_suspended = true);
         let message = "its job was suspended from outside of flotilla, which ends its pod; the job is deleted so that \
@@ -140,7 +140,7 @@ impl Inner {
         }
     }
 
-    /// The events about an object; `None`, and said on the run, where the server may not see any.
+    /// The events about an object; `None`, noted on the run, where the server may not read events.
     async fn events(&self, attempt_id: AttemptId, selector: &str) -> Result<Option<Vec<KubernetesEvent>>, ApiError> {
         let params = ListParams::default().fields(selector);
         let listed = self.link.call(async |client| self.api::<KubernetesEvent>(client).list(&params).await).await;
@@ -157,7 +157,7 @@ impl Inner {
         }
     }
 
-    /// The first of a pod's output; empty where its node has none.
+    /// The beginning of a pod's output; empty where its node has none.
     async fn first_output(&self, pod_name: &str) -> Result<String, ApiError> {
         let params = LogParams {
             container: Some(CONTAINER.to_owned()),
@@ -167,7 +167,7 @@ impl Inner {
         let read = self.link.call(async |client| {
             let mut stream = self.api::<Pod>(client).log_stream(pod_name, &params).await?;
             let mut bytes = Vec::new();
-            // What breaks off says no less than what is not there.
+            // A partial read is no worse than no output.
             let _ = stream.read_to_end(&mut bytes).await;
             Ok(bytes)
         });

@@ -1,11 +1,12 @@
-//! A pod's output as a stream of chunks, from any place on and complete to the last byte that its node still has.
+//! A pod's output as a stream of chunks, from any position and complete to the last byte that its node still has.
 //!
-//! The API closes the stream when the container ends, when the API or its node's agent ends, and sometimes a little too
-//! early; and sometimes it closes it never. So the end of a stream is believed only if the last line that the node has is
-//! one that came; otherwise the rest is read, or the reader is told to ask again. Nothing is waited for without a limit.
+//! The API closes the stream when the container ends, when the API or its node's agent ends, and sometimes a little
+//! too early; sometimes it never closes it. So the end of a stream is accepted only if the node's last line is one
+//! that arrived; otherwise the rest is read, or the reader is told to ask again. No wait is unbounded.
 //!
-//! A node throws the output away as soon as a *deleted* pod has ended, but a stream that is open goes on to the end. So
-//! before this server deletes a pod whose output nobody reads, it reads that itself and keeps it ([`Inner::keep_output`]).
+//! A node discards the output as soon as a *deleted* pod has ended, but an open stream continues to the end. So
+//! before this server deletes a pod whose output is not being read, it reads and keeps the output itself
+//! ([`Inner::keep_output`]).
 
 use std::collections::HashMap;
 use std::io;
@@ -34,31 +35,31 @@ use crate::engine::container::marker::Stamp;
 use crate::engine::{Chunk, EngineError};
 use crate::model::{AttemptId, LogPosition};
 
-/// Lines are put together up to about this size.
+/// Lines are combined up to about this size.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// How long nothing may come before one looks whether the end went by unnoticed.
+/// How long the stream may be silent before a check whether an end went unnoticed.
 const LOOK_ANYWAY: Duration = Duration::from_secs(5);
-/// How long a node may say nothing while it sends what there is of a container that has ended.
+/// How long a node may be silent while it sends the output of a container that has ended.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
-/// A node turns a file over at most this often, so that within it no file can have been missed.
+/// A node rotates a file at most this often, so that no file can have been missed within this time.
 const TURNOVER: Duration = Duration::from_secs(3);
-/// How much output of one pod is kept that nobody reads. A node itself keeps no more than 10 MiB of it at hand, unless it
-/// is told otherwise.
+/// How much output of one pod is kept that is not being read. By default a node itself keeps no more than 10 MiB of
+/// it accessible.
 const KEPT_BYTES: usize = 32 << 20;
 
-/// How long a node takes at most to begin sending what there is: the stream is open before that.
+/// How long a node takes at most to begin sending existing output: the stream is open before that.
 const BEGIN_PATIENCE: Duration = Duration::from_secs(1);
 
 type Source = Pin<Box<dyn AsyncBufRead + Send>>;
 
-/// Whose output is being read, and what of it is kept.
+/// Which outputs are being read, and which are kept.
 #[derive(Default)]
 pub(super) struct Outputs {
     readers: Mutex<HashMap<AttemptId, Weak<Instant>>>,
     kept: Mutex<HashMap<AttemptId, watch::Receiver<Keeping>>>,
 }
 
-/// How far the keeping of an output is.
+/// The progress of keeping an output.
 #[derive(Debug, Clone, Default)]
 enum Keeping {
     #[default]
@@ -84,7 +85,7 @@ impl Outputs {
         mark
     }
 
-    /// Whether somebody reads it, and for so long already that the node has surely begun to send it.
+    /// Whether it is being read, and for long enough that the node has surely begun to send it.
     fn is_read(&self, attempt_id: AttemptId) -> bool {
         let mark = self.readers().get(&attempt_id).and_then(Weak::upgrade);
         mark.is_some_and(|since| since.elapsed() > BEGIN_PATIENCE)
@@ -96,7 +97,7 @@ impl Outputs {
 }
 
 impl Inner {
-    /// The output of an attempt from `from` on. It ends when everything came.
+    /// The output of an attempt from `from` on. The stream ends when everything has arrived.
     pub(super) async fn output(
         self: &Arc<Self>,
         attempt_id: AttemptId,
@@ -116,7 +117,7 @@ impl Inner {
             _mark: self.outputs.begin(attempt_id),
         };
         reader.phase = match &pod.container {
-            // Nothing was seen of it, and nothing will be.
+            // No output was observed, and none will be.
             Container::Unknown | Container::Waiting { .. } if is_over(&pod) => Phase::Done,
             Container::Unknown | Container::Waiting { .. } => {
                 return Err(EngineError::Unavailable("the container has not started yet".to_owned()));
@@ -141,7 +142,8 @@ impl Inner {
         .boxed())
     }
 
-    /// Reads the output of a pod that is about to be deleted, where nobody else does. Returns when that has begun.
+    /// Reads the output of a pod that is about to be deleted, unless it is already being read. Returns when reading
+    /// has begun.
     pub(super) async fn keep_output(self: &Arc<Self>, attempt_id: AttemptId, pod: &PodView) {
         if self.outputs.is_read(attempt_id) || self.outputs.kept().contains_key(&attempt_id) {
             return;
@@ -153,7 +155,7 @@ impl Inner {
                 return;
             }
         };
-        // One that has printed nothing by then has nothing to lose.
+        // A pod that has printed nothing by then has nothing to lose.
         let _ = tokio::time::timeout(BEGIN_PATIENCE, source.fill_buf()).await;
         let (sender, receiver) = watch::channel(Keeping::default());
         self.outputs.kept().insert(attempt_id, receiver);
@@ -162,7 +164,7 @@ impl Inner {
             let mut bytes = BytesMut::new();
             loop {
                 let Ok(filled) = tokio::time::timeout(LOOK_ANYWAY, source.fill_buf()).await else {
-                    // A stream that is not closed at the end would be waited for by whoever reads what is kept.
+                    // Readers of the kept output would wait for a stream that is not closed at the end.
                     if inner.is_running(attempt_id) {
                         continue;
                     }
@@ -184,7 +186,7 @@ impl Inner {
         });
     }
 
-    /// Whether an attempt's container runs, as far as the watches have said.
+    /// Whether an attempt's container runs, according to the watches.
     fn is_running(&self, attempt_id: AttemptId) -> bool {
         let pod = self.cache.get(attempt_id).filter(|entry| !entry.has_vanished).and_then(|entry| entry.pod);
         pod.is_some_and(|pod| matches!(pod.container, Container::Running { .. }))
@@ -202,7 +204,7 @@ struct Reader {
     pod_name: String,
     unpacker: Unpacker,
     phase: Phase,
-    /// When a stream that followed the output came to its end.
+    /// When a stream that followed the output ended.
     ended_at: Option<Instant>,
     _mark: Arc<Instant>,
 }
@@ -210,7 +212,7 @@ struct Reader {
 enum Phase {
     /// Everything until the container ends.
     Following(Source),
-    /// What there is, of a container that has ended.
+    /// The existing output of a container that has ended.
     Finishing(Source),
     Done,
 }
@@ -232,7 +234,7 @@ impl Reader {
                     self.phase = self.after_following().await?;
                 }
                 Ok(Ok(None)) => self.phase = Phase::Done,
-                // What the node has thrown away is not to be had.
+                // Output that the node has discarded can't be recovered.
                 Ok(Err(ReadError::Lost)) => {
                     self.phase = Phase::Done;
                     return Ok(Some(self.unpacker.lost(LOST)));
@@ -240,13 +242,13 @@ impl Reader {
                 Ok(Err(ReadError::Broken(reason))) => {
                     return Err(self.inner.link.missed(ApiError::Away(reason)).into());
                 }
-                // Nothing is lost by this: a chunk waits only before its first line.
+                // Nothing is lost here: a chunk waits only before its first line.
                 Err(_) if is_following => {
                     if self.has_ended().await? {
                         self.phase = self.after_following().await?;
                     }
                 }
-                // What it does not send now it may send later: whoever reads decides how long to go on.
+                // What it does not send now it may send later: the reader decides how long to continue.
                 Err(_) => {
                     let reason = format!("the node sent no output for {} s", IDLE_LIMIT.as_secs());
                     return Err(EngineError::Unavailable(reason));
@@ -255,14 +257,14 @@ impl Reader {
         }
     }
 
-    // By `&mut`, for a stream can be sent to another thread and not be shared by two.
+    // By `&mut`, because a stream can be sent to another thread but not shared by two.
     async fn has_ended(&mut self) -> Result<bool, EngineError> {
         let pod = self.inner.pod_of(self.attempt_id).await?;
         Ok(pod.is_none_or(|pod| !matches!(pod.container, Container::Running { .. })))
     }
 
     async fn after_following(&mut self) -> Result<Phase, EngineError> {
-        // The stream ends a moment before the news of the end is there.
+        // The stream ends a moment before the news of the end arrives.
         let ended = self.inner.cache.until(self.attempt_id, |entry| {
             let pod = entry.filter(|entry| !entry.has_vanished).and_then(|entry| entry.pod.as_ref());
             pod.is_none_or(|pod| !matches!(pod.container, Container::Running { .. }))
@@ -274,7 +276,7 @@ impl Reader {
         if self.has_last_line().await? { Ok(Phase::Done) } else { Ok(Phase::Finishing(self.open(false).await?)) }
     }
 
-    /// Whether the last line that the node has is among those that came. A node that has thrown it away has nothing more.
+    /// Whether the node's last line is among those that arrived. A node that has discarded it has nothing more.
     async fn has_last_line(&mut self) -> Result<bool, EngineError> {
         let params = LogParams { tail_lines: Some(1), ..params(Place::default(), false) };
         let mut source = match self.inner.open(&self.pod_name, &params).await {
@@ -290,7 +292,7 @@ impl Reader {
         Ok(stamp.is_none_or(|stamp| Some(stamp) <= self.unpacker.tracker.place().newest))
     }
 
-    /// What was read before the pod was deleted, once it is whole.
+    /// What was read before the pod was deleted, once it is complete.
     async fn kept(&mut self) -> Option<Source> {
         let mut kept = self.inner.outputs.kept().get(&self.attempt_id).cloned()?;
         let keeping = kept.wait_for(|keeping| matches!(keeping, Keeping::Done(_))).await.ok()?.clone();
@@ -299,11 +301,11 @@ impl Reader {
         Some(source)
     }
 
-    /// Asks for the output behind the place where it is, and counts anew from there.
+    /// Requests the output after the current position, and counts from there.
     async fn open(&mut self, follow: bool) -> Result<Source, EngineError> {
         let place = self.unpacker.tracker.place();
         let source = self.inner.open(&self.pod_name, &params(place, follow)).await?;
-        // A stream that came to its end came to the end of a file: what the next one begins with follows it.
+        // A stream that ended reached the end of a file: the next one continues right after it.
         let is_continuous = self.ended_at.is_some_and(|ended_at| ended_at.elapsed() < TURNOVER);
         self.unpacker = Unpacker::new(place, self.unpacker.skip_bytes, is_continuous);
         Ok(source)
@@ -325,7 +327,7 @@ enum ReadError {
     Broken(String),
 }
 
-/// New output, as much as is there; waits only for the first. `None` at the end of the stream.
+/// New output, as much as is available; waits only for the first. `None` at the end of the stream.
 async fn next_chunk(source: &mut Source, unpacker: &mut Unpacker) -> Result<Option<Chunk>, ReadError> {
     let mut bytes = BytesMut::new();
     while bytes.len() < CHUNK_BYTES {
@@ -346,7 +348,7 @@ async fn next_chunk(source: &mut Source, unpacker: &mut Unpacker) -> Result<Opti
                 unpacker.add(new, &mut bytes);
                 new.len()
             }
-            // What came is handed on. The stream ends behind an error, and its end is not believed blindly.
+            // What arrived is passed on. The stream ends after an error, and its end is verified.
             Err(_) if !bytes.is_empty() => {
                 unpacker.has_broken = true;
                 break;
@@ -358,14 +360,14 @@ async fn next_chunk(source: &mut Source, unpacker: &mut Unpacker) -> Result<Opti
     Ok(Some(Chunk { bytes: bytes.freeze(), marker: Some(unpacker.tracker.place().to_string()) }))
 }
 
-/// Turns the API's lines into what was printed, and knows the place in it.
+/// Converts the API's lines into the output, and tracks the position in it.
 struct Unpacker {
     lines: Lines,
     tracker: Tracker,
     has_begun: bool,
-    /// What came is no output, but says that there is none.
+    /// What arrived is not output, but the message that there is none.
     is_lost: bool,
-    /// The stream broke off: what seems to be its end is none.
+    /// The stream broke off: its apparent end is not the end.
     has_broken: bool,
     skip_bytes: u64,
 }
@@ -403,7 +405,7 @@ impl Unpacker {
                 self.skip_bytes -= skipped as u64;
                 bytes.extend_from_slice(&new[skipped..]);
             }
-            // Behind output these words tell that the container was removed after its end, which is the end as well.
+            // After output, this message means that the container was removed after its end, which is also the end.
             Line::NoOutput => self.is_lost = !self.has_begun,
         }
     }
@@ -414,9 +416,9 @@ impl Unpacker {
     }
 }
 
-/// What stands in the log where a node turned its file over twice before we read it.
+/// Written into the log where a node rotated its file twice before we read it.
 const GAP: &str = "\n[flotilla: some output may be missing here: the node threw it away before it was read]\n";
-/// What stands at its end where the pod was deleted before we had read it all.
+/// Written at the log's end if the pod was deleted before we had read everything.
 const LOST: &str =
     "\n[flotilla: output may be missing here: the pod was deleted, and its node threw the output away]\n";
 
@@ -435,7 +437,7 @@ mod tests {
         KubernetesEngine::new(config, identity, Reports::default(), Timestamp::now).unwrap()
     }
 
-    /// A source that gives these bytes, and then nothing, not even its end.
+    /// A source that yields these bytes, and then nothing, not even its end.
     fn silent_after(bytes: &'static [u8]) -> Source {
         let first = stream::iter([Ok::<_, io::Error>(bytes)]).chain(stream::pending());
         Box::pin(first.into_async_read())

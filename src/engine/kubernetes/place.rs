@@ -1,12 +1,12 @@
-//! A place in a pod's output, so that a stream that broke off goes on without a byte dropped or repeated.
+//! A position in a pod's output, so that an interrupted stream continues without a byte dropped or repeated.
 //!
-//! The API resumes output by time, in whole seconds. A place is therefore "the lines since this second, of which so many
-//! were begun, and so many bytes of the last one are stored". The second is one from some time ago, not the newest: a line
-//! that waited for the other stream is written behind one with a later time.
+//! The API resumes output by time, in whole seconds. A position is therefore "the lines since this second, of which
+//! so many were begun, and so many bytes of the last one are stored". The second lies some time back and is not the
+//! newest: a line that waited for the other stream is written after one with a later time.
 //!
-//! A node hands out only the newest file of a container. When it has begun another one, the count is useless: the first
-//! line that comes is then not the one that was the first before, and the place is found by the time of the last line
-//! that is stored. Where that line is not there any more, output may be missing, and that is said.
+//! A node serves only the newest file of a container. After it has started another one, the count is useless: the
+//! first line that arrives is no longer the one that was first before, and the position is found by the time of the
+//! last stored line. If that line is gone, output may be missing, which is noted.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,13 +14,13 @@ use std::str::FromStr;
 use crate::engine::container::marker::Stamp;
 use crate::model::LogPosition;
 
-/// How far two streams overtake each other at most. The runtime stamps a line right before it writes it.
+/// The most that two streams can overtake each other. The runtime stamps a line right before it writes it.
 const SLACK_SECS: i64 = 5;
-/// A line of this size may be kept in several parts, of which only the first has a time that is sent.
+/// A line of this size may be stored in several parts, of which only the first has a time that is sent.
 const LONG_LINE_BYTES: u64 = 16 * 1024;
 
-/// As it is kept beside our log: `SECOND/COUNT/NEWEST/FIRST/LAST/BYTES`, or its first three parts where an older server
-/// wrote it.
+/// As stored beside our log: `SECOND/COUNT/NEWEST/FIRST/LAST/BYTES`, or only its first three parts if written by an
+/// older server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub since_secs: i64,
@@ -35,9 +35,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place that `position` names, and how many bytes behind it are stored: without a marker they are counted from
-    /// the beginning.
-    /// So they are where the marker can't be read.
+    /// The place that `position` names, and how many bytes after it are stored. Without a marker, or with an
+    /// unreadable one, bytes are counted from the beginning.
     pub(super) fn of(position: &LogPosition) -> (Self, u64) {
         let place = position.marker.as_ref().and_then(|text| text.parse().ok());
         place.map_or_else(|| (Self::default(), position.bytes), |place| (place, 0))
@@ -91,17 +90,17 @@ struct Window {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Counts lines that are stored.
+    /// Counting lines that are stored.
     Counting,
-    /// The file is another one: looks for the last line that is stored.
+    /// The file is another one: searching for the last stored line.
     Searching,
-    /// In the last line that is stored, of which so many bytes are still to be skipped; `None` for all of it.
+    /// In the last stored line, with this many bytes still to skip; `None` for all of it.
     Resuming(Option<u64>),
-    /// All that comes is new.
+    /// Everything that arrives is new.
     Live,
 }
 
-/// Follows a stream of lines, so that the place behind each byte can be told and found again.
+/// Follows a stream of lines, so that the position after each byte can be recorded and found again.
 #[derive(Debug, Clone)]
 pub(super) struct Tracker {
     from: Place,
@@ -118,7 +117,7 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    /// Follows what the API sends when it is asked for the lines since `from`'s second.
+    /// Follows what the API sends when asked for the lines since `from`'s second.
     pub(super) fn from(from: Place, is_continuous: bool) -> Self {
         let window = Window { since_secs: from.since_secs, ..Window::default() };
         let mode = if from.begun == 0 { Mode::Live } else { Mode::Counting };
@@ -137,7 +136,7 @@ impl Tracker {
     }
 
     pub(super) fn place(&self) -> Place {
-        // Before it has come to where it was, the place is still that one.
+        // Until it has caught up with `from`, the position remains `from`.
         if !matches!(self.mode, Mode::Live | Mode::Resuming(Some(0))) {
             return self.from;
         }
@@ -151,10 +150,10 @@ impl Tracker {
         }
     }
 
-    /// A line begins. Whether lines are missing before it that were never stored.
+    /// Begins a line. Returns whether lines before it are missing that were never stored.
     pub(super) fn begin(&mut self, stamp: Stamp) -> bool {
         let second = stamp.as_second();
-        // What was kept from the beginning on has lines that were not asked for.
+        // Output kept from its beginning has lines that were not requested.
         if second < self.from.since_secs {
             self.bytes = 0;
             return false;
@@ -183,7 +182,7 @@ impl Tracker {
         false
     }
 
-    /// Some text of the line: how many of its first bytes are stored already.
+    /// Takes some text of the line, and returns how many of its first bytes are already stored.
     pub(super) fn text(&mut self, length: usize) -> usize {
         let length_bytes = length as u64;
         self.bytes += length_bytes;
@@ -199,7 +198,7 @@ impl Tracker {
     }
 
     fn count(&mut self, stamp: Stamp, second: i64) {
-        // A line of this second may have come before. So may a further part of a long line, whose time is not sent.
+        // An earlier line may have this second. So may a further part of a long line, whose time is not sent.
         let is_clear = self.bytes < LONG_LINE_BYTES && self.latest_second < second;
         if is_clear && second >= self.newer.since_secs.saturating_add(SLACK_SECS) {
             self.older = self.newer;
@@ -230,10 +229,11 @@ mod tests {
         Stamp::parse(format!("{time:.9}").as_bytes()).unwrap()
     }
 
-    /// A line of a file: its time, and its text.
+    /// A line of a file: its time and its text.
     type FileLine = (i64, Vec<u8>);
 
-    /// Stores what comes of a file, up to `most` bytes of what the API sends; `None` for the place of a first stream.
+    /// Stores what arrives of a file, up to `most` bytes of what the API sends; `None` for the place of a first
+    /// stream.
     fn store(file: &[FileLine], log: &mut Vec<u8>, place: &mut Place, most: usize, is_continuous: bool) -> bool {
         let mut tracker = Tracker::from(*place, is_continuous);
         let (mut sent, mut had_gap) = (0, false);
@@ -242,7 +242,7 @@ mod tests {
                 break;
             }
             had_gap |= tracker.begin(stamp(*time));
-            // In pieces, and torn within one.
+            // In pieces, interrupted within one.
             for piece in text.chunks(997) {
                 let piece = &piece[..piece.len().min(most - sent)];
                 sent += piece.len();
@@ -280,8 +280,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// However the output is torn, within lines and within long ones, and although streams overtake each other, each
-        /// byte comes once and in order.
+        /// Wherever the output is interrupted, even within (long) lines, and although streams overtake each other,
+        /// each byte arrives once and in order.
         #[test]
         fn output_torn_anywhere_comes_without_gap_or_repeat(
             steps in prop::collection::vec((0_i64..3000, 0_i64..2000, prop_oneof![9 => 0_usize..40, 1 => 16_300_usize..17_000]), 1..60),
@@ -298,7 +298,7 @@ mod tests {
             prop_assert_eq!(log, file.into_iter().flat_map(|(_, text)| text).collect::<Vec<_>>());
         }
 
-        /// A file that was turned over: what is left of it goes on behind what is stored, wherever that stopped.
+        /// A rotated file: its remainder continues after what is stored, wherever that stopped.
         #[test]
         fn a_file_that_was_turned_over_goes_on_where_it_was(kept_from in 0_usize..40, tear in 0_usize..1200) {
             let file: Vec<FileLine> = (0..40).map(|i| (i64::try_from(i).unwrap() * 10, line(i, 20))).collect();
@@ -311,7 +311,7 @@ mod tests {
             if stored == 0 {
                 prop_assert!(!had_gap);
             } else if lost_at < stored {
-                // The last line that is stored is still there, or the next one follows it.
+                // The last stored line is still there, or the next one follows it.
                 prop_assert!(!had_gap, "nothing is missing");
                 prop_assert_eq!(log, whole);
             } else {
@@ -330,7 +330,7 @@ mod tests {
             assert_eq!(store(&newer, &mut log, &mut place, usize::MAX, is_continuous), expected);
             let whole: Vec<u8> = file.iter().chain(&newer).flat_map(|(_, text)| text.clone()).collect();
             assert_eq!(log, whole);
-            // And from there on as ever.
+            // From there on, it continues as usual.
             assert!(!store(&newer, &mut log, &mut place, usize::MAX, false));
             assert_eq!(log, whole);
         }

@@ -1,8 +1,8 @@
-//! Kubernetes' amounts: `64Mi`, `250m`, `1.5`, `1e3`.
+//! Kubernetes quantities: `64Mi`, `250m`, `1.5`, `1e3`.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// An amount in thousandths; `None` where it is none. The suffixes are those of
+/// A quantity in thousandths; `None` if the text is not a quantity. For the suffixes see
 /// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
 fn thousandths(text: &str) -> Option<i64> {
     const SUFFIXES: [(&str, f64); 15] = [
@@ -38,7 +38,7 @@ pub(super) fn bytes_of(quantity: &Quantity) -> Option<i64> {
     count(&quantity.0)
 }
 
-/// A whole number of something, rounded down.
+/// A whole number, rounded down.
 pub(super) fn count(text: &str) -> Option<i64> {
     thousandths(text).map(|thousandths| thousandths / 1000)
 }

@@ -1,6 +1,7 @@
-//! What a pod says about its attempt: from Kubernetes' words to ours. Pure; what it needs beside the pod is passed in.
+//! What a pod says about its attempt: translates Kubernetes' terms to ours. Pure; any input besides the pod is passed
+//! in.
 //!
-//! How an attempt ends that has run is here; `unstarted` reads those that have not, or of which that is not known.
+//! The end of an attempt that has run is read here; `unstarted` reads attempts that have not run, or may not have.
 
 use std::time::Duration;
 
@@ -14,22 +15,22 @@ use crate::engine::container::refusal::is_final;
 use crate::engine::container::signal::signal_name;
 use crate::model::{EndCause, Ended, Instance, Observation, StartFault, Started, Usage};
 
-/// How long after a pod should have gone its node may still be silent about it.
+/// How long after a pod should have been gone its node may still be silent about it.
 pub(super) const NODE_PATIENCE: Duration = Duration::from_mins(1);
-/// The exit code of what SIGKILL ended.
+/// The exit code of a process ended by SIGKILL.
 const KILLED: i64 = 137;
-/// A command that ended sooner than this may never have been executed, which only its output says.
+/// A command that ended sooner than this may never have been executed, which only its output reveals.
 const SOON: SignedDuration = SignedDuration::from_secs(3);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "nearly always the large one, and used up at once")]
 pub(super) enum Reading {
     Seen(Observation),
-    /// It does not start, and never will: to be deleted, and only then called so.
+    /// It does not start, and never will: delete it, and only then report that.
     GiveUp(Verdict),
-    /// Whether it ran is to be asked of the pod's events first.
+    /// Query the pod's events first to find out whether it ran.
     AskEvents,
-    /// Whether its command was executed is to be seen from the beginning of its output.
+    /// Read the beginning of the output to find out whether its command was executed.
     AskOutput,
 }
 
@@ -66,7 +67,7 @@ pub(super) fn read(pod: &PodView, facts: &Facts, now: Now) -> Reading {
     }
 }
 
-/// A pod that is not there any more, though it was seen: somebody has taken our finalizer away.
+/// A pod that was observed earlier and no longer exists: someone has removed our finalizer.
 pub(super) fn read_vanished(pod: &PodView, facts: &Facts, now: Now) -> Reading {
     match &pod.container {
         Container::Terminated { .. } => terminated(pod, facts, now),
@@ -74,7 +75,7 @@ pub(super) fn read_vanished(pod: &PodView, facts: &Facts, now: Now) -> Reading {
     }
 }
 
-/// Whether a pod's node should long have said that it is over.
+/// Whether a pod's node should long have reported its end.
 pub(super) fn is_overdue(deleting: Deleting, facts: &Facts) -> bool {
     facts.deleting_for > deleting.grace + NODE_PATIENCE
 }
@@ -101,8 +102,8 @@ pub(super) fn started(pod: &PodView, facts: &Facts, at: Timestamp) -> Started {
     }
 }
 
-/// What has to be added to a node's times so that they fit what was seen: a command starts after its launch, and before it
-/// is seen to run. Nodes write whole seconds, and their clocks may be wrong.
+/// The offset to add to a node's times so that they fit the observations: a command starts after its launch, and
+/// before it is observed running. Nodes write whole seconds, and their clocks may be wrong.
 fn clock_offset(started_at: Timestamp, facts: &Facts) -> SignedDuration {
     let seen_at = facts.running_seen_at.or(facts.end_seen_at);
     let earliest = facts.launched_at.filter(|launched_at| started_at < *launched_at);
@@ -121,7 +122,7 @@ fn terminated(pod: &PodView, facts: &Facts, now: Now) -> Reading {
             let reason = "its node restarted while it ran, so that how it ended is not known".to_owned();
             return Reading::Seen(Observation::Lost { reason, started, last_seen_at: facts.last_seen_at });
         }
-        // A runtime says so of a command that could not be executed at all.
+        // Runtimes report this for a command that could not be executed at all.
         ("StartError" | "ContainerCannotRun" | "RunContainerError", _) | (_, None) if *exit_code != 0 => {
             return not_executed(pod, facts, message);
         }
@@ -161,7 +162,7 @@ fn ended(pod: &PodView, facts: &Facts, now: Now, started_at: Timestamp) -> Ended
     let limit = started.usage.memory_limit_bytes;
     let measured = facts.peak.max_memory_bytes;
     let usage = Usage {
-        // The kernel kills only what has come up to the limit, seen by a sample or not.
+        // The kernel kills only what has reached the limit, whether or not a sample caught it.
         max_memory_bytes: if killed_for_memory { measured.max(limit) } else { measured },
         max_cpu_millis: facts.peak.max_cpu_millis,
         cpu_time_ms: facts.peak.cpu_time_ms,
@@ -181,7 +182,7 @@ fn ended(pod: &PodView, facts: &Facts, now: Now, started_at: Timestamp) -> Ended
     }
 }
 
-/// A node tells the second of an end. It was not before that second, and not after it was seen.
+/// A node reports the second of an end. The end was not before that second, and not after it was observed.
 fn end_of(second: Timestamp, seen_at: Timestamp) -> Timestamp {
     const LATEST: SignedDuration = SignedDuration::from_millis(999);
     let latest = second.saturating_add(LATEST).unwrap_or(second);
@@ -201,7 +202,7 @@ fn end_cause(exit_code: i64, is_killed_for_memory: bool, pod: &PodView, facts: &
     if pod.reason.as_deref() == Some("DeadlineExceeded") || facts.is_job_past_deadline && pod.deleting.is_some() {
         return EndCause::Deadline;
     }
-    // It was under way when it was given up.
+    // It was already in progress when it was given up.
     if let Some(verdict) = facts.verdict.as_ref().filter(|_| pod.deleting.is_some()) {
         return EndCause::GivenUp { why: verdict.reason.clone() };
     }
@@ -211,7 +212,7 @@ fn end_cause(exit_code: i64, is_killed_for_memory: bool, pod: &PodView, facts: &
     by_itself
 }
 
-/// Who took a pod away, where it was not its command that ended.
+/// Who removed a pod whose command did not end by itself.
 pub(super) fn taken_away(pod: &PodView, facts: &Facts) -> Option<String> {
     let message = pod.message.as_deref().unwrap_or_default();
     if let Some(verdict) = facts.verdict.as_ref().filter(|_| pod.deleting.is_some()) {
@@ -235,7 +236,7 @@ pub(super) fn taken_away(pod: &PodView, facts: &Facts) -> Option<String> {
     pod.deleting.map(|_| what.to_owned())
 }
 
-/// Why a container that waits with this reason is in trouble, where it is not only on its way.
+/// Why a container that waits with this reason is in trouble, as opposed to merely starting.
 pub(super) fn trouble_of(reason: &str, message: &str) -> Option<Trouble> {
     let is_about_image = match reason {
         "ErrImagePull"
@@ -274,7 +275,7 @@ mod tests {
         Now { wall: at("2026-11-22T10:10:00Z"), uptime: Duration::from_mins(10) }
     }
 
-    /// A pod with this state of its container and this status beside it.
+    /// A pod with this state of its container, and these status fields.
     fn pod(state: &Value, status: &Value, metadata: &Value) -> PodView {
         let mut pod = json!({
             "metadata": { "name": "p", "namespace": "n", "uid": "u", "creationTimestamp": CREATED },
@@ -323,7 +324,7 @@ mod tests {
         }
     }
 
-    /// What is known of a pod whose events and output say nothing, and which was deleted long ago.
+    /// What is known of a pod without evidence in its events and output that was deleted long ago.
     fn quiet() -> Facts {
         Facts {
             evidence: Evidence::Nothing,
@@ -370,7 +371,7 @@ mod tests {
             (ended_pod(143, "Error", &none, &deleted(30)), &job_deadline, EndCause::Deadline),
             (ended_pod(143, "Error", &none, &deleted(30)), &asked, EndCause::Stopped),
             (ended_pod(0, "Completed", &none, &deleted(30)), &asked, EndCause::Stopped),
-            // Asked, and over before it was done.
+            // A stop was requested, but it ended before that was carried out.
             (ended_pod(1, "Error", &none, &none), &asked, EndCause::Exited),
             (ended_pod(143, "Error", &none, &deleted(30)), &quiet, outside("its pod was deleted")),
             (ended_pod(0, "Completed", &none, &deleted(30)), &quiet, EndCause::Exited),
@@ -422,7 +423,7 @@ mod tests {
     #[test]
     fn a_node_whose_clock_is_wrong_neither_starts_a_run_before_its_launch_nor_ends_it_in_the_future() {
         let pod = ended_pod(0, "Completed", &json!({}), &json!({}));
-        // The node wrote 10:00:05 to 10:00:09, and it was an hour later, or earlier.
+        // The node wrote 10:00:05 to 10:00:09, while our clock was an hour ahead or behind.
         for hour in ["09", "11"] {
             let time = |rest: &str| at(&format!("2026-11-22T{hour}:{rest}Z"));
             let facts = Facts {
@@ -448,7 +449,7 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-        // The command's own code is the command's.
+        // The exit code is the command's own.
         assert_eq!(ended(&ended_pod(255, "Error", &json!({}), &json!({})), &quiet()).exit_code, 255);
     }
 
@@ -470,7 +471,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(ended(&pod_of(1), &facts("hello\nexec /bin/sh: exec format error\n")).exit_code, 1);
-        // No runtime ends a container with 3.
+        // No runtime fails a container with 3.
         assert_eq!(ended(&pod_of(3), &Facts::default()).exit_code, 3);
     }
 
@@ -584,15 +585,15 @@ mod tests {
         let waiting = json!({ "waiting": { "reason": "ContainerCreating" } });
         let quiet = quiet();
         assert!(matches!(seen(&pod(&running, &none, &none), &quiet), Observation::Running(_)));
-        // Its node may only be slow to say so.
+        // Its node may only be slow to report it.
         assert!(matches!(seen(&pod(&running, &none, &deleted(30)), &quiet), Observation::Running(_)));
         for pod in [pod(&waiting, &none, &none), pod(&waiting, &none, &deleted(30)), pod(&Value::Null, &none, &none)] {
             assert_eq!(seen(&pod, &quiet), Observation::Starting);
         }
-        // Released by force, so that its node may start it yet.
+        // Released by force, so that its node may still start it.
         let forced = Facts { had_grace: false, ..quiet.clone() };
         assert_eq!(seen(&pod(&waiting, &none, &deleted(0)), &forced), Observation::Starting);
-        // Just released: the news of a start may be under way.
+        // Just released: the news of a start may be in transit.
         let just_now = Facts { released_for: Duration::from_secs(1), ..quiet };
         assert_eq!(seen(&pod(&waiting, &none, &deleted(0)), &just_now), Observation::Starting);
     }

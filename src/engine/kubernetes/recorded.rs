@@ -1,6 +1,6 @@
-//! What Kubernetes 1.36 really said, state by state, and what is to be concluded from it: by a server that saw all of it,
-//! and by one that was away until any of the states. How each case came about, and how often its command really began,
-//! stands in the first line of its file in `tests/fixtures/kubernetes/1.36`.
+//! What Kubernetes 1.36 actually reported, state by state, and what to conclude from it: for a server that observed
+//! everything, and for one that was away until any of the states. The first line of each file in
+//! `tests/fixtures/kubernetes/1.36` says how the case came about and how often its command really began.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use super::names::attempt_of_labels;
 use super::view::{JobView, PodView, read_event, refusal_in};
 use crate::model::{AttemptId, EndCause, Ended, Event, Observation};
 
-/// How long the recorded server tried an image.
+/// How long the recorded server retried an image.
 const PULL_GRACE: Duration = Duration::from_secs(8);
 
 #[derive(Deserialize)]
 struct Story {
     how: String,
-    /// How often the command really began.
+    /// How often the command actually began.
     ran: u32,
 }
 
@@ -65,16 +65,16 @@ fn case(name: &str) -> Case {
     let story = serde_json::from_str(lines.next().unwrap()).unwrap();
     let mut steps: Vec<Step> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
     let attempt_id = steps.iter().find_map(Step::attempt_id).unwrap();
-    // A further attempt is another case.
+    // A further attempt is a separate case.
     steps.retain(|step| step.attempt_id().is_none_or(|other| other == attempt_id));
     steps.retain(|step| step.job.is_some() || step.pod.is_some() || step.event.is_some());
     let created = steps.iter().find_map(|step| step.job.as_ref()?.metadata.creation_timestamp.clone()).unwrap();
-    // What is missing at first in these two is waited for as long as it is by default.
+    // In these two, what is missing at first is awaited for the default time.
     let pull_grace = if name.starts_with("06") { Duration::from_mins(1) } else { PULL_GRACE };
     Case { story, steps, attempt_id, began: created.0, pull_grace }
 }
 
-/// What a server concludes of a case, and what it tells meanwhile.
+/// What a server concludes from a case, and what it reports meanwhile.
 #[derive(Default)]
 struct Conclusion {
     words: String,
@@ -85,7 +85,7 @@ struct Conclusion {
 struct Replay<'a> {
     case: &'a Case,
     cache: Cache,
-    /// The events that the API has by now.
+    /// The events that the API has so far.
     events: Vec<&'a KubernetesEvent>,
     began_at: f64,
     conclusion: Conclusion,
@@ -124,7 +124,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Looks as `look` does. Whether that concluded anything.
+    /// Observes as `look` does. Returns whether that concluded anything.
     fn look(&mut self, at: f64) -> bool {
         let (attempt_id, now) = (self.case.attempt_id, self.now(at));
         let mut context = Context {
@@ -187,7 +187,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// What a server concludes that begins to look at the state after the step `from`; from 0 on it was there all the time.
+/// What a server concludes that starts observing after step `from`; with 0 it was there from the beginning.
 fn replay(case: &Case, from: usize) -> Conclusion {
     let began_at = if from == 0 { 0.0 } else { case.steps[from].at };
     let mut replay =
@@ -196,11 +196,11 @@ fn replay(case: &Case, from: usize) -> Conclusion {
         let launched_at = Some(case.began);
         replay.cache.change(case.attempt_id, |entry| entry.launched_at = launched_at);
     }
-    // Of some cases the first states were not kept: the job was there all the time.
+    // Of some cases the first states were not recorded: the job existed from the beginning.
     let first_job = case.steps.iter().find_map(|step| step.job.as_ref());
     replay.cache.apply_job(case.attempt_id, JobView::read(first_job.expect("each case has a job")));
     let (before, after) = case.steps.split_at(from);
-    // The API lists the newest state of each object, and what happened in between is not seen.
+    // The API lists the newest state of each object, so what happened in between is not observed.
     let uid_of = |step: &Step| {
         let metadata = step.job.as_ref().map(|job| &job.metadata).or(step.pod.as_ref().map(|pod| &pod.metadata));
         metadata.and_then(|metadata| metadata.uid.clone())
@@ -257,7 +257,8 @@ const NOT_KNOWN: &str =
     "lost: its pod was deleted, and its node has no trace of its container: whether its command ran is not known";
 const RESTARTED: &str = "lost: its node restarted while it ran, so that how it ended is not known";
 
-/// Each case, what a server concludes that saw all of it, and what else one may that was away at first.
+/// Each case, the conclusion of a server that observed all of it, and the other possible conclusions of one that was
+/// away at first.
 const CASES: [(&str, &str, &[&str]); 43] = [
     (
         "01",
@@ -349,7 +350,7 @@ fn each_recorded_case_is_concluded_as_it_was_from_whatever_state_on_it_is_seen()
             let conclusion = replay(&case, from);
             let is_right = conclusion.words.starts_with(expected)
                 || from > 0 && else_allowed.iter().any(|words| conclusion.words.starts_with(words));
-            // What ran is never tried again, and what is said to have run did.
+            // A command that ran is never retried, and one reported as run did run.
             let (is_tried_again, has_ended) =
                 (conclusion.words.starts_with("again"), conclusion.words.starts_with("exit"));
             let is_safe = !(is_tried_again && case.story.ran > 0 || has_ended && case.story.ran == 0);
@@ -372,7 +373,7 @@ fn what_may_have_run_twice_is_told() {
     for (name, reason) in [("07c", "SecondPod"), ("07d", "SecondPod"), ("08i", "StartedTwice")] {
         let case = case(name);
         assert_eq!(case.story.ran, 2, "{name}");
-        // Every state is taken in, also behind the conclusion.
+        // Every state is applied, even after the conclusion.
         let mut replay = Replay {
             case: &case,
             cache: Cache::default(),

@@ -1,12 +1,12 @@
-//! What a refusal of the API's means for a launch: whether the same can ever succeed, and whether the attempt is to be
-//! given up for another. The API's words decide where its status does not.
+//! What an API refusal means for a launch: whether the same request can ever succeed, and whether to give up the
+//! attempt for another. Where the status is not conclusive, the API's message decides.
 
 use super::link::ApiError;
 use crate::engine::EngineError;
 use crate::engine::container::refusal::is_final;
 use crate::model::StartFault;
 
-/// The error for a launch whose job or pod the API did not take, so that nothing was started.
+/// The error for a launch whose job or pod the API rejected, so that nothing was started.
 pub(super) fn of_launch(error: ApiError) -> EngineError {
     match error {
         ApiError::Away(reason) => EngineError::Unavailable(reason),
@@ -21,41 +21,42 @@ fn of_refusal(status: u16, message: &str) -> EngineError {
         403 if is_passing(message) || is_hiccup(message) => {
             EngineError::NotStarted { reason: told, fault: StartFault::Machine }
         }
-        // The operator's fault: the account that the server uses may not do it, or its namespace is not there. The
-        // message names the verb and the resource.
+        // The operator's fault: the server's account lacks the right, or its namespace does not exist. The message
+        // names the verb and the resource.
         403 if says(" cannot ") && says("resource") => {
             EngineError::Unavailable(format!("the server's account lacks a right in the cluster: {message}"))
         }
         404 => EngineError::Unavailable(format!("the cluster lacks what a run needs: {message}")),
-        // Somebody else is at the same object.
+        // Someone else is changing the same object.
         409 => EngineError::Unavailable(message.to_owned()),
         _ => EngineError::Rejected(told),
     }
 }
 
-/// Room that others take now, and an API that is not ready: just after it began, or before it has counted what a new
-/// quota is about.
+/// Capacity that others use now, or an API that is not ready: just after it started, or before it has computed the
+/// usage of a new quota.
 fn is_passing(message: &str) -> bool {
     ["exceeded quota", "being terminated", "status unknown for quota", "not yet ready to handle request"]
         .iter()
         .any(|words| message.contains(words))
 }
 
-/// Something that admission asks did not answer. What is invalid may have a field with "timeout" in its name.
+/// A component that admission depends on did not answer. An invalid object may have a field with "timeout" in its
+/// name.
 fn is_hiccup(message: &str) -> bool {
     !message.contains("is invalid") && !is_final(403, message)
 }
 
-/// What it means that a job's controller is refused a pod, which it tries again and again.
+/// What it means that a job's controller is refused a pod, which it keeps retrying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OfPod {
-    /// It will be refused for ever: a policy forbids it.
+    /// It will always be refused: a policy forbids it.
     Final,
-    /// Something is missing that may be made.
+    /// Something is missing that may still be created.
     Missing,
-    /// Something that admission asks did not answer.
+    /// A component that admission depends on did not answer.
     Hiccup,
-    /// Others take the room now.
+    /// Others use the capacity now.
     Passing,
 }
 
@@ -69,7 +70,7 @@ pub(super) fn of_pod(message: &str) -> OfPod {
     } else if is_forbidden(message) {
         OfPod::Final
     } else {
-        // Whatever else went wrong, such as an API that did not answer its own controller.
+        // Anything else, such as an API that did not answer its own controller.
         OfPod::Hiccup
     }
 }
@@ -88,7 +89,7 @@ mod tests {
         let not_started = |message: &str| {
             format!("NotStarted {{ reason: \"Kubernetes refuses the run: {message}\", fault: Machine }}")
         };
-        // As releases from 1.20 on said them.
+        // As worded by releases from 1.20 on.
         let quota = "pods \\\"a\\\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2";
         let account = "pods \\\"a\\\" is forbidden: error looking up service account default/x: serviceaccount \\\"x\\\" not found";
         let webhook = "admission webhook \\\"v.example.org\\\" denied the request: no images from there";
@@ -96,7 +97,7 @@ mod tests {
         let security =
             "pods \\\"a\\\" is forbidden: violates PodSecurity \\\"restricted:latest\\\": runAsNonRoot != true";
         let invalid = "Job.batch \\\"a\\\" is invalid: spec.template.spec.containers[0].image: Required value";
-        // Just after a quota was made, and just after an API began.
+        // Just after a quota was created, and just after an API started.
         let uncounted = "pods \\\"a\\\" is forbidden: status unknown for quota: q";
         let early = "pods \\\"a\\\" is forbidden: not yet ready to handle request";
         let slow = "jobs.batch \\\"a\\\" is forbidden: error looking up the namespace: etcdserver: request timed out";

@@ -1,5 +1,5 @@
-//! What an operator decides about a Kubernetes cluster, checked where it is read. `docs/engines.md` says what each setting
-//! costs in safety.
+//! An operator's settings for a Kubernetes cluster, validated where they are read. `docs/engines.md` explains the
+//! safety cost of each.
 
 use std::path::PathBuf;
 
@@ -10,39 +10,39 @@ use crate::settings::{self, Section};
 /// The settings of one cluster whose engine is `kubernetes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KubernetesSettings {
-    /// The file that says where the API is and who we are. Without it the pod's own service account where the server
-    /// runs in a cluster, else `KUBECONFIG` or the usual file.
+    /// The file with the API's address and our credentials. Without it: the pod's own service account if the server
+    /// runs in a cluster, otherwise `KUBECONFIG` or the default file.
     pub kubeconfig: Option<PathBuf>,
     /// The context in that file; without it the current one.
     pub context: Option<String>,
-    /// Where the jobs are made.
+    /// Where the jobs are created.
     pub namespace: String,
-    /// Of runs that name none. Without it their pods get no token at all.
+    /// The service account of runs that name none. Without it their pods get no token at all.
     pub service_account: Option<String>,
     pub image_pull_secrets: Vec<String>,
     pub pull_policy: PullPolicy,
-    /// How long an image that can't be pulled is tried before the run is given up.
+    /// How long pulling an image is retried before the run is given up.
     pub image_pull_grace_secs: u32,
-    /// The label of nodes that tells their processor's architecture.
+    /// The node label that holds the processor architecture.
     pub arch_label: String,
-    /// The label of nodes that says `spot` or `ondemand`.
+    /// The node label that holds `spot` or `ondemand`.
     pub node_lifecycle_label: String,
-    /// The resource that a GPU is.
+    /// The name of the GPU resource.
     pub gpu_resource: String,
     pub tolerations: Vec<Toleration>,
     pub volumes: Vec<Volume>,
-    /// The operator's own pod template, which ours is laid over.
+    /// The operator's own pod template, over which ours is merged.
     pub pod_template: Option<PathBuf>,
-    /// What a command is handed to, as its last argument.
+    /// What runs a command, given as its last argument.
     pub shell: Vec<String>,
-    /// The user of tasks that name none, as `UID` or `UID:GID`.
+    /// The user for tasks that name none, as `UID` or `UID:GID`.
     pub user: Option<String>,
-    /// Capabilities that containers don't have; `ALL` for none at all.
+    /// Capabilities dropped from containers; `ALL` drops all of them.
     pub cap_drop: Vec<String>,
     pub read_only_root: bool,
-    /// Whether a task may ask for a privileged container, which is root on its node.
+    /// Whether a task may request a privileged container, which is root on its node.
     pub allow_privileged: bool,
-    /// After how long Kubernetes itself removes a finished job that nobody has removed.
+    /// After how long Kubernetes itself removes a finished job that has not been removed.
     pub ttl_secs: u32,
 }
 
@@ -76,14 +76,14 @@ impl KubernetesSettings {
 }
 
 impl Default for KubernetesSettings {
-    /// The settings of an empty section.
+    /// The settings from an empty section.
     fn default() -> Self {
         settings::defaults(Self::read)
     }
 }
 
-/// A taint that runs tolerate, written `KEY`, `KEY=VALUE`, `KEY:EFFECT` or `KEY=VALUE:EFFECT`; without a value any value,
-/// without an effect any effect.
+/// A taint that runs tolerate, written `KEY`, `KEY=VALUE`, `KEY:EFFECT` or `KEY=VALUE:EFFECT`; without a value it
+/// matches any value, without an effect any effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Toleration {
     pub key: String,
@@ -91,7 +91,7 @@ pub struct Toleration {
     pub effect: Option<String>,
 }
 
-/// Something that every container sees as a folder, written `KIND:NAME:TARGET` or `KIND:NAME:TARGET:rw`; a scratch folder has
+/// A folder mounted into every container, written `KIND:NAME:TARGET` or `KIND:NAME:TARGET:rw`; a scratch folder has
 /// no name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
@@ -102,13 +102,13 @@ pub struct Volume {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeSource {
-    /// A `PersistentVolumeClaim` of this name.
+    /// The `PersistentVolumeClaim` of this name.
     Claim(String),
     ConfigMap(String),
     Secret(String),
-    /// A folder of the node's.
+    /// A folder of the node.
     Host(String),
-    /// An empty folder that goes with the pod.
+    /// An empty folder that is deleted with the pod.
     Scratch,
 }
 
@@ -137,7 +137,7 @@ fn volume(text: &str) -> Result<Volume, String> {
         ["config-map", name, target] => (VolumeSource::ConfigMap, name, target),
         ["secret", name, target] => (VolumeSource::Secret, name, target),
         ["host", name, target] if name.starts_with('/') => (VolumeSource::Host, name, target),
-        // An empty folder that can't be written to is of no use.
+        // A read-only empty folder is useless.
         ["scratch", target] if target.starts_with('/') => {
             return Ok(Volume { source: VolumeSource::Scratch, target: target.to_owned(), is_read_only: false });
         }

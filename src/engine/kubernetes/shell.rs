@@ -1,13 +1,14 @@
-//! Whether an image has no shell that can be executed, from a runtime's words. A shell that is missing is refused before
-//! the container starts; of one that can't be executed (of another architecture, without its interpreter) the runtime
-//! finds that only in the container, which then ends at once with the runtime's one line as its whole output.
+//! Detects from a runtime's messages that an image has no executable shell. A missing shell is refused before the
+//! container starts; that a shell can't be executed (wrong architecture, missing interpreter) the runtime discovers
+//! only inside the container, which then ends at once with the runtime's one-line message as its whole output.
 
-/// Whether a container that ended with this code may never have executed its command: the runtimes' own codes.
+/// Whether a container that ended with this code may never have executed its command: these are the runtimes' own
+/// codes.
 pub(super) const fn may_have_failed(exit_code: i64) -> bool {
     matches!(exit_code, 1 | 126 | 127 | 128 | 255)
 }
 
-/// Why the shell can't be used, where these words of a runtime's (or all of a container's output) say that.
+/// Why the shell can't be used, if this runtime message (or all of a container's output) says so.
 pub(super) fn unusable(shell: &str, words: &str) -> Option<String> {
     let words = words.trim();
     if shell.is_empty() || words.contains('\n') {
@@ -65,7 +66,7 @@ mod tests {
             let expected = format!("the image has no usable shell: `/bin/sh` can't be executed: {why}");
             assert_eq!(unusable("/bin/sh", words).as_deref(), Some(expected.as_str()), "{words}");
         }
-        // What a command prints is its own, also where it speaks of a runtime.
+        // What a command prints is its own, even if it mentions a runtime.
         for words in [
             "",
             "no such file",

@@ -1,8 +1,8 @@
 //! Stopping and removing.
 //!
-//! A stop deletes the pod with the run's grace. The node sends SIGTERM, and SIGKILL when the grace is over, also if the
-//! server is away by then. Our finalizer keeps the pod with the way it ended. What a node throws away at once when a
-//! deleted pod has ended is its output: so the output is being read before anything is deleted (`logs`).
+//! A stop deletes the pod with the run's grace. The node sends SIGTERM, and SIGKILL when the grace is over, even if
+//! the server is away by then. Our finalizer preserves the pod and how it ended. The output, however, is discarded by
+//! the node as soon as a deleted pod has ended: so reading the output begins before anything is deleted (`logs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use super::view::{Container, Deleting, Phase, PodView};
 use crate::engine::EngineError;
 use crate::model::{AttemptId, Event};
 
-/// How long an attempt that is removed may take to end what of it still runs, before it is asked again.
+/// How long removing an attempt waits for its running processes to end, before it has to be requested again.
 const END_PATIENCE: Duration = Duration::from_secs(20);
 
-/// A pod that is deleted at once is forgotten while it runs.
+/// The API forgets a pod that is deleted without grace while it still runs.
 const SHORTEST_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ impl Inner {
             if entry.is_none() {
                 return Err(StopError::Gone(format!("attempt {attempt_id} has no job")));
             }
-            // Its controller may be kept from making the pod for long, by a quota.
+            // A quota may keep its controller from creating the pod for a long time.
             self.cache.change(attempt_id, |entry| entry.was_asked_to_stop = true);
             return Ok(self.delete_job(attempt_id).await?);
         };
@@ -80,7 +80,7 @@ impl Inner {
         Ok(())
     }
 
-    /// The attempt's pod, as far as it is there.
+    /// The attempt's pod, if it exists.
     pub(super) async fn pod_of(&self, attempt_id: AttemptId) -> Result<Option<PodView>, ApiError> {
         let there = || {
             let entry = self.cache.get(attempt_id)?;
@@ -95,7 +95,7 @@ impl Inner {
         }
     }
 
-    /// Which job is the attempt's.
+    /// The uid of the attempt's job.
     async fn job_uid_of(&self, attempt_id: AttemptId) -> Result<Option<String>, ApiError> {
         let known = || Some(self.cache.get(attempt_id)?.job?.uid);
         if known().is_none() {
@@ -104,7 +104,7 @@ impl Inner {
         Ok(known())
     }
 
-    /// Deletes this very pod, with its own grace where none is given.
+    /// Deletes exactly this pod, with its own grace if none is given.
     pub(super) async fn delete_pod(&self, pod: &PodView, grace: Option<Duration>) -> Result<(), ApiError> {
         let params = DeleteParams {
             grace_period_seconds: grace.map(whole_seconds),
@@ -116,10 +116,10 @@ impl Inner {
         )
     }
 
-    /// Removes the job and the pod of an attempt, after what of it still runs has ended.
+    /// Removes an attempt's job and pod, after whatever of it still runs has ended.
     pub(super) async fn remove(&self, attempt_id: AttemptId) -> Result<(), EngineError> {
         let pod = self.pod_of(attempt_id).await?;
-        // First, so that its controller puts nothing in the place of what is taken away.
+        // First, so that its controller does not replace what is removed.
         self.delete_job(attempt_id).await?;
         if let Some(pod) = &pod {
             self.end(attempt_id, pod).await?;
@@ -139,7 +139,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes the attempt's job; one of the same name that is not ours stays.
+    /// Deletes the attempt's job; a job of the same name that is not ours is left alone.
     pub(super) async fn delete_job(&self, attempt_id: AttemptId) -> Result<(), ApiError> {
         let Some(uid) = self.job_uid_of(attempt_id).await? else { return Ok(()) };
         self.cache.change(attempt_id, |entry| entry.is_job_deleted_by_us = true);
@@ -150,7 +150,7 @@ impl Inner {
         ignore_gone(deleted.await)
     }
 
-    /// Ends what of a pod still runs.
+    /// Ends whatever of a pod still runs.
     async fn end(&self, attempt_id: AttemptId, pod: &PodView) -> Result<(), EngineError> {
         if is_over(pod) || self.is_lost(attempt_id, pod) {
             return Ok(());
@@ -163,7 +163,7 @@ impl Inner {
         is_over.then_some(()).ok_or_else(|| EngineError::Unavailable(format!("its pod {} has not ended yet", pod.name)))
     }
 
-    /// Lets go of a pod that has ended.
+    /// Releases a pod that has ended.
     async fn release(&self, pod: &PodView) -> Result<(), ApiError> {
         let patch = Patch::Strategic(json!({ "metadata": { "$deleteFromPrimitiveList/finalizers": [FINALIZER] } }));
         let released = self.link.call(async |client| {
@@ -175,7 +175,7 @@ impl Inner {
 }
 
 impl Inner {
-    /// Whether nobody can say any more what became of a pod that was deleted.
+    /// Whether the fate of a deleted pod can no longer be determined.
     fn is_lost(&self, attempt_id: AttemptId, pod: &PodView) -> bool {
         let deleting_at = self.cache.get(attempt_id).and_then(|entry| entry.deleting_at);
         let is_overdue = pod.deleting.zip(deleting_at).is_some_and(|(deleting, since)| {
@@ -192,7 +192,7 @@ pub(super) fn is_over(pod: &PodView) -> bool {
     has_ended || never_began || matches!(pod.phase, Phase::Failed | Phase::Succeeded)
 }
 
-/// What is not there any more need not be removed; a pod of another uid is not the one.
+/// A missing object need not be removed; a pod with another uid is not the one.
 fn ignore_gone(result: Result<(), ApiError>) -> Result<(), ApiError> {
     match result {
         Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),

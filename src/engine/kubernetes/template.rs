@@ -1,4 +1,4 @@
-//! Laying our pod template over the operator's: what we say holds, what we don't say is the operator's.
+//! Merging our pod template over the operator's: our values take precedence, anything we don't set is the operator's.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub enum TemplateError {
     Shape { path: String, reason: String },
 }
 
-/// What a pod template, or a pod, has at its top; all but two of them say nothing.
+/// The top-level fields of a pod template or a pod; all but two of them are irrelevant.
 const TOP_FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 
 /// Reads an operator's pod template: a `PodTemplateSpec`, or a `Pod` or `PodTemplate`, in YAML or JSON.
@@ -33,24 +33,24 @@ pub fn read_template(path: &Path) -> Result<Value, TemplateError> {
     }
     let parts = object.into_iter().filter(|(key, _)| key == "metadata" || key == "spec");
     let value = Value::Object(parts.collect::<Map<_, _>>());
-    // Found out now, and not by the first run.
+    // Detected now, rather than by the first run.
     serde_json::from_value::<k8s_openapi::api::core::v1::PodTemplateSpec>(with_names(value.clone()))
         .map_err(|error| shape(error.to_string()))?;
     Ok(value)
 }
 
-/// The fields of a template that the types of this program don't know: newer ones, or misspelt ones. Only the cluster can
-/// tell these apart.
+/// The template's fields that this program's types don't know: newer or misspelt ones. Only the cluster can
+/// distinguish these.
 pub(super) fn unknown_fields(template: &Value) -> Vec<String> {
     let named = with_names(template.clone());
     let typed = serde_json::from_value::<k8s_openapi::api::core::v1::PodTemplateSpec>(named.clone());
-    // One that can't be read at all was refused when it was read.
+    // A template that can't be read at all was refused when it was read.
     let typed = typed.ok().and_then(|typed| serde_json::to_value(typed).ok()).unwrap_or_default();
     paths(missing_in(&typed, &named))
 }
 
-/// The fields of a template that the cluster's answer to it does not have, each by its path. What is empty the API leaves
-/// out by itself, where it knows the field.
+/// The template's fields missing from the cluster's answer, each by its path. The API itself drops empty values of
+/// fields it knows.
 pub(super) fn fields_left_out(answer: &Value, template: &Value) -> Vec<String> {
     let unknown = unknown_fields(template);
     let missing = missing_in(answer, &with_names(template.clone()));
@@ -111,7 +111,7 @@ fn collect_missing(
     }
 }
 
-/// A container without an image or a name of its own is meant for ours, which has both.
+/// A container without an image or a name of its own stands for ours, which has both.
 fn with_names(mut template: Value) -> Value {
     let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -123,7 +123,7 @@ fn with_names(mut template: Value) -> Value {
     template
 }
 
-/// By what the elements of a list are told apart, so that one of ours and one of the operator's become one.
+/// The key that identifies a list's elements, so that one of ours and one of the operator's are merged.
 fn key_of(list: &str) -> Option<&'static str> {
     match list {
         "containers" | "initContainers" | "volumes" | "env" | "imagePullSecrets" => Some("name"),
@@ -133,8 +133,8 @@ fn key_of(list: &str) -> Option<&'static str> {
     }
 }
 
-/// Ours over the operator's: objects are merged, lists of named things by their names, tolerations and finalizers are put
-/// together; anything else of ours stands in place of the operator's.
+/// Merges ours over the operator's: objects are merged, lists of named elements by their names, tolerations and
+/// finalizers are concatenated; any other value of ours replaces the operator's.
 pub(super) fn merge(operators: Value, ours: Value) -> Value {
     merge_at("", with_names(operators), ours)
 }
@@ -162,7 +162,7 @@ fn merge_at(name: &str, base: Value, over: Value) -> Value {
     }
 }
 
-/// Ours first, for the first container is the one that is meant where none is named.
+/// Ours first, because the first container is the default where none is named.
 fn merge_lists(key: &str, mut base: Vec<Value>, over: Vec<Value>) -> Vec<Value> {
     let mut merged: Vec<Value> = over
         .into_iter()
@@ -263,14 +263,16 @@ mod tests {
         let mut found = unknown_fields(&template);
         found.sort_unstable();
         assert_eq!(found, expected);
-        // A cluster that knows one of them has it in its answer, whatever else it adds and however it sorts.
+        // A cluster that knows one of them includes it in its answer, whatever else it adds and however it orders
+        // fields.
         let mut answer = template.clone();
         answer["spec"]["nodeName"] = json!("n");
         answer["spec"]["containers"].as_array_mut().unwrap().reverse();
         answer["spec"]["containers"][0]["name"] = json!("run");
         answer["spec"].as_object_mut().unwrap().remove("priorityClassname");
         assert_eq!(fields_left_out(&answer, &template), ["spec.priorityClassname"]);
-        // Also one that this program knows and the cluster does not, but not one that is as if it were not there.
+        // Also reports a field that this program knows and the cluster does not, but not one whose value equals its
+        // absence.
         let template =
             json!({ "spec": { "schedulingGates": [{ "name": "g" }], "hostNetwork": false, "dnsPolicy": "Default" } });
         assert_eq!(unknown_fields(&template), [""; 0]);

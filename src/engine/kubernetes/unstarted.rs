@@ -1,9 +1,10 @@
-//! An attempt whose command has not begun, or of which nobody can say so: what keeps it, why it is given up, and whether
-//! it may be tried again.
+//! An attempt whose command has not begun, or may not have: what delays it, why it is given up, and whether it may be
+//! retried.
 //!
-//! Only what certainly never ran is called so. A pod that is deleted while its image is pulled may still start, and from
-//! about Kubernetes 1.27 on a node writes the same status, `ContainerStatusUnknown`, for a container that never began and
-//! for one that ran and was lost. So the pod's events are asked as well; where they say nothing, the attempt is lost.
+//! An attempt is reported as never run only if that is certain. A pod that is deleted while its image is pulled may
+//! still start, and from about Kubernetes 1.27 on a node writes the same status, `ContainerStatusUnknown`, for a
+//! container that never began and for one that ran and was lost. So the pod's events are queried too; if they are
+//! inconclusive, the attempt is lost.
 
 use std::time::Duration;
 
@@ -13,14 +14,15 @@ use super::view::{Container, Deleting, PodView};
 use crate::engine::container::refusal::is_final;
 use crate::model::{Observation, StartFault};
 
-/// How long the news that a command started may be under way when its node has let go of the pod already.
+/// How long the news of a command's start may be in transit after its node has released the pod.
 pub(super) const NEWS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long an image may take that was being fetched when its pod was over: once it is there, the command may start yet.
+/// How long an image may take that was being fetched when its pod was over: once it is present, the command may still
+/// start.
 const FETCH_PATIENCE: Duration = Duration::from_mins(10);
 
 pub(super) fn waiting(pod: &PodView, reason: &str, message: &str, facts: &Facts) -> Reading {
-    // It ran before: its node says what becomes of it.
+    // It ran before: its node will report what becomes of it.
     if pod.has_run_before() {
         return Reading::Seen(Observation::Starting);
     }
@@ -49,7 +51,7 @@ pub(super) fn waiting(pod: &PodView, reason: &str, message: &str, facts: &Facts)
             give_up(format!("{} can't be pulled: {why}", image_of(pod, init)), fault_of_image(why))
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" if has_waited => {
-            // As a refusal of the API's: for good, unless its words say that it passes.
+            // Like an API refusal: permanent, unless its message indicates a temporary fault.
             let fault = if is_final(400, message) { StartFault::Task } else { StartFault::Machine };
             give_up(format!("{} can't be made: {message}", container_of(init)), fault)
         }
@@ -76,7 +78,7 @@ fn is_hopeless(why: &str) -> bool {
     is_final(500, why) || why.contains("pull policy of Never")
 }
 
-/// A pod that was deleted, of whose command no start is known.
+/// A deleted pod whose command is not known to have started.
 pub(super) fn deleted(pod: &PodView, deleting: Deleting, facts: &Facts) -> Reading {
     if pod.node.is_none() {
         return never_ran(pod, facts, None);
@@ -84,8 +86,8 @@ pub(super) fn deleted(pod: &PodView, deleting: Deleting, facts: &Facts) -> Readi
     if facts.is_node_lost && is_overdue(deleting, facts) {
         return Reading::lost(pod, facts, node_lost(pod));
     }
-    // A deletion that somebody forces looks like a release by the node, which may be about to start the container. Where
-    // nodes write a last status, `read` has found none. Elsewhere its news may be under way.
+    // A forced deletion looks like a release by the node, which may be about to start the container. Where nodes write
+    // a last status, `read` has found none. Elsewhere its news may be in transit.
     let patience = if facts.had_grace && !facts.has_last_status { NEWS_PATIENCE } else { NODE_PATIENCE };
     if !deleting.is_released() || facts.released_for <= patience {
         return Reading::Seen(Observation::Starting);
@@ -111,8 +113,8 @@ pub(super) fn deleted(pod: &PodView, deleting: Deleting, facts: &Facts) -> Readi
     }
 }
 
-/// A pod that is over while its node still fetches the image: what comes of that is waited for, unless the run is not to
-/// start any more.
+/// A pod that is over while its node still fetches the image: the outcome is awaited, unless the run should no longer
+/// start.
 fn fetching(pod: &PodView, facts: &Facts, over_for: Duration) -> Reading {
     if facts.was_asked_to_stop || over_for > FETCH_PATIENCE {
         not_known(pod, facts, facts.trouble.as_ref())
@@ -123,7 +125,7 @@ fn fetching(pod: &PodView, facts: &Facts, over_for: Duration) -> Reading {
     }
 }
 
-/// A container that its node has no trace of: it never began, or it was lost.
+/// A container without a trace on its node: it never began, or it was lost.
 pub(super) fn without_a_trace(pod: &PodView, facts: &Facts) -> Reading {
     if facts.running_since.is_some() || pod.has_run_before() || pod.has_container {
         return it_ran(pod, facts);
@@ -137,7 +139,7 @@ pub(super) fn without_a_trace(pod: &PodView, facts: &Facts) -> Reading {
         Evidence::Made => was_made(pod, facts),
         Evidence::CouldNotStart(trouble) => never_ran(pod, facts, Some(trouble)),
         Evidence::MayHaveStarted(trouble) => not_known(pod, facts, trouble.as_ref()),
-        // A node writes so only when it fetches nothing any more.
+        // A node writes this only when it is no longer fetching anything.
         Evidence::Nothing | Evidence::NotAllowed | Evidence::Fetching => match &facts.trouble {
             Some(trouble) => never_ran(pod, facts, Some(trouble)),
             None => not_known(pod, facts, None),
@@ -145,7 +147,7 @@ pub(super) fn without_a_trace(pod: &PodView, facts: &Facts) -> Reading {
     }
 }
 
-/// A pod that has failed without an end of its container's being known.
+/// A pod that has failed without its container's end being known.
 pub(super) fn failed(pod: &PodView, facts: &Facts) -> Reading {
     let reason = pod.reason.as_deref().unwrap_or_default();
     let message = pod.message.as_deref().unwrap_or_default();
@@ -173,14 +175,14 @@ pub(super) fn failed(pod: &PodView, facts: &Facts) -> Reading {
             (None, false) => Reading::never(format!("it could not be prepared: {}", failure.words), StartFault::Task),
         };
     }
-    // The node was not asked.
+    // The node was not consulted.
     let is_without_node = pod.disruption.as_ref().is_some_and(super::view::Disruption::is_without_node);
     let is_refused = !is_without_node && is_refusal(reason, message);
     if !is_without_node && !is_refused && facts.failed_for <= NEWS_PATIENCE {
         return Reading::Seen(Observation::Starting);
     }
-    // Releases before 1.22 or so write the same status for a pod that ran and for one that did not, without a word about
-    // its container. An agent that began anew may even refuse a pod that ran before.
+    // Releases before about 1.22 write the same status for a pod that ran and for one that did not, without its
+    // container's status. A restarted agent may even refuse a pod that ran before.
     let is_unsaid = matches!(pod.container, Container::Unknown);
     let could_not_start = matches!(facts.evidence, Evidence::CouldNotStart(_));
     let is_late = reason == "DeadlineExceeded" && (could_not_start || !is_unsaid);
@@ -204,7 +206,7 @@ pub(super) fn failed(pod: &PodView, facts: &Facts) -> Reading {
     }
 }
 
-/// Whether a node's agent refused the pod when it first saw it, in the words of every release from 1.20 on.
+/// Whether a node's agent refused the pod on first sight, as worded by every release from 1.20 on.
 fn is_refusal(reason: &str, message: &str) -> bool {
     const REASONS: [&str; 17] = [
         "AppArmor",
@@ -237,7 +239,7 @@ fn describe(reason: &str, message: &str) -> String {
     }
 }
 
-/// It certainly never ran. Why: we gave it up, or were asked to stop it, or somebody took it away.
+/// It certainly never ran. The reason: we gave it up, we were asked to stop it, or someone removed it.
 fn never_ran(pod: &PodView, facts: &Facts, trouble: Option<&Trouble>) -> Reading {
     if facts.was_asked_to_stop {
         return Reading::never("stopped before it started".to_owned(), StartFault::Displaced);
@@ -246,7 +248,7 @@ fn never_ran(pod: &PodView, facts: &Facts, trouble: Option<&Trouble>) -> Reading
         return Reading::never(verdict.reason.clone(), verdict.fault);
     }
     let trouble_words = trouble.map(|trouble| words_of(pod, trouble));
-    // Another attempt would fail by the same.
+    // Another attempt would fail for the same reason.
     if let Some(trouble) = trouble.filter(|trouble| trouble.is_about_image && is_hopeless(&trouble.words)) {
         return Reading::never(words_of(pod, trouble), StartFault::Task);
     }
@@ -278,7 +280,7 @@ fn it_ran(pod: &PodView, facts: &Facts) -> Reading {
     )
 }
 
-/// A container that was made, of which nobody has said that it started.
+/// A container that was created, without a report that it started.
 fn was_made(pod: &PodView, facts: &Facts) -> Reading {
     let by = taken_away(pod, facts).map_or_else(String::new, |by| format!("; {by}"));
     let words = "its container was made, and may have started: whether its command ran is not known";
@@ -290,7 +292,7 @@ fn not_known(pod: &PodView, facts: &Facts, trouble: Option<&Trouble>) -> Reading
         "" => "its pod failed".to_owned(),
         reason => format!("its pod failed ({})", describe(reason, pod.message.as_deref().unwrap_or_default())),
     });
-    // A verdict says it already.
+    // A verdict already states it.
     let trouble = trouble.filter(|_| facts.verdict.is_none());
     let beside = trouble.map_or_else(String::new, |trouble| format!("; before that, {}", words_of(pod, trouble)));
     let words = "and its node has no trace of its container: whether its command ran is not known";
@@ -328,7 +330,7 @@ mod tests {
         PodView { phase: Phase::Failed, reason, message, ..pod(container) }
     }
 
-    /// Deleted, and let go of.
+    /// A deleted and released pod.
     fn released(container: Container) -> PodView {
         PodView { deleting: Some(Deleting { grace: Duration::ZERO }), ..pod(container) }
     }
@@ -360,7 +362,7 @@ mod tests {
         }
     }
 
-    /// Releases before 1.22 or so write only these three fields for a pod that they end, whatever ran in it.
+    /// Releases before about 1.22 write only these three fields for a pod that they end, whatever ran in it.
     #[test]
     fn a_pod_that_failed_without_a_word_about_its_container_is_tried_again_only_where_it_certainly_never_ran() {
         let ended = [
@@ -425,7 +427,7 @@ mod tests {
             let facts = Facts { released_for: seconds(seconds_ago), trouble: known, ..facts(evidence, false) };
             words(&released(waiting_for("ErrImagePull")), &facts)
         };
-        // As it was seen: 0.4 s after the force, the node being about to fetch the image again.
+        // As observed: 0.4 s after the forced deletion, with the node about to fetch the image again.
         assert_eq!(old(Evidence::NotAsked, 0), "starting");
         assert_eq!(old(Evidence::NotAsked, 11), "AskEvents");
         assert_eq!(old(Evidence::Fetching, 11), "starting");
@@ -435,13 +437,13 @@ mod tests {
         assert!(old(Evidence::Made, 11).starts_with("lost: its container was made"));
         assert!(old(Evidence::CouldNotStart(trouble()), 11).starts_with("again (displaced): its pod was deleted"));
         assert!(old(Evidence::Nothing, 11).starts_with("again (displaced): its pod was deleted"));
-        // What is fetched is looked at again, and not waited for where the run is to stop.
+        // A fetch in progress is checked again, and not awaited if the run is to be stopped.
         let asked_long_ago = Facts { evidence_age: seconds(11), ..facts(Evidence::Fetching, false) };
         assert_eq!(words(&released(waiting_for("ErrImagePull")), &asked_long_ago), "AskEvents");
         let stopped = Facts { was_asked_to_stop: true, ..facts(Evidence::Fetching, false) };
         assert!(words(&released(waiting_for("ErrImagePull")), &stopped).starts_with("lost: its pod was deleted"));
 
-        // A newer node writes a last status before it lets go.
+        // A newer node writes a last status before it releases the pod.
         let pod = released(waiting_for("ErrImagePull"));
         let soon = Facts { released_for: seconds(11), ..facts(Evidence::NotAsked, true) };
         assert_eq!(words(&pod, &soon), "starting");
@@ -459,7 +461,7 @@ mod tests {
         let verdict = Some(Verdict { reason, fault: StartFault::Image });
         let pod = released(waiting_for("ErrImagePull"));
         let told = |evidence: Evidence| words(&pod, &Facts { verdict: verdict.clone(), ..facts(evidence, false) });
-        // The image came when it had been given up, and the runtime could not start the container.
+        // The image arrived after it had been given up, and the runtime could not start the container.
         let runc = Trouble { is_about_image: false, words: "runc create failed".to_owned(), init: None };
         let never = told(Evidence::CouldNotStart(runc));
         assert_eq!(never, "again (image): image `x:1` can't be pulled: 500 Internal Server Error");

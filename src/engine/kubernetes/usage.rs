@@ -1,5 +1,5 @@
-//! What runs use: sampled by one request for all of a cluster's (metrics.k8s.io), or one for each node that has some (the
-//! kubelet's own summary), where one of the two is served to us; else not known.
+//! Resource usage of runs: sampled by one request for the whole cluster (metrics.k8s.io), or one for each node with
+//! runs (the kubelet's own summary), whichever is available to us; otherwise unknown.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const SAMPLING_PERIOD: Duration = Duration::from_secs(5);
 /// How long a cluster that serves neither is not asked again.
 const PAUSE_WITHOUT: Duration = Duration::from_mins(10);
 
-/// One look at a container.
+/// One sample of a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sample {
     memory_bytes: Option<i64>,
@@ -109,7 +109,7 @@ struct MemorySummary {
 type Running = HashMap<String, (AttemptId, PodView)>;
 type Samples = Vec<(AttemptId, Sample)>;
 
-/// The samples of our running pods out of what the metrics server says about all.
+/// The samples of our running pods from the metrics server's list of all pods.
 fn of_metrics(list: &PodMetricsList, running: &Running) -> Samples {
     let by_name: HashMap<_, _> = running.values().map(|(attempt_id, pod)| (pod.name.as_str(), *attempt_id)).collect();
     let samples = list.items.iter().filter_map(|pod| {
@@ -125,7 +125,7 @@ fn of_metrics(list: &PodMetricsList, running: &Running) -> Samples {
     samples.collect()
 }
 
-/// The same out of a kubelet's summary.
+/// The same from a kubelet's summary.
 fn of_summary(summary: &Summary, running: &Running) -> Samples {
     let samples = summary.pods.iter().filter_map(|pod| {
         let (attempt_id, _) = running.get(&pod.pod_ref.uid)?;
@@ -141,7 +141,7 @@ fn of_summary(summary: &Summary, running: &Running) -> Samples {
 }
 
 impl Inner {
-    /// Samples what running pods use, for ever.
+    /// Samples the usage of running pods, without end.
     pub(super) async fn watch_usage(self: Arc<Self>) {
         loop {
             tokio::time::sleep(SAMPLING_PERIOD).await;
@@ -166,7 +166,7 @@ impl Inner {
                     );
                     tokio::time::sleep(PAUSE_WITHOUT).await;
                 }
-                // The watches tell of it.
+                // The watches report it.
                 Err(ApiError::Away(_)) => {}
             }
         }
@@ -175,7 +175,7 @@ impl Inner {
     async fn samples(&self, running: &Running) -> Result<Samples, ApiError> {
         match self.metrics(running).await {
             Err(ApiError::Refused { .. }) => {}
-            // A metrics server that is installed and away answers for itself with 503; the kubelets may answer all the same.
+            // For a metrics server that is installed but away, the API returns 503; the kubelets may still answer.
             Err(ApiError::Away(_)) if self.cache.is_fresh() => {}
             result => return result,
         }

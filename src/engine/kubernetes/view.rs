@@ -1,5 +1,5 @@
-//! The little that we keep of an object: pure reading of pods, jobs and events, in the words of every release from 1.20
-//! on. What is not needed is dropped here, so that what a cluster says about many runs takes little memory.
+//! The small extract that we keep of an object: pure reading of pods, jobs and events, as worded by every release from
+//! 1.20 on. Unneeded data is dropped here, so that a cluster's data on many runs takes little memory.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use super::read::trouble_of;
 use super::words::clean;
 use crate::model::{AttemptId, Event, EventType};
 
-/// What a runtime says of a container that ended while the runtime itself was away, as in a reboot of the node: the exit
-/// code beside it, 255, is the runtime's and not the command's.
+/// A runtime's reason for a container that ended while the runtime itself was away, as in a reboot of the node: the
+/// accompanying exit code, 255, is the runtime's and not the command's.
 pub(super) const LOST_AT_RESTART: &str = "Unknown";
-/// What a node says of a container that it has no trace of. From about 1.27 on it says so of those as well that never
-/// began.
+/// The reason a node writes for a container without a trace. From about 1.27 on it also writes this for containers
+/// that never began.
 pub(super) const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) struct PodView {
     pub created_at: Option<Timestamp>,
     pub node: Option<String>,
     pub phase: Phase,
-    /// Why the whole pod is as it is: `Evicted`, `DeadlineExceeded`.
+    /// Why the whole pod is in its phase: `Evicted`, `DeadlineExceeded`.
     pub reason: Option<String>,
     pub message: Option<String>,
     pub deleting: Option<Deleting>,
@@ -40,19 +40,19 @@ pub(super) struct PodView {
     pub restarts: i32,
     /// The container ran, and its node lost it.
     pub was_lost: bool,
-    /// The node has named a container of this pod's.
+    /// The node has named a container of this pod.
     pub has_container: bool,
     pub image: String,
-    /// What the command is handed to.
+    /// The shell that the command is passed to.
     pub shell: String,
     pub image_digest: Option<String>,
     pub memory_limit_bytes: Option<i64>,
     pub cpu_limit_millis: Option<i64>,
-    /// The pod's own deadline, which may have been set by others than us.
+    /// The pod's own deadline, which may have been set by someone else.
     pub deadline_secs: Option<i64>,
-    /// The scheduler's words about a pod that it has no node for.
+    /// The scheduler's message about a pod for which it has no node.
     pub unschedulable: Option<String>,
-    /// The words about a pod that nobody may schedule yet.
+    /// The message about a pod that may not be scheduled yet.
     pub gated: Option<String>,
     /// Why Kubernetes itself took the pod away, where the release says so.
     pub disruption: Option<Disruption>,
@@ -60,7 +60,7 @@ pub(super) struct PodView {
     pub init_waiting: Option<InitWaiting>,
     /// How an init container of the operator's failed.
     pub init_failure: Option<InitFailure>,
-    /// Our finalizer is on it.
+    /// The pod has our finalizer.
     pub is_kept: bool,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Disruption {
 }
 
 impl Disruption {
-    /// The pod was taken away without its node's having been asked: what runs there is not known.
+    /// The pod was removed without consulting its node: whether anything still runs there is unknown.
     pub(super) fn is_without_node(&self) -> bool {
         matches!(self.reason.as_str(), "DeletionByPodGC" | "DeletionByTaintManager")
     }
@@ -105,10 +105,10 @@ pub(super) enum Phase {
     Failed,
 }
 
-/// Somebody has deleted the pod; our finalizer keeps it.
+/// Someone has deleted the pod; our finalizer keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Deleting {
-    /// Without any, the node has nothing more to say about it: its containers have ended, or never began. Or somebody
+    /// Zero means that the node is finished with the pod: its containers have ended, or never began. Or that someone
     /// forced the deletion.
     pub grace: Duration,
 }
@@ -122,7 +122,7 @@ impl Deleting {
 /// The container that runs the command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Container {
-    /// No node has said anything about it.
+    /// No node has reported anything about it.
     #[default]
     Unknown,
     Waiting {
@@ -200,21 +200,21 @@ impl PodView {
         }
     }
 
-    /// Whether the command began, as far as this object says.
+    /// Whether the command began, according to this object.
     pub(super) const fn has_started(&self) -> bool {
         let runs_or_ran =
             matches!(self.container, Container::Running { .. } | Container::Terminated { started_at: Some(_), .. });
         runs_or_ran || self.has_run_before()
     }
 
-    /// Whether the container was started before the one that the status is about.
+    /// Whether the container was started before the run that the status describes.
     pub(super) const fn has_run_before(&self) -> bool {
         self.was_lost || self.restarts > 0
     }
 }
 
 fn container_of(state: &core::ContainerState) -> Container {
-    // Times before the first second are how a node writes "not at all".
+    // Nodes write times before the first second to mean "never".
     let time = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
         time.as_ref().map(|time| time.0).filter(|time| time.as_second() > 0)
     };
@@ -272,11 +272,11 @@ fn digest_of(image_id: &str) -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct JobView {
     pub uid: String,
-    /// The controller has given it up, and why: it will make no pod.
+    /// Why the controller has given it up: it will create no pod.
     pub failure: Option<String>,
     /// It was given up because its deadline passed.
     pub is_past_deadline: bool,
-    /// Somebody has suspended it: its controller deletes its pod, and makes another when it is resumed.
+    /// Someone has suspended it: its controller deletes its pod, and creates another when it is resumed.
     pub is_suspended: bool,
     pub is_deleting: bool,
 }
@@ -284,7 +284,7 @@ pub(super) struct JobView {
 impl JobView {
     pub(super) fn read(job: &Job) -> Self {
         let status = job.status.as_ref();
-        // Newer releases say `FailureTarget` first, and `Failed` only when the pods have ended.
+        // Newer releases set `FailureTarget` first, and `Failed` only when the pods have ended.
         let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
         let failed = conditions.into_iter().find(|condition| {
             matches!(condition.type_.as_str(), "Failed" | "FailureTarget") && condition.status == "True"
@@ -303,12 +303,12 @@ impl JobView {
     }
 }
 
-/// An event of Kubernetes' about one of our objects, as a line of the run's story. What Kubernetes repeats has the same
-/// time, so that it is told once.
+/// A Kubernetes event about one of our objects, as an event of the run. Repetitions by Kubernetes get the same time,
+/// so that they are reported once.
 pub(super) fn read_event(event: &core::Event) -> Option<Event> {
     const TOLD_OTHERWISE: [&str; 4] = ["FailedScheduling", "SuccessfulCreate", "Completed", "Started"];
     let reason = event.reason.as_deref()?;
-    // The controller of an older release finds that it can make no pod, which is meant.
+    // The controller of an older release reports that it can't create a pod, which is intended.
     let message = event.message.as_deref().unwrap_or_default();
     if TOLD_OTHERWISE.contains(&reason) || message.contains(NO_POD_CLASS) {
         return None;
@@ -328,7 +328,7 @@ pub(super) fn read_event(event: &core::Event) -> Option<Event> {
     })
 }
 
-/// The message without what is new in each repetition, so that it is told once.
+/// The message without the parts that vary between repetitions, so that it is reported once.
 fn told_once(event: &core::Event, message: &str) -> String {
     let attempt_id = event.involved_object.name.as_deref().and_then(attempt_of_name);
     match attempt_id {
@@ -337,7 +337,7 @@ fn told_once(event: &core::Event, message: &str) -> String {
     }
 }
 
-/// The words by which the API refused the pod of an attempt's job to its controller.
+/// The message with which the API refused the pod of an attempt's job to its controller.
 pub(super) fn refusal_in(event: &core::Event, attempt_id: AttemptId) -> Option<String> {
     let object = &event.involved_object;
     let is_about_job = object.kind.as_deref() == Some("Job") && object.name.as_deref() == Some(&name_of(attempt_id));
@@ -347,7 +347,7 @@ pub(super) fn refusal_in(event: &core::Event, attempt_id: AttemptId) -> Option<S
     (!words.contains(NO_POD_CLASS)).then(|| clean(&without_pod_name(words, attempt_id)))
 }
 
-/// The same words for each try, of which each has another pod's name.
+/// The same message for each retry, whose pods have different names.
 fn without_pod_name(words: &str, attempt_id: AttemptId) -> String {
     let job = name_of(attempt_id);
     let begin = format!("pods \"{job}-");
@@ -383,7 +383,7 @@ mod tests {
         for kind in ["Complete", "SuccessCriteriaMet", "Suspended"] {
             assert_eq!(job(&failed(kind)).failure, None, "{kind}");
         }
-        // A release that has no `ready`, and one that has.
+        // A release without `ready`, and one with it.
         assert_eq!(job(&json!({ "active": 1 })), job(&json!({ "active": 1, "ready": 0, "terminating": 0 })));
     }
 

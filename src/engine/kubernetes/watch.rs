@@ -1,5 +1,5 @@
-//! Watching: three streams a cluster (pods, jobs, events), whatever the number of runs. What they tell goes into the
-//! cache and becomes pokes; their silence becomes the cluster's state.
+//! Watching: three streams per cluster (pods, jobs, events), regardless of the number of runs. Their news goes into
+//! the cache and becomes pokes; their silence becomes the cluster's state.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
@@ -20,21 +20,21 @@ use super::names::{attempt_of_labels, attempt_of_name, selector};
 use super::view::{JobView, PodView, read_event, refusal_in};
 use crate::model::{AttemptId, Event};
 
-/// How long after the API was missed it is looked for again; doubles up to the second.
+/// How long after a failure the API is retried; the pause doubles from the first value up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// A connection that nobody answers on is noticed after this time at the latest; nodes and quotas are as old as this.
+/// A dead connection is noticed after this time at the latest; data on nodes and quotas is at most this old.
 const PING_PERIOD: Duration = Duration::from_secs(15);
 /// How many objects a page of a first listing holds.
 const PAGE_SIZE: u32 = 500;
 
-/// Something that is watched, and what is done with its news.
+/// A watched kind of object, and how its news is handled.
 pub(super) trait Watched:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static
 {
     const WHAT: &'static str;
-    /// Whether nothing can be said of runs without a right to it.
+    /// Whether nothing can be said of runs without the right to watch it.
     const IS_NEEDED: bool = true;
-    /// What is known when a listing begins, so that it can be told what is missing from it.
+    /// What is known when a listing begins, to determine what is missing from it.
     type Known: Send;
 
     fn known(inner: &Inner) -> Self::Known;
@@ -48,7 +48,7 @@ pub(super) trait Watched:
 }
 
 impl Inner {
-    /// Watches all that is to be watched, for ever.
+    /// Runs all watches, without end.
     pub(super) async fn watch(self: Arc<Self>) {
         tokio::join!(
             self.watch_one::<Pod>(),
@@ -73,7 +73,7 @@ impl Inner {
         }
     }
 
-    /// Follows one kind of objects until that fails. What happened in between is found by listing all anew.
+    /// Follows one kind of object until that fails. Anything missed in between is found by a new full listing.
     async fn follow<K: Watched>(&self, pause: &mut Duration) -> ApiError {
         let client = match self.link.connected().await {
             Ok(connected) => connected.client,
@@ -119,7 +119,7 @@ impl Inner {
         }
     }
 
-    /// Looks at what changes seldom, and whether anybody answers, for ever.
+    /// Refreshes slowly changing data, and checks that the API answers, without end.
     async fn ping(&self) {
         loop {
             if let Err(ApiError::Away(_)) = self.refresh_room().await {
@@ -129,7 +129,7 @@ impl Inner {
         }
     }
 
-    /// Brings the cache up to date without a watch.
+    /// Updates the cache without a watch.
     pub(super) async fn list_all(&self) -> Result<(), ApiError> {
         let labels = selector(&self.identity);
         let (known_jobs, known_pods) = (self.cache.known_jobs(), self.cache.known_pods());
@@ -156,9 +156,9 @@ impl Inner {
         }
     }
 
-    /// Asks for the objects of one attempt, and takes them into the cache.
+    /// Queries the objects of one attempt, and stores them in the cache.
     pub(super) async fn ask_for(&self, attempt_id: AttemptId) -> Result<(), ApiError> {
-        // What came while the API was asked is newer than its answer.
+        // News that arrived during the query is newer than its answer.
         let before = self.cache.get(attempt_id).unwrap_or_default();
         let labels = super::names::selector_of(&self.identity, attempt_id);
         let jobs = self.list::<Job>(&labels).await?;
@@ -178,7 +178,7 @@ impl Inner {
         for pod in pods {
             pod.apply(self);
         }
-        // Labels may have been changed.
+        // Its labels may have been changed.
         if has_no_job {
             self.find_job(attempt_id).await?;
         }
@@ -193,14 +193,14 @@ impl Inner {
         Api::namespaced(client, &self.config.namespace)
     }
 
-    /// Takes in what was seen of a pod, and tells what is worth telling of it.
+    /// Records an observed pod, and reports the resulting events.
     pub(super) fn take_pod(&self, attempt_id: AttemptId, pod: PodView) {
         for event in self.cache.apply_pod(attempt_id, pod, self.link.now()) {
             self.note(attempt_id, event);
         }
     }
 
-    /// Tells an event of an attempt of which perhaps nothing is known yet.
+    /// Reports an event of an attempt that may have no entry yet.
     pub(super) fn note_unseen(&self, attempt_id: AttemptId, event: Event) {
         self.cache.change(attempt_id, |_| {});
         self.note(attempt_id, event);
@@ -240,7 +240,7 @@ impl Watched for Pod {
     fn delete(self, inner: &Inner) {
         let attempt_id = self.metadata.labels.as_ref().and_then(attempt_of_labels);
         if let Some(attempt_id) = attempt_id.filter(|attempt_id| inner.cache.get(*attempt_id).is_some()) {
-            // The last news of it may come only now.
+            // Its last news may arrive only now.
             let uid = self.metadata.uid.clone().unwrap_or_default();
             self.apply(inner);
             inner.cache.pod_is_gone(attempt_id, &uid);
@@ -290,7 +290,7 @@ impl Watched for Job {
     }
 }
 
-/// Events have no labels: those of our objects are known by their names.
+/// Events have no labels: those about our objects are recognized by the objects' names.
 impl Watched for KubernetesEvent {
     const WHAT: &'static str = "events";
     const IS_NEEDED: bool = false;

@@ -1,10 +1,10 @@
-//! Words of Kubernetes' own, as far as they are kept: of a length that can be held for each of many runs, without bytes
-//! that no text has.
+//! Messages from Kubernetes, as stored: short enough to keep for each of many runs, and without bytes that are
+//! invalid in a text.
 
 /// How much of one message is kept. The API itself allows 1 KiB in an event and 32 KiB in a condition.
 const LONGEST_BYTES: usize = 2048;
 
-/// The text without control characters other than newlines and tabs, cut where it is too long.
+/// The text without control characters other than newlines and tabs, truncated if it is too long.
 pub(super) fn clean(text: &str) -> String {
     let is_kept = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
     if text.len() <= LONGEST_BYTES && text.chars().all(|c| is_kept(&c)) {
