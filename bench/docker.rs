@@ -20,7 +20,7 @@ use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::{CreateContainerOptions, LogsOptions, RemoveContainerOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use flotilla::engine::docker::{DockerEngine, DockerSettings, Identity};
-use flotilla::engine::{Engine, Handle, LaunchSpec, Origin, Output, Pokes};
+use flotilla::engine::{Engine, Handle, LaunchSpec, Origin, Output, Reports};
 use flotilla::model::{AttemptId, DefinitionId, Execution, LogPosition, Observation, RunId, TaskSpec};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, TryStreamExt};
@@ -44,8 +44,8 @@ async fn main() -> Result<()> {
     let docker = Docker::connect_with_unix(&host, 60, API_DEFAULT_VERSION)?.negotiate_version().await?;
     let config =
         DockerSettings { host: Some(host.clone()), network_mode: Some("none".into()), ..DockerSettings::default() };
-    let identity = Identity { server_id: RunId::generate().to_string(), cluster: "bench".into() };
-    let pokes = Pokes::default();
+    let identity = Identity { installation_id: RunId::generate().to_string(), cluster: "bench".into() };
+    let pokes = Reports::default();
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(config, identity, pokes.clone(), Timestamp::now));
     let folder = folder()?;
     let text = format!("[clusters.default]\nengine = \"docker\"\nhost = \"{host}\"\nnetwork_mode = \"none\"\n");
@@ -121,7 +121,7 @@ async fn run_raw(docker: &Docker) {
 }
 
 /// As the control loops do it: one loop looks at all that was poked about, and each attempt goes its way from there.
-async fn run_all(engine: &Arc<dyn Engine>, pokes: &Pokes, at_once: usize) {
+async fn run_all(engine: &Arc<dyn Engine>, pokes: &Reports, at_once: usize) {
     let launches = (0..at_once).map(|_| async {
         let handle = engine.launch(&spec()).await.unwrap();
         pokes.poke(handle.attempt_id);

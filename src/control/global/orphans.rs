@@ -35,7 +35,7 @@ impl Loop for Orphans {
     async fn is_due(&mut self) {
         // An error would mean that the sender is gone, but `global` holds it.
         if self.stops.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

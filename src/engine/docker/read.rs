@@ -190,9 +190,9 @@ const FOUND_DEAD_BEFORE_23: i64 = 0;
 pub(super) fn is_lost(container: &ContainerInspectResponse, end: EndSeen) -> bool {
     match (exit_code(container), end, network(container)) {
         (_, EndSeen::Yes, _) => false,
-        (FOUND_DEAD, _, Network::Held) => true,
-        (FOUND_DEAD, EndSeen::No | EndSeen::Perhaps, Network::Unknown) => true,
-        (FOUND_DEAD_BEFORE_23, EndSeen::No | EndSeen::Perhaps, Network::Held) => true,
+        (FOUND_DEAD, _, Network::Held)
+        | (FOUND_DEAD, EndSeen::No | EndSeen::Perhaps, Network::Unknown)
+        | (FOUND_DEAD_BEFORE_23, EndSeen::No | EndSeen::Perhaps, Network::Held) => true,
         _ => false,
     }
 }

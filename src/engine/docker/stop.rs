@@ -128,7 +128,7 @@ impl Inner {
             // It has ended.
             Err(error) if error.is_not_found() || error.is_conflict() => {}
             Err(error) => {
-                tracing::warn!(%attempt_id, %error, "can't kill a container early; its longer grace period applies")
+                tracing::warn!(%attempt_id, %error, "can't kill a container early; its longer grace period applies");
             }
         }
     }

@@ -14,16 +14,16 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | `config` | the operator's settings |
+//! | `settings` | the operator's settings |
 //! | `link`, `identity`, `refusal` | the connection, which cluster answers, what its refusals mean |
 //! | `names`, `job`, `template`, `launch` | names and labels, the objects sent to Kubernetes, creating them once |
 //! | `view`, `words`, `cache`, `watch` | extracts of objects, their cache, the three watches that fill it |
 //! | `facts`, `read`, `unstarted`, `shell` | what a pod says about its attempt |
 //! | `evidence` | what a pod's events prove |
-//! | `judge`, `look` | what to conclude about an attempt, and what to query or do first; for many attempts |
+//! | `judge`, `observe` | what to conclude about an attempt, and what to query or do first; for many attempts |
 //! | `lines`, `place`, `logs` | the output |
 //! | `keep`, `stop` | recovering changed objects; stopping and removing |
-//! | `room`, `quantity`, `usage` | the cluster's capacity, quantities, resource usage |
+//! | `capacity`, `quantity`, `usage` | the cluster's capacity, quantities, resource usage |
 
 mod cache;
 mod capacity;

@@ -124,7 +124,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Observes as `look` does. Returns whether that concluded anything.
+    /// Observes as `observe` does. Returns whether that concluded anything.
     fn look(&mut self, at: f64) -> bool {
         let (attempt_id, now) = (self.case.attempt_id, self.now(at));
         let mut context = Context {

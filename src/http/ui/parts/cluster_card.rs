@@ -122,7 +122,6 @@ mod tests {
                 queued: 5,
                 needs_retry: 1,
                 reserved: Resources { memory_mb: Some(512), gpus: Some(1), ..Resources::default() },
-                ..Load::default()
             },
             condition: Condition {
                 capacity: Resources { memory_mb: Some(2048), gpus: Some(4), ..Resources::default() },
