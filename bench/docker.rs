@@ -45,8 +45,8 @@ async fn main() -> Result<()> {
     let config =
         DockerSettings { host: Some(host.clone()), network_mode: Some("none".into()), ..DockerSettings::default() };
     let identity = Identity { installation_id: RunId::generate().to_string(), cluster: "bench".into() };
-    let pokes = Reports::default();
-    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(config, identity, pokes.clone(), Timestamp::now));
+    let reports = Reports::default();
+    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(config, identity, reports.clone(), Timestamp::now));
     let folder = folder()?;
     let text = format!("[clusters.default]\nengine = \"docker\"\nhost = \"{host}\"\nnetwork_mode = \"none\"\n");
     let server = Server::start(folder.path(), &text, &[])?;
@@ -55,13 +55,13 @@ async fn main() -> Result<()> {
     let definition = word(&definition, "definition_id")?;
 
     run_raw(&docker).await;
-    run_all(&engine, &pokes, 1).await;
+    run_all(&engine, &reports, 1).await;
     run_on(&server, &definition, 1)?;
     for at_once in [1, 8] {
         let [mut raw, mut ours, mut whole] = std::array::from_fn(|_| Samples::default());
         for _ in 0..rounds {
             raw.add_time(timed(async { drop(join_all((0..at_once).map(|_| run_raw(&docker))).await) }).await);
-            ours.add_time(timed(run_all(&engine, &pokes, at_once)).await);
+            ours.add_time(timed(run_all(&engine, &reports, at_once)).await);
             let begun = Instant::now();
             tokio::task::block_in_place(|| run_on(&server, &definition, at_once))?;
             whole.add_time(begun.elapsed());
@@ -121,16 +121,16 @@ async fn run_raw(docker: &Docker) {
 }
 
 /// As the control loops do it: one loop looks at all that was poked about, and each attempt goes its way from there.
-async fn run_all(engine: &Arc<dyn Engine>, pokes: &Reports, at_once: usize) {
+async fn run_all(engine: &Arc<dyn Engine>, reports: &Reports, at_once: usize) {
     let launches = (0..at_once).map(|_| async {
         let handle = engine.launch(&spec()).await.unwrap();
-        pokes.poke(handle.attempt_id);
+        reports.changed(handle.attempt_id);
         handle
     });
     let watch = async {
         let (mut pumps, mut ends) = (std::collections::BTreeMap::new(), Vec::new());
         while ends.len() < at_once {
-            let poked = pokes.take().await.into_iter();
+            let poked = reports.take().await.into_iter();
             let handles: Vec<_> = poked.map(|attempt_id| Handle { attempt_id, text: "container".into() }).collect();
             for (handle, seen) in handles.iter().zip(engine.observe(&handles).await.unwrap()) {
                 let has_ended = match seen {

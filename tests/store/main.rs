@@ -30,7 +30,7 @@ macro_rules! on_both {
         mod postgres {
             $(#[tokio::test]
             async fn $name() {
-                let Some(url) = crate::support::postgres_url().await else { return };
+                let Some(url) = $crate::support::postgres_url().await else { return };
                 super::$name(flotilla::store::Store::open_postgres(&url).await.unwrap()).await;
             })+
         }
