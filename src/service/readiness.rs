@@ -18,7 +18,7 @@ pub struct LoopFault {
     pub name: &'static str,
     /// The cluster that it works for; `None` for the loops of the whole server.
     pub cluster: Option<String>,
-    /// How long its current step has run; `None` if its last one panicked.
+    /// Time without a completed step; `None` if the last step panicked.
     pub late: Option<Duration>,
 }
 
