@@ -2,7 +2,7 @@
 //!
 //! Times are kept in whole microseconds, as both databases store them, so that what comes back equals what went in.
 //!
-//! A moment is told by the wall clock, which may be set at any time. How long something takes is measured by
+//! A point in time comes from the wall clock, which may be set at any time. Durations are measured with
 //! [`Clock::elapsed`], which never jumps.
 
 use std::sync::{Arc, LazyLock};
@@ -21,7 +21,7 @@ enum Source {
     Manual(Arc<Mutex<Hands>>),
 }
 
-/// What a test has set.
+/// The values set by a test.
 #[derive(Debug)]
 struct Hands {
     now: Timestamp,
@@ -54,8 +54,8 @@ impl Clock {
         Timestamp::from_microsecond(now.as_microsecond()).expect("a timestamp without its nanoseconds is in range")
     }
 
-    /// How much time has passed since a moment that stays the same as long as the process lives. It only grows, whatever is
-    /// done to the machine's clock, and stands still while the machine sleeps.
+    /// The time since a moment that is fixed for the life of the process. It only grows, regardless of changes to the
+    /// machine's clock, and stands still while the machine sleeps.
     #[must_use]
     pub fn elapsed(&self) -> SignedDuration {
         match &self.0 {

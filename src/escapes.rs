@@ -24,7 +24,7 @@ pub enum Piece {
 pub struct Pieces<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// No title, link or picture ends before this place: it is looked for once.
+    /// No title, link or picture ends before this offset, so the search is done only once.
     unended_until: usize,
 }
 
@@ -94,7 +94,7 @@ impl Iterator for Pieces<'_> {
     }
 }
 
-/// With the last byte of a command, where it is there.
+/// Includes the last byte of a command, if present.
 fn ended(text: &[u8], length: usize, last: RangeInclusive<u8>) -> usize {
     length + usize::from(text.get(length).is_some_and(|byte| last.contains(byte)))
 }
@@ -131,7 +131,7 @@ pub fn whole_length(bytes: &[u8], most: usize) -> usize {
     bytes.len()
 }
 
-/// Where the character begins that the byte at `place` belongs to. What is no character may be split anywhere.
+/// The start of the character that contains the byte at `place`. Invalid bytes may be split anywhere.
 fn character_start(bytes: &[u8], from: usize, place: usize) -> usize {
     let first = (from.max(place.saturating_sub(3))..=place).rev().find(|at| bytes[*at] & 0b1100_0000 != 0b1000_0000);
     let Some(first) = first else { return place };
@@ -203,7 +203,7 @@ mod tests {
                 assert_eq!(whole_length(text.as_bytes(), most), *expected, "{text:?} at {most}");
             }
         }
-        // What is no character at all.
+        // Invalid UTF-8.
         assert_eq!(whole_length(&[0x80; 9], 5), 5);
         assert_eq!(whole_length(&[0xff; 9], 5), 5);
     }

@@ -1,6 +1,6 @@
-//! The lease on the database: this server's right to decide about runs, until it ends or another server has it. Whoever
-//! asks it just before acting stops in time also after the process was frozen, for the time goes on by a clock that counts
-//! while it sleeps.
+//! The lease on the database: this server's right to decide about runs, until it expires or another server takes it.
+//! Callers that check it just before acting also stop in time after the process was frozen, because it uses a clock
+//! that keeps counting during sleep.
 //!
 //! ```text
 //! held ──not renewed in time──→ unconfirmed ──renewed──→ held
@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
-/// A moment by a clock that nobody sets, and that goes on while the machine sleeps.
+/// A moment on a clock that cannot be set and that keeps counting while the machine sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Duration);
 
@@ -26,7 +26,7 @@ impl Moment {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
-    /// Nobody else can have it: the database is a locked file.
+    /// No other server can take it: the database is a locked file.
     Permanent,
     Until {
         end: Moment,
@@ -41,15 +41,15 @@ enum State {
 /// Whether this server may decide.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// A higher generation says that it was lost in between: what was known before counts no more.
+    /// A higher generation means that the lease was lost in between: earlier knowledge is no longer valid.
     Held { generation: u64 },
-    /// It could not be renewed in time. Perhaps nobody else has it.
+    /// It could not be renewed in time. Another server may or may not have it.
     Unconfirmed,
     /// Another server has it.
     Lost { by: String },
 }
 
-/// The lease, as long as it has not been lost: what was decided before says nothing afterwards.
+/// The lease, until it is lost: earlier decisions are not valid afterwards.
 #[derive(Debug, Clone)]
 pub struct Tenure {
     lease: Lease,
@@ -110,7 +110,7 @@ impl Lease {
             if let State::Until { end: known, .. } = state {
                 *known = end;
             }
-            // Nobody has to do anything about it.
+            // No action is needed.
             false
         });
     }
@@ -133,11 +133,11 @@ impl Lease {
         });
     }
 
-    /// Hears of every change.
+    /// Subscribes to all changes.
     pub fn on_change(&self) -> impl Future<Output = ()> + use<> {
         let mut changes = self.0.subscribe();
         async move {
-            // An error says that nobody changes it any more.
+            // An error means that no sender is left.
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }

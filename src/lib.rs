@@ -1,5 +1,5 @@
 //! Flotilla: a self-service for running containerized tasks. ARCHITECTURE.md shows how the folders depend on each other.
-// They panic where nobody reads, or where the disk is full.
+// These macros panic if the reader is gone or the disk is full.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod app;

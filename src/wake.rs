@@ -1,11 +1,11 @@
-//! The wake-up between those who change the database and the loops that act on it. It carries no facts: whoever is
-//! woken reads the database again, and a wake-up that is lost costs only a timer's period.
+//! Wake-ups from code that changes the database to the loops that act on it. They carry no facts: a woken loop reads
+//! the database again, and a lost wake-up costs only one timer period.
 
 use tokio::sync::{broadcast, watch};
 
 use crate::model::RunId;
 
-/// Runs that changed at once before a slow listener has to look at everything again.
+/// The number of simultaneous run changes after which a slow listener must check everything again.
 const REMEMBERED_CHANGES: usize = 1024;
 
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ impl Wake {
 
     /// A run changed its status, or its log became complete.
     pub fn changed(&self, run_id: RunId) {
-        // An error says that nobody listens.
+        // An error means that there are no listeners.
         let _ = self.changes.send(run_id);
         self.change_count.send_modify(|count| *count += 1);
     }
@@ -74,7 +74,7 @@ impl Wake {
         self.change_count.subscribe()
     }
 
-    /// Waits until this run changed, or many others did at once.
+    /// Waits until this run changes, or many others do at once.
     #[must_use]
     pub fn on_change(&self) -> broadcast::Receiver<RunId> {
         self.changes.subscribe()

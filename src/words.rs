@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-/// `340 ms`, `1.2 s`, `2 min 3 s`, `1 h 2 min`, `3 d 4 h`; a second unit of which there is none is left out.
+/// `340 ms`, `1.2 s`, `2 min 3 s`, `1 h 2 min`, `3 d 4 h`; a second unit of zero is omitted.
 #[must_use]
 pub fn duration(duration: SignedDuration) -> String {
     let milliseconds = duration.as_millis().max(0);
@@ -65,7 +65,7 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
-/// The beginning of a text's first line, with `…` where that leaves anything out.
+/// The beginning of a text's first line, with `…` if anything is omitted.
 #[must_use]
 pub fn first_line(text: &str, most_chars: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
@@ -76,7 +76,7 @@ pub fn first_line(text: &str, most_chars: usize) -> String {
     shown
 }
 
-/// The known name that was probably meant: one that is at most a third of its letters away.
+/// The known name that was probably meant: at most a third of its letters differ.
 #[must_use]
 pub fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let with_distance = known.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known));

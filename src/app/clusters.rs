@@ -1,5 +1,5 @@
-//! The clusters of a server: set up from the configuration when it starts, and from what requests have stored, at its
-//! start and while it runs. The stored ones are read again and again, so that all servers of a database get to the same.
+//! A server's clusters: set up at its start from the configuration, and at its start and while it runs from those
+//! stored by requests. The stored ones are read periodically, so that all servers of a database converge.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -24,12 +24,12 @@ use crate::service::{self, SettingsCheck};
 use crate::store::{Store, StoreError};
 use crate::wake::Wake;
 
-/// How often the stored clusters are read although nothing woke this: another server may have changed them.
+/// How often the stored clusters are read without a wake-up: another server may have changed them.
 const PERIOD: Duration = Duration::from_secs(10);
 /// How long the last step of a loop may take.
 const LAST_STEP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long that may take, with the last steps of the loops of clusters that are no longer there.
+/// The limit including the last steps of the loops of removed clusters.
 const STEP_PATIENCE: Duration = Duration::from_mins(5);
 
 /// What every cluster of the server shares.
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) wake: Wake,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
-    /// How long the log of an ended run is kept; `None` is for ever.
+    /// How long the log of an ended run is kept; `None` is no limit.
     pub(super) log_retention: Option<Duration>,
     /// The retries of all clusters.
     pub(super) retries: Retries,
@@ -49,7 +49,7 @@ pub(super) struct Shared {
     pub(super) data_dir: PathBuf,
     /// The database's identity.
     pub(super) installation_id: String,
-    /// Every loop of the server is entered here.
+    /// Every loop of the server is registered here.
     pub(super) registry: LoopRegistry,
     /// How many files a task may have open; the server may have more.
     pub(super) usual_open_files: Option<u64>,
@@ -59,9 +59,9 @@ pub(super) struct Shared {
 pub(super) struct ClusterSet {
     shared: Shared,
     stop: CancellationToken,
-    /// The clusters of the configuration, which count more than stored ones of the same names.
+    /// The configured clusters, which take precedence over stored ones of the same names.
     configured: BTreeMap<String, config::Cluster>,
-    /// Which tenure of the lease the loops belong to.
+    /// The tenure of the lease that the loops belong to.
     generation: u64,
     /// The cluster that `default` stands for.
     default: String,
@@ -80,20 +80,20 @@ struct Member {
     listed: service::Cluster,
     control: Arc<Control>,
     stop: CancellationToken,
-    /// Nothing of its loops, nor of what they began, acts any more.
+    /// Neither its loops nor the work they started acts any more.
     ended: CancellationToken,
 }
 
-/// A cluster whose loops were told to end. Another set begins only after they have: two would launch the same run, and
-/// write the same log.
+/// A cluster whose loops were asked to end. A new set starts only after they have ended: two sets would launch the
+/// same run and write the same log.
 struct Ending {
     ended: CancellationToken,
-    /// What is still listed, for the cluster only changes.
+    /// Still listed, because the cluster only changes.
     listed: Option<service::Cluster>,
 }
 
 impl ClusterSet {
-    /// Sets up the configured clusters, and those that are stored. `by_request` says whether requests may add to them.
+    /// Sets up the configured and the stored clusters. `by_request` says whether requests may add clusters.
     pub(super) async fn start(
         shared: Shared,
         configured: &BTreeMap<String, config::Cluster>,
@@ -131,8 +131,8 @@ impl ClusterSet {
         self.listed.clone()
     }
 
-    /// Keeps the clusters as they are stored, until the server stops; the loops finish their steps. An error is a loop
-    /// that failed.
+    /// Keeps the clusters in line with the stored ones until the server stops; the loops finish their steps. An error
+    /// is a failed loop.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let mut changes = self.shared.wake.on_clusters();
         let registered = self.shared.registry.register("clusters", None, STEP_PATIENCE);
@@ -143,7 +143,7 @@ impl ClusterSet {
                 () = self.stop.cancelled() => break,
                 Some(ended) = self.loops.join_next() => {
                     result = ended;
-                    // One that only changes begins anew.
+                    // A changed cluster starts anew.
                     registered.observe(self.follow()).await;
                 }
                 Ok(()) = changes.changed() => registered.observe(self.follow()).await,
@@ -151,7 +151,7 @@ impl ClusterSet {
                 () = tokio::time::sleep(PERIOD) => registered.observe(self.follow()).await,
             }
         }
-        // Where one has failed, the others finish their steps as well.
+        // If one has failed, the others still finish their steps.
         self.stop.cancel();
         while let Some(ended) = self.loops.join_next().await {
             result = result.and(ended);
@@ -162,7 +162,7 @@ impl ClusterSet {
     async fn follow(&mut self) {
         match self.shared.lease.standing() {
             Standing::Held { generation } if generation == self.generation => {}
-            // Another server may have done anything meanwhile: all begins anew.
+            // Another server may have changed anything meanwhile: everything starts anew.
             Standing::Held { generation } => {
                 self.end_all();
                 self.generation = generation;
@@ -176,7 +176,7 @@ impl ClusterSet {
         }
     }
 
-    /// Makes the clusters of requests what is stored of them.
+    /// Brings the clusters created by requests in line with the stored ones.
     async fn follow_store(&mut self) -> Result<(), StoreError> {
         let mut wanted = BTreeMap::new();
         for record in self.shared.store.cluster_records().await? {
@@ -235,7 +235,7 @@ impl ClusterSet {
         self.take_over().await
     }
 
-    /// What a server before this one, of another data directory, left on engines that every server reaches.
+    /// Remains of an earlier server with another data directory on engines that every server reaches.
     async fn take_over(&self) -> Result<(), StoreError> {
         let reached = self.members.iter().filter(|(_, member)| !member.control.engine.is_tied_to_server());
         for (name, _) in reached {
@@ -274,7 +274,7 @@ impl ClusterSet {
         }
     }
 
-    /// What only limits how much runs at a time changes while the loops go on.
+    /// Changes that only limit the number of concurrent runs apply while the loops continue.
     fn change_limits(&mut self, wanted: &BTreeMap<String, config::Cluster>) {
         for (name, member) in &mut self.members {
             let Some(settings) = wanted.get(name) else { continue };
@@ -348,7 +348,7 @@ impl ClusterSet {
         Ok(())
     }
 
-    /// Tells a cluster's loops to end; whatever runs there goes on, and is found again where the cluster comes back.
+    /// Asks a cluster's loops to end; its runs continue and are found again if the cluster comes back.
     fn end(&mut self, name: &str, comes_back: bool) {
         let Some(member) = self.members.remove(name) else { return };
         member.stop.cancel();
@@ -378,8 +378,8 @@ impl ClusterSet {
     }
 }
 
-/// Waits until the loops have ended, which they do when they are told to, or by a panic, which is passed on. A step that
-/// takes too long is broken off, as by a crash.
+/// Waits until the loops have ended, on request or by a panic, which is propagated. A step that takes too long is
+/// aborted, as by a crash.
 async fn finish(loops: &mut JoinSet<()>, told: &CancellationToken) {
     let overdue = async {
         told.cancelled().await;

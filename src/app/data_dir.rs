@@ -1,4 +1,4 @@
-//! The folder of all that this server keeps, locked against a second server.
+//! The folder of everything that this server stores, locked against a second server.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -11,13 +11,13 @@ use super::privacy::Others;
 
 pub(super) struct DataDir {
     pub(super) path: PathBuf,
-    /// Tells this folder from that of any other server.
+    /// Distinguishes this folder from that of any other server.
     pub(super) server_id: String,
     _lock: File,
 }
 
 impl DataDir {
-    /// Makes the folder where it is missing, and holds it until it is dropped.
+    /// Creates the folder if missing, and holds it until dropped.
     pub(super) async fn open(path: &Path, others: Others) -> anyhow::Result<Self> {
         let shown = path.display();
         if path.exists() && !path.is_dir() {
@@ -25,7 +25,7 @@ impl DataDir {
         }
         std::fs::create_dir_all(path).with_context(|| format!("cannot make the data directory {shown}"))?;
         let path = path.canonicalize().with_context(|| format!("cannot use the data directory {shown}"))?;
-        // Before the lock: another user who can open its file could hold it.
+        // Before the lock: another user who can open its file could hold the lock.
         super::privacy::tighten(&path, others);
         let lock_path = path.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
@@ -48,7 +48,7 @@ impl DataDir {
     }
 }
 
-/// Reads the identity in this file, or makes one that is there after a crash as well.
+/// Reads the identity in this file, or creates one that survives a crash.
 fn read_server_id(path: &Path) -> io::Result<String> {
     match std::fs::read_to_string(path) {
         Ok(server_id) if !server_id.trim().is_empty() && !server_id.contains('\0') => Ok(server_id.trim().to_owned()),
@@ -64,7 +64,7 @@ fn make_server_id(path: &Path) -> io::Result<String> {
     std::fs::write(&new, format!("{server_id}\n"))?;
     File::open(&new)?.sync_all()?;
     std::fs::rename(&new, path)?;
-    // Runs are claimed under it from now on: a loss of power must not take it back.
+    // Runs are claimed under it from now on: a power loss must not lose it.
     let folder = path.parent().into_iter().flat_map(|folder| [Some(folder), folder.parent()]).flatten();
     folder.into_iter().try_for_each(|folder| File::open(folder)?.sync_all())?;
     Ok(server_id)

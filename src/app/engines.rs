@@ -1,4 +1,4 @@
-//! What the server asks an engine on behalf of requests, and which engine it finds without a configuration.
+//! Engine queries on behalf of requests, and the engine detected without a configuration.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::engine::{Engine, EngineError, EngineState};
 use crate::model::Condition;
 use crate::service::{LaunchCheck, Probe};
 
-/// The settings of a Docker Engine that answers in its usual place.
+/// The settings of a Docker Engine that answers at its usual address.
 pub(super) async fn find_docker() -> Option<EngineSettings> {
     let settings = DockerSettings::default();
     match DockerEngine::probe(&settings).await {
@@ -28,7 +28,8 @@ pub(super) async fn find_docker() -> Option<EngineSettings> {
     }
 }
 
-/// What the engine refuses for good is the client's fault; what it can't say now is found out when the run starts.
+/// A permanent refusal by the engine is the client's error; anything it can't decide now is determined when the run
+/// starts.
 pub(super) fn launch_check(engine: Arc<dyn Engine>) -> LaunchCheck {
     Arc::new(move |task| {
         let engine = Arc::clone(&engine);
@@ -43,7 +44,7 @@ pub(super) fn launch_check(engine: Arc<dyn Engine>) -> LaunchCheck {
     })
 }
 
-/// What the engine tells about itself.
+/// What the engine reports about itself.
 pub(super) fn probe(engine: Arc<dyn Engine>) -> Probe {
     Arc::new(move || {
         let unreachable = match engine.state() {

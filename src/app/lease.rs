@@ -1,8 +1,8 @@
-//! One server a database. On PostgreSQL it has a lease, which it renews; a second one is refused and told who has it. On
-//! SQLite it has a lock on the file.
+//! One server per database. On PostgreSQL it holds a lease, which it renews; a second server is refused and given the
+//! holder's name. On SQLite it holds a lock on the file.
 //!
-//! A server that comes after one that ended without a word waits until the lease has ended, or takes it at once where it
-//! has the same data directory on the same machine, whose lock says that the other is gone.
+//! A server that follows one that ended uncleanly waits until the lease has expired, or takes it at once if it has
+//! the same data directory on the same machine, whose lock proves that the other is gone.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -25,11 +25,11 @@ const TRUSTED_FOR: Duration = Duration::from_secs(8);
 const RENEWAL_PERIOD: Duration = Duration::from_secs(3);
 /// How long one renewal may take.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often a server that waits looks again.
+/// How often a waiting server checks again.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 
-/// Takes the lease, waiting for the end of one that is not renewed: when that is, the database's clock says, or a whole
-/// lease that went by here. A clock that was set must not make anybody wait for hours.
+/// Takes the lease, waiting for the end of one that is not renewed: either the database's clock says that it has
+/// expired, or a whole lease period has passed here. A changed clock must not cause a wait of hours.
 pub(super) async fn take(store: &Store, holder: &Holder, database: &Database) -> anyhow::Result<Lease> {
     let mut seen: Option<(i64, Moment)> = None;
     loop {
@@ -59,8 +59,8 @@ pub(super) async fn take(store: &Store, holder: &Holder, database: &Database) ->
     }
 }
 
-/// Renews the lease until the server stops, and then ends it. Where another server took it, this one waits until it can
-/// have it again.
+/// Renews the lease until the server stops, and then ends it. If another server took it, this one waits until it can
+/// take it again.
 pub(super) async fn keep(store: Arc<Store>, lease: Lease, holder: Holder, stop: CancellationToken) {
     let mut is_late = false;
     while stop.run_until_cancelled(tokio::time::sleep(RENEWAL_PERIOD)).await.is_some() {
@@ -130,10 +130,10 @@ fn log_unread(error: &StoreError) {
     tracing::debug!(error = error as &dyn std::error::Error, "the lease could not be read");
 }
 
-/// Locks an SQLite database against a server of another data directory, for as long as the result lives. The inner error
-/// says that there can be no lock.
+/// Locks an SQLite database against a server of another data directory, for as long as the result lives. The inner
+/// error says that locking is unavailable.
 pub(super) async fn lock(path: &Path) -> anyhow::Result<io::Result<File>> {
-    // What the path leads to: a second name of the file is the same database.
+    // The resolved path: a second name of the file is the same database.
     let mut name = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
     name.push(".lock");
     let lock = match File::options().create(true).truncate(false).write(true).open(&name) {

@@ -1,4 +1,4 @@
-//! The composition root: makes every part from the configuration, joins them, and starts and stops them in order.
+//! The composition root: builds every part from the configuration, connects them, and starts and stops them in order.
 
 mod clusters;
 mod data_dir;
@@ -38,7 +38,7 @@ use crate::service::{LoopFault, Service};
 use crate::store::{Holder, Store, StoreError};
 use crate::wake::Wake;
 
-/// A server that accepts requests and runs tasks, until it is told to stop.
+/// A server that accepts requests and runs tasks, until it is asked to stop.
 pub struct RunningServer {
     address: SocketAddr,
     database: String,
@@ -117,7 +117,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
         log_wait: http::LOG_WAIT,
         follow_wait: http::FOLLOW_WAIT,
     };
-    // An IPv4 address may come in the form of an IPv6 one: `[::ffff:127.0.0.1]`.
+    // An IPv4 address may come as an IPv6 one: `[::ffff:127.0.0.1]`.
     let is_loopback = address.ip().to_canonical().is_loopback();
     if !is_loopback {
         tracing::warn!(
@@ -149,7 +149,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
 }
 
 impl RunningServer {
-    /// Where it listens, with the port that the system chose for 0.
+    /// The listen address, with the port that the system chose for 0.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -173,11 +173,11 @@ impl RunningServer {
         self.logs.path(AttemptId { run_id, attempt })
     }
 
-    /// Returns when the server has stopped: because it was told to, or because a part of it failed.
+    /// Returns when the server has stopped: on request, or because a part of it failed.
     pub async fn wait(mut self) -> anyhow::Result<()> {
         let result = tokio::select! {
             served = &mut self.serving => served.context("the HTTP server failed"),
-            // The loops end only when they are told to, or by a panic.
+            // The loops end only on request or by a panic.
             ended = &mut self.clusters => ended.context("the control loops failed").flatten(),
         };
         self.stop.cancel();
@@ -207,7 +207,7 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
     crate::engine::local::supervise(folder, now, open_log, CappedLog::tend, CappedLog::finish, note_usage)
 }
 
-/// Lets a next server be put into the control group of this one, which has ended.
+/// Allows the next server to be put into the control group of this one, which has ended.
 pub fn release_groups() -> io::Result<()> {
     crate::engine::local::release_groups()
 }
@@ -225,7 +225,8 @@ async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// As whom this server takes the lease on the database. A copy of its data directory on another machine is another server.
+/// The identity under which this server takes the lease on the database. A copy of its data directory on another
+/// machine is another server.
 fn holder(data_dir: &DataDir, address: SocketAddr) -> Holder {
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let path = data_dir.path.display();
@@ -245,14 +246,14 @@ struct Opened {
     lock: Option<File>,
 }
 
-/// Opens the database, once no other server uses it. Only then it is changed.
+/// Opens the database once no other server uses it. Only then is it changed.
 async fn open_store(database: &Database, holder: &Holder) -> anyhow::Result<Opened> {
     let url = match database {
         Database::Sqlite { path } => {
-            // Before the lock: another user who can open its file could hold it.
+            // Before the lock: another user who can open its file could hold the lock.
             privacy::tighten_database(path);
             let lock = lease::lock(path).await?;
-            // Where nothing can be written there, this says better what is wrong.
+            // If nothing can be written there, this error is clearer.
             let store = told(database, Store::open_sqlite(path).await)?;
             let lock = lock.with_context(|| format!("cannot lock the database {database}"))?;
             return Ok(Opened { store, lease: Lease::permanent(), lock: Some(lock) });
@@ -272,7 +273,7 @@ async fn open_store(database: &Database, holder: &Holder) -> anyhow::Result<Open
     Ok(Opened { store, lease, lock: None })
 }
 
-/// The same, with what a person can do about an error.
+/// The same, with advice on how to resolve an error.
 fn told<T>(database: &Database, opened: Result<T, StoreError>) -> anyhow::Result<T> {
     opened.map_err(|error| {
         let hint = match &error {
@@ -284,7 +285,7 @@ fn told<T>(database: &Database, opened: Result<T, StoreError>) -> anyhow::Result
     })
 }
 
-/// With nothing said about clusters, a Docker Engine that answers in its usual place is one, and the default.
+/// If no clusters are configured, a Docker Engine that answers at its usual address becomes one, and the default.
 async fn with_what_is_found(
     mut clusters: BTreeMap<String, config::Cluster>,
     default: DefaultCluster,

@@ -1,9 +1,9 @@
-//! How many files the server may have open: as many as its limit can be raised to. Programs that can't handle so many at
-//! once are why the usual limit is lower, so tasks keep that one.
+//! The server's limit on open files: raised to its maximum. The usual limit is lower because some programs can't
+//! handle that many, so tasks keep the usual one.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the limit, and returns what it was.
+/// Raises the limit, and returns the previous one.
 pub(super) fn raise_limit() -> Option<u64> {
     let (usual, most) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,

@@ -17,16 +17,16 @@ use nix::unistd::geteuid;
 use crate::config::Cluster;
 use crate::engine::local::RUNS_FOLDER;
 
-/// What nobody but the server's user may enter or read.
+/// Only the server's user may enter or read these.
 const PRIVATE: u32 = 0o700;
-/// What others may pass through but not list.
+/// Others may pass through but not list these.
 const PASSABLE_FOLDER: u32 = 0o711;
 
-/// What other users of the machine have to do with the data directory.
+/// The access that other users of the machine need to the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Others {
     Nothing,
-    /// Local tasks run as other users, which have folders below.
+    /// Local tasks run as other users, whose folders are below.
     HaveFoldersBelow,
 }
 
@@ -45,20 +45,20 @@ impl Others {
 /// umask back. Called once, before the first file is made.
 pub fn keep_private() -> io::Result<()> {
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
-    // Programs that it starts, such as supervisors, are what they would be anyway.
+    // Programs that it starts, such as supervisors, are unaffected.
     Ok(set_dumpable(false)?)
 }
 
-/// Takes away what others may do in an existing data directory: an older version, or a person, may have made it.
+/// Removes other users' permissions in an existing data directory: an older version or a person may have created it.
 ///
-/// A file system that knows no permissions, or a folder of somebody else's, is no reason not to start.
+/// A file system without permissions, or a folder owned by another user, does not prevent the start.
 pub(super) fn tighten(data_dir: &Path, others: Others) {
     let tightened = match others {
         Others::Nothing => limit(data_dir, PRIVATE),
         Others::HaveFoldersBelow => open_way(data_dir),
     };
     let tightened = tightened.and_then(|()| tighten_entries(data_dir));
-    // What can't be written at all is refused with words of its own.
+    // An unwritable directory is refused elsewhere, with its own error.
     if let Err(error) = tightened
         && error.kind() != io::ErrorKind::ReadOnlyFilesystem
     {
@@ -70,7 +70,8 @@ pub(super) fn tighten(data_dir: &Path, others: Others) {
     }
 }
 
-/// Only the first level: who can't enter a folder can't reach what is below. The folder of local runs has modes of its own.
+/// Only the first level: users who can't enter a folder can't reach anything below. The folder of local runs has its
+/// own modes.
 fn tighten_entries(data_dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(data_dir)? {
         let entry = entry?;
@@ -83,10 +84,10 @@ fn tighten_entries(data_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes away what others may do with an SQLite database, wherever it lies, and with the files beside it, among them the
+/// Removes other users' permissions on an SQLite database, wherever it is, and on its companion files, including the
 /// one that servers lock.
 pub(super) fn tighten_database(path: &Path) {
-    // What the path leads to has these files beside it. One that is made later is private from the start.
+    // The companion files are next to the resolved path. Files created later are private from the start.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     for suffix in ["", "-wal", "-shm", ".lock"] {
         let mut name = path.as_os_str().to_owned();
@@ -102,17 +103,17 @@ pub(super) fn tighten_database(path: &Path) {
     }
 }
 
-/// Others may pass through, whatever the folder was made with.
+/// Others may pass through, regardless of the mode the folder was created with.
 fn open_way(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
     let wanted = (mode & 0o700) | PASSABLE_FOLDER;
     if wanted == mode { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(wanted)) }
 }
 
-/// Leaves only these of the permissions.
+/// Keeps only these permissions.
 fn limit(path: &Path, allowed: u32) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
-    // What the owner may do is the owner's own matter.
+    // The owner's permissions are left alone.
     let wanted = mode & (allowed | 0o700);
     if wanted == mode { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(wanted)) }
 }

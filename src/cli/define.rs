@@ -17,7 +17,7 @@ use crate::words::nearest;
 
 /// What a definition may be at most: a generous command and its variables.
 const MAX_BYTES: u64 = 4 << 20;
-/// What the server tells of a definition beyond what it is given, so that what it told can be sent back.
+/// The fields that the server returns beyond those it accepts, so that a returned definition can be sent back.
 const ANSWER_ONLY: [&str; 3] = ["definition_id", "created_at", "updated_at"];
 
 const HELP: &str = "\
@@ -160,7 +160,7 @@ fn read_units(fields: &mut Map<String, Value>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The server ignores what it doesn't know, which would let a slip of the pen pass in silence.
+/// The server ignores unknown fields, which would let a typo pass silently.
 fn check_names(fields: &Map<String, Value>) -> anyhow::Result<()> {
     let Value::Object(known) = serde_json::to_value(DefinitionBody::default())? else { return Ok(()) };
     let Some(unknown) = fields.keys().find(|name| !known.contains_key(*name)) else { return Ok(()) };

@@ -14,7 +14,7 @@ use crate::wire::Run;
 
 /// How often a status that may change is asked for.
 const STATUS_PERIOD: Duration = Duration::from_millis(500);
-/// How long a server may be away when only the run's end is still to be learned.
+/// How long a server may be unavailable when only the run's end is still unknown.
 const PATIENCE: Duration = Duration::from_mins(10);
 /// 128 + SIGTERM: what a shell says of a command that was asked to end.
 const STOPPED: u8 = 143;
@@ -35,7 +35,7 @@ pub async fn launched(
     Ok(run)
 }
 
-/// Waits until the run is seen to have ended, over restarts of the server.
+/// Waits until the run is observed to have ended, over restarts of the server.
 pub async fn ended(client: &Client, run_id: &str) -> Result<Run, ClientError> {
     let mut heard_at = Instant::now();
     loop {
@@ -52,7 +52,7 @@ pub async fn ended(client: &Client, run_id: &str) -> Result<Run, ClientError> {
 /// The task's own exit code, or what comes closest.
 pub fn exit_code(run: &Run) -> u8 {
     match run.exit_code {
-        // An engine could tell a code that no process can exit with.
+        // An engine could report a code that no process can exit with.
         Some(code) => u8::try_from(code).unwrap_or(1),
         None if run.outcome.as_deref() == Some(Outcome::Stopped.as_str()) => STOPPED,
         None => 1,
@@ -65,7 +65,7 @@ pub fn is_ended(run: &Run) -> bool {
 
 struct Watch<'a> {
     client: &'a Client,
-    /// As it was last seen.
+    /// As last observed.
     run: Run,
     is_interrupted: bool,
     is_stop_sent: bool,
@@ -112,7 +112,7 @@ impl Watch<'_> {
     }
 
     async fn look(&mut self, output: &mut dyn Output) -> anyhow::Result<()> {
-        // What can't be asked now is asked again; that the server is away is told where the log breaks.
+        // Failed requests are retried; an unavailable server is reported where the log breaks.
         let Ok(run) = self.client.run(&self.run.run_id).await else { return Ok(()) };
         let is_news = run.status != self.run.status && !is_ended(&run);
         self.run = run;

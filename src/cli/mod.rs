@@ -164,7 +164,7 @@ fn with_client(
         let mut context = Context { client: Client::new(server)?, output };
         command(&mut context).await
     });
-    // A look-up of a name that hangs is nothing to wait for.
+    // Do not wait for a name look-up that hangs.
     runtime.shutdown_background();
     done
 }
@@ -207,7 +207,7 @@ fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells what went wrong and what can be done about it. A reader of our output who has seen enough is no failure.
+/// Reports what went wrong and what can be done about it. A reader that closes our output early is no failure.
 fn report(error: &anyhow::Error) -> ExitCode {
     // A pipe that broke between us and a server is inside a `ClientError`, which this doesn't look into.
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {

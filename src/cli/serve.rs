@@ -1,4 +1,4 @@
-//! `flotilla serve`: a server, until it is told to stop.
+//! `flotilla serve`: a server, until it is asked to stop.
 
 use std::collections::BTreeMap;
 use std::env;

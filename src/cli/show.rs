@@ -1,4 +1,4 @@
-//! `flotilla show`: all that is known of a run or a task.
+//! `flotilla show`: everything known about a run or a task.
 
 use std::process::ExitCode;
 
@@ -50,7 +50,7 @@ impl Show {
     }
 }
 
-/// The run with its events, which an older server tells only when asked for them.
+/// The run with its events, which an older server returns only on request.
 pub async fn run_with_events(client: &Client, run_id: &str) -> Result<Run, ClientError> {
     let mut run = client.run(run_id).await?;
     if run.pod_events.is_none() {

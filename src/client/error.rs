@@ -1,4 +1,4 @@
-//! What can go wrong between us and a server, by what the caller can do about it.
+//! Errors between the client and a server, by what the caller can do about them.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -17,7 +17,7 @@ pub enum ClientError {
     /// The server's own words.
     #[error("{error}")]
     Refused { status: u16, error: String },
-    /// What came back is nothing that a Flotilla server of our version says.
+    /// The answer is not one of a Flotilla server of our version.
     #[error("unexpected answer from {server}: {cause}")]
     Unexpected { server: String, status: Option<u16>, cause: String },
     #[error("{0:?} can't be the name of anything")]
@@ -25,18 +25,18 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Whether the same request may succeed later without any change.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::NoAnswer { .. } => true,
-            // A proxy before a server that is away answers with a page of its own.
+            // A proxy in front of an unavailable server answers with its own page.
             Self::Refused { status, .. } | Self::Unexpected { status: Some(status), .. } => *status >= 500,
             Self::Unexpected { status: None, .. } | Self::BadName(_) => false,
         }
     }
 
-    /// Whether the server says that it doesn't know what was asked for.
+    /// Whether the server reports the requested object as unknown.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
@@ -51,7 +51,7 @@ impl ClientError {
         Self::NoAnswer { server: shown(server), cause }
     }
 
-    /// Of a stream that broke.
+    /// From a stream that broke.
     pub(super) fn broken(server: &Url, cause: &str) -> Self {
         Self::NoAnswer { server: shown(server), cause: cause.to_owned() }
     }
@@ -61,7 +61,7 @@ impl ClientError {
         Self::NoAnswer { server: shown(server), cause }
     }
 
-    /// Of a request that failed before its answer began.
+    /// From a request that failed before its answer began.
     pub(super) fn not_sent(server: &Url, error: &reqwest::Error) -> Self {
         if error.is_connect() {
             let cause =
@@ -71,13 +71,13 @@ impl ClientError {
         Self::no_answer(server, error)
     }
 
-    /// With the status, if it is the status that says so.
+    /// With the status, if the error is about the status.
     pub(super) fn unexpected(server: &Url, status: Option<u16>, cause: &dyn Display) -> Self {
         Self::Unexpected { server: shown(server), status, cause: cause.to_string() }
     }
 }
 
-/// The address without what may be secret in it.
+/// The address without possible secrets.
 fn shown(server: &Url) -> String {
     let mut server = server.clone();
     // Both fail only for addresses without a host, which have neither.
@@ -87,7 +87,7 @@ fn shown(server: &Url) -> String {
     server.as_str().trim_end_matches('/').to_owned()
 }
 
-/// The innermost error: those around it say the same in other words.
+/// The innermost error: the outer ones repeat it in other words.
 fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

@@ -23,14 +23,14 @@ use crate::wire::{ErrorBody, LogChunk, LogEnd};
 /// The first wait after a break, and the longest.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// How long a server may be away before we stop waiting for it.
+/// How long a server may be unavailable before the client gives up.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What happens while a log is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogEvent {
     Chunk(LogChunk),
-    /// The connection broke and is tried again. Told once a break.
+    /// The connection broke and is retried. Reported once per break.
     Waiting(ClientError),
     /// The run has stopped, and the server does not have the end of its log yet. Nothing comes after this.
     EndMissing,
@@ -38,7 +38,7 @@ pub enum LogEvent {
 
 pub(super) fn follow(client: Client, run_id: String) -> BoxStream<'static, Result<LogEvent, ClientError>> {
     let follower = Follower { client, run_id, last_seen: None, connection: None, trouble: None, is_over: false };
-    // A stream keeps the step it is in when its reader turns to something else, so no connection attempt is lost.
+    // A stream keeps its current step when its reader turns to something else, so no connection attempt is lost.
     stream::try_unfold(
         follower,
         |mut follower| async move { Ok(follower.next().await?.map(|event| (event, follower))) },
@@ -49,7 +49,7 @@ pub(super) fn follow(client: Client, run_id: String) -> BoxStream<'static, Resul
 struct Follower {
     client: Client,
     run_id: String,
-    /// The token of what comes after all that was given out.
+    /// The token of what comes after all returned data.
     last_seen: Option<String>,
     connection: Option<Connection>,
     trouble: Option<Trouble>,
@@ -61,7 +61,7 @@ struct Connection {
     since: Instant,
 }
 
-/// Tries that all failed.
+/// Consecutive failed attempts.
 struct Trouble {
     since: Instant,
     wait: Duration,
@@ -114,7 +114,7 @@ impl Follower {
             .ok_or_else(|| ClientError::broken(server, "it closed the stream before its end"))?
             .map_err(|error| ClientError::broken(server, &error.to_string()))?;
         match (event.event.as_deref(), event.data) {
-            // An older server says nothing more.
+            // An older server sends nothing more.
             (Some("end"), data) => Ok(Step::End(serde_json::from_str(&data.unwrap_or_default()).unwrap_or_default())),
             (Some("error"), data) => Err(ClientError::broken(server, &reason(&data.unwrap_or_default()))),
             (_, Some(data)) if !data.is_empty() => serde_json::from_str(&data)
@@ -124,7 +124,8 @@ impl Follower {
         }
     }
 
-    /// Prepares another try. The first of a row of failures is told, the one that exhausts our patience is the end.
+    /// Prepares another attempt. The first of consecutive failures is reported; the one that exhausts the limit ends
+    /// the stream.
     fn note_break(&mut self, error: ClientError) -> Result<Option<LogEvent>, ClientError> {
         let connection = self.connection.take();
         // A run can be silent for hours while something between us and the server cuts idle connections; one that
@@ -143,7 +144,7 @@ impl Follower {
     }
 }
 
-/// What the server says in an `error` event.
+/// The server's message in an `error` event.
 fn reason(data: &str) -> String {
     serde_json::from_str(data).map_or_else(|_| "it could not go on".to_owned(), |ErrorBody { error }| error)
 }
@@ -182,7 +183,7 @@ mod tests {
 
     type Asked = Arc<Mutex<Vec<Option<String>>>>;
 
-    /// Tells the log `0 1 2 … 9`, its tokens being the next digit, and breaks off in the middle of the event after
+    /// Sends the log `0 1 2 … 9`, its tokens being the next digit, and breaks off in the middle of the event after
     /// every third.
     async fn breaking_server(State(asked): State<Asked>, Query(query): Query<Vec<(String, String)>>) -> Body {
         let token = query.into_iter().find(|(name, _)| name == "last_seen").map(|(_, token)| token);

@@ -1,6 +1,6 @@
-//! A typed client of the HTTP API: a method a route, the bodies of `wire` in and out.
+//! A typed client of the HTTP API: one method per route, with the bodies of `wire`.
 //!
-//! A plain request is bounded in time. What follows a log waits as long as the run takes: see `follow`.
+//! A plain request has a timeout. Following a log waits as long as the run takes: see `follow`.
 
 mod error;
 mod follow;
@@ -26,11 +26,11 @@ pub use error::ClientError;
 pub use follow::LogEvent;
 use time::ServerTime;
 
-/// How long a machine that is there takes to accept a connection.
+/// How long an available machine may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long any plain request may take, a launch whose image is looked up included.
+/// The timeout of any plain request, including a launch whose image is looked up.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a stream may be silent before the connection counts as broken; the server sends a sign of life more often.
+/// How long a stream may be silent before the connection counts as broken; the server sends keep-alives more often.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// One server, spoken to over kept connections; copies share them.
@@ -60,9 +60,9 @@ pub struct DefinitionFilter {
 /// Which runs are listed, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
-    /// Any of them; none is all.
+    /// Any of them; empty is all.
     pub statuses: Vec<String>,
-    /// Likewise.
+    /// The same.
     pub outcomes: Vec<String>,
     pub alias: Option<String>,
     pub definition_id: Option<String>,
@@ -73,7 +73,7 @@ pub struct RunFilter {
 impl Client {
     /// A client of the server at `server`, which may lie below a path. Nothing is sent yet.
     pub fn new(server: Url) -> Result<Self, ClientError> {
-        // More than one library brings a TLS implementation; the process takes this one, whoever asks first.
+        // More than one library brings a TLS implementation; this selects one for the whole process.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -91,7 +91,7 @@ impl Client {
         Ok(Self { http, server, time: ServerTime::default() })
     }
 
-    /// The server's time, as its answers tell; `local` where it has not answered yet.
+    /// The server's time according to its answers; `local` if it has not answered yet.
     #[must_use]
     pub fn now(&self, local: Timestamp) -> Timestamp {
         self.time.now(local)
@@ -123,7 +123,7 @@ impl Client {
         self.send(self.get(&["api", "v1", "task"])?.query(&query)).await
     }
 
-    /// Launches the definition of this alias. Where no answer came, the run may have been accepted all the same.
+    /// Launches the definition of this alias. Without an answer, the run may still have been accepted.
     pub async fn launch_by_alias(&self, alias: &str, launch: &LaunchBody) -> Result<Run, ClientError> {
         self.send(self.put_json(Method::PUT, &["api", "v1", "task", "alias", alias, "execute"], launch)?).await
     }
@@ -147,7 +147,7 @@ impl Client {
         self.send(self.get(&["api", "v1", "history"])?.query(&query)).await
     }
 
-    /// Asks the run to stop; the answer comes before it has. Nothing happens to one that has ended.
+    /// Asks the run to stop; the answer comes before it has stopped. A run that has ended is unchanged.
     pub async fn stop(&self, definition_id: &str, run_id: &str) -> Result<StoppedRun, ClientError> {
         let url = self.url(&["api", "v1", "task", definition_id, "history", run_id])?;
         self.send(self.http.request(Method::DELETE, url)).await
@@ -162,7 +162,7 @@ impl Client {
         self.send(self.put_json(Method::PUT, &["api", "v6", "clusters", name], change)?).await
     }
 
-    /// Gives the cluster's engine the runs of one that is gone.
+    /// Assigns the runs of a cluster's former engine to its current one.
     pub async fn adopt(&self, name: &str) -> Result<ClusterAdopted, ClientError> {
         self.send(self.http.request(Method::POST, self.url(&["api", "v6", "clusters", name, "adopt"])?)).await
     }
@@ -171,7 +171,7 @@ impl Client {
         self.send(self.get(&["api", "v1", run_id, "events"])?).await
     }
 
-    /// The part of a log after `last_seen`, or its beginning, as much as one answer carries.
+    /// The part of a log after `last_seen`, or its beginning, up to the size of one answer.
     pub async fn log(&self, run_id: &str, last_seen: Option<&str>) -> Result<LogChunk, ClientError> {
         self.send(self.get(&["api", "v1", run_id, "logs"])?.query(&last_seen.map(|token| [("last_seen", token)]))).await
     }
@@ -200,8 +200,8 @@ impl Client {
         Ok(self.http.request(method, self.url(path)?).json(body))
     }
 
-    /// The address of a route. A name that a path can't hold is refused: RFC 3986 takes `.` and `..` for a way, even
-    /// where they are percent-encoded, so the request would reach another route.
+    /// The address of a route. Names that a path can't hold are refused: RFC 3986 treats `.` and `..` as path
+    /// navigation, even if percent-encoded, so the request would reach another route.
     fn url(&self, path: &[&str]) -> Result<Url, ClientError> {
         if let Some(name) = path.iter().find(|name| matches!(**name, "" | "." | "..")) {
             return Err(ClientError::BadName((*name).to_owned()));
@@ -220,7 +220,7 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| ClientError::unexpected(&self.server, None, &error))
     }
 
-    /// The answer with its body still to come, once it says that the request was accepted.
+    /// The answer once the server has accepted the request, with its body still to come.
     async fn open(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let sent = tokio::time::timeout(REQUEST_TIMEOUT, request.send()).await;
         let response = sent

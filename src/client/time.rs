@@ -1,5 +1,5 @@
-//! What time it is at the server: its answers say it, and from there the steady clock of this machine counts on. So a
-//! duration is right also where the clocks of the two differ.
+//! The server's current time: taken from its answers, and advanced by this machine's steady clock. So a duration is
+//! right even if the two clocks differ.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use reqwest::header::{DATE, HeaderMap};
 
 use crate::wire::SERVER_TIME;
 
-/// A server of an earlier version says only the second. Within this much a clock may be right.
+/// An older server reports only whole seconds. Within this tolerance a clock may be right.
 const COARSE: SignedDuration = SignedDuration::from_secs(2);
 
 /// The time of one server; copies share it.
@@ -26,7 +26,7 @@ struct Heard {
 }
 
 impl ServerTime {
-    /// Takes in what an answer says that has just come.
+    /// Records the time in an answer that has just arrived.
     pub(super) fn note(&self, headers: &HeaderMap) {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let exact = text(SERVER_TIME).and_then(|time| time.parse().ok()).map(|at| (at, SignedDuration::ZERO));
@@ -75,7 +75,7 @@ mod tests {
         is_about(time.now(local), "2026-01-31T13:00:00Z");
         let close = at("2026-01-31T13:00:00.9Z");
         assert_eq!(time.now(close), close, "as far as is known it is right");
-        // What says nothing changes nothing.
+        // Answers without a time change nothing.
         time.note(&header("date", "yesterday"));
         is_about(time.now(local), "2026-01-31T13:00:00Z");
     }

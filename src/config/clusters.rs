@@ -1,4 +1,4 @@
-//! The clusters: a section each, two that are there by themselves, and which of them `default` stands for.
+//! The clusters: one section each, two built-in ones, and the one that `default` refers to.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -10,11 +10,11 @@ use crate::model::Settings;
 use crate::settings::checks::within;
 use crate::settings::{Reader, Section};
 
-/// Where a launch goes that names no cluster.
+/// The cluster of launches that name none.
 pub const DEFAULT_CLUSTER: &str = "default";
-/// The cluster of the server's own machine, which is there unless its section says otherwise.
+/// The cluster of the server's own machine, which exists unless its section says otherwise.
 pub const LOCAL_CLUSTER: &str = "local";
-/// The cluster that a Docker Engine becomes which is found without a configuration.
+/// The cluster of a Docker Engine detected without a configuration.
 pub const DOCKER_CLUSTER: &str = "docker";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,15 +24,15 @@ pub struct Cluster {
     pub max_running: Option<NonZeroU32>,
 }
 
-/// Which cluster `default` stands for.
+/// The cluster that `default` refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DefaultCluster {
     Named(String),
-    /// Nobody said anything about clusters: a Docker Engine where one answers in the usual place, else [`LOCAL_CLUSTER`].
+    /// No clusters are configured: a Docker Engine if one answers at the usual address, else [`LOCAL_CLUSTER`].
     WhatIsFound,
 }
 
-/// The clusters of the file and [`LOCAL_CLUSTER`], by name, and what `default` stands for.
+/// The clusters of the file and [`LOCAL_CLUSTER`], by name, and the target of `default`.
 pub(super) fn read_all(reader: &mut Reader) -> (BTreeMap<String, Cluster>, DefaultCluster) {
     let configured = reader.sections_below("clusters", cluster_name);
     let mut names = configured.clone();
@@ -49,7 +49,7 @@ pub(super) fn read_all(reader: &mut Reader) -> (BTreeMap<String, Cluster>, Defau
     (clusters, default)
 }
 
-/// `default_cluster` says it; else a section of that name, or the one cluster that the file has beside the local one.
+/// Set by `default_cluster`; else a section of that name, or the only cluster in the file besides the local one.
 fn read_default(reader: &mut Reader, clusters: &BTreeMap<String, Cluster>, configured: &[String]) -> DefaultCluster {
     let mut section = reader.section("launch");
     let known = |name: &str| match clusters.contains_key(name) {
@@ -66,7 +66,7 @@ fn read_default(reader: &mut Reader, clusters: &BTreeMap<String, Cluster>, confi
         (Some(name), _) => DefaultCluster::Named(name),
         (None, _) if clusters.contains_key(DEFAULT_CLUSTER) => DefaultCluster::Named(DEFAULT_CLUSTER.to_owned()),
         (None, [only]) => DefaultCluster::Named((*only).clone()),
-        // A section that only tunes the local cluster says nothing about which is meant.
+        // A section that only tunes the local cluster does not select a default.
         (None, []) if clusters.contains_key(LOCAL_CLUSTER) => DefaultCluster::WhatIsFound,
         (None, _) => {
             section.fault("names no `default_cluster`, and it is not clear which cluster is meant");
@@ -76,7 +76,7 @@ fn read_default(reader: &mut Reader, clusters: &BTreeMap<String, Cluster>, confi
 }
 
 impl Cluster {
-    /// The cluster that a section of these keys and values would be; the error says all that is wrong with them.
+    /// The cluster defined by these keys and values; the error lists all faults.
     pub fn from_settings(name: &str, settings: &Settings) -> Result<Self, String> {
         cluster_name(name).map_err(|message| format!("`name` {message}"))?;
         if [DEFAULT_CLUSTER, LOCAL_CLUSTER].contains(&name) {
@@ -96,9 +96,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// `None` where it is not to be used.
+    /// `None` if it is disabled.
     fn read(section: &mut Section<'_>, name: &str) -> Option<Self> {
-        // A forgotten `engine` must not quietly execute on the server's machine what was meant for another place.
+        // A forgotten `engine` must not silently run on the server's machine what was meant for another place.
         if name != LOCAL_CLUSTER {
             section.require("engine");
         }

@@ -1,4 +1,4 @@
-//! Where the rows are kept, as the operator says it. A password in it is never shown.
+//! The database, as configured by the operator. A password in it is never shown.
 
 use std::fmt;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Which database, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
-    /// Embedded, in one file, which is made where it is missing.
+    /// Embedded, in one file, which is created if missing.
     Sqlite {
         path: PathBuf,
     },
@@ -16,7 +16,7 @@ pub enum Database {
     },
 }
 
-/// The address of a PostgreSQL database. Its text forms hide what may be secret.
+/// The address of a PostgreSQL database. Its text forms hide possible secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(String);
 
@@ -59,7 +59,7 @@ impl Database {
 }
 
 impl Database {
-    /// The address that a file holds, around which there may be white space.
+    /// The address in a file, possibly surrounded by white space.
     pub(super) fn read_file(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let text = fs::read(path).map_err(|error| format!("can't be read: {shown}: {error}"))?;

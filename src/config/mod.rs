@@ -1,7 +1,7 @@
 //! The typed configuration of the server: a file, overridden by `FLOTILLA_…` variables, overridden by flags.
 //!
-//! Everything has a default, so no file is needed. Everything is checked here, once, and all that is wrong is told
-//! together; later code can't meet an impossible value. docs/configuration.md describes each key for people.
+//! Everything has a default, so no file is needed. Everything is checked here, once, and all faults are reported
+//! together; later code can't encounter an impossible value. docs/configuration.md describes each key for people.
 
 mod clusters;
 mod database;
@@ -38,7 +38,7 @@ const SHORT_VARIABLES: [(&str, &str, &str); 6] = [
     ("telemetry", "log_filter", "FLOTILLA_LOG"),
 ];
 
-/// Read where it exists and no other file is named.
+/// Read if it exists and no other file is named.
 pub const DEFAULT_FILE: &str = "flotilla.toml";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,13 +57,13 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     pub listen: SocketAddr,
-    /// The names that browsers know it by, beside addresses and `localhost`.
+    /// The host names that browsers use for it, besides addresses and `localhost`.
     pub hosts: Vec<String>,
     /// How people reach the server through a proxy.
     pub public_url: Option<PublicUrl>,
     /// The sites whose pages may use the API.
     pub cors_origins: CorsOrigins,
-    /// Where proxies are whose `X-Forwarded-…` headers are believed.
+    /// The addresses of proxies whose `X-Forwarded-…` headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Where logs, local runs and an embedded database live; relative to the working directory, as given.
     pub data_dir: PathBuf,
@@ -74,14 +74,14 @@ pub struct Server {
     pub clusters_by_request: bool,
 }
 
-/// How many rows a list gives, and how long it may take.
+/// How many rows a list returns, and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lists {
-    /// To a request that doesn't say; at most `max_limit`.
+    /// For a request without a limit; at most `max_limit`.
     pub default_limit: u32,
-    /// To any request.
+    /// For any request.
     pub max_limit: u32,
-    /// How long a list may take that has to look at every row.
+    /// The time limit of a list that must scan every row.
     pub search_timeout: Duration,
 }
 
@@ -89,18 +89,18 @@ pub struct Lists {
 pub struct Runs {
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// How long it is tried to start one.
+    /// How long the server tries to start a run.
     pub starts: StartLimits,
 }
 
 /// The runs' logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logs {
-    /// How much of an attempt's output is kept.
+    /// How much of an attempt's output is stored.
     pub max_bytes: u64,
     /// How much of a log one answer carries.
     pub chunk_bytes: usize,
-    /// How long a finished run's log is kept; `None` is for ever.
+    /// How long a finished run's log is kept; `None` is no limit.
     pub retention: Option<Duration>,
 }
 
@@ -113,20 +113,20 @@ pub struct Telemetry {
 /// What takes precedence over the file. No `Debug`: the database's address may hold a password.
 #[derive(Clone, Default)]
 pub struct Overrides {
-    /// The file to read, which must exist. Without it, [`DEFAULT_FILE`] is read where there is one.
+    /// The file to read, which must exist. Without it, [`DEFAULT_FILE`] is read if it exists.
     pub file: Option<PathBuf>,
     pub listen: Option<String>,
     pub data_dir: Option<String>,
     pub database_url: Option<String>,
     /// Where the service manager puts secrets, each in a file: systemd's `$CREDENTIALS_DIRECTORY`.
     pub credentials_dir: Option<PathBuf>,
-    /// The environment variables whose names begin with `FLOTILLA_`; those that aren't settings are not looked at.
+    /// The environment variables whose names begin with `FLOTILLA_`; those that aren't settings are ignored.
     pub variables: BTreeMap<String, String>,
 }
 
 impl Overrides {
-    /// This process's own variables, for [`Overrides::variables`]. One that is no Unicode comes out garbled, and its
-    /// check says so.
+    /// This process's own variables, for [`Overrides::variables`]. Invalid Unicode comes out garbled, and its check
+    /// reports that.
     #[must_use]
     pub fn environment() -> BTreeMap<String, String> {
         let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
@@ -134,7 +134,7 @@ impl Overrides {
         variables.filter(|(name, _)| name.starts_with("FLOTILLA_")).collect()
     }
 
-    /// Variables, and flags over them, by the settings that they stand for.
+    /// Variables, and flags over them, by the settings that they set.
     fn settings(&self) -> settings::Overrides {
         let mut overrides = settings::Overrides::default();
         for (name, text) in &self.variables {
@@ -160,13 +160,13 @@ impl Overrides {
 pub enum ConfigError {
     #[error("cannot read the configuration file {}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// All that is wrong, a line each, in words for the operator. Never holds a secret.
+    /// All faults, one per line, in words for the operator. Never contains a secret.
     #[error("{}", .0.join("\n"))]
     Invalid(Vec<String>),
 }
 
 impl Config {
-    /// Reads the file, if there is one, and puts `overrides` over it.
+    /// Reads the file, if there is one, and applies `overrides` to it.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         let path = overrides.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
         match std::fs::read_to_string(path) {
@@ -178,7 +178,7 @@ impl Config {
         }
     }
 
-    /// The configuration that a file's text and `overrides` make; `file_name` is for the error texts.
+    /// The configuration from a file's text and `overrides`; `file_name` is for the error texts.
     pub fn parse(file_name: &str, text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut reader =
             Reader::toml(file_name, text, overrides.settings()).map_err(|fault| ConfigError::Invalid(vec![fault]))?;
@@ -187,7 +187,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Every key with its section, default and check. A faulty value is replaced by its default, and told by `finish`.
+    /// Every key with its section, default and check. A faulty value is replaced by its default, and reported by
+    /// `finish`.
     fn read(reader: &mut Reader, credentials_dir: Option<&Path>) -> Self {
         let mut section = reader.section("server");
         let data_dir = section.text("data_dir", PathBuf::from("flotilla-data"), path);
@@ -246,13 +247,13 @@ impl Config {
 }
 
 impl Default for Config {
-    /// The configuration of a server that is told nothing.
+    /// The configuration of a server without any settings.
     fn default() -> Self {
         Self::parse(DEFAULT_FILE, "", &Overrides::default()).expect("the defaults are valid")
     }
 }
 
-/// Where rows are kept, where anybody says so: its address, a file that holds it, or what the service manager hands over.
+/// The configured database, if any: its address, a file that contains it, or a credential from the service manager.
 fn read_database(section: &mut Section<'_>, credentials_dir: Option<&Path>) -> Option<Database> {
     let given = section.secret("database_url", None, |text| Database::parse(text).map(Some));
     let in_file = section.text("database_url_file", None, |text| Database::read_file(&path(text)?).map(Some));
@@ -266,7 +267,7 @@ fn read_database(section: &mut Section<'_>, credentials_dir: Option<&Path>) -> O
         (Some(database), None) | (None, Some(database)) => Some(database),
         (None, None) => {
             let path = credentials_dir?.join(DATABASE_CREDENTIAL);
-            // A file that can't be inspected is read, and the failure reported.
+            // A file that can't be inspected is read anyway, and the failure reported.
             if !path.try_exists().unwrap_or(true) {
                 return None;
             }
@@ -276,7 +277,7 @@ fn read_database(section: &mut Section<'_>, credentials_dir: Option<&Path>) -> O
     }
 }
 
-/// The section and the key that a variable stands for. No section's name has an underscore.
+/// The section and the key that a variable sets. No section's name has an underscore.
 fn setting_of(variable: &str) -> Option<(String, String)> {
     if let Some((section, key, _)) = SHORT_VARIABLES.iter().find(|(_, _, name)| *name == variable) {
         return Some(((*section).to_owned(), (*key).to_owned()));

@@ -1,5 +1,5 @@
-//! How long it is tried to start a run: a bound on one attempt, and bounds on the attempts that fail, for each kind of
-//! fault.
+//! How long the server tries to start a run: a bound on one attempt, and bounds on the failing attempts for each kind
+//! of fault.
 
 use jiff::SignedDuration;
 
@@ -7,11 +7,11 @@ use crate::model::{RetryLimit, StartLimits};
 use crate::settings::Section;
 use crate::settings::checks::within;
 
-/// The longest time that may be said: ten years.
+/// The longest accepted time: ten years.
 const MOST_SECS: i128 = 10 * 366 * 24 * 3600;
 const MOST_ATTEMPTS: i128 = 1_000_000;
 
-/// Each key is read where 0 means that there is no limit.
+/// For each key, 0 means no limit.
 pub(super) fn read(section: &mut Section<'_>) -> StartLimits {
     let usual = StartLimits::default();
     let seconds = |section: &mut Section<'_>, key, usual: Option<SignedDuration>| {

@@ -417,7 +417,7 @@ fn the_databases_address_may_lie_in_a_file_or_come_as_a_credential() {
     let by_variable = variables("FLOTILLA_DATABASE_URL_FILE", file.to_str().unwrap());
     assert_eq!(Config::parse("f", "", &by_variable).unwrap().server.database, expected);
 
-    // Two that both say it are one too many, wherever they stand.
+    // Two sections that both set it are an error, wherever they are.
     let both = variables("FLOTILLA_DATABASE_URL", "sqlite:other");
     let told = Config::parse("f", &toml, &both).unwrap_err().to_string();
     assert!(told.contains("both `database_url` and `database_url_file`"), "{told}");
@@ -440,7 +440,7 @@ fn the_databases_address_may_lie_in_a_file_or_come_as_a_credential() {
     assert_eq!(database("").unwrap(), Config::default().server.database, "there is none of that name");
     write("flotilla-database-url", b"postgres://u:s3cret@h/d");
     assert_eq!(database("").unwrap(), expected);
-    // Whatever the operator says counts more.
+    // The operator's setting takes precedence.
     assert_eq!(database("[server]\ndatabase_url = 'sqlite:mine'").unwrap().to_string(), "sqlite:mine");
     write("flotilla-database-url", b"");
     let told = database("").unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! The writing end of one attempt's log: appends, up to a cap, says in the log itself what was cut, and notes beside it
-//! when it was written.
+//! The writing end of one attempt's log: appends up to a cap, reports in the log itself what was cut, and records
+//! beside it when it was written.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use super::times::TimeKeeper;
 
 /// An append-only log file of at most `cap_bytes` of output, plus two lines that report the cut.
 /// What comes after the cap is counted and dropped, so that the writer never blocks on a full log.
-/// Nobody else can write to the file meanwhile.
+/// No other writer can write to the file meanwhile.
 pub struct CappedLog {
     file: File,
     path: PathBuf,
@@ -36,8 +36,8 @@ impl CappedLog {
         Ok(Self { file, path: path.to_owned(), cap_bytes, written_bytes, cut_bytes: 0, times })
     }
 
-    /// Goes on in an open file as it was after `kept_bytes` of output in it and `cut_bytes` that were dropped; what it
-    /// holds beyond is cut off.
+    /// Continues in an open file as it was after `kept_bytes` of output in it and `cut_bytes` that were dropped;
+    /// anything beyond is cut off.
     pub(super) fn resume(
         file: File,
         path: &Path,
@@ -64,13 +64,13 @@ impl CappedLog {
         self.written_bytes
     }
 
-    /// Puts what was written on the disk.
+    /// Syncs written data to the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    /// Mends what somebody did to the file while it is being written: one that was removed or replaced is made again with
-    /// all that was in it, and one that was cut says that output is missing.
+    /// Repairs a file that was changed while being written: a removed or replaced file is recreated with its full
+    /// content, and a truncated one gets a note that output is missing.
     pub fn tend(&mut self) -> io::Result<()> {
         if let missing @ 1.. = self.put_back()? {
             let line =
@@ -81,8 +81,8 @@ impl CappedLog {
         Ok(())
     }
 
-    /// Makes the file again with all that was in it, where somebody removed or replaced it. Says how many bytes of the
-    /// output are missing in it, because somebody cut it.
+    /// Recreates a removed or replaced file with its full content. Returns how many bytes of the output are missing
+    /// because the file was truncated.
     pub(super) fn put_back(&mut self) -> io::Result<u64> {
         let own = self.file.metadata()?;
         let is_in_place =
@@ -95,7 +95,7 @@ impl CappedLog {
 
     fn make_again(&mut self) -> io::Result<()> {
         let unfinished = self.path.with_extension("again");
-        // The bytes of a file that is removed stay readable for whoever has it open.
+        // The bytes of a removed file stay readable through an open descriptor.
         let mut old = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder)?;

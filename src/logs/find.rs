@@ -1,8 +1,8 @@
-//! Searching a log: which lines hold a text. One search looks for a bounded time and gives a bounded number of lines,
-//! and the place to go on from; so a log of any size is searched without holding anything up.
+//! Searches a log for the lines that contain a text. One search is bounded in time and in lines, and returns the
+//! place to continue from; so a log of any size is searched without blocking anything.
 //!
-//! What is searched is what is seen: commands for a terminal are left out, so that a text is found whatever its colours
-//! are, and nothing is found in the commands.
+//! The visible text is searched: terminal commands are left out, so that a text is found regardless of its colours,
+//! and nothing is found in the commands.
 
 use std::io;
 use std::ops::Range;
@@ -21,9 +21,9 @@ use crate::escapes::{COMMAND_BYTES, ESCAPE, seen};
 pub const PATTERN_CHARS: usize = 200;
 /// How many lines one search gives.
 pub const MOST_HITS: usize = 1000;
-/// How long one search looks: so short that its answer can be waited for.
+/// The time limit of one search: short enough to wait for its answer.
 const LONGEST: Duration = Duration::from_millis(300);
-/// How much is read between looks at the clock.
+/// How much is read between checks of the clock.
 const PIECE_BYTES: usize = 1024 * 1024;
 
 /// A text to look for, in any case or in the one that it has.
@@ -59,7 +59,7 @@ pub struct Found {
 }
 
 impl LogView {
-    /// The lines from this place on that hold the text. Breaks off where nobody waits for it any more.
+    /// The lines from this place on that contain the text. Stops when no caller waits any more.
     pub fn find(&self, pattern: &Pattern, from: LogToken, is_given_up: &AtomicBool) -> io::Result<Found> {
         self.find_within(pattern, from, LONGEST, is_given_up)
     }
@@ -95,7 +95,7 @@ impl LogView {
 }
 
 impl Part {
-    /// Looks through one piece, and says where the next one begins.
+    /// Searches one piece, and returns where the next one begins.
     fn find(&self, pattern: &Pattern, offset: u64, hits: &mut Vec<u64>) -> io::Result<u64> {
         let bytes = self.lines.read(offset, PIECE_BYTES)?;
         if memchr(ESCAPE, &bytes).is_some() {
@@ -108,7 +108,7 @@ impl Part {
             hits.push(self.before + line + 1);
             match memchr(b'\n', &bytes[hit.start()..]) {
                 Some(line_end) => searched = hit.start() + line_end + 1,
-                // A line is told once, however long it is.
+                // A line is reported once, however long it is.
                 None => return self.lines.start_of(line + 1),
             }
             if hits.len() >= MOST_HITS {
@@ -190,7 +190,7 @@ mod tests {
             answers += 1;
             lines.extend(found.lines);
             match found.next {
-                // Without any time nothing is looked at, so one piece is granted.
+                // Without any time nothing is searched, so one piece is granted.
                 Some(next) if next == from => from = LogToken { offset: next.offset + 1, ..next },
                 Some(next) => from = next,
                 None => return (lines, answers),

@@ -1,5 +1,5 @@
-//! Where the lines of a log begin, and in which colours: an index that is made when somebody looks at lines, and only for
-//! what is new.
+//! An index of where a log's lines begin, and in which colours: built when lines are first viewed, and only for new
+//! data.
 //!
 //! For every 64 KiB of the file it knows how many lines have ended before, and the style there. So it takes 256 KiB for a
 //! log of 1 GiB, whether that is one line or many million, and what stands on a line is found by reading one block. It is
@@ -28,14 +28,14 @@ const BLOCK_BYTES: usize = 64 * 1024;
 const AHEAD: u64 = COMMAND_BYTES as u64;
 /// How many blocks are worth a file: below 16 MiB, counting is quicker than it could be noticed.
 const SAVED_BLOCKS: usize = 256;
-/// How many logs people look at in turns, each known for as long as it is among the latest.
+/// How many of the most recently viewed logs keep their index in memory.
 const KNOWN_LOGS: usize = 32;
 /// How the file begins; one that begins otherwise was written by an earlier version.
 const MAGIC: &[u8; 8] = b"flotidx2";
 /// How many bytes of the file each block has: the ends, the style, and what is skipped.
 const MARK_BYTES: usize = 12;
 
-/// What is known at the beginning of a block.
+/// The state at the beginning of a block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Mark {
     /// How many lines have ended before it.
@@ -90,7 +90,7 @@ impl LineIndex {
         (block, usize::try_from(block).ok().and_then(|block| self.marks.get(block)).copied().unwrap_or_default())
     }
 
-    /// `None` where the file is missing or not as it was saved: a power loss may leave any part of it as NUL bytes.
+    /// `None` if the file is missing or not as it was saved: a power loss may leave any part of it as NUL bytes.
     fn load(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
         let (content, sum) = bytes.split_last_chunk::<8>()?;
@@ -100,7 +100,7 @@ impl LineIndex {
         (is_intact && marks.first() == Some(&Mark::default())).then_some(Self { saved: marks.len(), marks })
     }
 
-    /// Keeps what took long to read. Where that fails, it is read again after the next restart.
+    /// Saves an index that took long to build. If that fails, it is rebuilt after the next restart.
     fn save(&mut self, path: &Path) {
         if self.marks.len() < self.saved + SAVED_BLOCKS {
             return;
@@ -158,7 +158,7 @@ pub(super) fn index_path(log_path: &Path) -> PathBuf {
     log_path.with_extension("lines")
 }
 
-/// The indexes of the logs that were looked at last.
+/// The indexes of the most recently viewed logs.
 #[derive(Default)]
 pub(super) struct Indexes(Mutex<Known>);
 
@@ -192,7 +192,7 @@ impl Indexes {
         Ok(Some(lines))
     }
 
-    /// Drops what is known of a log that was cut back: what is written there now may have its lines elsewhere.
+    /// Drops the index of a log that was cut back: what is written there now may have its lines elsewhere.
     pub(super) fn forget(&self, path: &Path) -> io::Result<()> {
         self.0.lock().logs.remove(path);
         ignore_missing(std::fs::remove_file(index_path(path)))
@@ -216,7 +216,7 @@ impl Indexes {
     }
 }
 
-/// The lines of one file, up to where it reached when it was looked at. They are counted from 0 here.
+/// The lines of one file, up to its length when opened. They are counted from 0 here.
 pub(super) struct FileLines {
     file: File,
     pub(super) length: u64,

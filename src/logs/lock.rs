@@ -1,7 +1,7 @@
-//! One writer a log: whoever writes to the file holds its lock (flock(2)), within one process and across processes.
+//! One writer per log: a writer holds the file's lock (flock(2)), within one process and across processes.
 //!
-//! The kernel releases the lock when its holder closes the file or ends, so a killed writer needs no cleaning up. A
-//! writer that is frozen keeps the lock: nobody takes over from it, and so it can't write after somebody has.
+//! The kernel releases the lock when its holder closes the file or ends, so a killed writer needs no cleanup. A
+//! frozen writer keeps the lock: no other writer takes over, so it can't write after one has.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -29,7 +29,7 @@ pub(super) fn open_for_writing(path: &Path) -> io::Result<File> {
     loop {
         let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
         take(&file, path)?;
-        // The log may have been removed, and created anew by somebody else, before it was locked.
+        // The log may have been removed and recreated by another process before it was locked.
         if is_at(&file, path)? {
             return Ok(file);
         }
@@ -60,7 +60,7 @@ fn take(file: &File, path: &Path) -> io::Result<()> {
                 let reason = format!("another process or task writes the log {}", path.display());
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, reason));
             }
-            // Some network file systems have no locks; a log there is written all the same.
+            // Some network file systems have no locks; a log there is written anyway.
             Err(TryLockError::Error(error)) if has_no_locks(&error) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
         }

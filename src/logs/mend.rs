@@ -1,4 +1,4 @@
-//! After a loss of power: what a log lost at its end, and when its attempt was last heard.
+//! After a power loss: what a log lost at its end, and when its attempt last wrote.
 //!
 //! A file system may keep a file's length and lose its last pages, which then read as NULs; or it may lose the length
 //! too, and nothing shows. So the NULs go, and the log says in place that output may be missing.
@@ -15,7 +15,7 @@ use super::lines::index_path;
 use super::times::{self, times_path};
 use super::usage::{self, usage_path};
 
-/// What the note about a loss ends with, by which one that is there already is known.
+/// The end of the note about a loss, which identifies an existing note.
 const NOTE_END: &str = "output from just before the loss of power may be missing here]\n";
 /// How much of a log is read at once, from its end backwards.
 const PIECE_BYTES: u64 = 64 * 1024;
@@ -42,7 +42,7 @@ pub fn mend_after_power_loss(log_path: &Path) -> io::Result<()> {
     };
     write!(log, "{line_end}[flotilla: the machine was restarted while the command ran: {cut}{NOTE_END}")?;
     log.sync_all()?;
-    // When the attempt was last heard, for whoever looks again.
+    // When the attempt last wrote, for later checks.
     log.set_modified(modified)?;
     keep_increasing::<{ times::PAIR_BYTES }>(&times_path(log_path), -1)?;
     keep_increasing::<{ usage::RECORD_BYTES }>(&usage_path(log_path), 0)?;

@@ -57,12 +57,12 @@ impl Logs {
         self.folder.join(shard).join(format!("{attempt_id}.log"))
     }
 
-    /// Tells when the log of an attempt grows, also before it exists.
+    /// Notifies when the log of an attempt grows, also before it exists.
     pub fn growth(&self, attempt_id: AttemptId) -> Growth {
         self.tail.growth(&self.path(attempt_id))
     }
 
-    /// Removes what is stored of a run's output. Says how many bytes that frees.
+    /// Removes a run's stored output. Returns how many bytes that frees.
     pub fn remove(&self, run_id: RunId, attempts: u32) -> io::Result<u64> {
         let mut freed = 0;
         for attempt in 1..=attempts {
@@ -90,7 +90,7 @@ fn beside(log_path: &Path) -> [PathBuf; 8] {
         lines::index_path(log_path),
         times::times_path(log_path),
         usage::usage_path(log_path),
-        // What a crash left of a file that was about to take the place of another.
+        // A crash left this file, which was about to replace another.
         log_path.with_extension("position-new"),
         log_path.with_extension("lines-new"),
         log_path.with_extension("usage-new"),

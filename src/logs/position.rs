@@ -2,7 +2,7 @@
 //!
 //! It is written only after the log it refers to is on the disk, and replaced as a whole. So after a crash or a power
 //! loss the log holds at least what the position says; the rest is cut off and read from the engine again. A position
-//! that contradicts its log is not believed: then the output is read again from its beginning.
+//! that contradicts its log is not trusted: then the output is read again from its beginning.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -29,7 +29,7 @@ pub enum Stored {
         position: LogPosition,
         /// How many bytes of the log file are output up to there: less than the position says where the log is capped.
         kept_bytes: u64,
-        /// Why what is stored can't be relied on, where that is the reason to begin anew.
+        /// Why the stored output can't be relied on, if that is the reason to start over.
         distrust: Option<String>,
     },
 }
@@ -112,7 +112,7 @@ impl OnDisk {
         serde_json::from_slice(self.record.as_deref()?).ok()
     }
 
-    /// What of the output is certain. `cap_bytes` is the cap of logs whose record is of version 1.
+    /// The part of the output that is certain. `cap_bytes` is the cap of logs whose record is of version 1.
     pub fn stored(&self, cap_bytes: u64, boot_id: &str) -> Stored {
         if self.record.is_none() {
             let distrust = (self.log_bytes > 0).then_some("there is no record of how much of it is stored");

@@ -1,7 +1,8 @@
 //! The log of an attempt whose output is pumped from its engine.
 //!
-//! The order on the disk: first the log, then the position that refers to it (see `position.rs`), and that only now and
-//! then. What was appended since is in the file and may be read, and is read from the engine again after a crash.
+//! The order on the disk: first the log, then the position that refers to it (see `position.rs`), which is written
+//! only occasionally. Data appended since is in the file and may be read, and is read from the engine again after a
+//! crash.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use super::position::{End, OnDisk, Record, Stored, boot_id};
 use super::{CappedLog, Logs};
 use crate::model::{AttemptId, LogPosition};
 
-/// A log that is being pumped. Nobody else can write to it meanwhile.
+/// A log that is being pumped. No other writer can write to it meanwhile.
 pub struct PumpedLog {
     log: CappedLog,
     path: PathBuf,
@@ -22,7 +23,7 @@ pub struct PumpedLog {
     synced_bytes: u64,
 }
 
-/// What became of a log whose output can't be had any more.
+/// The state of a log whose output is no longer available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sealed {
     /// There is none.
@@ -105,7 +106,7 @@ impl Logs {
 }
 
 impl PumpedLog {
-    /// Appends output, with the engine's word for the place after it.
+    /// Appends output, with the engine's position after it.
     pub fn append(&mut self, bytes: &[u8], marker: Option<String>) -> io::Result<()> {
         self.log.write_all(bytes)?;
         self.marker = marker;
@@ -118,16 +119,16 @@ impl PumpedLog {
         self.log.output_bytes()
     }
 
-    /// Whether there is output that a power loss would take.
+    /// Whether there is output that a power loss would lose.
     #[must_use]
     pub const fn is_ahead_of_disk(&self) -> bool {
         self.log.output_bytes() > self.synced_bytes
     }
 
-    /// Mends what somebody did to the file meanwhile: one that was removed or replaced is made again.
+    /// Repairs a file that was changed meanwhile: one that was removed or replaced is recreated.
     ///
     /// # Errors
-    /// Where somebody cut the file: from then on [`Logs::stored`] relies on nothing in it.
+    /// If the file was truncated: from then on [`Logs::stored`] relies on nothing in it.
     pub fn tend(&mut self) -> io::Result<()> {
         let missing_bytes = self.log.put_back()?;
         if missing_bytes == 0 {

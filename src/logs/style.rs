@@ -1,5 +1,5 @@
-//! How the text of a log looks at a place in it: what the commands before it say of colours and weights (ECMA-48, "select
-//! graphic rendition", as xterm extends it).
+//! The style of a log's text at a place in it: set by the preceding commands for colours and weights (ECMA-48,
+//! "select graphic rendition", as xterm extends it).
 //!
 //! A terminal's 256 and 16 million colours are drawn for a dark screen; here each becomes the nearest of the sixteen that
 //! a stylesheet can make readable in light and dark, which is the one with the same name.
@@ -28,7 +28,7 @@ const COLOUR_BITS: u32 = 5;
 const COLOUR_MASK: u16 = (1 << COLOUR_BITS) - 1;
 
 impl Style {
-    /// Carries out a command, given without its escape character. Those that are about something else change nothing.
+    /// Applies a command, given without its escape character. Commands about something else change nothing.
     pub fn obey(&mut self, command: &[u8]) {
         match command {
             [b'[', numbers @ .., b'm'] if numbers.iter().all(|byte| matches!(byte, b'0'..=b';')) => {

@@ -1,8 +1,7 @@
 //! Notices that a log has grown. One inotify instance serves all followers, since a user may have only some hundred;
 //! it watches the folders that hold followed logs, so a log may be followed before it exists.
 //!
-//! A notice only makes a follower look sooner: followers also look from time to time, which covers file systems that
-//! tell nothing.
+//! A notice only makes a follower check sooner: followers also poll, which covers file systems that send no notices.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -21,7 +20,8 @@ const BUFFER_BYTES: usize = 16 << 10;
 pub struct Growth(watch::Receiver<()>);
 
 impl Growth {
-    /// Waits until the log has grown since the last call, or since this was made. Where the system can't tell, never.
+    /// Waits until the log has grown since the last call, or since this was created. Never returns if the system has
+    /// no notices.
     pub async fn grown(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;

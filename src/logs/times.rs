@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 pub(super) const PAIR_BYTES: usize = 16;
 /// What is written within this long of a pair needs none of its own.
 const PRECISION: SignedDuration = SignedDuration::from_secs(1);
-/// How many pairs at the end of a file may be what a power loss left of them: those of an hour.
+/// How many pairs at the end of a file a power loss may have damaged: those of an hour.
 const TAIL_PAIRS: u64 = 3600;
 
 /// Where the times of a log are.
@@ -22,7 +22,7 @@ pub(super) fn times_path(log_path: &Path) -> PathBuf {
     log_path.with_extension("times")
 }
 
-/// Notes when a log is written. A log is kept also where its times can't be: those lines have the time before theirs.
+/// Records when a log is written. A log is stored even if its times can't be: those lines get the time before theirs.
 pub(super) struct TimeKeeper {
     file: Option<File>,
     pairs: u64,
@@ -47,7 +47,7 @@ impl TimeKeeper {
     pub(super) fn note(&mut self, offset: u64) {
         let Some(file) = &self.file else { return };
         let now = (self.now)();
-        // A clock that was set back begins anew.
+        // Start over after a clock was set back.
         let is_known = self.last.is_some_and(|last| now >= last && now.duration_since(last) < PRECISION);
         if is_known {
             return;
@@ -55,7 +55,7 @@ impl TimeKeeper {
         let mut pair = [0; PAIR_BYTES];
         pair[..8].copy_from_slice(&offset.to_le_bytes());
         pair[8..].copy_from_slice(&now.as_microsecond().to_le_bytes());
-        // On a full disk it is tried again with what is written next, in the same place.
+        // On a full disk it is retried with the next write, in the same place.
         if file.write_all_at(&pair, self.pairs * PAIR_BYTES as u64).is_ok() {
             self.pairs += 1;
             self.last = Some(now);
@@ -112,7 +112,7 @@ impl Times {
         Ok(last.map_or(0, |last| pairs - looked_at + last as u64 + 1))
     }
 
-    /// When what is at this place was written.
+    /// When the data at this place was written.
     pub(super) fn at(&mut self, offset: u64) -> Option<Timestamp> {
         if let Some((from, until, time)) = self.last
             && (from..until).contains(&offset)

@@ -1,7 +1,7 @@
 //! What an attempt used over time: samples beside its log, which stay and go with it.
 //!
-//! The file holds a bounded number of records. When it is full, each two become one: so a run of a minute is known by the
-//! second, one of a week by the half hour, and a chart of either costs the same.
+//! The file holds a bounded number of records. When it is full, each two are merged: so a run of a minute has a
+//! resolution of seconds, one of a week of half an hour, and a chart of either costs the same.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -28,12 +28,12 @@ pub(super) fn usage_path(log_path: &Path) -> PathBuf {
 }
 
 impl Logs {
-    /// Keeps a sample of what an attempt uses.
+    /// Stores a sample of an attempt's usage.
     pub fn note_usage(&self, attempt_id: AttemptId, sample: UsageSample) -> io::Result<()> {
         note_usage(&self.path(attempt_id), sample)
     }
 
-    /// What the newest attempt used that has samples, oldest first.
+    /// The usage of the newest attempt that has samples, oldest first.
     pub fn usage(&self, run_id: RunId, attempts: u32) -> io::Result<Vec<UsageSample>> {
         for attempt in (1..=attempts).rev() {
             let samples = read(&usage_path(&self.path(AttemptId { run_id, attempt })))?;
@@ -122,7 +122,7 @@ fn add(samples: &mut Vec<UsageSample>, new: UsageSample) -> Added {
 
 fn read(path: &Path) -> io::Result<Vec<UsageSample>> {
     let mut bytes = Vec::new();
-    // What is longer was not written by us.
+    // A longer file was not written by us.
     let most = (MOST_SAMPLES * RECORD_BYTES) as u64;
     match File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
         Ok(_) => {}

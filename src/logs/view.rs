@@ -16,9 +16,9 @@ use super::{LogToken, Logs};
 use crate::escapes::{Piece, Pieces, whole_length};
 use crate::model::{AttemptId, RunId};
 
-/// How much of one line is read: nobody reads more of it on a page.
+/// How much of one line is read: a page shows no more of it.
 pub const LINE_BYTES: usize = 16 * 1024;
-/// How much one look at lines reads, however many were asked for.
+/// How much one request for lines reads, however many were asked for.
 const LINES_BYTES: usize = 1024 * 1024;
 
 /// One line, without its end.
@@ -34,7 +34,7 @@ pub struct Line {
     pub style: Style,
 }
 
-/// A log as it was when it was looked at.
+/// A log as it was when the view was taken.
 pub struct LogView {
     pub(super) parts: Vec<Part>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Part {
 }
 
 impl Logs {
-    /// The log as it is now. Takes the time to read what was never looked at.
+    /// The current log. Takes the time to index data that was never viewed.
     pub fn view(&self, run_id: RunId, attempts: u32) -> io::Result<LogView> {
         let mut parts = Vec::new();
         let mut before = 0;
@@ -161,7 +161,7 @@ impl<'a> LineReader<'a> {
         let mut shown =
             Shown { bytes: line[..whole_length(line, LINE_BYTES)].to_vec(), cut_bytes: 0, style: self.style };
         let is_cut = end - self.offset > shown.bytes.len() as u64;
-        // What is overwritten again and again is worth seeing as it is at last.
+        // For text that is overwritten repeatedly, its last state is shown.
         if is_cut && memchr(b'\r', &shown.bytes).is_some() {
             (shown.style, shown.bytes) = self.last_overwritten(end)?;
         }

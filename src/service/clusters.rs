@@ -1,4 +1,4 @@
-//! Clusters: which this server has, what operators say of them, and how they are doing.
+//! Clusters: which ones this server has, what operators set for them, and their state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,45 +12,48 @@ use crate::model::{
 };
 use crate::store::Endpoint;
 
-/// How often a change is tried again after somebody else changed the cluster in between.
+/// How often a change is retried after a concurrent change to the cluster.
 const TRIES: u32 = 10;
-/// How long a request waits for a new cluster to be set up on this server; on others it is within their loops' period.
+/// How long a request waits for a new cluster to be set up on this server; other servers follow within their loops'
+/// period.
 const SETUP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether a cluster could ever run this; the error is for the client. What can't be found out now is no reason to refuse.
+/// Whether a cluster could ever run this; the error is for the client. Anything that can't be determined now is no
+/// reason to refuse.
 pub type LaunchCheck = Arc<dyn Fn(TaskSpec) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
-/// How the cluster's engine is. A call costs nothing.
+/// The state of the cluster's engine. A call costs nothing.
 pub type Probe = Arc<dyn Fn() -> Condition + Send + Sync>;
-/// Where the engine of a cluster with these settings is; the error, which is for the client, says that they could be none's.
+/// The address of the engine of a cluster with these settings; the error, which is for the client, says that the
+/// settings are invalid.
 pub type SettingsCheck = Arc<dyn Fn(&str, &Settings) -> Result<String, String> + Send + Sync>;
 
 /// A cluster of this server.
 #[derive(Clone)]
 pub struct Cluster {
     pub name: String,
-    /// The cluster that this name stands for: itself, or another, as `default` may.
+    /// The cluster that this name refers to: itself, or another, as `default` may.
     pub resolved_name: String,
     /// The kind of engine it has.
     pub engine: &'static str,
     pub max_running: Option<u32>,
-    /// Whether it is there by the configuration, and not by a request.
+    /// Whether it comes from the configuration rather than a request.
     pub is_configured: bool,
     pub check: LaunchCheck,
     pub probe: Probe,
 }
 
 impl Cluster {
-    /// Whether the name only stands for another cluster.
+    /// Whether the name is only an alias for another cluster.
     fn is_alias(&self) -> bool {
         self.name != self.resolved_name
     }
 }
 
-/// The clusters of this server, in the order they are listed. They may become more and fewer while it runs.
+/// The clusters of this server, in listing order. Clusters may be added and removed while it runs.
 #[derive(Clone)]
 pub struct Clusters {
     list: watch::Sender<Vec<Cluster>>,
-    /// What requests may create; `None` where the operator does not let them.
+    /// What requests may create; `None` if the operator does not allow it.
     creation: Option<SettingsCheck>,
 }
 
@@ -76,7 +79,7 @@ impl Clusters {
         self.list.borrow().clone()
     }
 
-    /// Waits for the list to hold what was created, or no longer what was deleted.
+    /// Waits until the list contains a created cluster, or no longer contains a deleted one.
     async fn until(&self, is_there: bool, name: &str) {
         let mut list = self.list.subscribe();
         let settled = list.wait_for(|list| list.iter().any(|cluster| cluster.name == name) == is_there);
@@ -93,14 +96,14 @@ impl Acting {
         self.clusters.names()
     }
 
-    /// The same without names that only stand for another.
+    /// The same without aliases.
     #[must_use]
     pub fn resolved_cluster_names(&self) -> Vec<String> {
         let own = self.clusters.all().into_iter().filter(|cluster| !cluster.is_alias());
         own.map(|cluster| cluster.name).collect()
     }
 
-    /// Every cluster that this server has, that anything was said about, or that a run waits for, by name.
+    /// Every cluster that this server has, that has stored settings, or that a run waits for, by name.
     pub async fn clusters(&self) -> Result<Vec<model::Cluster>, ServiceError> {
         let (records, loads) = tokio::try_join!(self.store.cluster_records(), self.store.cluster_loads())?;
         let clusters = self.clusters.all();
@@ -123,8 +126,8 @@ impl Acting {
         found.ok_or_else(|| self.no_cluster(name))
     }
 
-    /// Changes what is said of a cluster. Where it is no longer active, no run is handed to it after this returns;
-    /// those that it has go on.
+    /// Changes a cluster's stored settings. If it is no longer active, no run is handed to it after this returns; the
+    /// runs it already has continue.
     pub async fn change_cluster(&self, name: &str, change: ClusterChange) -> Result<model::Cluster, ServiceError> {
         let endpoint = match &change.settings {
             Some(_) if self.is_configured(name) => return Err(configured(name, "its settings are changed there")),
@@ -209,8 +212,9 @@ impl Acting {
         Ok(())
     }
 
-    /// Makes this server, and the engine that a cluster has now, speak about the attempts that others have, on the operator's
-    /// word that those are gone: how many. What it does not have counts as lost.
+    /// Assigns the attempts of other servers or engines to this server and the cluster's current engine, on the
+    /// operator's word that the previous owners are gone; returns how many. Attempts that the engine does not have
+    /// count as lost.
     pub async fn adopt(&self, name: &str) -> Result<usize, ServiceError> {
         let cluster = self.clusters.find(name).ok_or_else(|| self.no_cluster(name))?;
         let condition = (cluster.probe)();
@@ -231,7 +235,7 @@ impl Acting {
         Ok(adopted)
     }
 
-    /// Why a run that waits has not started, or why nothing is known of one that has, in words.
+    /// Why a waiting run has not started, or why the state of a started run is unknown, in words.
     pub async fn why_waiting(&self, run: &Run) -> Result<Option<String>, ServiceError> {
         match run.status {
             model::Status::Queued if run.stop.is_none() => {
@@ -248,7 +252,7 @@ impl Acting {
         }
     }
 
-    /// Why a run that was tried before can't be tried again yet.
+    /// Why a run that was tried before can't be retried yet.
     async fn why_not_again(&self, run: &Run) -> Result<Option<String>, ServiceError> {
         if run.attempt_count == 0 {
             return Ok(None);
@@ -283,7 +287,7 @@ impl Acting {
         }
     }
 
-    /// Where the cluster's engine would be.
+    /// The address the cluster's engine would have.
     fn check_settings(&self, name: &str, settings: &Settings) -> Result<String, ServiceError> {
         let check = self.clusters.creation.as_ref().ok_or_else(not_allowed)?;
         if self.clusters.find(name).is_some_and(|cluster| cluster.is_alias()) {

@@ -1,4 +1,4 @@
-//! Definitions: created, changed, deregistered, found.
+//! Definitions: create, change, deregister, find.
 
 use jiff::Timestamp;
 
@@ -9,10 +9,10 @@ use crate::model::{
 use crate::model::{DefinitionFilter, DefinitionSort, NameList};
 use crate::store::StoreError;
 
-/// How often an update is tried again after somebody else changed the definition in between.
+/// How often an update is retried after a concurrent change to the definition.
 const UPDATE_TRIES: u32 = 10;
 
-/// What an update makes of a definition as it stands.
+/// Turns the current definition into the updated one.
 pub type DefinitionChange<'a> = &'a (dyn Fn(&Definition) -> Result<DefinitionUpdate, Faults> + Send + Sync);
 
 impl Acting {
@@ -26,8 +26,7 @@ impl Acting {
         }
     }
 
-    /// Changes a live definition. The change is worked out anew where somebody else was quicker, so that no update is
-    /// lost.
+    /// Changes a live definition. The change is recomputed after a concurrent update, so that no update is lost.
     pub async fn update(&self, id: &DefinitionId, change: DefinitionChange<'_>) -> Result<Definition, ServiceError> {
         for _ in 0..UPDATE_TRIES {
             let current = self.definition(id).await?;
@@ -46,7 +45,7 @@ impl Acting {
         )))
     }
 
-    /// Puts `new` in the place of a live definition that is still as it was at `seen`.
+    /// Replaces a live definition with `new` if it is unchanged since `seen`.
     pub async fn replace(
         &self,
         id: &DefinitionId,
@@ -70,7 +69,7 @@ impl Acting {
         }
     }
 
-    /// What is wrong with a definition that somebody is writing: a new one, or another text of `current`.
+    /// The faults of a definition being edited: a new one, or a new version of `current`.
     pub async fn check(&self, new: NewDefinition, current: Option<&Definition>) -> Result<Faults, ServiceError> {
         let alias = new.fields.alias.clone().filter(|alias| !alias.is_empty());
         let now = self.clock.now();
@@ -88,12 +87,12 @@ impl Acting {
         Ok(faults)
     }
 
-    /// Two updates within one tick of the clock must still differ, for the store tells versions apart by it.
+    /// Two updates within one clock tick must still differ, because the store distinguishes versions by it.
     fn later_than(&self, seen: Timestamp) -> Timestamp {
         self.clock.now().max(seen.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(seen))
     }
 
-    /// Takes a definition out of use; its runs go on and their history stays.
+    /// Deregisters a definition; its runs continue and their history stays.
     pub async fn deregister(&self, id: &DefinitionId) -> Result<(), ServiceError> {
         let is_done = self.store.deregister_definition(id, self.clock.now()).await?;
         if is_done { Ok(()) } else { Err(ServiceError::no_definition(id)) }
@@ -107,7 +106,7 @@ impl Acting {
         self.store.live_definition_by_alias(alias).await?.ok_or_else(|| ServiceError::no_alias(alias))
     }
 
-    /// Which definitions are on a page; [`Service::read_definitions`] has what they are.
+    /// The ids of the definitions on a page; [`Service::read_definitions`] returns their contents.
     pub async fn definitions(
         &self,
         filter: &DefinitionFilter,
@@ -116,12 +115,13 @@ impl Acting {
         Ok(self.store.list_definitions(filter, page).await?)
     }
 
-    /// These definitions, as they are now, in this order. Whoever asks sees to it that they are not too large together.
+    /// The current state of these definitions, in this order. Callers must ensure that they are not too large
+    /// together.
     pub async fn read_definitions(&self, ids: &[DefinitionId]) -> Result<Vec<Definition>, ServiceError> {
         Ok(self.store.definitions(ids).await?)
     }
 
-    /// What rows of a page show of the definitions on it.
+    /// The fields of the page's definitions that table rows show.
     pub async fn definition_summaries(
         &self,
         filter: &DefinitionFilter,
@@ -130,7 +130,7 @@ impl Acting {
         Ok(self.store.list_definition_summaries(filter, page).await?)
     }
 
-    /// The groups or tags in use that hold `part`.
+    /// The groups or tags in use that contain `part`.
     pub async fn names(
         &self,
         list: NameList,

@@ -1,4 +1,4 @@
-//! Why a use case was refused, by whose fault it is.
+//! Why a use case was refused, by who is at fault.
 
 use std::io;
 
@@ -7,15 +7,15 @@ use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The client's fault; the text names the field and the value.
+    /// The client's error; the text names the field and the value.
     #[error("{0}")]
     Invalid(String),
-    /// The same, each with the field it is about.
+    /// The same, with the field of each fault.
     #[error("{0}")]
     Faulty(#[from] Faults),
     #[error("{0}")]
     NotFound(String),
-    /// The operator does not let requests do it.
+    /// The operator does not allow requests to do this.
     #[error("{0}")]
     Forbidden(String),
     /// It contradicts what is stored.
@@ -26,18 +26,18 @@ pub enum ServiceError {
     /// The disk is full: nothing was stored.
     #[error("the request could not be stored")]
     NoSpace(#[source] StoreError),
-    /// The database can't be asked now.
+    /// The database is currently unavailable.
     #[error("the request could not be carried out now")]
     Unavailable(#[source] StoreError),
-    /// The database gave up on it after a while.
+    /// The database timed out.
     #[error("the request asks for too much, or the database is too busy")]
     TookTooLong(#[source] StoreError),
-    /// Our fault.
+    /// A server error.
     #[error("the request could not be carried out")]
     Store(#[source] StoreError),
     #[error("the log could not be read")]
     Log(#[source] io::Error),
-    /// The server, or its machine, has no file to open left; one is given back sooner or later.
+    /// The server or its machine has run out of file descriptors; one will be released sooner or later.
     #[error("too many files are open to read the log")]
     OutOfFiles(#[source] io::Error),
 }
@@ -48,10 +48,10 @@ impl From<io::Error> for ServiceError {
     }
 }
 
-/// Whether the process, or its machine, has no file to open left.
+/// Whether the process or its machine has run out of file descriptors.
 #[must_use]
 pub fn is_out_of_files(error: &io::Error) -> bool {
-    // By number, for the standard library has no names for them: those of Linux, the BSDs and macOS are the same.
+    // By number, because the standard library has no names for them: those of Linux, the BSDs and macOS are the same.
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE))

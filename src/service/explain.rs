@@ -1,7 +1,7 @@
-//! Why a run is where it is, and what to do about it, in words for its owner.
+//! Why a run is in its current state, and what its owner can do about it, in words.
 //!
-//! A pure function of the run and of what is known around it. The reasons themselves come from the engine and the
-//! service; here they get a heading that anybody understands, and a next step.
+//! A pure function of the run and its context. The reasons come from the engine and the service; here they get a
+//! plain heading and a next step.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,12 +10,12 @@ use crate::words;
 
 const MB: i64 = 1024 * 1024;
 
-/// What is known beside the run itself.
+/// Context beyond the run itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Context<'a> {
-    /// Why it has not started, where it waits.
+    /// Why it has not started, if it waits.
     pub waiting: Option<&'a str>,
-    /// How long runs of its task take that go well.
+    /// The usual duration of successful runs of its task.
     pub typical: Option<SignedDuration>,
     pub events: &'a [Event],
 }
@@ -23,16 +23,16 @@ pub struct Context<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     pub heading: String,
-    /// In the words of who knows; may be empty.
+    /// In the words of its source; may be empty.
     pub reason: String,
     pub advice: Vec<Advice>,
-    /// Since when what the heading says goes on.
+    /// Since when the state in the heading has lasted.
     pub since: Option<Timestamp>,
-    /// When something is to happen by itself, and what.
+    /// When something will happen automatically, and what.
     pub next: Option<(&'static str, Timestamp)>,
 }
 
-/// What to do, and the page where it is done.
+/// What to do, and the page to do it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advice {
     pub text: String,
@@ -67,7 +67,7 @@ impl Explanation {
     }
 }
 
-/// Why a run is where it is, as of `now`.
+/// Explains a run's state as of `now`.
 #[must_use]
 pub fn explain(run: &Run, context: Context<'_>, now: Timestamp) -> Explanation {
     match (run.status, run.outcome) {
@@ -117,7 +117,7 @@ fn waiting(run: &Run, context: Context<'_>) -> Explanation {
         .advise("It starts by itself as soon as there is one.", NextStep::SeeCluster)
 }
 
-/// While an engine has it, the last thing that was told says what takes long.
+/// While an engine has the run, the latest report says what takes long.
 fn starting(run: &Run, context: Context<'_>) -> Explanation {
     let since_dispatch = || context.events.iter().rev().take_while(|event| event.reason != "Dispatched");
     let explanation = since_dispatch().find(|event| event.event_type == EventType::Warning || is_progress(event));
@@ -138,7 +138,7 @@ fn starting(run: &Run, context: Context<'_>) -> Explanation {
     }
 }
 
-/// A node names only the kind of trouble that it has with an image, where the registry's words came before.
+/// A node reports only the kind of image problem; the registry's own words came earlier.
 fn is_bare(event: &Event) -> bool {
     matches!(event.message.as_str(), "Error: ErrImagePull" | "Error: ImagePullBackOff")
 }
@@ -166,7 +166,7 @@ fn failed(run: &Run) -> Explanation {
         143 => "It was asked to end (SIGTERM), and not by Flotilla".to_owned(),
         _ => format!("It failed with exit code {code}"),
     };
-    // The heading says what the reason would.
+    // The heading already says what the reason would.
     let says_more = run.exit_reason.as_deref() != Some(format!("exited with code {code}").as_str());
     let explanation = Explanation::new(heading).because(if says_more { reason(run) } else { String::new() });
     match code {
@@ -186,7 +186,7 @@ fn failed(run: &Run) -> Explanation {
     }
 }
 
-/// What may be behind a kill that nobody owned up to.
+/// Possible causes of a kill with no known origin.
 fn killed(run: &Run) -> String {
     let guess = "Most often the machine had no memory left.";
     match run.usage.max_memory_bytes {
@@ -434,7 +434,7 @@ mod tests {
         let event = |reason, message: &str| Event::normal(sample::now(), reason, message);
         let warning = |message: &str| Event::warning(sample::now(), "Failed", message);
         let answer = warning("Failed to pull image \"r/x:1\": manifest unknown");
-        // As a node says it.
+        // As reported by a node.
         let events = [
             event("Dispatched", "handed over"),
             event("Pulling", "Pulling image \"r/x:1\""),

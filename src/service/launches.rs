@@ -16,14 +16,14 @@ impl Acting {
         self.launch_definition(&definition, request).await
     }
 
-    /// The launch that would repeat `run` with its definition as it is now.
+    /// The launch that would repeat `run` with the current version of its definition.
     #[must_use]
     pub fn again(&self, run: &Run, definition: &Definition) -> LaunchRequest {
         LaunchRequest::again(run, definition, &self.policy)
     }
 
-    /// Stores a QUEUED run, or finds the one that holds the same idempotence key. Everything that is wrong with the
-    /// request comes back together, before anything is stored.
+    /// Stores a QUEUED run, or finds the one with the same idempotence key. All faults of the request are returned
+    /// together, before anything is stored.
     async fn launch_definition(&self, definition: &Definition, request: LaunchRequest) -> Result<Run, ServiceError> {
         let (run, cluster) = self.plan(definition, request).await?;
         let cluster_name = run.execution.cluster.clone();
@@ -40,7 +40,7 @@ impl Acting {
         }
     }
 
-    /// What is wrong with a launch that somebody is writing. The cluster's engine is not asked.
+    /// The faults of a launch being edited. The cluster's engine is not asked.
     pub async fn check_launch(&self, definition: &Definition, request: LaunchRequest) -> Result<Faults, ServiceError> {
         match self.plan(definition, request).await {
             Ok(_) => Ok(Faults::default()),
@@ -49,7 +49,7 @@ impl Acting {
         }
     }
 
-    /// The run that a request makes of a definition, and the cluster that it is for.
+    /// The run that a request creates from a definition, and its cluster.
     async fn plan(&self, definition: &Definition, request: LaunchRequest) -> Result<(Run, Cluster), ServiceError> {
         let name = request.cluster.clone().unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
         let cluster = self.clusters.find(&name);
@@ -74,7 +74,7 @@ impl Acting {
         }
     }
 
-    /// An operator may have given a cluster to some tiers only.
+    /// An operator may have reserved a cluster for some tiers.
     async fn check_tier(&self, cluster: &str, tier: Option<&str>) -> Result<Faults, ServiceError> {
         let allowed = match self.store.cluster_record(cluster).await? {
             Some(record) => record.details.allowed_tiers,
@@ -88,7 +88,7 @@ impl Acting {
         Ok(Faults::one("tier", message))
     }
 
-    /// A run that is being stopped may go on launching children until it ends; they would have to be stopped at once.
+    /// A run that is being stopped may keep launching children until it ends; they would have to be stopped at once.
     async fn refuse_child_of_stopping_parent(&self, run: &Run) -> Result<(), ServiceError> {
         let Some(parent_id) = run.execution.parent_run_id else { return Ok(()) };
         let is_stopping = self.store.run(parent_id).await?.is_some_and(|parent| parent.stop.is_some());

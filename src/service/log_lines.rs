@@ -1,4 +1,4 @@
-//! The log of a run as lines: looked at by number, searched, and how far it reaches while it grows.
+//! A run's log as lines: read by number, searched, and watched for growth.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ pub enum LinesFrom {
 /// How far a log reaches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogExtent {
-    /// One without its end yet among them.
+    /// Includes a last line that has no end yet.
     pub lines: u64,
     pub bytes: u64,
     /// Whether nothing will be added any more.
@@ -36,7 +36,7 @@ pub struct LogLines {
     pub extent: LogExtent,
 }
 
-/// The lines that hold a text.
+/// The lines that contain a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogHits {
     pub lines: Vec<u64>,
@@ -48,7 +48,7 @@ pub struct LogHits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SearchFrom {
     Line(u64),
-    /// Where an earlier search broke off.
+    /// Where an earlier search stopped.
     Token(LogToken),
 }
 
@@ -67,7 +67,7 @@ impl Acting {
         .await
     }
 
-    /// The lines that hold a text: as many as a short look finds. Breaks off where the caller no longer waits.
+    /// The lines that contain a text, as many as one bounded search finds. Stops when the caller no longer waits.
     pub async fn find_in_log(
         &self,
         run: &Run,
@@ -89,7 +89,7 @@ impl Acting {
         Ok(LogHits { lines: found.lines, next: found.next })
     }
 
-    /// Those of the lines that hold the text only in a part that is not shown.
+    /// Those of the lines that contain the text only in a part that is not shown.
     pub async fn hits_left_out(
         &self,
         run: &Run,
@@ -116,8 +116,8 @@ impl Acting {
         extent(&self.logs, &run).await
     }
 
-    /// Waits until the log reaches further than `known`, or is known to be complete. Never returns for a log that is
-    /// known to be complete.
+    /// Waits until the log grows beyond `known`, or is known to be complete. Never returns for a log that is known to
+    /// be complete.
     pub async fn log_growth(&self, run_id: &str, known: Option<LogExtent>) -> Result<(), ServiceError> {
         if known.is_some_and(|known| known.is_complete) {
             std::future::pending::<()>().await;
@@ -135,7 +135,7 @@ fn pattern(text: &str, is_case_sensitive: bool) -> Result<Pattern, ServiceError>
     Pattern::new(text, is_case_sensitive).map_err(|error| ServiceError::Invalid(format!("`q`: {error}")))
 }
 
-/// Tells a search that its caller has left.
+/// Signals a search that its caller is gone.
 #[derive(Default)]
 struct Waiting {
     is_given_up: Arc<AtomicBool>,
@@ -148,7 +148,7 @@ impl Drop for Waiting {
 }
 
 async fn extent(logs: &Arc<Logs>, run: &Run) -> Result<LogExtent, ServiceError> {
-    // What is known of the run is older than what is read of the log: a complete log is read whole.
+    // The run's state is older than the log that is read: a complete log is read whole.
     let is_complete = is_complete(run);
     look(logs, run, move |view| Ok(LogExtent { lines: view.line_count(), bytes: view.bytes(), is_complete })).await
 }

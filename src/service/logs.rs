@@ -1,4 +1,4 @@
-//! The log of a run: read from a token on, and followed to its end. [`super::log_lines`] tells of it as lines.
+//! A run's log: read from a token on, and followed to its end. [`super::log_lines`] provides it as lines.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use crate::logs::{Growth, LogPiece, LogToken, Logs, TokenProblem};
 use crate::model::{LOG_CUT, Run, RunId};
 use crate::store::Store;
 
-/// How often a follower looks although nothing was told: a notice may get lost, and another server may run the task.
+/// How often a follower polls without a notice: a notice may get lost, and another server may run the task.
 const LOOK_ANYWAY: Duration = Duration::from_secs(2);
 /// How many bytes short of its size a piece may be that holds as much as it can.
 const LONGEST_CHARACTER: usize = 4;
 
-/// How long the end of a log is waited for in earnest, from when somebody first asked for it: all that time the rest of it
-/// is asked for.
+/// How long readers wait for the end of a log, counted from the first request: the engine is asked for the rest
+/// during all of this time.
 const IN_EARNEST: Duration = Duration::from_mins(10);
-/// How long it is waited for after that.
+/// How long they wait after that.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
-/// Of how many runs it is remembered since when they were waited for.
+/// For how many runs the start of the wait is remembered.
 const MOST_WAITS: usize = 10_000;
 
-/// Since when the ends of logs were waited for. When a run stopped can't say it, for that may be the word of another
+/// When waiting for each log's end began. The run's own stop time can't serve, because it may come from another
 /// machine's clock.
 #[derive(Default)]
 pub(super) struct LogWaits(Mutex<HashMap<RunId, Instant>>);
 
 impl LogWaits {
-    /// How long somebody may wait who asks for the end of a log now.
+    /// How long a request for the end of a log may wait now.
     fn patience(&self, run_id: RunId, patience: Duration, now: Instant) -> Duration {
         let mut waits = self.0.lock();
         if waits.len() >= MOST_WAITS && !waits.contains_key(&run_id) {
@@ -65,8 +65,8 @@ impl Acting {
         Ok(token.unwrap_or_default())
     }
 
-    /// A run whose log is going to be read: where it has stopped, this waits until the last byte is stored, for at most
-    /// `patience`. So whoever has seen that it stopped reads all of it.
+    /// A run whose log is about to be read: if it has stopped, this waits until the last byte is stored, for at most
+    /// `patience`. So clients that have observed the stop read the whole log.
     pub async fn run_with_log(&self, run_id: &str, patience: Duration) -> Result<Run, ServiceError> {
         let run = self.run(run_id).await?;
         if !is_end_missing(&run) {
@@ -90,8 +90,8 @@ impl Acting {
         }
     }
 
-    /// What came after the token, at most `most` bytes. Where the run has stopped, its end is waited for, unless there is
-    /// as much as one answer carries.
+    /// The log after the token, at most `most` bytes. If the run has stopped, this waits for the end of the log,
+    /// unless one answer is already full.
     pub async fn log(
         &self,
         run_id: &str,
@@ -109,7 +109,7 @@ impl Acting {
         Ok(LogRead { bytes: piece.bytes, next: piece.next, is_end_missing: is_end_missing(&run) })
     }
 
-    /// Follows a log from the token on, until the run has stopped and all is read; or nothing has come for as long as
+    /// Follows a log from the token on, until the run has stopped and everything is read, or nothing has arrived for
     /// `patience` since it stopped.
     pub async fn follow(
         &self,
@@ -119,12 +119,13 @@ impl Acting {
         patience: Duration,
     ) -> Result<LogFollower, ServiceError> {
         let watched = self.watch_log(run_id).await?;
-        // A token that is not ours is refused here, before anything is streamed.
+        // An invalid token is refused here, before anything is streamed.
         read(&self.store, &self.logs, &watched.run, from, most).await?;
         Ok(LogFollower { watched, from, most, patience, moved_at: Instant::now() })
     }
 
-    /// The log from the token on as it is now, in pieces of bytes. Where the run has stopped, its end is waited for.
+    /// The current log from the token on, in pieces of bytes. If the run has stopped, this waits for the end of the
+    /// log.
     pub async fn stored_log(
         &self,
         run_id: &str,
@@ -137,7 +138,7 @@ impl Acting {
     }
 
     pub(super) async fn watch_log(&self, run_id: &str) -> Result<WatchedLog, ServiceError> {
-        // Listening starts before the first look, so that nothing falls between.
+        // Listening starts before the first read, so that no change is missed.
         let changes = self.wake.on_change();
         let run = self.run(run_id).await?;
         let growth = self.logs.growth(run.attempt_id());
@@ -151,12 +152,12 @@ pub struct LogFollower {
     from: LogToken,
     most: usize,
     patience: Duration,
-    /// When something came last, or the run changed.
+    /// When data last arrived, or the run last changed.
     moved_at: Instant,
 }
 
 impl LogFollower {
-    /// The next piece that is there already; `None` at the present end.
+    /// The next available piece; `None` at the present end.
     pub async fn next_stored(&mut self) -> Result<Option<LogPiece>, ServiceError> {
         let WatchedLog { store, logs, run, .. } = &self.watched;
         let piece = read(store, logs, run, self.from, self.most).await?;
@@ -164,8 +165,8 @@ impl LogFollower {
         Ok(Some(piece).filter(|piece| !piece.bytes.is_empty()))
     }
 
-    /// The next piece, waiting until there is one. `None` when the run has stopped and all was read, or nothing has come
-    /// for as long as we wait: see [`LogFollower::is_end_missing`].
+    /// The next piece, waiting until there is one. `None` if the run has stopped and everything was read, or nothing
+    /// has arrived within the wait: see [`LogFollower::is_end_missing`].
     pub async fn next(&mut self) -> Result<Option<LogPiece>, ServiceError> {
         loop {
             if let Some(piece) = self.next_stored().await? {
@@ -197,7 +198,7 @@ impl LogFollower {
     }
 }
 
-/// A log that may grow, and what tells of it.
+/// A log that may grow, and its change notices.
 pub(super) struct WatchedLog {
     store: Arc<Store>,
     pub(super) logs: Arc<Logs>,
@@ -217,10 +218,10 @@ impl WatchedLog {
         }
     }
 
-    /// Waits until the run may have changed, however its log grows.
+    /// Waits until the run may have changed, regardless of log growth.
     async fn wait_for_change(&mut self) {
         let run_id = self.run.run_id;
-        // It may take longer, where the change is another server's.
+        // It may take longer if another server made the change.
         let _ = timeout(LOOK_ANYWAY, changed(&mut self.changes, run_id)).await;
     }
 
@@ -236,7 +237,7 @@ impl WatchedLog {
     }
 }
 
-/// Returns when the run changed, or when the listener fell behind and has to look. Never, where nobody is left to tell.
+/// Returns when the run changed, or when the listener lagged and must check. Never returns if no sender is left.
 async fn changed(changes: &mut broadcast::Receiver<RunId>, run_id: RunId) {
     loop {
         match changes.recv().await {
@@ -269,7 +270,7 @@ async fn read(
     let reading = tokio::task::spawn_blocking(move || logs.read(run_id, attempts, from, most, is_complete));
     match reading.await.map_err(std::io::Error::other)? {
         Ok(piece) => Ok(piece),
-        // The client may have read what a power loss took from us afterwards.
+        // The client may have read data that a later power loss removed here.
         Err(TokenProblem::Foreign(_)) if from.attempt <= attempts && is_cut(store, run_id).await? => {
             Ok(LogPiece { bytes: Vec::new(), next: from })
         }
@@ -278,7 +279,7 @@ async fn read(
     }
 }
 
-/// Whether the run's story says that the end of its log may be missing.
+/// Whether the run's events say that the end of its log may be missing.
 async fn is_cut(store: &Store, run_id: RunId) -> Result<bool, ServiceError> {
     Ok(store.has_event(run_id, LOG_CUT).await?)
 }

@@ -1,6 +1,7 @@
-//! The use cases: what people and programs do with definitions and runs, called alike by the API and the pages.
+//! The use cases: operations of people and programs on definitions and runs, shared by the API and the pages.
 //!
-//! It knows the store and the logs, and no engine: whether a cluster can run something reaches it as a function.
+//! It knows the store and the logs, but no engine: the check whether a cluster can run something is passed in as a
+//! function.
 
 mod caller;
 mod clusters;
@@ -51,7 +52,7 @@ pub struct Service {
     policy: LaunchPolicy,
     clusters: Clusters,
     lease: Lease,
-    /// Whose data directory has what local clusters start.
+    /// The owner of the data directory used by what local clusters start.
     server_id: String,
     readiness: Readiness,
     log_waits: LogWaits,
@@ -79,7 +80,7 @@ impl Service {
         Self { server_id, ..self }
     }
 
-    /// Where readiness looks for loops that hang.
+    /// Where readiness checks for loops that hang.
     #[must_use]
     pub fn with_loop_faults(self, loop_faults: LoopFaults) -> Self {
         Self { readiness: Readiness::new(loop_faults), ..self }
@@ -90,7 +91,7 @@ impl Service {
         self.policy.is_owner_required
     }
 
-    /// The time by the server's clock, which what it stores is told by.
+    /// The server clock's current time, used for everything it stores.
     #[must_use]
     pub fn now(&self) -> jiff::Timestamp {
         self.clock.now()

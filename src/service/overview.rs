@@ -1,4 +1,4 @@
-//! What goes on, at a glance.
+//! An overview of current activity.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,17 +8,17 @@ use crate::model::{Cluster, EndedRuns, Order, Page, PageRequest, QueueDepth, Run
 #[derive(Debug, Clone)]
 pub struct Overview {
     pub clusters: Vec<Cluster>,
-    /// Those that an engine has, the newest first, and how many there are.
+    /// Those that an engine has, newest first, and their number.
     pub running: Page<RunSummary>,
-    /// Those that somebody has to look at, the newest first.
+    /// Those that need attention, newest first.
     pub failures: Vec<RunSummary>,
-    /// Since the time that was asked for, oldest first.
+    /// Since the requested time, oldest first.
     pub ended: Vec<EndedRuns>,
-    /// Likewise, of all clusters together.
+    /// The same, for all clusters together.
     pub waiting: Vec<QueueDepth>,
 }
 
-/// What a cluster is doing, as far as a page shows it: the oldest first.
+/// A cluster's activity as shown on a page, oldest first.
 #[derive(Debug, Clone)]
 pub struct ClusterRuns {
     pub running: Vec<RunSummary>,
@@ -42,13 +42,13 @@ impl Acting {
         Ok(Overview { clusters: self.clusters().await?, running, failures, ended, waiting })
     }
 
-    /// Whether there ever was a run.
+    /// Whether any run was ever stored.
     pub async fn has_run(&self) -> Result<bool, ServiceError> {
         let any = PageRequest { limit: 1, offset: 0, sort_by: RunSort::QueuedAt, order: Order::Desc };
         Ok(!self.store.list_runs(&RunFilter::default(), any).await?.rows.is_empty())
     }
 
-    /// At most `most` runs of each list; how many waited within `span` until now.
+    /// At most `most` runs per list; the counts of waiting runs cover `span` until now.
     pub async fn cluster_runs(
         &self,
         cluster: &str,

@@ -1,4 +1,4 @@
-//! Whether the server is of use: its database is its own and stores what it is told to, and its loops end their steps.
+//! Whether the server is ready: it owns its database and can write to it, and its loops complete their steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,30 +9,30 @@ use tokio::time::Instant;
 use super::{Service, ServiceError};
 use crate::lease::Standing;
 
-/// An answer is good for so long: who asks often, and without a name, does not make the server write often.
+/// How long an answer is cached: frequent anonymous requests do not cause frequent writes.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// A control loop that does not do what it should.
+/// A control loop that is not working.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoopFault {
     pub name: &'static str,
-    /// The cluster that it works for; `None` for the whole server's.
+    /// The cluster that it works for; `None` for the loops of the whole server.
     pub cluster: Option<String>,
-    /// How long it has not ended a step; `None` where its last one panicked.
+    /// Time without a completed step; `None` if the last step panicked.
     pub late: Option<Duration>,
 }
 
-/// Says which loops have a fault.
+/// Returns the faulty loops.
 pub type LoopFaults = Arc<dyn Fn() -> Vec<LoopFault> + Send + Sync>;
 
-/// Why the server is of no use now, in words for the operator.
+/// Why the server is not ready, in words for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unready(pub String);
 
 #[derive(Default)]
 pub(super) struct Readiness {
     loop_faults: Option<LoopFaults>,
-    /// When the database was last asked, and what it answered.
+    /// When the database was last checked, and the result.
     answer: Mutex<Option<(Instant, Result<(), Unready>)>>,
 }
 
@@ -43,7 +43,7 @@ impl Readiness {
 }
 
 impl Service {
-    /// Whether the server can do its work. The database is asked by a write of its own.
+    /// Whether the server can do its work. The database is checked with a write of its own.
     pub async fn ready(&self) -> Result<(), Unready> {
         self.may_decide()?;
         self.database_answers().await?;
@@ -64,7 +64,7 @@ impl Service {
         }
     }
 
-    /// Those who ask at the same time get one answer.
+    /// Concurrent requests share one answer.
     async fn database_answers(&self) -> Result<(), Unready> {
         let mut answer = self.readiness.answer.lock().await;
         if let Some((at, known)) = &*answer

@@ -1,4 +1,4 @@
-//! Runs: found, stopped, told about themselves.
+//! Runs: find, stop, and record the status a job reports.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::model::{
 };
 use crate::model::{RunFilter, RunSort};
 
-/// How often a guarded change is tried again after the run changed in between.
+/// How often a guarded change is retried after a concurrent change to the run.
 const TRIES: u32 = 10;
-/// How many children and events of a run an answer lists at most: what runs and engines add to has no bound of its own.
+/// How many of a run's children and events an answer lists at most: runs and engines can add to them without bound.
 pub(crate) const MOST_LISTED: u32 = 10_000;
 
-/// A run with its children and its story, of each as much as is listed.
+/// A run with its children and events, each up to the listed number.
 #[derive(Debug, Clone)]
 pub struct RunDetails {
     pub run: Run,
@@ -26,11 +26,11 @@ pub struct RunDetails {
     pub children: Vec<String>,
     /// The newest ones, in the order they happened.
     pub events: Vec<Event>,
-    /// Why it has not started, where it waits.
+    /// Why it has not started, if it waits.
     pub waiting_reason: Option<String>,
 }
 
-/// A run with as much of what is around it as fits a page.
+/// A run with as much context as fits a page.
 #[derive(Debug, Clone)]
 pub struct RunStory {
     pub run: Run,
@@ -38,13 +38,13 @@ pub struct RunStory {
     pub children: Page<RunSummary>,
     /// The newest ones, in the order they happened.
     pub events: Vec<Event>,
-    /// Why it has not started, where it waits.
+    /// Why it has not started, if it waits.
     pub waiting_reason: Option<String>,
-    /// How long other runs of its definition take that go well.
+    /// The usual duration of successful runs of its definition.
     pub typical: Option<SignedDuration>,
     /// The newest run of its definition.
     pub newest: RunId,
-    /// What it used over time, oldest first, where that was measured.
+    /// Its usage over time, oldest first, if measured.
     pub usage: Vec<UsageSample>,
 }
 
@@ -56,7 +56,7 @@ impl Acting {
         self.store.run(id).await?.ok_or_else(not_found)
     }
 
-    /// The same, where it must be a run of this definition.
+    /// The same, but it must be a run of this definition.
     pub async fn run_of(&self, definition_id: &DefinitionId, run_id: &str) -> Result<Run, ServiceError> {
         let run = self.run(run_id).await?;
         if run.definition_id == *definition_id {
@@ -75,7 +75,7 @@ impl Acting {
         Ok(RunDetails { run, children, events, waiting_reason })
     }
 
-    /// The same for people: what would be long is cut, so that it costs no more for a run with a long story.
+    /// The same for people: long parts are cut, so that a run with many events costs no more.
     pub async fn story(&self, run: Run) -> Result<RunStory, ServiceError> {
         const CHILDREN: u32 = 50;
         const EVENTS: u32 = 500;
@@ -94,7 +94,7 @@ impl Acting {
         Ok(RunStory { run, children, events, waiting_reason, typical, newest, usage })
     }
 
-    /// What can't be read now is missing from a page that tells much else.
+    /// Data that can't be read now is left out of the page, which shows much else.
     async fn usage(&self, run: &Run) -> Vec<UsageSample> {
         let logs = Arc::clone(&self.logs);
         let (run_id, attempts) = (run.run_id, run.attempt_count);
@@ -113,13 +113,13 @@ impl Acting {
         Ok(Page { rows, total })
     }
 
-    /// How often this server has seen runs and clusters change.
+    /// How often this server has observed changes of runs and clusters.
     #[must_use]
     pub fn change_count(&self) -> watch::Receiver<u64> {
         self.wake.change_count()
     }
 
-    /// Which runs are on a page; [`Service::read_runs`] has what they are.
+    /// The ids of the runs on a page; [`Service::read_runs`] returns their contents.
     pub async fn runs(
         &self,
         filter: &RunFilter,
@@ -128,12 +128,12 @@ impl Acting {
         Ok(self.store.list_runs(filter, page).await?)
     }
 
-    /// These runs, as they are now, in this order. Whoever asks sees to it that they are not too large together.
+    /// The current state of these runs, in this order. Callers must ensure that they are not too large together.
     pub async fn read_runs(&self, run_ids: &[RunId]) -> Result<Vec<Run>, ServiceError> {
         Ok(self.store.runs(run_ids).await?)
     }
 
-    /// What rows of a page show of the runs on it.
+    /// The fields of the page's runs that table rows show.
     pub async fn run_summaries(
         &self,
         filter: &RunFilter,
@@ -142,7 +142,7 @@ impl Acting {
         Ok(self.store.list_run_summaries(filter, page).await?)
     }
 
-    /// The same for the runs of a definition, also of one that is deregistered.
+    /// The same for the runs of a definition, even a deregistered one.
     pub async fn run_summaries_of(
         &self,
         definition_id: &DefinitionId,
@@ -153,20 +153,19 @@ impl Acting {
         self.run_summaries(&filter, page).await
     }
 
-    /// The newest runs of which somebody typed the beginning or the end of the id; none where it is too short to say
-    /// anything, or no part of an id.
+    /// The newest runs whose id begins or ends with the typed text; none if it is too short or no part of an id.
     pub async fn runs_by_part_of_id(&self, typed: &str, most: u32) -> Result<Vec<RunSummary>, ServiceError> {
         const SHORTEST: usize = 4;
         let part = typed.trim().to_lowercase();
         let is_part = part.len() >= SHORTEST && part.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
         if let Ok(run_id) = part.parse() {
-            // An old one as well.
+            // Includes old runs.
             return Ok(self.store.run_summary(run_id).await?.into_iter().collect());
         }
         if is_part { Ok(self.store.runs_by_part_of_id(&part, most).await?) } else { Ok(Vec::new()) }
     }
 
-    /// The first of those who own runs, by name.
+    /// The first run owners, by name.
     pub async fn owners(&self, most: u32) -> Result<Vec<String>, ServiceError> {
         Ok(self.store.owners(most).await?)
     }
@@ -187,7 +186,7 @@ impl Acting {
         Ok(recent)
     }
 
-    /// The runs of a definition, also of one that is deregistered.
+    /// The runs of a definition, even a deregistered one.
     pub async fn runs_of(
         &self,
         definition_id: &DefinitionId,
@@ -205,15 +204,15 @@ impl Acting {
         Ok(RunFilter { definition_id: vec![definition_id.to_string()], ..filter })
     }
 
-    /// Asks a run and all that descends from it to stop. The request is stored when this returns; what no engine has yet
-    /// is stopped by then, the rest as soon as its engine can. Changes nothing about a run that has stopped, but its
-    /// family is stopped all the same.
+    /// Asks a run and all its descendants to stop. The request is stored when this returns; runs that no engine has
+    /// yet are stopped by then, the rest as soon as their engine can. A run that has already stopped is unchanged,
+    /// but its descendants are stopped all the same.
     ///
-    /// The first thing that is stored is that the family is to stop: from then on the loops finish what is begun here.
+    /// First the stop of the whole family is stored: from then on the loops finish what is begun here.
     pub async fn stop(&self, run: &Run) -> Result<Run, ServiceError> {
         self.store.request_family_stop(run.run_id, self.clock.now()).await?;
         let stopped = self.stop_one(run.run_id, StopCause::Request).await?;
-        // A parent is found by its children's variable, which a client may set to anything: the family may be a circle.
+        // A child names its parent in a variable, which a client may set to anything: the family may be a cycle.
         let mut seen = std::collections::HashSet::from([run.run_id]);
         let mut parents = VecDeque::from([run.run_id]);
         while let Some(parent) = parents.pop_front() {
@@ -251,7 +250,7 @@ impl Acting {
                 }
                 is_stored
             };
-            // Where it was not done, the run has changed, and what to do is decided anew.
+            // If this failed, the run has changed, and the decision is made again.
             if is_done {
                 return self.run(&run_id.to_string()).await;
             }
@@ -259,7 +258,7 @@ impl Acting {
         Err(changing_all_the_time(run_id))
     }
 
-    /// A status that a job reports about itself. The lifecycle's order holds.
+    /// A status that a job reports about itself. The lifecycle's order is enforced.
     pub async fn set_status(
         &self,
         run_id: &str,

@@ -1,4 +1,4 @@
-//! Checks that several settings share. A check turns a value into what it means, or says what it must be.
+//! Checks shared by several settings. A check converts a value, or returns what the value must be.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -33,12 +33,12 @@ pub fn program(words: Vec<String>) -> Result<Vec<String>, String> {
     }
 }
 
-/// Makes the check of a setting that may be left out from that of its value.
+/// Turns the check of a value into that of an optional setting.
 pub fn optional<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
     move |text| check(text).map(Some)
 }
 
-/// The words of a default.
+/// The text of a default.
 pub fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).into()
 }

@@ -1,7 +1,7 @@
-//! Reads settings one by one from a file or a request, and collects everything that is wrong with them.
+//! Reads settings one by one from a file or a request, and collects all faults.
 //!
-//! A key that was never asked for is unknown, so each key is written down once, where it is read. What takes precedence
-//! over the file comes as [`Overrides`].
+//! A key that was never read is unknown, so each key is written once, where it is read. Values that take precedence
+//! over the file come as [`Overrides`].
 
 pub mod checks;
 mod value;
@@ -16,7 +16,7 @@ pub use value::Setting;
 /// How much of a value an error text shows.
 const SHOWN_CHARS: usize = 60;
 
-/// Values that take precedence over the file: in the order in which each takes precedence over the one before.
+/// Values that take precedence over the file, each also over the one before.
 #[derive(Clone, Default)]
 pub struct Overrides(Vec<Override>);
 
@@ -36,7 +36,7 @@ impl Overrides {
     }
 }
 
-/// What `read` makes of an empty section.
+/// The result of `read` for an empty section.
 pub fn defaults<T>(read: impl FnOnce(&mut Section<'_>) -> T) -> T {
     read(&mut Reader::json(&serde_json::Map::new()).section(""))
 }
@@ -54,12 +54,12 @@ struct Document {
     overrides: Overrides,
 }
 
-/// What reading has shown so far.
+/// The findings so far.
 #[derive(Default)]
 struct Findings {
     /// With the line in the file, if the fault is in the file.
     faults: Vec<(Option<usize>, String)>,
-    /// The keys that were asked for, by section.
+    /// The keys that were read, by section.
     known: BTreeMap<String, Vec<&'static str>>,
 }
 
@@ -83,7 +83,7 @@ pub struct Section<'r> {
 }
 
 impl Reader {
-    /// Reads a TOML file; the error says where it is no TOML. `file_name` is for error texts.
+    /// Reads a TOML file; the error gives the position of invalid TOML. `file_name` is for error texts.
     pub fn toml(file_name: &str, text: &str, overrides: Overrides) -> Result<Self, String> {
         let root =
             Table::from_toml(text).map_err(|(line, message)| format!("{}: {message}", place(file_name, line)))?;
@@ -130,7 +130,7 @@ impl Reader {
         Section { document, findings, name: full_name, table, line }
     }
 
-    /// All that was wrong, in the file's order, if anything was.
+    /// All faults, in the file's order, if any.
     pub fn finish(self) -> Result<(), Vec<String>> {
         let Self { document, mut findings } = self;
         document.find_unknown(&mut findings);
@@ -139,7 +139,7 @@ impl Reader {
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
-    /// Every section and key that was asked for.
+    /// Every section and key that was read.
     #[cfg(test)]
     pub fn known(&self) -> &BTreeMap<String, Vec<&'static str>> {
         &self.findings.known
@@ -147,8 +147,8 @@ impl Reader {
 }
 
 impl Section<'_> {
-    /// The setting as `check` makes it, from the last override, else from the file, else the default. Every value that is
-    /// given is checked.
+    /// The setting as converted by `check`, from the last override, else from the file, else the default. Every given
+    /// value is checked.
     pub fn read<T: Setting, U>(&mut self, key: &'static str, default: U, check: impl Fn(T) -> Result<U, String>) -> U {
         self.read_shown(key, default, check, |shown| format!(", not {}", first_line(shown, SHOWN_CHARS)))
     }
@@ -205,7 +205,7 @@ impl Section<'_> {
         let text = format!("[{}] {text}", self.name);
         match self.table {
             Some(_) => self.document.fault(self.findings, self.line, &text),
-            // The file says nothing about it.
+            // The section is not in the file.
             None => self.findings.add(None, text),
         }
     }
@@ -269,7 +269,7 @@ impl Document {
     }
 }
 
-/// Where else a key would be right.
+/// The other section in which a key would be valid.
 fn home(known: &BTreeMap<String, Vec<&'static str>>, key: &str) -> Option<String> {
     let section = known.iter().find(|(_, keys)| keys.contains(&key)).map(|(section, _)| section)?;
     Some(format!("it belongs in [{section}]"))

@@ -1,4 +1,4 @@
-//! Values as TOML and JSON have them, each with where it stands in its file.
+//! Values as TOML and JSON have them, each with its position in its file.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ pub enum Data {
     Bool(bool),
     List(Vec<Data>),
     Table(Table),
-    /// A number with a fraction, a date, `null`: nothing that a setting can be.
+    /// A number with a fraction, a date, `null`: never valid for a setting.
     Other,
 }
 
@@ -122,7 +122,7 @@ pub trait Setting: Sized {
     /// `None` where a file's value is of another type.
     fn from_data(data: &Data) -> Option<Self>;
 
-    /// `None` where the text of a variable or a flag is no such value.
+    /// `None` if the text of a variable or a flag is no valid value.
     fn from_text(text: &str) -> Option<Self>;
 }
 

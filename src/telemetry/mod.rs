@@ -1,5 +1,5 @@
-//! What the process tells of itself: one line an event, as text or JSON, on standard error. Standard output is the
-//! commands' own.
+//! The process's own log: one line per event, as text or JSON, on standard error. Standard output belongs to the
+//! commands.
 
 mod repeats;
 
@@ -22,7 +22,7 @@ pub enum LogFormat {
     /// For people; in colour on a terminal.
     #[default]
     Text,
-    /// For machines: an object a line, with the fields at its top level.
+    /// For machines: one object per line, with the fields at its top level.
     Json,
 }
 
@@ -92,7 +92,7 @@ fn subscriber(
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter.to_env_filter())
         .with_writer(writer)
-        // It would tell on standard error that standard error can't be written, and panic where it can't.
+        // It would report on standard error that standard error can't be written, and panic if it can't.
         .log_internal_errors(false);
     match format {
         LogFormat::Text => {
@@ -102,8 +102,8 @@ fn subscriber(
     }
 }
 
-/// Whether an event may be written, whatever the filter says. Libraries don't know what is secret here: the clients of
-/// Docker and Kubernetes tell whole requests and answers from `debug` on, with the environment of every run.
+/// Whether an event may be written, whatever the filter. Libraries don't know what is secret here: the Docker and
+/// Kubernetes clients log whole requests and answers from `debug` on, including the environment of every run.
 fn is_discreet(event: &Metadata<'_>) -> bool {
     const OURS: &str = env!("CARGO_CRATE_NAME");
     let is_ours = event.target().strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));

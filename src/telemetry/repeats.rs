@@ -1,8 +1,8 @@
-//! Warnings that repeat are counted, not written again and again: whatever fails in a loop, a log stays readable, and small.
+//! Counts repeated warnings instead of writing each: a failing loop leaves the log readable and small.
 //!
-//! The first of its kind is written at once. What says the same within a minute is counted, and the number is written at
-//! its end, a minute at a time as long as it goes on. What differs only in its fields is written so often, and then
-//! counted as well.
+//! The first of its kind is written at once. Identical warnings within a minute are counted, and the number is
+//! written at its end, minute by minute while they continue. Warnings that differ only in their fields are written up
+//! to a limit, and then counted too.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -16,23 +16,23 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// What says the same within this time is one.
+/// Identical warnings within this time count as one.
 const WINDOW: Duration = Duration::from_mins(1);
-/// How many warnings of one place in the code are written in that time.
+/// How many warnings from one place in the code are written in that time.
 const MOST_OF_ONE_PLACE: u64 = 30;
 /// How many kinds are remembered.
 const MOST_KINDS: usize = 1000;
 /// How much of a warning is repeated with its number.
 const SHOWN_CHARACTERS: usize = 300;
-/// How often the numbers are looked through.
+/// How often the counts are checked.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Lets an event through, or counts it. Copies share the numbers.
+/// Passes an event on, or counts it. Copies share the counts.
 #[derive(Clone, Default)]
 pub(super) struct Repeats(Arc<Mutex<Counts>>);
 
 impl Repeats {
-    /// Writes the numbers from time to time, on a thread of its own, for as long as the process lives.
+    /// Writes the counts periodically, on a thread of its own, for as long as the process lives.
     pub(super) fn start(&self) {
         let repeats = self.clone();
         let thread = std::thread::Builder::new().name("telemetry".to_owned());
@@ -48,7 +48,7 @@ impl Repeats {
     }
 
     fn write_due(&self, now: Instant) {
-        // The lock is not held while they are written, which comes back here.
+        // The lock is not held while they are written, because writing re-enters this code.
         let due = self.counts().take_due(now);
         for Repeated { warning, times } in due {
             tracing::warn!(times, within_secs = WINDOW.as_secs(), warning, "a warning came again");
@@ -134,7 +134,7 @@ impl Counts {
         false
     }
 
-    /// The numbers whose time has come. What was not repeated is forgotten.
+    /// The counts that are due. Warnings that were not repeated are forgotten.
     fn take_due(&mut self, now: Instant) -> Vec<Repeated> {
         let mut due = Vec::new();
         self.0.retain(|_, seen| {

@@ -1,4 +1,5 @@
-//! The one seam between what the commands find out and how it is shown: for people, as JSON, or only what a script needs.
+//! The one interface between the commands' results and their display: for people, as JSON, or only what a script
+//! needs.
 //!
 //! Results go to standard output, remarks about them to standard error. A failed write is an error of its own kind, so
 //! that a reader who has seen enough (`… | head -1`) can be told from a server that has gone.
