@@ -106,7 +106,7 @@ impl Acting {
         self.store.live_definition_by_alias(alias).await?.ok_or_else(|| ServiceError::no_alias(alias))
     }
 
-    /// The ids of the definitions on a page; [`Service::read_definitions`] returns their contents.
+    /// The ids of the definitions on a page; [`Acting::read_definitions`] returns their contents.
     pub async fn definitions(
         &self,
         filter: &DefinitionFilter,

@@ -119,7 +119,7 @@ impl Acting {
         self.wake.change_count()
     }
 
-    /// The ids of the runs on a page; [`Service::read_runs`] returns their contents.
+    /// The ids of the runs on a page; [`Acting::read_runs`] returns their contents.
     pub async fn runs(
         &self,
         filter: &RunFilter,
