@@ -62,12 +62,37 @@ fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, BodyError> {
 }
 
 fn from_object<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, BodyError> {
+    check_objects(&object)?;
     let value = with_whole_numbers(Value::Object(object));
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
-        let problem = in_words_of_json(&error.inner().to_string());
+        let mut problem = in_words_of_json(&error.inner().to_string());
+        if let Some(unit) = unit_of(&path)
+            && problem.ends_with("expected an integer")
+        {
+            problem.push_str(&format!(" ({unit})"));
+        }
         BodyError(if path == "." { problem } else { format!("`{path}`: {problem}") })
     })
+}
+
+/// What a number in this field counts.
+fn unit_of(field: &str) -> Option<&'static str> {
+    match field {
+        "memory" | "ephemeral_storage" => Some("megabytes"),
+        "cpu" => Some("thousandths of a core"),
+        "active_deadline_seconds" => Some("seconds"),
+        _ => None,
+    }
+}
+
+/// Refuses arrays in place of objects: serde would take their items for the fields in their order.
+fn check_objects(object: &Map<String, Value>) -> Result<(), BodyError> {
+    let Some(Value::Array(variables)) = object.get("env") else { return Ok(()) };
+    match variables.iter().position(Value::is_array) {
+        Some(index) => Err(BodyError(format!("`env[{index}]`: invalid type: array, expected an object"))),
+        None => Ok(()),
+    }
 }
 
 /// In JSON, 5.0 and 5 are the same number, and languages with a single number type may write either.
@@ -151,7 +176,10 @@ mod tests {
     #[test]
     fn an_error_names_the_field_and_the_value() {
         let error = |text: &str| parse_body::<DefinitionBody>(text.as_bytes()).unwrap_err().to_string();
-        assert_eq!(error(r#"{"memory": "much"}"#), "`memory`: invalid type: string \"much\", expected an integer");
+        assert_eq!(
+            error(r#"{"memory": "much"}"#),
+            "`memory`: invalid type: string \"much\", expected an integer (megabytes)"
+        );
         assert_eq!(
             error(r#"{"env": [{"name": "A"}, {"name": 5}]}"#),
             "`env[1].name`: invalid type: integer `5`, expected a string"
@@ -159,7 +187,12 @@ mod tests {
         for (text, expected) in [
             (r#"{"tags": {}}"#, "`tags`: invalid type: object, expected an array"),
             (r#"{"alias": []}"#, "`alias`: invalid type: array, expected a string"),
-            (r#"{"env": [[]]}"#, "`env[0]`: invalid length 0, expected an object"),
+            (r#"{"env": [[]]}"#, "`env[0]`: invalid type: array, expected an object"),
+            (r#"{"env": [{"name": "A"}, ["B", "1"]]}"#, "`env[1]`: invalid type: array, expected an object"),
+            (
+                r#"{"cpu": 0.5}"#,
+                "`cpu`: invalid type: floating point `0.5`, expected an integer (thousandths of a core)",
+            ),
             (r#"{"alias": {"x": 1}}"#, "`alias`: invalid type: object, expected a string"),
             (r#"{"privileged": 1}"#, "`privileged`: invalid type: integer `1`, expected a boolean"),
             (
@@ -168,7 +201,7 @@ mod tests {
             ),
             (
                 r#"{"memory": "x, expected struct"}"#,
-                "`memory`: invalid type: string \"x, expected struct\", expected an integer",
+                "`memory`: invalid type: string \"x, expected struct\", expected an integer (megabytes)",
             ),
         ] {
             assert_eq!(error(text), expected);
@@ -188,6 +221,15 @@ mod tests {
         for text in [r#"{"memory": 1.5}"#, r#"{"memory": 1e300}"#] {
             assert!(parse_body::<DefinitionBody>(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_launch_that_is_wrong_is_told_the_unit_and_takes_no_array_for_an_object() {
+        let error = |text: &str| parse_launch_body::<LaunchBody>(text.as_bytes()).unwrap_err().to_string();
+        let hour = error(r#"{"active_deadline_seconds": "1h"}"#);
+        assert_eq!(hour, "`active_deadline_seconds`: invalid type: string \"1h\", expected an integer (seconds)");
+        assert_eq!(error(r#"{"run_tags": ["ada"]}"#), "`run_tags`: invalid type: array, expected an object");
+        assert_eq!(error(r#"{"env": [["A", "1"]]}"#), "`env[0]`: invalid type: array, expected an object");
     }
 
     #[test]

@@ -137,7 +137,7 @@ on_every_engine! {
     async fn mistyped_fields_are_named_with_their_value(world: World) {
         let whole = json!({"alias": "a", "group_name": "g", "image": "i", "command": "c"});
         for (field, value, expected) in [
-            ("memory", json!("512"), "`memory`: invalid type: string \"512\", expected an integer"),
+            ("memory", json!("512"), "`memory`: invalid type: string \"512\", expected an integer (megabytes)"),
             ("memory", json!(1.5), "`memory`: invalid type: floating point `1.5`"),
             ("memory", json!(-5), "`memory` must be between 0 and 1073741824, not -5"),
             ("cpu", json!(1e300), "`cpu`"),

@@ -107,7 +107,7 @@ on_every_engine! {
             (json!({"env": [{"name": "A=B", "value": "x"}]}), "`env["),
             (json!({"env": "A=B"}), "`env`: invalid type: string \"A=B\""),
             (json!({"run_tags": "ada"}), "`run_tags`: invalid type: string \"ada\""),
-            (json!({"memory": "much"}), "`memory`: invalid type: string \"much\", expected an integer"),
+            (json!({"memory": "much"}), "`memory`: invalid type: string \"much\", expected an integer (megabytes)"),
             (json!({"image": "not an image"}), "`image` must not hold white space"),
             (json!({"image": "a/../../b"}), "`image` is not an image reference"),
         ];
