@@ -273,7 +273,7 @@ crate::on_fake_engine! {
         assert!(is_complete(&world, &run_id).await && world.is_engine_empty().await);
         assert_eq!(world.log(&run_id).await, "one\n");
         let [cut] = &told(&world, &run_id, "LogCut").await[..] else { panic!("it is said once") };
-        assert!(cut.starts_with("the end of the log may be missing: the cluster has given nothing more"), "{cut}");
+        assert!(cut.starts_with("the end of the log may be missing: the cluster has delivered no more output"), "{cut}");
         assert_eq!(told(&world, &run_id, "LogDelayed").await.len(), 1);
         let mut world = world;
         world.restart();
