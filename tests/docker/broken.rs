@@ -199,7 +199,7 @@ async fn output_that_does_not_come_after_the_end_is_asked_for_again_and_not_thou
     let waiting = world.pump(&handle, &mut log, &mut position, usize::MAX);
     let error = timeout(SOON, waiting).await.expect("nobody waits for long").unwrap_err();
     let EngineError::Unavailable(reason) = error else { panic!("it may still come: {error}") };
-    assert!(reason.contains("does not send it, though it answers"), "{reason}");
+    assert!(reason.contains("answers, but does not send the output"), "{reason}");
     daemon.with(|daemon| daemon.sends_output = true);
     world.pump(&handle, &mut log, &mut position, usize::MAX).await.unwrap();
     assert_eq!(log, b"one\ntwo\n");
