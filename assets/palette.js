@@ -6,7 +6,7 @@ import { at } from "./root.js";
 const PATIENCE_MS = 10_000;
 
 const WAIT_MS = 120;
-const NONE = "Nothing is like that.";
+const NONE = "No matches.";
 const AWAY = "The server does not answer, so only this page was searched.";
 let parts;
 let options = [];
