@@ -10,7 +10,7 @@
 //! ARCHITECTURE.md and the table here, and say why in the commit.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says where and why")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -103,6 +103,22 @@ fn no_import_goes_against_the_layers() {
     assert!(lines.is_empty(), "against the layers:\n{}", lines.join("\n"));
 }
 
+/// Files that use one another can only be understood together. What a folder's `mod.rs` says of its own files is not
+/// counted: they belong together.
+#[test]
+fn no_files_import_one_another_in_a_circle() {
+    let source_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files: Vec<(PathBuf, String)> = rust_files(&source_folder)
+        .into_iter()
+        .map(|file| {
+            let source = std::fs::read_to_string(&file).unwrap();
+            (file.strip_prefix(&source_folder).expect("the file is below the folder").to_owned(), source)
+        })
+        .collect();
+    let circle = circle(&imports(&files)).map(|files| files.join(" → "));
+    assert_eq!(circle, None, "these files import one another in a circle");
+}
+
 /// `docs/reliability.md` and `docs/security.md` name a test for each promise: a file, and what it is called there.
 #[test]
 fn each_promise_names_tests_that_there_are() {
@@ -190,6 +206,53 @@ fn violations(file: &Path, source: &str) -> Vec<Violation> {
     found
 }
 
+/// Which other files each file uses.
+fn imports(files: &[(PathBuf, String)]) -> BTreeMap<String, BTreeSet<String>> {
+    let by_module: BTreeMap<Vec<String>, String> =
+        files.iter().map(|(file, _)| (module_of(file), file.display().to_string())).collect();
+    // The file that has the item which a path leads to: that of the innermost module on it.
+    let file_of = |target: &[String]| (1..=target.len()).rev().find_map(|length| by_module.get(&target[..length]));
+    let mut imports = BTreeMap::new();
+    for (file, source) in files {
+        let (name, module) = (file.display().to_string(), module_of(file));
+        let tokens = TokenStream::from_str(source).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut paths = BTreeSet::new();
+        find_paths(tokens, &module, &mut paths);
+        let used = paths.iter().filter_map(|path| file_of(&absolute(&path.segments, &path.module)?).cloned());
+        imports.insert(name.clone(), used.filter(|used| *used != name && !is_in_folder_of(used, &name)).collect());
+    }
+    imports
+}
+
+/// Whether a file lies in the folder of this `mod.rs`.
+fn is_in_folder_of(file: &str, name: &str) -> bool {
+    name.strip_suffix("mod.rs").is_some_and(|folder| !folder.is_empty() && file.starts_with(folder))
+}
+
+/// Files each of which uses the next, and the last the first.
+fn circle(imports: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    fn search<'a>(
+        file: &'a str,
+        imports: &'a BTreeMap<String, BTreeSet<String>>,
+        way: &mut Vec<&'a str>,
+        done: &mut BTreeSet<&'a str>,
+    ) -> Option<Vec<String>> {
+        if let Some(begin) = way.iter().position(|passed| *passed == file) {
+            return Some(way[begin..].iter().map(|file| (*file).to_owned()).collect());
+        }
+        if done.contains(file) {
+            return None;
+        }
+        way.push(file);
+        let found = imports.get(file).into_iter().flatten().find_map(|used| search(used, imports, way, done));
+        way.pop();
+        done.insert(file);
+        found
+    }
+    let mut done = BTreeSet::new();
+    imports.keys().find_map(|file| search(file, imports, &mut Vec::new(), &mut done))
+}
+
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct FoundPath {
     line: usize,
@@ -200,6 +263,11 @@ struct FoundPath {
 
 /// The layer that a path leads to, if it is one of ours.
 fn layer_used(segments: &[String], module: &[String]) -> Option<String> {
+    absolute(segments, module)?.into_iter().next()
+}
+
+/// A path of ours from the root of the crate on; `None` for one that does not say where it begins.
+fn absolute(segments: &[String], module: &[String]) -> Option<Vec<String>> {
     let mut above = module;
     let mut rest = segments;
     match segments.first()?.as_str() {
@@ -219,7 +287,7 @@ fn layer_used(segments: &[String], module: &[String]) -> Option<String> {
         }
         _ => return None,
     }
-    above.first().or(rest.first()).cloned()
+    Some([above, rest].concat())
 }
 
 /// `http/ui/mod.rs` is the module `http::ui`; the roots `lib.rs` and `main.rs` are none.
@@ -456,4 +524,19 @@ mod the_checker {
             assert!(owners.iter().all(is_known), "{owned:?}");
         }
     }
+}
+
+#[test]
+fn a_circle_is_found_and_a_folder_with_its_files_is_none() {
+    let file = |name: &str, source: &str| (PathBuf::from(name), source.to_owned());
+    let found = |files: &[(PathBuf, String)]| circle(&imports(files));
+    let tree = [
+        file("a/mod.rs", "mod b; mod c; use self::b::Thing; fn f() { crate::a::c::g() }"),
+        file("a/b.rs", "use super::c::Other; use crate::a::Whole;"),
+        file("a/c.rs", "#[cfg(test)] mod tests { use super::super::b::Thing; }"),
+    ];
+    assert_eq!(found(&tree), None);
+    let [top, b, _] = tree;
+    let back = file("a/c.rs", "fn g() { super::b::f() }");
+    assert_eq!(found(&[top, b, back]), Some(vec!["a/b.rs".to_owned(), "a/c.rs".to_owned()]));
 }

@@ -6,11 +6,13 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::logs::END_MISSING;
 use super::output::Output;
 use crate::client::{Client, ClientError, LogEvent};
 use crate::model::{Outcome, Status};
 use crate::wire::Run;
+
+/// Said where a run has stopped and its log is not whole.
+pub(super) const END_MISSING: &str = "the end of the log is not stored yet; `flotilla show` says why where that is known, and `flotilla logs` has it later";
 
 /// How often a status that may change is asked for.
 const STATUS_PERIOD: Duration = Duration::from_millis(500);

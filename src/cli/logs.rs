@@ -17,9 +17,6 @@ are shown, and other commands for the terminal are left out, unless --raw is giv
 
 Ctrl-C leaves a followed run running.";
 
-/// Said where a run has stopped and its log is not whole.
-pub(super) const END_MISSING: &str = "the end of the log is not stored yet; `flotilla show` says why where that is known, and `flotilla logs` has it later";
-
 /// Print a run's log
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
@@ -55,7 +52,7 @@ impl Logs {
             }
             out.flush()?;
             if log.is_end_missing {
-                output.note(END_MISSING)?;
+                output.note(follow::END_MISSING)?;
             }
             return Ok(());
         }
@@ -65,7 +62,7 @@ impl Logs {
             if chunk.log.is_empty() {
                 output.end_log()?;
                 if chunk.is_complete == Some(false) {
-                    output.note(END_MISSING)?;
+                    output.note(follow::END_MISSING)?;
                 }
                 return Ok(());
             }
@@ -82,7 +79,7 @@ impl Logs {
             match event? {
                 LogEvent::Chunk(chunk) => output.log(&chunk)?,
                 LogEvent::Waiting(error) => output.note(&format!("{error}; trying again"))?,
-                LogEvent::EndMissing => output.note(END_MISSING)?,
+                LogEvent::EndMissing => output.note(follow::END_MISSING)?,
             }
         }
         output.end_log()?;

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::row::{FromRow, Row, Written};
 
+use super::run_row::RUN_COLUMNS;
 use super::statement::{Builder, Statement};
-use super::{Store, StoreError, runs};
+use super::{Store, StoreError};
 use crate::model::schedule::Candidate;
 use crate::model::{AttemptId, EngineId, Event, Resources, Run, RunId, Status};
 
@@ -185,7 +186,7 @@ impl Store {
         if let Some(endpoint) = claimant.endpoint {
             update.push(" OR clusters.endpoint <> ").bind(endpoint);
         }
-        update.push("))").push(&format!(" RETURNING {}", runs::COLUMNS));
+        update.push("))").push(&format!(" RETURNING {}", RUN_COLUMNS));
 
         let attempts = Statement::new(
             "INSERT INTO attempts (run_id, attempt, resolved_cluster, node, engine_id, created_at)
@@ -306,6 +307,6 @@ fn claim_token() -> String {
 }
 
 fn qualified_run_columns() -> String {
-    let columns: Vec<_> = runs::COLUMNS.split(',').map(|column| format!("runs.{}", column.trim())).collect();
+    let columns: Vec<_> = RUN_COLUMNS.split(',').map(|column| format!("runs.{}", column.trim())).collect();
     columns.join(", ")
 }

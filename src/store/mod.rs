@@ -21,6 +21,7 @@ mod postgres;
 mod purpose;
 mod queue_depths;
 mod row;
+mod run_row;
 mod runs;
 mod sqlite;
 mod statement;

@@ -11,19 +11,16 @@ use super::row::{FromRow, Row};
 
 use super::kept_time::no_earlier_than_kept;
 use super::lists::{count_of, push_any, push_env, push_in, push_page};
+use super::run_row::RUN_COLUMNS;
 use super::statement::{Builder, Statement, Value, json, maybe_words};
-use super::{Store, StoreError, events, stops, summaries};
+use super::{Store, StoreError, events, summaries};
 use crate::model::{
-    AttemptId, Change, DefinitionId, Event, Instance, Order, Outcome, Page, PageRequest, Run, RunFilter, RunId,
-    RunSort, RunSummary, Status, TimeRange, Unread, Usage,
+    AttemptId, Change, DefinitionId, Event, Order, Outcome, Page, PageRequest, Run, RunFilter, RunId, RunSort,
+    RunSummary, Status, TimeRange, Unread,
 };
 
 /// How long repeating an idempotence key finds the first run, by the kept time.
 const KEY_LIFETIME_MICROS: i64 = 7 * 24 * 3_600_000_000;
-
-pub(super) const COLUMNS: &str = "run_id, definition_id, alias, group_name, task, execution, status, outcome, exit_code, exit_reason,
-    queued_at, started_at, seen_running_at, finished_at, due_at, failed_starts, stop_at, stop_cause, stop_sent_at, stop_words, attempt_count, instance_id, instance_dns_name,
-    max_memory_bytes, max_cpu_millis, cpu_time_ms, memory_limit_bytes, cpu_limit_millis, image_digest, run_exceptions, is_log_complete";
 
 /// A run's id and the approximate size of its row in bytes; only the lengths of the columns are read.
 const UNREAD: &str = "run_id, octet_length(task) + octet_length(execution)
@@ -35,42 +32,6 @@ const IS_ACTIVE: &str = "status <> 'STOPPED'";
 /// Turns a column into an expression, so that neither database searches for active runs in the column's index, which
 /// leads through all of history.
 const WITHOUT_INDEX: &str = " || ''";
-
-impl FromRow for Run {
-    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
-        Ok(Self {
-            run_id: row.parsed()?,
-            definition_id: DefinitionId::from_text(row.text()?),
-            alias: row.maybe_text()?,
-            group_name: row.text()?,
-            task: row.json()?,
-            execution: row.json()?,
-            status: row.parsed()?,
-            outcome: row.maybe_parsed()?,
-            exit_code: row.maybe_int()?,
-            exit_reason: row.maybe_text()?,
-            queued_at: row.time()?,
-            started_at: row.maybe_time()?,
-            seen_running_at: row.maybe_time()?,
-            finished_at: row.maybe_time()?,
-            due_at: row.maybe_time()?,
-            failed_starts: row.maybe_json()?.unwrap_or_default(),
-            stop: stops::read(row)?,
-            attempt_count: row.u32()?,
-            instance: Instance { instance_id: row.text()?, dns_name: row.text()? },
-            usage: Usage {
-                max_memory_bytes: row.maybe_int()?,
-                max_cpu_millis: row.maybe_int()?,
-                cpu_time_ms: row.maybe_int()?,
-                memory_limit_bytes: row.maybe_int()?,
-                cpu_limit_millis: row.maybe_int()?,
-            },
-            image_digest: row.maybe_text()?,
-            run_exceptions: row.maybe_parsed()?,
-            is_log_complete: row.boolean()?,
-        })
-    }
-}
 
 impl FromRow for Unread<RunId> {
     fn from_row(row: &mut Row) -> Result<Self, StoreError> {
@@ -102,7 +63,7 @@ impl Store {
             return Ok(Launched::New);
         }
         let select = format!(
-            "SELECT {COLUMNS} FROM runs WHERE run_id = (SELECT run_id FROM idempotence_keys WHERE idempotence_key = "
+            "SELECT {RUN_COLUMNS} FROM runs WHERE run_id = (SELECT run_id FROM idempotence_keys WHERE idempotence_key = "
         );
         let mut select = Builder::new(&select);
         select.bind(key.unwrap_or_default()).push(")");
@@ -113,7 +74,7 @@ impl Store {
     }
 
     pub async fn run(&self, run_id: RunId) -> Result<Option<Run>, StoreError> {
-        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE run_id = "));
+        let mut select = Builder::new(&format!("SELECT {RUN_COLUMNS} FROM runs WHERE run_id = "));
         select.bind(run_id.to_string());
         self.db.read_one(select.build()).await
     }
@@ -141,7 +102,7 @@ impl Store {
     pub async fn runs(&self, run_ids: &[RunId]) -> Result<Vec<Run>, StoreError> {
         let ids: Vec<_> = run_ids.iter().map(RunId::to_string).collect();
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
-        let mut select = Builder::new(&format!("SELECT {COLUMNS} FROM runs WHERE run_id"));
+        let mut select = Builder::new(&format!("SELECT {RUN_COLUMNS} FROM runs WHERE run_id"));
         push_in(&mut select, &self.db, &ids);
         let mut runs: Vec<Run> = self.db.read(select.build()).await?;
         let places: HashMap<_, _> = run_ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();

@@ -4,21 +4,13 @@ use jiff::Timestamp;
 
 use super::row::{FromRow, Row};
 
+use super::run_row::RUN_COLUMNS;
 use super::statement::{Builder, Statement, Value};
-use super::{Store, StoreError, events, runs};
+use super::{Store, StoreError, events};
 use crate::model::{AttemptId, Event, Run, RunId, StopCause, StopRequest};
 
 /// How the cause of a slow start is stored, beside its words: the column accepts only the original set of causes.
 const LATE: &str = "deadline";
-
-/// The stop in the next columns of a row.
-pub(super) fn read(row: &mut Row) -> Result<Option<StopRequest>, StoreError> {
-    let (at, cause) = (row.maybe_time()?, row.maybe_parsed()?);
-    let (sent_at, words) = (row.maybe_time()?, row.maybe_text()?);
-    let (Some(at), Some(cause)) = (at, cause) else { return Ok(None) };
-    let cause = if words.is_some() { StopCause::SlowStart } else { cause };
-    Ok(Some(StopRequest { at, cause, sent_at, words }))
-}
 
 fn cause_and_words(stop: &StopRequest) -> (Value, Value) {
     match stop.cause {
@@ -119,7 +111,7 @@ impl Store {
         let select = format!(
             "SELECT {} FROM runs
              WHERE stop_at IS NOT NULL AND status <> 'STOPPED' AND status IN ('QUEUED', 'NEEDS_RETRY')",
-            runs::COLUMNS
+            RUN_COLUMNS
         );
         self.db.read(Builder::new(&select).build()).await
     }
@@ -140,7 +132,7 @@ impl Store {
               AND (family_stop_at IS NOT NULL OR run_id IN (
                 SELECT up.run_id FROM up JOIN runs AS ancestor ON ancestor.run_id = up.ancestor
                 WHERE ancestor.family_stop_at IS NOT NULL OR ancestor.stop_cause IN ('request', 'parent')))",
-            runs::COLUMNS
+            RUN_COLUMNS
         );
         self.db.read(Builder::new(&select).build()).await
     }

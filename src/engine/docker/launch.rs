@@ -7,10 +7,11 @@ use bollard::query_parameters::CreateContainerOptions;
 
 use super::container::{describe, name_of, without_storage_limit};
 use super::image::of_task;
+use super::inspect::id_of;
 use super::launches::Launching;
 use super::link::ApiError;
 use super::memory::Unstarted;
-use super::read::{Stage, id_of, stage, start_error};
+use super::read::{Stage, stage, start_error};
 use super::{Inner, refusal};
 use crate::engine::container::pull_policy::PullPolicy;
 use crate::engine::{EngineError, Handle, LaunchSpec};

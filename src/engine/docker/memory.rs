@@ -16,7 +16,7 @@ use futures_util::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Inner;
-use super::read::{exit_code, finished_at, id_of};
+use super::inspect::{exit_code, finished_at, id_of};
 use crate::engine::container::signal::signal_name;
 
 /// A daemon remembers 256 events (<https://github.com/moby/moby/blob/v28.0.0/daemon/events/events.go>). With fewer

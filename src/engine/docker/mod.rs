@@ -23,6 +23,7 @@ mod ends;
 mod fetch;
 mod find;
 mod image;
+mod inspect;
 mod launch;
 mod launches;
 mod link;
@@ -205,7 +206,7 @@ impl Engine for DockerEngine {
                 Ok(Output::Stream(futures_util::stream::empty().boxed()))
             }
             Some(container) => {
-                let id = read::id_of(&container).to_owned();
+                let id = inspect::id_of(&container).to_owned();
                 output::read(Arc::clone(&inner.link), id, ended, from).await.map(Output::Stream)
             }
             None if is_launching => Err(EngineError::Unavailable("the container has not started yet".to_owned())),

@@ -8,14 +8,15 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::Inner;
 use super::cache::{Digest, LastObserved, SHELL_STARTS_WITHIN};
 use super::image::{digest_of, in_path};
+use super::inspect::{exit_code, id_of};
 use super::launch::{CREATED, PULLING};
 use super::launches::Launching;
 use super::link::ApiError;
 use super::memory::{EndSeen, Memory, NoAnswer, Unstarted};
 use super::output::last_messages;
 use super::read::{
-    FOUND_DEAD, Facts, Stage, exit_code, id_of, is_doubtful_success, is_lost, may_lack_shell, read_ended, read_started,
-    shell_error, stage, start_error,
+    FOUND_DEAD, Facts, Stage, is_doubtful_success, is_lost, may_lack_shell, read_ended, read_started, shell_error,
+    stage, start_error,
 };
 use super::refusal::fault_of;
 use super::unpack::Message;

@@ -4,6 +4,7 @@ use bollard::models::{ContainerInspectResponse, PortMap};
 use jiff::Timestamp;
 
 use super::container::UNENFORCED_LABEL;
+use super::inspect::{exit_code, finished_at, started_at};
 use super::memory::{EndSeen, Memory};
 use super::usage::Peak;
 use crate::engine::container::signal::signal_name;
@@ -51,32 +52,10 @@ pub(super) fn stage(container: &ContainerInspectResponse) -> Stage {
     }
 }
 
-pub(super) fn id_of(container: &ContainerInspectResponse) -> &str {
-    container.id.as_deref().unwrap_or_default()
-}
-
 /// Why the start of a container failed, as Docker reports it.
 pub(super) fn start_error(container: &ContainerInspectResponse) -> String {
     let error = container.state.as_ref().and_then(|state| state.error.clone());
     error.filter(|error| !error.is_empty()).unwrap_or_else(|| "the container was never started".to_owned())
-}
-
-pub(super) fn started_at(container: &ContainerInspectResponse) -> Option<Timestamp> {
-    time(container.state.as_ref()?.started_at.as_deref())
-}
-
-/// When a container ended; `None` while it runs.
-pub(super) fn finished_at(container: &ContainerInspectResponse) -> Option<Timestamp> {
-    time(container.state.as_ref()?.finished_at.as_deref())
-}
-
-pub(super) fn exit_code(container: &ContainerInspectResponse) -> i64 {
-    container.state.as_ref().and_then(|state| state.exit_code).unwrap_or_default()
-}
-
-/// Docker writes "not yet" as the first day of year 1.
-fn time(text: Option<&str>) -> Option<Timestamp> {
-    text?.parse::<Timestamp>().ok().filter(|time| time.as_second() > 0)
 }
 
 pub(super) fn read_started(container: &ContainerInspectResponse, facts: &Facts, now: Timestamp) -> Started {

@@ -12,9 +12,10 @@ use jiff::SignedDuration;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Inner;
+use super::inspect::{exit_code, finished_at, id_of};
 use super::launches::ToStop;
 use super::link::ApiError;
-use super::read::{Stage, exit_code, finished_at, id_of, stage};
+use super::read::{Stage, stage};
 use crate::engine::EngineError;
 use crate::model::AttemptId;
 

@@ -9,8 +9,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::facts::{Evidence, FirstOutput, Now, Trouble, Verdict};
-use super::read::trouble_of;
+use super::facts::{Evidence, FirstOutput, Now, Trouble, Verdict, trouble_of};
 use super::refusal::of_pod;
 use super::usage::{Sample, Sampling};
 use super::view::{Container, InitWaiting, JobView, Phase, PodView};

@@ -110,3 +110,24 @@ pub(super) enum FirstOutput {
     NotAsked,
     Known(String),
 }
+
+/// Why a container that waits with this reason is in trouble, as opposed to merely starting.
+pub(super) fn trouble_of(reason: &str, message: &str) -> Option<Trouble> {
+    let is_about_image = match reason {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "RegistryUnavailable"
+        | "ImageInspectError"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "SignatureValidationFailed" => true,
+        "CreateContainerConfigError"
+        | "CreateContainerError"
+        | "RunContainerError"
+        | "PreStartHookError"
+        | "PostStartHookError" => false,
+        _ => return None,
+    };
+    let words = if message.is_empty() { reason } else { message };
+    Some(Trouble { is_about_image, words: words.to_owned(), init: None })
+}

@@ -18,7 +18,7 @@
 //! | `link`, `identity`, `refusal` | the connection, which cluster answers, what its refusals mean |
 //! | `names`, `job`, `template`, `launch` | names and labels, the objects sent to Kubernetes, creating them once |
 //! | `view`, `words`, `cache`, `watch` | extracts of objects, their cache, the three watches that fill it |
-//! | `facts`, `read`, `unstarted`, `shell` | what a pod says about its attempt |
+//! | `facts`, `reading`, `read`, `unstarted`, `shell` | what a pod says about its attempt |
 //! | `evidence` | what a pod's events prove |
 //! | `judge`, `observe` | what to conclude about an attempt, and what to query or do first; for many attempts |
 //! | `lines`, `place`, `logs` | the output |
@@ -42,6 +42,7 @@ mod output;
 mod place;
 mod quantity;
 mod read;
+mod reading;
 #[cfg(test)]
 mod recorded;
 mod refusal;

@@ -3,47 +3,21 @@
 //!
 //! The end of an attempt that has run is read here; `unstarted` reads attempts that have not run, or may not have.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 
-use super::facts::{Facts, FirstOutput, Now, Trouble, Verdict};
+use super::facts::{Facts, FirstOutput, Now};
+use super::reading::{Reading, clock_offset, is_overdue, node_lost, started, taken_away};
 use super::shell;
 use super::unstarted;
-use super::view::{Container, Deleting, LOST_AT_RESTART, Phase, PodView, STATUS_UNKNOWN};
+use super::view::{Container, LOST_AT_RESTART, Phase, PodView, STATUS_UNKNOWN};
 use crate::engine::container::refusal::is_final;
 use crate::engine::container::signal::signal_name;
-use crate::model::{EndCause, Ended, Instance, Observation, StartFault, Started, Usage};
+use crate::model::{EndCause, Ended, Observation, StartFault, Usage};
 
-/// How long after a pod should have been gone its node may still be silent about it.
-pub(super) const NODE_PATIENCE: Duration = Duration::from_mins(1);
 /// The exit code of a process ended by SIGKILL.
 const KILLED: i64 = 137;
 /// A command that ended sooner than this may never have been executed, which only its output reveals.
 const SOON: SignedDuration = SignedDuration::from_secs(3);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and used up at once")]
-pub(super) enum Reading {
-    Seen(Observation),
-    /// It does not start, and never will: delete it, and only then report that.
-    GiveUp(Verdict),
-    /// Query the pod's events first to find out whether it ran.
-    AskEvents,
-    /// Read the beginning of the output to find out whether its command was executed.
-    AskOutput,
-}
-
-impl Reading {
-    pub(super) fn lost(pod: &PodView, facts: &Facts, reason: String) -> Self {
-        let started = facts.running_since.map(|at| started(pod, facts, at));
-        Self::Seen(Observation::Lost { reason, started, last_seen_at: facts.last_seen_at })
-    }
-
-    pub(super) const fn never(reason: String, fault: StartFault) -> Self {
-        Self::Seen(Observation::NeverRan { reason, fault })
-    }
-}
 
 pub(super) fn read(pod: &PodView, facts: &Facts, now: Now) -> Reading {
     let seen = Reading::Seen;
@@ -73,42 +47,6 @@ pub(super) fn read_vanished(pod: &PodView, facts: &Facts, now: Now) -> Reading {
         Container::Terminated { .. } => terminated(pod, facts, now),
         _ => Reading::lost(pod, facts, "its pod was removed from outside of flotilla".to_owned()),
     }
-}
-
-/// Whether a pod's node should long have reported its end.
-pub(super) fn is_overdue(deleting: Deleting, facts: &Facts) -> bool {
-    facts.deleting_for > deleting.grace + NODE_PATIENCE
-}
-
-pub(super) fn node_lost(pod: &PodView) -> String {
-    let node = pod.node.as_deref().unwrap_or_default();
-    format!("its node {node} was lost; what ran there may still run")
-}
-
-pub(super) fn started(pod: &PodView, facts: &Facts, at: Timestamp) -> Started {
-    Started {
-        at: at.saturating_add(clock_offset(at, facts)).unwrap_or(at),
-        instance: Instance {
-            instance_id: format!("{}/{}", pod.namespace, pod.name),
-            dns_name: pod.node.clone().unwrap_or_default(),
-        },
-        usage: Usage {
-            memory_limit_bytes: pod.memory_limit_bytes,
-            cpu_limit_millis: pod.cpu_limit_millis,
-            ..Usage::default()
-        },
-        image_digest: pod.image_digest.clone(),
-        notes: Vec::new(),
-    }
-}
-
-/// The offset to add to a node's times so that they fit the observations: a command starts after its launch, and
-/// before it is observed running. Nodes write whole seconds, and their clocks may be wrong.
-fn clock_offset(started_at: Timestamp, facts: &Facts) -> SignedDuration {
-    let seen_at = facts.running_seen_at.or(facts.end_seen_at);
-    let earliest = facts.launched_at.filter(|launched_at| started_at < *launched_at);
-    let latest = seen_at.filter(|seen_at| started_at > *seen_at);
-    earliest.or(latest).map_or(SignedDuration::ZERO, |moved| moved.duration_since(started_at))
 }
 
 fn terminated(pod: &PodView, facts: &Facts, now: Now) -> Reading {
@@ -212,55 +150,10 @@ fn end_cause(exit_code: i64, is_killed_for_memory: bool, pod: &PodView, facts: &
     by_itself
 }
 
-/// Who removed a pod whose command did not end by itself.
-pub(super) fn taken_away(pod: &PodView, facts: &Facts) -> Option<String> {
-    let message = pod.message.as_deref().unwrap_or_default();
-    if let Some(verdict) = facts.verdict.as_ref().filter(|_| pod.deleting.is_some()) {
-        return Some(format!("flotilla gave it up and deleted its pod ({})", verdict.reason));
-    }
-    match pod.reason.as_deref() {
-        Some("Evicted") => return Some(format!("evicted from its node: {message}")),
-        Some("Shutdown" | "NodeShutdown" | "Terminated") => return Some(format!("its node was shut down: {message}")),
-        Some("Preempting" | "Preempted") => return Some(format!("preempted by a run of higher priority: {message}")),
-        Some("NodeLost") => return Some(format!("its node was lost: {message}")),
-        _ => {}
-    }
-    if let Some(disruption) = &pod.disruption {
-        return Some(format!("its pod was taken away: {}", disruption.words()));
-    }
-    let what = match (facts.was_suspended, facts.is_job_gone) {
-        (true, _) => "its job was suspended",
-        (_, true) => "its job was deleted",
-        _ => "its pod was deleted",
-    };
-    pod.deleting.map(|_| what.to_owned())
-}
-
-/// Why a container that waits with this reason is in trouble, as opposed to merely starting.
-pub(super) fn trouble_of(reason: &str, message: &str) -> Option<Trouble> {
-    let is_about_image = match reason {
-        "ErrImagePull"
-        | "ImagePullBackOff"
-        | "RegistryUnavailable"
-        | "ImageInspectError"
-        | "ErrImageNeverPull"
-        | "InvalidImageName"
-        | "SignatureValidationFailed" => true,
-        "CreateContainerConfigError"
-        | "CreateContainerError"
-        | "RunContainerError"
-        | "PreStartHookError"
-        | "PostStartHookError" => false,
-        _ => return None,
-    };
-    let words = if message.is_empty() { reason } else { message };
-    Some(Trouble { is_about_image, words: words.to_owned(), init: None })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::kubernetes::facts::Evidence;
+    use crate::engine::kubernetes::facts::{Evidence, Trouble, Verdict};
     use serde_json::{Value, json};
 
     const CREATED: &str = "2026-11-22T10:00:00Z";

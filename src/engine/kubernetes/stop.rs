@@ -16,7 +16,7 @@ use super::Inner;
 use super::job::{PodMaker, whole_seconds};
 use super::link::ApiError;
 use super::names::{FINALIZER, name_of, selector_of};
-use super::read::NODE_PATIENCE;
+use super::reading::NODE_PATIENCE;
 use super::view::{Container, Deleting, Phase, PodView};
 use crate::engine::EngineError;
 use crate::model::{AttemptId, Event};

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::facts::{Evidence, Facts, Init, Trouble, Verdict};
-use super::read::{NODE_PATIENCE, Reading, is_overdue, node_lost, taken_away};
+use super::reading::{NODE_PATIENCE, Reading, is_overdue, node_lost, taken_away};
 use super::view::{Container, Deleting, PodView};
 use crate::engine::container::refusal::is_final;
 use crate::model::{Observation, StartFault};

@@ -8,11 +8,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::facts::Init;
+use super::facts::{Init, trouble_of};
 use super::job::NO_POD_CLASS;
 use super::names::{CONTAINER, FINALIZER, attempt_of_name, name_of};
 use super::quantity::{bytes_of, millis_of};
-use super::read::trouble_of;
 use super::words::clean;
 use crate::model::{AttemptId, Event, EventType};
 

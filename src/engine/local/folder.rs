@@ -34,8 +34,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::record::{End, Record, Spec, Start};
-use super::supervisor::task_loop::stop_request;
+use super::record::{End, Record, Spec, Start, stop_request};
 use super::tree::remove_tree;
 use super::{living, lock};
 use crate::model::AttemptId;

@@ -4,6 +4,7 @@
 //! default, and a field in use is never renamed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -96,6 +97,11 @@ fn read_ended<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Ended>, 
         value["killed_for_memory"] = true.into();
     }
     serde_json::from_value(value).map_err(D::Error::custom)
+}
+
+/// Asks a supervisor to end its task.
+pub(super) fn stop_request(grace: Duration) -> String {
+    format!("stop {}\n", grace.as_millis())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The task enters them itself, between fork and exec: moving oneself takes a tenth of a millisecond, being moved by
 //! another process five or more, because the kernel then waits until no process of the machine forks.
 
+mod controller;
 mod own;
 mod place;
 
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use place::{Controller, Obstacle, PREFIX, Place, Version};
+use controller::Controller;
+use place::{Obstacle, PREFIX, Place, Version};
 
 pub(super) use place::Places;
 

@@ -16,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::child_folders;
-use super::place::{Controller, controllers};
+use super::controller::{Controller, controllers};
 
 /// The leaf that the service manager creates for the server.
 const LEAF: &str = "flotilla-server";

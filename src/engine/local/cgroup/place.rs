@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::controller::{Controller, controllers};
 use super::{own, why_not};
 
 /// Name prefix of the tasks' groups.
@@ -19,14 +20,6 @@ pub(super) const PREFIX: &str = "flotilla-";
 pub(super) enum Version {
     V1,
     V2,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Controller {
-    Memory,
-    Cpu,
-    /// A separate controller in version 1; version 2 always counts.
-    CpuTime,
 }
 
 /// A folder in which groups with these controllers can be made.
@@ -153,16 +146,6 @@ fn place_in_mount(mount: &Mount, path: &str) -> Option<PathBuf> {
     // A group outside this process's namespace is shown as `/../…`.
     let is_outside = below.components().any(|part| part == std::path::Component::ParentDir);
     (!is_outside).then(|| Path::new(&mount.point).join(below))
-}
-
-pub(super) fn controllers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Controller> {
-    let known = |name| match name {
-        "memory" => Some(Controller::Memory),
-        "cpu" => Some(Controller::Cpu),
-        "cpuacct" => Some(Controller::CpuTime),
-        _ => None,
-    };
-    names.filter_map(known).collect()
 }
 
 /// Prepares the server's own group, or its parent, as a place for groups.

@@ -44,11 +44,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How much of an incomplete request is kept. A complete one is `stop` and a number.
 const REQUEST_BYTES: usize = 64;
 
-/// Asks a supervisor to end its task.
-pub(in crate::engine::local) fn stop_request(grace: Duration) -> String {
-    format!("stop {}\n", grace.as_millis())
-}
-
 fn parse_request(line: &[u8]) -> Option<Duration> {
     let millis = std::str::from_utf8(line).ok()?.strip_prefix("stop ")?.parse().ok()?;
     Some(Duration::from_millis(millis))
@@ -345,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_request_reads_back_and_anything_else_is_none() {
-        let request = stop_request(Duration::from_millis(1500));
+        let request = crate::engine::local::record::stop_request(Duration::from_millis(1500));
         assert_eq!(parse_request(request.trim_end().as_bytes()), Some(Duration::from_millis(1500)));
         for line in ["", "stop", "stop x", "stop -1", "start 1", "stop 99999999999999999999"] {
             assert_eq!(parse_request(line.as_bytes()), None, "{line}");
