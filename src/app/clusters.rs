@@ -169,7 +169,10 @@ impl ClusterSet {
                 self.start_global();
             }
             Standing::Unconfirmed => return,
-            Standing::Lost { .. } => return self.end_all(),
+            Standing::Lost { .. } => {
+                self.global_stop.cancel();
+                return self.end_all();
+            }
         }
         if let Err(error) = self.follow_store().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the stored clusters are read again later");

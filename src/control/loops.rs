@@ -50,17 +50,18 @@ pub(super) async fn run<L: Loop>(
             }
             continue;
         }
-        let pause = match registered.step(work.step()).await {
-            Ok(()) => L::PERIOD,
-            Err(error) => {
-                warn(cluster.as_deref(), L::NAME, &error);
-                PAUSE_AFTER_ERROR.min(L::PERIOD)
+        if let Err(error) = registered.step(work.step()).await {
+            warn(cluster.as_deref(), L::NAME, &error);
+            // Whatever is due meanwhile would most likely fail, too.
+            if stop.run_until_cancelled(tokio::time::sleep(PAUSE_AFTER_ERROR)).await.is_none() {
+                return;
             }
-        };
+            continue;
+        }
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(L::PERIOD) => {}
             () = work.is_due() => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Cluster, ClusterStatus, Resources, Run, RunId, Shortage, Status};
+use super::{Cluster, ClusterStatus, Resource, Resources, Run, RunId, Shortage, Status};
 
 /// A waiting run, reduced to what the decision needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +38,27 @@ pub struct Plan {
     pub waiting: Vec<(RunId, Wait)>,
 }
 
-/// Which of the waiting runs can start now: the longest beginning of the queue that fits, so that a large run is not
-/// overtaken indefinitely by small ones. An empty cluster accepts any run: if it can't execute it, its engine says
-/// so.
+/// Which of the waiting runs can start now, in their order. A run is overtaken only by runs that ask for nothing of what
+/// it lacks, so that small ones can't keep it waiting for ever, and one that waits for a GPU holds up only runs that want
+/// one as well. An empty cluster takes any run: if it can't, its engine says so.
 #[must_use]
 pub fn plan(queue: &[Candidate], room: Room) -> Plan {
     let mut plan = Plan::default();
     let mut room = room;
+    let (mut is_full, mut lacking) = (false, Vec::new());
     for run in queue {
-        let wait = match plan.waiting.len() {
-            0 => room.wait_of(run.asked),
-            before => Some(Wait::Turn(u64::try_from(before).unwrap_or(u64::MAX))),
+        let wants =
+            |resource: &Resource| run.asked.each().iter().any(|(asked, amount)| asked == resource && amount.is_some());
+        let wait = if is_full || lacking.iter().any(wants) {
+            Some(Wait::Turn(u64::try_from(plan.waiting.len()).unwrap_or(u64::MAX)))
+        } else {
+            room.wait_of(run.asked)
         };
+        match wait {
+            Some(Wait::Place) => is_full = true,
+            Some(Wait::Lacks(shortage)) => lacking.push(shortage.resource),
+            Some(Wait::Turn(_)) | None => {}
+        }
         match wait {
             Some(wait) => plan.waiting.push((run.run_id, wait)),
             None => {
@@ -156,7 +165,6 @@ fn minute(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Resource;
 
     fn amounts(memory_mb: i64, cpu_millis: i64, gpus: i64) -> Resources {
         let some = |amount: i64| Some(amount).filter(|amount| *amount > 0);
@@ -215,6 +223,17 @@ mod tests {
         let unknown =
             Room { capacity: Resources { gpus: None, ..amounts(1000, 4000, 0) }, ..room(1, amounts(0, 0, 2)) };
         assert_eq!(plan(&queue, unknown).start.len(), 3, "how many there are is not known");
+    }
+
+    #[test]
+    fn one_that_waits_for_a_gpu_holds_up_only_runs_that_want_one() {
+        let queue = queue([(100, 0, 3), (100, 0, 0), (100, 0, 1), (0, 0, 0)]);
+        let chosen = plan(&queue, room(1, amounts(0, 0, 2)));
+        assert_eq!(chosen.start, [queue[1].run_id, queue[3].run_id]);
+        let waiting = [(queue[0].run_id, lacks(Resource::Gpus, 3, 2)), (queue[2].run_id, Wait::Turn(1))];
+        assert_eq!(chosen.waiting, waiting);
+        let full = Room { max_running: Some(1), ..room(1, amounts(0, 0, 2)) };
+        assert_eq!(plan(&queue, full).start, [], "a place is what all of them need");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::run_row::RUN_COLUMNS;
 use super::statement::{Builder, Statement, Value, json, maybe_words};
 use super::{Store, StoreError, events, summaries};
 use crate::model::{
-    AttemptId, Change, DefinitionId, Event, Order, Outcome, Page, PageRequest, Run, RunFilter, RunId, RunSort,
-    RunSummary, Status, TimeRange, Unread,
+    AttemptId, Change, Event, Order, Outcome, Page, PageRequest, Run, RunFilter, RunId, RunSort, RunSummary, Status,
+    TimeRange, Unread,
 };
 
 /// How long repeating an idempotence key finds the first run, by the kept time.

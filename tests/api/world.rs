@@ -385,13 +385,14 @@ impl World {
 
     /// What the loops do once in a while: they end what nobody else does, and remove what no attempt accounts for.
     pub async fn sweep(&self) {
-        self.global.end_orphans().await.unwrap();
+        self.global.end_stopped().await.unwrap();
+        self.global.stop_orphans().await.unwrap();
         self.control.remove_strays().await.unwrap();
     }
 
     /// What a stop wakes.
     pub async fn watch_stops(&self) {
-        self.global.end_orphans().await.unwrap();
+        self.global.end_stopped().await.unwrap();
         self.control.watch_stops().await.unwrap();
     }
 

@@ -42,10 +42,11 @@ pub struct Global {
 
 /// Runs the loops over the whole database until `stop`. A step that has begun is finished.
 pub fn run_loops(global: &Arc<Global>, registry: &LoopRegistry, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+    global.retries.read_again();
     let mut starter = Starter { global, registry, stop, tasks };
     starter.start(Requeue(Arc::clone(global)));
     starter.start(Orphans::new(global));
-    starter.start(Retention(Arc::clone(global)));
+    starter.start(Retention::new(Arc::clone(global)));
 }
 
 struct Starter<'a> {

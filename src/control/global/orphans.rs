@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Global;
 use crate::control::apply::apply;
@@ -15,11 +16,13 @@ use crate::store::StoreError;
 pub(super) struct Orphans {
     global: Arc<Global>,
     stops: watch::Receiver<()>,
+    /// When orphans are searched for again, which looks at everything that goes on.
+    search_due: Instant,
 }
 
 impl Orphans {
     pub(super) fn new(global: &Arc<Global>) -> Self {
-        Self { global: Arc::clone(global), stops: global.wake.on_stops() }
+        Self { global: Arc::clone(global), stops: global.wake.on_stops(), search_due: Instant::now() }
     }
 }
 
@@ -29,7 +32,12 @@ impl Loop for Orphans {
 
     async fn step(&mut self) -> Result<(), StoreError> {
         self.stops.mark_unchanged();
-        self.global.end_orphans().await
+        let ended = self.global.end_stopped().await;
+        if Instant::now() >= self.search_due {
+            self.search_due = Instant::now() + Self::PERIOD;
+            self.global.stop_orphans().await?;
+        }
+        ended
     }
 
     async fn is_due(&mut self) {
@@ -41,16 +49,26 @@ impl Loop for Orphans {
 }
 
 impl Global {
-    pub async fn end_orphans(&self) -> Result<(), StoreError> {
-        for orphan in self.store.orphans_to_stop().await? {
-            if !self.end_waiting(&orphan.run, orphan.cause).await {
-                self.store.request_stop(&orphan.run, &StopRequest::new(orphan.cause, self.clock.now())).await?;
-                self.wake.stops();
-            }
-        }
+    /// Ends the runs that are to stop and on no engine.
+    pub async fn end_stopped(&self) -> Result<(), StoreError> {
         for run in self.store.stopping_waiting().await? {
             if let Some(stop) = &run.stop {
                 self.end_waiting(&run, stop.cause).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the descendants of stopped runs that were missed.
+    pub async fn stop_orphans(&self) -> Result<(), StoreError> {
+        for orphan in self.store.orphans_to_stop().await? {
+            if !self.tenure.is_held() {
+                break;
+            }
+            if !self.end_waiting(&orphan.run, orphan.cause).await
+                && self.store.request_stop(&orphan.run, &StopRequest::new(orphan.cause, self.clock.now())).await?
+            {
+                self.wake.stops();
             }
         }
         Ok(())

@@ -29,9 +29,17 @@ struct Shared {
     added: Notify,
 }
 
+/// In [`Clock::elapsed`]'s time.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: SignedDuration,
+    /// Since when this process has known of it.
+    known_since: SignedDuration,
+}
+
 #[derive(Default)]
 struct Known {
-    due: HashMap<AttemptId, SignedDuration>,
+    due: HashMap<AttemptId, Due>,
     /// When the database was last read.
     read_at: Option<SignedDuration>,
 }
@@ -39,7 +47,7 @@ struct Known {
 impl Retries {
     /// Adds a retry that this process has just decided.
     pub(in crate::control) fn add(&self, attempt_id: AttemptId, due_at: Timestamp, clock: &Clock) {
-        let due = due_in(due_at, clock);
+        let due = Due { at: due_in(due_at, clock), known_since: clock.elapsed() };
         self.lock().due.insert(attempt_id, due);
         self.0.added.notify_one();
     }
@@ -47,7 +55,7 @@ impl Retries {
     /// Time until the next known retry is due.
     #[must_use]
     pub fn until_next(&self, clock: &Clock) -> Option<Duration> {
-        let next = self.lock().due.values().min().copied()?;
+        let next = self.lock().due.values().map(|due| due.at).min()?;
         Some(Duration::try_from(next.saturating_sub(clock.elapsed())).unwrap_or(Duration::ZERO))
     }
 
@@ -76,19 +84,29 @@ impl Retries {
         known.read_at.is_none_or(is_old)
     }
 
-    /// Merges the retries read from the database.
-    fn update(&self, found: &[DueRun], clock: &Clock) {
+    /// Merges the retries that were read from the database at `read_at`. One that became known since may be missing from
+    /// what was read, and stays.
+    fn update(&self, found: &[DueRun], read_at: SignedDuration, clock: &Clock) {
         let mut known = self.lock();
-        let due_of =
-            |run: &DueRun| known.due.get(&run.attempt_id).copied().unwrap_or_else(|| due_in(run.due_at, clock));
-        let due = found.iter().map(|run| (run.attempt_id, due_of(run))).collect();
-        *known = Known { due, read_at: Some(clock.elapsed()) };
+        let since = |due: &Due| due.known_since >= read_at;
+        let mut due: HashMap<_, _> =
+            known.due.iter().filter(|(_, due)| since(due)).map(|(id, due)| (*id, *due)).collect();
+        for run in found {
+            let new = || Due { at: due_in(run.due_at, clock), known_since: read_at };
+            due.entry(run.attempt_id).or_insert_with(|| known.due.get(&run.attempt_id).copied().unwrap_or_else(new));
+        }
+        *known = Known { due, read_at: Some(read_at) };
+    }
+
+    /// The database is read at the next step: another server may have changed everything.
+    pub(in crate::control) fn read_again(&self) {
+        self.lock().read_at = None;
     }
 
     fn due_now(&self, clock: &Clock) -> Vec<AttemptId> {
         let elapsed = clock.elapsed();
         let known = self.lock();
-        known.due.iter().filter(|(_, due)| **due <= elapsed).map(|(attempt_id, _)| *attempt_id).collect()
+        known.due.iter().filter(|(_, due)| due.at <= elapsed).map(|(attempt_id, _)| *attempt_id).collect()
     }
 
     fn forget(&self, attempt_id: AttemptId) {
@@ -124,20 +142,32 @@ impl Global {
     pub async fn requeue_due(&self) -> Result<(), StoreError> {
         let retries = &self.retries;
         if retries.is_outdated(&self.clock) {
+            let read_at = self.clock.elapsed();
             let found = self.store.runs_to_retry().await?;
-            retries.update(&found, &self.clock);
+            retries.update(&found, read_at, &self.clock);
         }
+        let mut result = Ok(());
         for attempt_id in retries.due_now(&self.clock) {
-            // A run that has changed meanwhile is no longer due, or due later.
-            let run = self.store.run(attempt_id.run_id).await?.filter(|run| run.attempt_id() == attempt_id);
-            if let Some((run, change)) = run.and_then(|run| requeue(&run, self.clock.now()).map(|change| (run, change)))
-            {
-                if self.store.apply(run.run_id, &change).await? {
-                    self.wake.queue();
-                }
-                self.wake.changed(run.run_id);
+            if !self.tenure.is_held() {
+                break;
             }
-            retries.forget(attempt_id);
+            // One that can't be queued now does not keep the others from it.
+            match self.requeue(attempt_id).await {
+                Ok(()) => retries.forget(attempt_id),
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    async fn requeue(&self, attempt_id: AttemptId) -> Result<(), StoreError> {
+        // A run that has changed in the meantime is not due any more, or due again later.
+        let run = self.store.run(attempt_id.run_id).await?.filter(|run| run.attempt_id() == attempt_id);
+        if let Some((run, change)) = run.and_then(|run| requeue(&run, self.clock.now()).map(|change| (run, change))) {
+            if self.store.apply(run.run_id, &change).await? {
+                self.wake.queue();
+            }
+            self.wake.changed(run.run_id);
         }
         Ok(())
     }
@@ -159,10 +189,10 @@ mod tests {
         for jump in ["2036-01-01T00:00:00Z", "1996-01-01T00:00:00Z"] {
             let (clock, hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
             let (retries, run) = (Retries::default(), found("2026-01-01T00:00:04Z"));
-            retries.update(&[run], &clock);
+            retries.update(&[run], clock.elapsed(), &clock);
             hand.set(jump.parse().unwrap());
             hand.advance(SECOND * 3);
-            retries.update(&[run], &clock);
+            retries.update(&[run], clock.elapsed(), &clock);
             assert_eq!(retries.due_now(&clock), []);
             hand.advance(SECOND);
             assert_eq!(retries.due_now(&clock), [run.attempt_id], "{jump}");
@@ -173,18 +203,31 @@ mod tests {
     fn what_is_due_far_in_the_future_is_due_after_the_longest_pause() {
         let (clock, hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
         let (retries, run) = (Retries::default(), found("2036-01-01T00:00:00Z"));
-        retries.update(&[run], &clock);
+        retries.update(&[run], clock.elapsed(), &clock);
         assert_eq!(retries.due_now(&clock), []);
         hand.advance(LONGEST_RETRY_DELAY);
         assert_eq!(retries.due_now(&clock), [run.attempt_id]);
     }
 
     #[test]
+    fn one_that_was_added_while_the_database_was_read_is_kept() {
+        let (clock, hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+        let (retries, old, new) = (Retries::default(), found("2026-01-01T00:00:00Z"), found("2026-01-01T00:00:00Z"));
+        retries.add(old.attempt_id, old.due_at, &clock);
+        hand.advance(SECOND);
+        let read_at = clock.elapsed();
+        retries.add(new.attempt_id, new.due_at, &clock);
+        retries.update(&[], read_at, &clock);
+        assert_eq!(retries.due_now(&clock), [new.attempt_id]);
+    }
+
+    #[test]
     fn what_needs_no_retry_any_more_is_forgotten() {
-        let (clock, _hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+        let (clock, hand) = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
         let (retries, run) = (Retries::default(), found("2026-01-01T00:00:00Z"));
-        retries.update(&[run], &clock);
-        retries.update(&[], &clock);
+        retries.update(&[run], clock.elapsed(), &clock);
+        hand.advance(SECOND);
+        retries.update(&[], clock.elapsed(), &clock);
         assert_eq!(retries.due_now(&clock), []);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::Global;
 use crate::control::loops::Loop;
@@ -18,31 +19,66 @@ const BATCH: u32 = 500;
 /// How many batches of one cluster a step processes; the next step continues from there.
 const MOST_BATCHES: u32 = 100;
 
+/// How long a step goes on with further clusters.
+const STEP: Duration = Duration::from_mins(1);
+
 /// Removes old logs.
-pub(super) struct Retention(pub(super) Arc<Global>);
+pub(super) struct Retention {
+    global: Arc<Global>,
+    /// The cluster to go on with, where the last step did not come to all.
+    next: Option<String>,
+}
+
+impl Retention {
+    pub(super) const fn new(global: Arc<Global>) -> Self {
+        Self { global, next: None }
+    }
+}
 
 impl Loop for Retention {
     const NAME: &'static str = "retention";
     const PERIOD: Duration = Duration::from_hours(1);
 
     async fn step(&mut self) -> Result<(), StoreError> {
-        self.0.prune_logs().await.map(|_| ())
+        let (_, next) = self.global.prune_logs_from(self.next.take(), Instant::now() + STEP).await?;
+        self.next = next;
+        Ok(())
     }
 }
 
 impl Global {
     /// Removes logs older than the retention. Returns how many bytes that freed.
     pub async fn prune_logs(&self) -> Result<u64, StoreError> {
-        let Some(retention) = self.log_retention else { return Ok(0) };
+        let (freed, _) = self.prune_logs_from(None, Instant::now() + Duration::from_hours(1)).await?;
+        Ok(freed)
+    }
+
+    /// The same from this cluster on, until the deadline; also returns the cluster to go on with.
+    async fn prune_logs_from(
+        &self,
+        first: Option<String>,
+        deadline: Instant,
+    ) -> Result<(u64, Option<String>), StoreError> {
+        let Some(retention) = self.log_retention else { return Ok((0, None)) };
         let age = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
         // Until a kept time exists, nothing is known to be old.
-        let Some(kept) = self.store.kept_time().await? else { return Ok(0) };
-        let Ok(before) = kept.min(self.clock.now()).checked_sub(age) else { return Ok(0) };
-        let mut freed = 0;
-        for cluster in self.store.clusters_with_logs().await? {
-            freed += self.prune_logs_of(&cluster, before).await?;
+        let Some(kept) = self.store.kept_time().await? else { return Ok((0, None)) };
+        let Ok(before) = kept.min(self.clock.now()).checked_sub(age) else { return Ok((0, None)) };
+        let (mut freed, mut result) = (0, Ok(()));
+        let mut clusters = self.store.clusters_with_logs().await?;
+        let begin = clusters.partition_point(|cluster| first.as_ref().is_some_and(|first| cluster < first));
+        clusters.rotate_left(begin);
+        for cluster in clusters {
+            if Instant::now() >= deadline || !self.tenure.is_held() {
+                return result.map(|()| (freed, Some(cluster)));
+            }
+            // What is wrong with the logs of one cluster keeps nobody from those of the others.
+            match self.prune_logs_of(&cluster, before).await {
+                Ok(bytes) => freed += bytes,
+                Err(error) => result = Err(error),
+            }
         }
-        Ok(freed)
+        result.map(|()| (freed, None))
     }
 
     async fn prune_logs_of(&self, cluster: &str, before: Timestamp) -> Result<u64, StoreError> {

@@ -10,6 +10,7 @@
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
+use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, EventMessage};
 use bollard::query_parameters::EventsOptions;
 use futures_util::TryStreamExt;
@@ -24,6 +25,8 @@ use crate::engine::container::signal::signal_name;
 const FEW: usize = 240;
 /// How late the daemon may report a signal that it sent.
 const LATENESS: SignedDuration = SignedDuration::from_millis(250);
+/// How far in the daemon's future its history is asked for at most; the answer comes only then.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// How long a daemon may take to create a container before it reports that. Another server's request may be under
 /// way.
 const MAKING: SignedDuration = SignedDuration::from_secs(30);
@@ -112,14 +115,19 @@ impl Inner {
         let now = self.link.clock().map(|clock| clock.at(Instant::now()));
         let told = if is_expected { finished_at.saturating_add(LATENESS).ok() } else { None };
         let until = [now, told, Some(finished_at)].into_iter().flatten().max().unwrap_or(finished_at);
-        let mut memory = match self.events_until(until).await? {
-            Some(events) => recall(&events, id_of(container), finished_at, now.is_some()),
-            None => Memory::default(),
+        // An end that lies in the daemon's future, because its clock was set back, is not waited for.
+        let until = now.and_then(|now| now.saturating_add(LONGEST_WAIT).ok()).map_or(until, |latest| until.min(latest));
+        let history = self.events_until(until).await;
+        let mut memory = match &history {
+            Ok(Some(events)) => recall(events, id_of(container), finished_at, now.is_some()),
+            Ok(None) | Err(NoAnswer) => Memory::default(),
         };
-        if memory.end != EndSeen::Yes
-            && let Some(network_made_at) = self.network_made_at().await?
-        {
-            memory.end = end_seen(finished_at, network_made_at);
+        if memory.end == EndSeen::Yes {
+            return Ok(memory);
+        }
+        match self.network_made_at().await? {
+            Some(network_made_at) => memory.end = end_seen(finished_at, network_made_at),
+            None => drop(history?),
         }
         Ok(memory)
     }
@@ -141,15 +149,17 @@ impl Inner {
     }
 
     /// The daemon's answer, or `None` if it refuses.
-    async fn ask<T>(
-        &self,
-        question: impl AsyncFnOnce(&Docker) -> Result<T, bollard::errors::Error>,
-    ) -> Result<Option<T>, NoAnswer> {
+    async fn ask<T>(&self, question: impl AsyncFnOnce(&Docker) -> Result<T, Error>) -> Result<Option<T>, NoAnswer> {
         let asking = async {
             let docker = self.link.docker().await.map_err(|_| NoAnswer)?;
             match question(&docker).await {
                 Ok(answer) => Ok(Some(answer)),
-                Err(bollard::errors::Error::DockerResponseServerError { .. }) => Ok(None),
+                // An answer that can't be read will be no other the next time.
+                Err(
+                    Error::DockerResponseServerError { .. }
+                    | Error::JsonDataError { .. }
+                    | Error::JsonSerdeError { .. },
+                ) => Ok(None),
                 Err(_) => Err(NoAnswer),
             }
         };

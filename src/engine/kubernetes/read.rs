@@ -153,7 +153,10 @@ fn end_cause(exit_code: i64, is_killed_for_memory: bool, pod: &PodView, facts: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use crate::engine::kubernetes::facts::{Evidence, Trouble, Verdict};
+    use crate::model::Instance;
     use serde_json::{Value, json};
 
     const CREATED: &str = "2026-11-22T10:00:00Z";

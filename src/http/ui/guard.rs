@@ -40,6 +40,7 @@ pub(in crate::http) async fn guard_pages(
         return next.run(request).await;
     }
     let asked = request.headers().clone();
+    let is_read = request.method().is_safe();
     let sent = Sent { headers: request.headers(), peer: peer_of(request.extensions()) };
     let mut response = match guard(&origins, request.method(), sent) {
         Ok(()) => next.run(request).await,
@@ -48,7 +49,7 @@ pub(in crate::http) async fn guard_pages(
     if let Some(Refused(message)) = response.extensions_mut().remove::<Refused>() {
         response = refusal::page(&response, &message);
     }
-    let is_known = response.headers().get(header::ETAG).is_some_and(|tag| etag::is_known(&asked, tag));
+    let is_known = is_read && response.headers().get(header::ETAG).is_some_and(|tag| etag::is_known(&asked, tag));
     if response.status() == StatusCode::OK && is_known {
         // A page that looks for what is new learns that nothing is.
         *response.status_mut() = StatusCode::NOT_MODIFIED;
