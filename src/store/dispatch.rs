@@ -186,7 +186,7 @@ impl Store {
         if let Some(endpoint) = claimant.endpoint {
             update.push(" OR clusters.endpoint <> ").bind(endpoint);
         }
-        update.push("))").push(&format!(" RETURNING {}", RUN_COLUMNS));
+        update.push("))").push(&format!(" RETURNING {RUN_COLUMNS}"));
 
         let attempts = Statement::new(
             "INSERT INTO attempts (run_id, attempt, resolved_cluster, node, engine_id, created_at)

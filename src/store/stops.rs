@@ -109,9 +109,8 @@ impl Store {
     /// Runs with a stored stop that have not stopped and are on no engine.
     pub async fn stopping_waiting(&self) -> Result<Vec<Run>, StoreError> {
         let select = format!(
-            "SELECT {} FROM runs
-             WHERE stop_at IS NOT NULL AND status <> 'STOPPED' AND status IN ('QUEUED', 'NEEDS_RETRY')",
-            RUN_COLUMNS
+            "SELECT {RUN_COLUMNS} FROM runs
+             WHERE stop_at IS NOT NULL AND status <> 'STOPPED' AND status IN ('QUEUED', 'NEEDS_RETRY')"
         );
         self.db.read(Builder::new(&select).build()).await
     }
@@ -127,12 +126,11 @@ impl Store {
                 SELECT up.run_id, parent.parent_run_id FROM up JOIN runs AS parent ON parent.run_id = up.ancestor
                 WHERE parent.parent_run_id IS NOT NULL
             )
-            SELECT family_stop_at, {} FROM runs
+            SELECT family_stop_at, {RUN_COLUMNS} FROM runs
             WHERE status <> 'STOPPED' AND stop_at IS NULL
               AND (family_stop_at IS NOT NULL OR run_id IN (
                 SELECT up.run_id FROM up JOIN runs AS ancestor ON ancestor.run_id = up.ancestor
-                WHERE ancestor.family_stop_at IS NOT NULL OR ancestor.stop_cause IN ('request', 'parent')))",
-            RUN_COLUMNS
+                WHERE ancestor.family_stop_at IS NOT NULL OR ancestor.stop_cause IN ('request', 'parent')))"
         );
         self.db.read(Builder::new(&select).build()).await
     }

@@ -25,6 +25,7 @@ fn a_server_with_few_open_files_serves_what_it_can_and_recovers() {
     let crowd: Vec<Wire> = (0..100).map(|_| Wire::open(&server)).collect();
     server.wait_until_said("there is no room for further connections");
     drop(crowd);
+    until("there is room again", || get(&server, "/api/v1/history").status() == 200);
     // More runs than there are files for.
     let mut runs: Vec<String> = (0..40).map(|_| id(&launch(&server, "gated"))).collect();
     until("a run waits for an open file", || {
