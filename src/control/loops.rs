@@ -3,6 +3,7 @@
 use std::future::{Future, pending};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{LoopRegistry, StepError};
@@ -64,6 +65,23 @@ pub(super) async fn run<L: Loop>(
             () = tokio::time::sleep(L::PERIOD) => {}
             () = work.is_due() => {}
         }
+    }
+}
+
+/// Starts loops, each in a task of its own.
+pub(super) struct Starter<'a> {
+    /// The cluster that the loops work for; `None` for the whole database.
+    pub cluster: Option<&'a str>,
+    pub registry: &'a LoopRegistry,
+    pub tenure: &'a Tenure,
+    pub stop: &'a CancellationToken,
+    pub tasks: &'a mut JoinSet<()>,
+}
+
+impl Starter<'_> {
+    pub fn start<L: Loop>(&mut self, work: L) {
+        let cluster = self.cluster.map(str::to_owned);
+        self.tasks.spawn(run(work, cluster, self.registry.clone(), self.tenure.clone(), self.stop.clone()));
     }
 }
 

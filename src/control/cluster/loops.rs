@@ -12,37 +12,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use crate::control::LoopRegistry;
-use crate::control::loops::{Loop, run};
+use crate::control::loops::{Loop, Starter};
 use crate::model::AttemptId;
 use crate::store::StoreError;
 
-/// How soon the watch loop observes everything again after a failed step.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How often claiming is retried, since a returning engine does not announce itself.
 const AWAY_PERIOD: Duration = Duration::from_secs(2);
 
 /// Runs the loops of one cluster until `stop`. A step that has begun is finished.
 pub fn run_loops(control: &Arc<Control>, registry: &LoopRegistry, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
-    let mut starter = Starter { control, registry, stop, tasks };
+    let mut starter = Starter { cluster: Some(&control.cluster), registry, tenure: &control.tenure, stop, tasks };
     starter.start(Dispatch { queue: control.wake.on_queue(), control: Arc::clone(control) });
     starter.start(Watch::new(control));
     starter.start(Strays(Arc::clone(control)));
     starter.start(QueueDepths(Arc::clone(control)));
-}
-
-struct Starter<'a> {
-    control: &'a Control,
-    registry: &'a LoopRegistry,
-    stop: &'a CancellationToken,
-    tasks: &'a mut JoinSet<()>,
-}
-
-impl Starter<'_> {
-    fn start<L: Loop>(&mut self, work: L) {
-        let Self { control, registry, stop, .. } = self;
-        let cluster = Some(control.cluster.clone());
-        self.tasks.spawn(run(work, cluster, (*registry).clone(), control.tenure.clone(), (*stop).clone()));
-    }
 }
 
 /// Claims and launches queued runs.
@@ -112,13 +95,10 @@ impl Loop for Watch {
             Cause::Time => Instant::now() + Self::PERIOD,
             Cause::Stops | Cause::Reports(_) => self.all_due,
         };
-        // A step that failed or was cut off may not have reached the attempts it was asked to observe.
-        self.all_due = Instant::now() + PAUSE_AFTER_ERROR;
-        let left = self.look().await?;
-        self.all_due = next;
-        if let Some(left) = left {
-            self.all_due = self.all_due.min(Instant::now() + Duration::try_from(left).unwrap_or(Duration::ZERO));
-        }
+        // A step that fails or is cut off may not have reached the attempts it was asked to observe. The next one observes
+        // them all, for the cause has been taken.
+        let left = self.look().await?.map(|left| Instant::now() + Duration::try_from(left).unwrap_or(Duration::ZERO));
+        self.all_due = left.into_iter().chain([next]).min().unwrap_or(next);
         Ok(())
     }
 

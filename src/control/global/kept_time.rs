@@ -47,9 +47,7 @@ impl KeptTime {
         self.has_warned = difference.is_some();
         Ok(())
     }
-}
 
-impl KeptTime {
     /// Keeps time until `stop`.
     pub async fn run(self, registry: LoopRegistry, tenure: Tenure, stop: CancellationToken) {
         run(self, None, registry, tenure, stop).await;

@@ -16,7 +16,7 @@ pub use kept_time::KeptTime;
 pub use requeue::Retries;
 
 use super::LoopRegistry;
-use super::loops::{Loop, run};
+use super::loops::Starter;
 use crate::clock::Clock;
 use crate::lease::Tenure;
 use crate::logs::Logs;
@@ -43,22 +43,8 @@ pub struct Global {
 /// Runs the loops over the whole database until `stop`. A step that has begun is finished.
 pub fn run_loops(global: &Arc<Global>, registry: &LoopRegistry, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
     global.retries.read_again();
-    let mut starter = Starter { global, registry, stop, tasks };
+    let mut starter = Starter { cluster: None, registry, tenure: &global.tenure, stop, tasks };
     starter.start(Requeue(Arc::clone(global)));
     starter.start(Orphans::new(global));
     starter.start(Retention::new(Arc::clone(global)));
-}
-
-struct Starter<'a> {
-    global: &'a Global,
-    registry: &'a LoopRegistry,
-    stop: &'a CancellationToken,
-    tasks: &'a mut JoinSet<()>,
-}
-
-impl Starter<'_> {
-    fn start<L: Loop>(&mut self, work: L) {
-        let Self { global, registry, stop, .. } = self;
-        self.tasks.spawn(run(work, None, (*registry).clone(), global.tenure.clone(), (*stop).clone()));
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::Global;
 use crate::control::apply::apply;
@@ -34,16 +34,17 @@ impl Loop for Orphans {
         self.stops.mark_unchanged();
         let ended = self.global.end_stopped().await;
         if Instant::now() >= self.search_due {
-            self.search_due = Instant::now() + Self::PERIOD;
             self.global.stop_orphans().await?;
+            self.search_due = Instant::now() + Self::PERIOD;
         }
         ended
     }
 
     async fn is_due(&mut self) {
-        // An error would mean that the sender is gone, but `global` holds it.
-        if self.stops.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            // An error would mean that the sender is gone, but `global` holds it.
+            Ok(()) = self.stops.changed() => {}
+            () = sleep_until(self.search_due) => {}
         }
     }
 }
